@@ -1,0 +1,41 @@
+#include "buffer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+
+/* An empty buffer larger than this is freed, so that one big job does not cost its memory for ever. */
+enum { BUFFER_KEEP = 1 << 20 };
+
+void buffer_free(struct buffer *buffer) {
+  free(buffer->bytes);
+  *buffer = (struct buffer){0};
+}
+
+void *buffer_space(struct buffer *buffer, size_t length) {
+  if (buffer->capacity - buffer->length < length) {
+    size_t wanted = buffer->length + length;
+    size_t capacity = buffer->capacity ? buffer->capacity : 256;
+    while (capacity < wanted)
+      capacity *= 2;
+    buffer->bytes = memory_resize(buffer->bytes, capacity);
+    buffer->capacity = capacity;
+  }
+  return buffer->bytes + buffer->length;
+}
+
+void buffer_add(struct buffer *buffer, const void *bytes, size_t length) {
+  if (length == 0)
+    return;
+  memcpy(buffer_space(buffer, length), bytes, length);
+  buffer->length += length;
+}
+
+void buffer_drop(struct buffer *buffer, size_t length) {
+  buffer->length -= length;
+  if (buffer->length == 0 && buffer->capacity > BUFFER_KEEP)
+    buffer_free(buffer);
+  else if (buffer->length > 0 && length > 0)
+    memmove(buffer->bytes, buffer->bytes + length, buffer->length);
+}

@@ -1,0 +1,56 @@
+#ifndef PGQ_LOG_H
+#define PGQ_LOG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Log lines on stderr, one per event: time (UTC, RFC 3339, milliseconds), level, msg and named fields, as key=value or
+ * as a JSON object. Texts may hold any bytes; what is not UTF-8 is replaced. Nothing here knows a connection string, so
+ * no password can get into a line.
+ */
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+enum log_format { LOG_TEXT, LOG_JSON };
+
+struct log_field {
+  const char *key; /* NULL: the field is left out */
+  enum { LOG_FIELD_TEXT, LOG_FIELD_INTEGER, LOG_FIELD_SECONDS } kind;
+  const char *text;
+  size_t length;
+  int64_t integer; /* LOG_FIELD_SECONDS: microseconds, shown as seconds */
+};
+
+/* Fields for log_line: a NUL-terminated text, some bytes, an integer, a duration in µs. A NULL text leaves it out. */
+#define LOG_T(name, value) log_text_field(name, value)
+#define LOG_B(name, value, size)                                                                                       \
+  (struct log_field) {                                                                                                 \
+    .key = name, .kind = LOG_FIELD_TEXT, .text = value, .length = size                                                 \
+  }
+#define LOG_I(name, value)                                                                                             \
+  (struct log_field) {                                                                                                 \
+    .key = name, .kind = LOG_FIELD_INTEGER, .integer = value                                                           \
+  }
+#define LOG_US(name, value)                                                                                            \
+  (struct log_field) {                                                                                                 \
+    .key = name, .kind = LOG_FIELD_SECONDS, .integer = value                                                           \
+  }
+
+/* log_line(level, message, fields…): one line, if `level` is not below the level that was set. */
+#define log_line(level, message, ...)                                                                                  \
+  log_write(level, message, (const struct log_field[]){{0}, ##__VA_ARGS__},                                            \
+            sizeof((const struct log_field[]){{0}, ##__VA_ARGS__}) / sizeof(struct log_field))
+#define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
+#define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
+#define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)
+#define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
+
+/* log_setup(level, format): from now on, for the whole process. Until then: info, text. */
+void log_setup(enum log_level level, enum log_format format);
+
+/* log_wants(level): whether a line of this level would be written; for callers that gather fields at some cost. */
+int log_wants(enum log_level level);
+
+void log_write(enum log_level level, const char *message, const struct log_field *fields, size_t count);
+struct log_field log_text_field(const char *key, const char *text);
+
+#endif

@@ -1,0 +1,395 @@
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "duration.h"
+#include "memory.h"
+
+enum option_kind { KIND_FLAG, KIND_DURATION, KIND_INTEGER, KIND_TEXT, KIND_CHOICE };
+enum option_source { SOURCE_DEFAULT, SOURCE_SCRIPT, SOURCE_ENVIRONMENT, SOURCE_FLAG };
+
+struct option_row {
+  const char *name;
+  enum option_kind kind;
+  size_t offset;
+  int commands;            /* bits of enum command */
+  bool script;             /* pgq.configure may set it */
+  const char *environment; /* NULL: none */
+  const char *argument;    /* what --help calls the value */
+  const char *initial;     /* the default, as one would write it; NULL: none */
+  int64_t least, most;     /* of an integer, or of a duration in ms */
+  const char *choices[5];  /* of a choice, in the order of its enum */
+  const char *help;
+};
+
+#define AT(field) offsetof(struct options, field)
+#define DAYS_MS(days) ((int64_t)(days)*24 * 3600 * 1000)
+
+static const struct option_row rows[] = {
+    {.name = "db",
+     .kind = KIND_TEXT,
+     .offset = AT(db),
+     .commands = COMMAND_WORKER | COMMAND_ENQUEUE | COMMAND_MIGRATE,
+     .script = true,
+     .environment = "DATABASE_URL",
+     .argument = "CONNINFO",
+     .help =
+         "the database, as a libpq connection string or URI; without it, libpq's own PG* variables and service file"},
+    {.name = "executors",
+     .kind = KIND_INTEGER,
+     .offset = AT(executors),
+     .commands = COMMAND_WORKER,
+     .script = true,
+     .environment = "PGQ_EXECUTORS",
+     .argument = "N",
+     .initial = "0",
+     .most = 1024,
+     .help = "processes that run handlers, each with a Lua state of its own; 0 is one per core"},
+    {.name = "poll-interval",
+     .kind = KIND_DURATION,
+     .offset = AT(poll_interval_ms),
+     .commands = COMMAND_WORKER,
+     .script = true,
+     .environment = "PGQ_POLL_INTERVAL",
+     .argument = "DURATION",
+     .initial = "10s",
+     .least = 1,
+     .most = DAYS_MS(365),
+     .help = "how long to sleep when nothing is due"},
+    {.name = "preserve-completed",
+     .kind = KIND_FLAG,
+     .offset = AT(preserve_completed),
+     .commands = COMMAND_WORKER,
+     .script = true,
+     .environment = "PGQ_PRESERVE_COMPLETED",
+     .help = "keep completed jobs, with ran_at set, instead of deleting them"},
+    {.name = "discard-failed",
+     .kind = KIND_FLAG,
+     .offset = AT(discard_failed),
+     .commands = COMMAND_WORKER,
+     .script = true,
+     .environment = "PGQ_DISCARD_FAILED",
+     .help = "delete jobs whose last attempt failed, instead of keeping them with ran_at and error"},
+    {.name = "drain",
+     .kind = KIND_FLAG,
+     .offset = AT(drain),
+     .commands = COMMAND_WORKER,
+     .script = true,
+     .environment = "PGQ_DRAIN",
+     .help = "run all that is due, then exit 0"},
+    {.name = "grace",
+     .kind = KIND_DURATION,
+     .offset = AT(grace_ms),
+     .commands = COMMAND_WORKER,
+     .script = true,
+     .environment = "PGQ_GRACE",
+     .argument = "DURATION",
+     .initial = "30s",
+     .most = DAYS_MS(365),
+     .help = "after SIGTERM or SIGINT, how long running jobs may take to finish before they are given back"},
+    {.name = "connect-timeout",
+     .kind = KIND_DURATION,
+     .offset = AT(connect_timeout_ms),
+     .commands = COMMAND_WORKER | COMMAND_ENQUEUE | COMMAND_MIGRATE,
+     .script = true,
+     .environment = "PGQ_CONNECT_TIMEOUT",
+     .argument = "DURATION",
+     .least = 1,
+     .most = DAYS_MS(365),
+     .help = "at start, how long to keep trying to reach the database before giving up with status 1; without it a "
+             "worker tries for ever, any other command once"},
+    {.name = "delay",
+     .kind = KIND_DURATION,
+     .offset = AT(delay_ms),
+     .commands = COMMAND_ENQUEUE,
+     .argument = "DURATION",
+     .most = DAYS_MS(100 * 365),
+     .help = "run the job no sooner than this from now"},
+    {.name = "after",
+     .kind = KIND_TEXT,
+     .offset = AT(after),
+     .commands = COMMAND_ENQUEUE,
+     .argument = "TIME",
+     .help = "run the job no sooner than this, as Postgres reads a timestamp: '2030-01-31 08:00+01'"},
+    {.name = "retry-waits",
+     .kind = KIND_TEXT,
+     .offset = AT(retry_waits),
+     .commands = COMMAND_ENQUEUE,
+     .argument = "DURATION,…",
+     .help = "waits before the second, third … attempt; '' for a single attempt; default 1m,10m,30m"},
+    {.name = "dev",
+     .kind = KIND_FLAG,
+     .offset = AT(dev),
+     .commands = COMMAND_ANY,
+     .environment = "PGQ_DEV",
+     .help = "use a private Postgres in ./.pgq-dev, started when it is not running; stop it with 'pgq-lua dev stop'"},
+    {.name = "log-format",
+     .kind = KIND_CHOICE,
+     .offset = AT(log_format),
+     .commands = COMMAND_WORKER,
+     .script = true,
+     .environment = "PGQ_LOG_FORMAT",
+     .argument = "FORMAT",
+     .initial = "text",
+     .choices = {"text", "json"},
+     .help = "text (key=value) or json, on stderr"},
+    {.name = "log-level",
+     .kind = KIND_CHOICE,
+     .offset = AT(log_level),
+     .commands = COMMAND_WORKER,
+     .script = true,
+     .environment = "PGQ_LOG_LEVEL",
+     .argument = "LEVEL",
+     .initial = "info",
+     .choices = {"debug", "info", "warn", "error"},
+     .help = "least level that is logged: debug (each job too), info, warn or error"},
+    {.name = "version",
+     .kind = KIND_FLAG,
+     .offset = AT(version),
+     .commands = COMMAND_ANY,
+     .help = "print the version and exit"},
+    {.name = "help", .kind = KIND_FLAG, .offset = AT(help), .commands = COMMAND_ANY, .help = "print this and exit"},
+};
+
+enum { ROWS = sizeof rows / sizeof rows[0] };
+
+static int fail(struct option_problem *problem, const char *what, const char *value, const char *why) {
+  snprintf(problem->message, sizeof problem->message, "%s: '%.100s' %s", what, value, why);
+  return -1;
+}
+
+static int parse_flag(const char *text, bool *value, const char **why) {
+  static const char *const words[] = {"0", "1", "false", "true", "no", "yes", "off", "on"};
+  for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+    if (strcasecmp(text, words[i]) == 0) {
+      *value = i % 2;
+      return 0;
+    }
+  *why = "is neither true nor false";
+  return -1;
+}
+
+static int parse_integer(const char *text, int64_t *value, const char **why) {
+  char *end;
+  errno = 0;
+  *value = strtoll(text, &end, 10);
+  if (*text && *end == '\0' && errno == 0)
+    return 0;
+  *why = "is not a whole number";
+  return -1;
+}
+
+static int parse_choice(const struct option_row *row, const char *text, int *value, const char **why) {
+  static char expected[128];
+  size_t length = (size_t)snprintf(expected, sizeof expected, "is none of:");
+  for (int i = 0; row->choices[i]; i++) {
+    if (strcmp(text, row->choices[i]) == 0) {
+      *value = i;
+      return 0;
+    }
+    length += (size_t)snprintf(expected + length, sizeof expected - length, " %s", row->choices[i]);
+  }
+  *why = expected;
+  return -1;
+}
+
+static int check_range(const struct option_row *row, int64_t value, const char **why) {
+  static char expected[128];
+  char least[DURATION_TEXT_SIZE], most[DURATION_TEXT_SIZE];
+  if (value >= row->least && value <= row->most)
+    return 0;
+  if (row->kind == KIND_DURATION) {
+    duration_format(row->least, least);
+    duration_format(row->most, most);
+  } else {
+    snprintf(least, sizeof least, "%lld", (long long)row->least);
+    snprintf(most, sizeof most, "%lld", (long long)row->most);
+  }
+  snprintf(expected, sizeof expected, "is not between %s and %s", least, most);
+  *why = expected;
+  return -1;
+}
+
+/* Parses `text` into the field of `row`. `what` names the place it came from, for the message. */
+static int assign(const struct option_row *row, struct options *options, const char *what, const char *text,
+                  struct option_problem *problem) {
+  void *field = (char *)options + row->offset;
+  const char *why = NULL;
+  int64_t number = 0;
+  switch (row->kind) {
+  case KIND_FLAG:
+    return parse_flag(text, field, &why) == 0 ? 0 : fail(problem, what, text, why);
+  case KIND_CHOICE:
+    return parse_choice(row, text, field, &why) == 0 ? 0 : fail(problem, what, text, why);
+  case KIND_TEXT:
+    free(*(char **)field);
+    *(char **)field = memory_text(text);
+    return 0;
+  case KIND_DURATION:
+    if (duration_parse_option(text, strlen(text), &number, &why) != 0) {
+      char hint[160];
+      snprintf(hint, sizeof hint, "%s; write seconds, or a duration such as 1h30m, 10s or 250ms", why);
+      return fail(problem, what, text, hint);
+    }
+    break;
+  case KIND_INTEGER:
+    if (parse_integer(text, &number, &why) != 0)
+      return fail(problem, what, text, why);
+    break;
+  }
+  if (check_range(row, number, &why) != 0)
+    return fail(problem, what, text, why);
+  *(int64_t *)field = number;
+  return 0;
+}
+
+void options_init(struct options *options) {
+  struct option_problem problem;
+  *options = (struct options){.delay_ms = -1};
+  for (size_t i = 0; i < ROWS; i++)
+    if (rows[i].initial && assign(&rows[i], options, rows[i].name, rows[i].initial, &problem) != 0)
+      abort(); /* the table itself is wrong */
+}
+
+void options_free(struct options *options) {
+  free(options->db);
+  free(options->after);
+  free(options->retry_waits);
+  *options = (struct options){.delay_ms = -1};
+}
+
+/* Assigns unless somebody with more say has done so. */
+static int set(struct options *options, size_t i, enum option_source source, const char *what, const char *text,
+               struct option_problem *problem) {
+  if (options->source[i] > source)
+    return 0;
+  if (assign(&rows[i], options, what, text, problem) != 0)
+    return -1;
+  options->source[i] = (unsigned char)source;
+  return 0;
+}
+
+int options_from_environment(struct options *options, struct option_problem *problem) {
+  for (size_t i = 0; i < ROWS; i++) {
+    const char *value = rows[i].environment ? getenv(rows[i].environment) : NULL;
+    if (value && *value && set(options, i, SOURCE_ENVIRONMENT, rows[i].environment, value, problem) != 0)
+      return -1;
+  }
+  return 0;
+}
+
+int options_from_arguments(struct options *options, int argc, char **argv, bool mixed, struct option_problem *problem) {
+  struct option table[ROWS + 1] = {0};
+  int found, row;
+  for (size_t i = 0; i < ROWS; i++)
+    table[i] = (struct option){.name = rows[i].name, .has_arg = rows[i].kind != KIND_FLAG, .val = 'o'};
+  optind = 0; /* glibc: start afresh */
+  opterr = 0;
+  while ((found = getopt_long(argc, argv, mixed ? ":" : "+:", table, &row)) != -1) {
+    char what[64];
+    if (found == ':')
+      snprintf(problem->message, sizeof problem->message, "option '%.100s' wants a value", argv[optind - 1]);
+    else if (found != 'o')
+      snprintf(problem->message, sizeof problem->message, "unknown option '%.100s'", argv[optind - 1]);
+    if (found != 'o')
+      return -1;
+    snprintf(what, sizeof what, "--%s", rows[row].name);
+    if (set(options, (size_t)row, SOURCE_FLAG, what, optarg ? optarg : "true", problem) != 0)
+      return -1;
+  }
+  return optind;
+}
+
+static bool same_name(const char *row_name, const char *script_name) {
+  for (; *row_name && *script_name; row_name++, script_name++)
+    if (*row_name != *script_name && !(*row_name == '-' && *script_name == '_'))
+      return false;
+  return *row_name == *script_name;
+}
+
+int options_from_script(struct options *options, const char *name, const char *value, struct option_problem *problem) {
+  size_t length = 0;
+  for (size_t i = 0; i < ROWS; i++) {
+    if (!rows[i].script || !same_name(rows[i].name, name))
+      continue;
+    if (options)
+      return set(options, i, SOURCE_SCRIPT, name, value, problem);
+    struct options scratch = {0};
+    int result = assign(&rows[i], &scratch, name, value, problem);
+    options_free(&scratch);
+    return result;
+  }
+  length = (size_t)snprintf(problem->message, sizeof problem->message, "there is no setting '%.60s'; there are:", name);
+  for (size_t i = 0; i < ROWS; i++)
+    if (rows[i].script && length < sizeof problem->message) {
+      char *at = problem->message + length;
+      length += (size_t)snprintf(at, sizeof problem->message - length, " %s", rows[i].name);
+      for (; *at; at++)
+        *at = *at == '-' ? '_' : *at;
+    }
+  return -1;
+}
+
+static const char *command_name(int commands) {
+  return commands & COMMAND_WORKER ? "a worker" : commands & COMMAND_ENQUEUE ? "pgq-lua enqueue" : "another command";
+}
+
+int options_check_command(const struct options *options, enum command command, struct option_problem *problem) {
+  for (size_t i = 0; i < ROWS; i++)
+    if (options->source[i] == SOURCE_FLAG && !(rows[i].commands & command)) {
+      snprintf(problem->message, sizeof problem->message, "option '--%s' belongs to %s", rows[i].name,
+               command_name(rows[i].commands));
+      return -1;
+    }
+  return 0;
+}
+
+static enum option_source source_of(const struct options *options, const char *name) {
+  for (size_t i = 0; i < ROWS; i++)
+    if (strcmp(rows[i].name, name) == 0)
+      return options->source[i];
+  abort(); /* a name that is not in the table */
+}
+
+bool options_given(const struct options *options, const char *name) {
+  return source_of(options, name) != SOURCE_DEFAULT;
+}
+
+bool options_forced(const struct options *options, const char *name) {
+  return source_of(options, name) >= SOURCE_ENVIRONMENT;
+}
+
+/* Prints `text` wrapped at the right margin, each line behind the column of the explanations. */
+static void print_wrapped(FILE *out, const char *text) {
+  enum { INDENT = 8, MARGIN = 92 };
+  int column = 0;
+  while (*text) {
+    int word = (int)strcspn(text, " ");
+    if (column == 0 || column + 1 + word > MARGIN)
+      column = fprintf(out, "%s%*s%.*s", column ? "\n" : "", INDENT, "", word, text) - (column ? 1 : 0);
+    else
+      column += fprintf(out, " %.*s", word, text);
+    text += word + (text[word] == ' ');
+  }
+  fputc('\n', out);
+}
+
+void options_print(FILE *out, enum command command) {
+  _Static_assert(ROWS <= sizeof((struct options *)0)->source, "one source per row");
+  for (size_t i = 0; i < ROWS; i++) {
+    const struct option_row *row = &rows[i];
+    if (!(row->commands & command))
+      continue;
+    fprintf(out, "  --%s%s%s", row->name, row->argument ? " " : "", row->argument ? row->argument : "");
+    if (row->initial && row->kind != KIND_FLAG)
+      fprintf(out, " (default %s)", row->initial);
+    if (row->environment)
+      fprintf(out, " [%s]", row->environment);
+    fputc('\n', out);
+    print_wrapped(out, row->help);
+  }
+}

@@ -1,0 +1,65 @@
+#ifndef PGQ_PROTOCOL_H
+#define PGQ_PROTOCOL_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+/*
+ * What supervisor and executor say to each other, on the socket that is the executor's descriptor 3. The life of an
+ * executor, seen from the wire:
+ *
+ *     supervisor                     executor
+ *     CONFIGURE ───────────────────►            once, first
+ *               ◄─────────────────── READY      the script loaded; or
+ *               ◄─────────────────── BROKEN     it did not, and the executor leaves with status 1
+ *     JOBS      ───────────────────►            any number of batches
+ *               ◄─────────────────── OUTCOMES   one outcome for every job, in any grouping
+ *     RECALL    ───────────────────►            jobs not started come back as OUTCOME_UNRUN
+ *               ◄─────────────────── STOP       a handler called pgq.stop()
+ *     LEAVE     ───────────────────►            (or the end of the socket) the executor exits with status 0
+ */
+enum frame_type {
+  FRAME_CONFIGURE = 1, /* text conninfo; u32 index of the script in argv; u32 count, texts argv */
+  FRAME_JOBS,          /* u32 batch; u32 count, jobs: u32 index in the batch, u32 queue (as registered, from 0), i64 id,
+                          u32 attempt, u32 retries left, f64 created_at, f64 run_after (Unix seconds), bytes data */
+  FRAME_RECALL,        /* u32 batch; u32 queue or QUEUE_ALL */
+  FRAME_LEAVE,         /* nothing */
+  FRAME_READY,         /* u32 count, queues: bytes name, u8 preserve_completed, u8 discard_failed (enum choice);
+                          u32 count, settings: text name, text value */
+  FRAME_BROKEN,        /* bytes message */
+  FRAME_OUTCOMES,      /* outcomes to the frame's end: u32 batch, u32 index in the batch, u8 enum outcome, u8 backoff,
+                          u64 duration in µs, bytes error, bytes traceback */
+  FRAME_STOP,          /* nothing */
+};
+
+enum { QUEUE_ALL = 0xffffffff };
+
+/* The longest frame either end sends: down, the largest job (256 MiB) and its head; up, a flush of outcomes. */
+#define FRAME_MOST_DOWN ((size_t)300 << 20)
+#define FRAME_MOST_UP ((size_t)4 << 20)
+
+/* The longest data of a job. */
+enum { JOB_DATA_MOST = 256 << 20 };
+
+/* Error messages are cut to this many bytes, tracebacks too. */
+enum { ERROR_TEXT_MOST = 10 * 1024 };
+
+enum outcome {
+  OUTCOME_NONE,     /* not known yet */
+  OUTCOME_COMPLETE, /* the handler succeeded */
+  OUTCOME_FAIL,     /* it failed: error says why */
+  OUTCOME_UNRUN,    /* it was never started: the job goes back as if it had not been claimed */
+};
+
+/* A setting that the script may leave to the worker. */
+enum choice { CHOICE_UNSET, CHOICE_NO, CHOICE_YES };
+
+/* The descriptors an executor is born with, beside 0, 1 and 2. */
+enum { EXECUTOR_SOCKET = 3, EXECUTOR_PAGE = 4 };
+
+/* One page shared by supervisor and executor (descriptor 4), readable after the executor has died. */
+struct shared_page {
+  _Atomic int64_t current_job; /* id of the job whose handler is running right now, 0 for none */
+};
+
+#endif
