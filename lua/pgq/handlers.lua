@@ -1,0 +1,223 @@
+-- The worker's half of the module: queues and their handlers, settings, and the call of a handler. It is used by
+-- pgq.lua, which shows the public functions, and by the executor, which finds queues, settings and `run` in `host`.
+--
+-- A handler may change globals: what is needed later is kept here when the module is loaded.
+
+local error, pairs, pcall, rawget, tostring, type, xpcall = error, pairs, pcall, rawget, tostring, type, xpcall
+local format, sub = string.format, string.sub
+local getinfo, traceback = debug.getinfo, debug.traceback
+
+-- A job's data is its own business; a queue's options are these.
+local QUEUE_OPTIONS = { preserve_completed = true, discard_failed = true }
+
+local function not_a_worker(name)
+  return function()
+    error(name .. ": this script is not run by a worker; start it with: pgq-lua FILE", 2)
+  end
+end
+
+-- Whatever it is as a text, even when its __tostring fails.
+local function describe(value)
+  if type(value) == "string" then
+    return value
+  end
+  local ok, text = pcall(tostring, value)
+  if ok and type(text) == "string" then
+    return text
+  end
+  return format("(a %s whose __tostring fails)", type(value))
+end
+
+-- Is this the way handlers say "failed", { error = …, backoff = … }?
+local function is_failure(value)
+  return type(value) == "table" and (rawget(value, "error") ~= nil or rawget(value, "backoff") ~= nil)
+end
+
+local function read_failure(value)
+  local message = rawget(value, "error")
+  local backoff = rawget(value, "backoff")
+  if message == nil then
+    message = "backoff"
+  end
+  return describe(message), backoff ~= nil and backoff ~= false
+end
+
+--- Says that a job failed because what it needs is out of order, so that its whole queue slows down: 100 ms, doubling
+-- with each further backoff up to a minute, until a job of the queue succeeds. To be returned by a handler, or thrown
+-- with error().
+-- @tparam[opt] string message why
+-- @treturn table the failure: { error = message, backoff = true }
+local function backoff(message)
+  if message == nil then
+    message = "backoff"
+  end
+  return { error = describe(message), backoff = true }
+end
+
+-- What a handler returned, as: succeeded, message, backoff.
+local function judge(first, second)
+  if first == true or (first == nil and second == nil) then
+    return true
+  end
+  if is_failure(first) then
+    return false, read_failure(first)
+  end
+  if first == nil or first == false then
+    if is_failure(second) then
+      return false, read_failure(second)
+    end
+    return false, second == nil and "the handler returned false" or describe(second), false
+  end
+  return false, format("the handler returned a %s (%s): return nothing or true for success; nil and a message, or a "
+    .. "table with the field error, for failure", type(first), sub(describe(first), 1, 200)), false
+end
+
+-- Runs where an error was raised, while its stack is still there.
+local function on_error(value)
+  if is_failure(value) and rawget(value, "backoff") then
+    return { value = value }
+  end
+  return { value = value, traceback = sub(traceback("", 2), 2) } -- without the newline behind the empty message
+end
+
+local function judge_error(caught)
+  if type(caught) ~= "table" then -- on_error itself failed: no stack or no memory was left
+    return false, describe(caught), false
+  end
+  local value = rawget(caught, "value")
+  if is_failure(value) then
+    local message, with_backoff = read_failure(value)
+    return false, message, with_backoff, rawget(caught, "traceback")
+  end
+  local message = value == nil and "the handler called error(nil)" or describe(value)
+  return false, message, false, rawget(caught, "traceback")
+end
+
+local function finish(ok, first, second)
+  if ok then
+    return judge(first, second)
+  end
+  return judge_error(first)
+end
+
+local function worker_half(host)
+  local queues, by_name, settings = {}, {}, {}
+  host.queues, host.settings = queues, settings
+
+  local function where()
+    local info = getinfo(3, "Sl")
+    return info and format("%s:%d", info.short_src, info.currentline) or "?"
+  end
+
+  local function only_while_loading(name)
+    if not host.loading then
+      error(name .. ": only while the script loads, not in a handler", 3)
+    end
+  end
+
+  -- The value of a yes-or-no option of a queue.
+  local function read_choice(name, value)
+    if value ~= nil and type(value) ~= "boolean" then
+      error(format("register_queue: the option %s must be true or false, not a %s", name, type(value)), 3)
+    end
+    return value
+  end
+
+  --- Registers the handler of a queue; the worker then claims jobs from it.
+  -- @tparam string name name of the queue, UTF-8 and not empty
+  -- @tparam function handler called as handler(data, job) with the job's bytes as a string, and a table of id, queue,
+  -- attempt (from 1), created_at and run_after (Unix seconds), retries_left. Returning nothing, nil or true is
+  -- success; nil or false and a message, a thrown error, or { error = message, backoff = true } is failure
+  -- @tparam[opt] table options preserve_completed, discard_failed: as the worker's flags, for this queue
+  -- @raise when an argument is wrong, or the name is registered already
+  local function register_queue(name, handler, options)
+    only_while_loading "register_queue"
+    if type(name) ~= "string" then
+      error("register_queue: the queue name must be a string, not a " .. type(name), 2)
+    end
+    if name == "" or not host.is_text(name) then
+      error("register_queue: the queue name must be UTF-8 text, not empty and without NUL", 2)
+    end
+    if type(handler) ~= "function" then
+      error(format('register_queue: the handler of queue "%s" must be a function, not a %s', name, type(handler)), 2)
+    end
+    if by_name[name] then
+      error(format('register_queue: queue "%s" is registered already, at %s', name, by_name[name].where), 2)
+    end
+    if options ~= nil and type(options) ~= "table" then
+      error("register_queue: options must be a table, not a " .. type(options), 2)
+    end
+    for option in pairs(options or {}) do
+      if not QUEUE_OPTIONS[option] then
+        error(format("register_queue: there is no option %s; there are preserve_completed and discard_failed",
+          describe(option)), 2)
+      end
+    end
+    local queue = { name = name, handler = handler, where = where() }
+    queue.preserve_completed = read_choice("preserve_completed", options and options.preserve_completed)
+    queue.discard_failed = read_choice("discard_failed", options and options.discard_failed)
+    queues[#queues + 1] = queue
+    by_name[name] = queue
+  end
+
+  --- Sets what the worker's options set, with underscores for dashes: poll_interval, preserve_completed, executors …
+  -- A flag on the command line or a variable in the environment wins.
+  -- @tparam table values numbers, texts and booleans; durations are seconds or texts such as "1m30s"
+  -- @raise for a name that does not exist, or a value that cannot be read
+  local function configure(values)
+    only_while_loading "configure"
+    if type(values) ~= "table" then
+      error("configure: settings must be a table, not a " .. type(values), 2)
+    end
+    for name, value in pairs(values) do
+      if type(name) ~= "string" then
+        error("configure: names of settings are strings, not a " .. type(name), 2)
+      end
+      local kind = type(value)
+      if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
+        error(format("configure: %s must be a text, a number or a boolean, not a %s", name, kind), 2)
+      end
+      local text = kind == "number" and format("%.14g", value) or tostring(value)
+      local problem = host.check_setting(name, text)
+      if problem then
+        error("configure: " .. problem, 2)
+      end
+      settings[name] = text
+    end
+  end
+
+  -- The executor's call: queue number from 1, then what the job is made of. Returns succeeded, message, backoff,
+  -- traceback.
+  function host.run(number, data, id, attempt, created_at, run_after, retries_left)
+    local queue = queues[number]
+    local job = {
+      id = id,
+      queue = queue.name,
+      attempt = attempt,
+      created_at = created_at,
+      run_after = run_after,
+      retries_left = retries_left,
+    }
+    return finish(xpcall(queue.handler, on_error, data, job))
+  end
+
+  return {
+    register_queue = register_queue,
+    configure = configure,
+    backoff = backoff,
+    --- Asks the worker to stop, as SIGTERM does: running jobs end, this one too, and no more are claimed.
+    stop = host.stop,
+  }
+end
+
+return function(host)
+  if host then
+    return worker_half(host)
+  end
+  return {
+    register_queue = not_a_worker "register_queue",
+    configure = not_a_worker "configure",
+    backoff = backoff,
+    stop = not_a_worker "stop",
+  }
+end

@@ -1,0 +1,112 @@
+#include "enqueue.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "buffer.h"
+#include "database.h"
+#include "duration.h"
+#include "memory.h"
+#include "pgq.h"
+
+enum { READ_SIZE = 1 << 16, WAIT_MOST = 1000 };
+
+/* The waits of --retry-waits, which a comma separates. */
+struct wait_list {
+  char *texts[WAIT_MOST];
+  size_t count;
+};
+
+static void free_waits(struct wait_list *waits) {
+  while (waits->count > 0)
+    free(waits->texts[--waits->count]);
+}
+
+/* A bare number is one of seconds here, as in every option; the library takes durations with units only. */
+static int add_wait(struct wait_list *waits, const char *text, size_t length) {
+  char canonical[DURATION_TEXT_SIZE];
+  const char *problem = "comes after too many";
+  int64_t ms;
+  if (waits->count == WAIT_MOST || duration_parse_option(text, length, &ms, &problem) != 0) {
+    fprintf(stderr, "pgq-lua enqueue: --retry-waits: '%.*s' %s; write seconds, or durations such as 1h,6h or 30s\n",
+            (int)length, text, problem);
+    return -1;
+  }
+  duration_format(ms, canonical);
+  waits->texts[waits->count++] = memory_text(canonical);
+  return 0;
+}
+
+static int read_waits(struct wait_list *waits, const char *text) {
+  while (text && *text) {
+    size_t length = strcspn(text, ",");
+    if (add_wait(waits, text, length) != 0)
+      return -1;
+    text += length;
+    if (*text == ',' && *++text == '\0')
+      return add_wait(waits, "", 0);
+  }
+  return 0;
+}
+
+/* All of standard input. -1 when it cannot be read, or is more than a job may have. */
+static int read_input(struct buffer *data) {
+  ssize_t length;
+  while ((length = read(STDIN_FILENO, buffer_space(data, READ_SIZE), READ_SIZE)) > 0) {
+    data->length += (size_t)length;
+    if (data->length > PGQ_DATA_MAX) {
+      fprintf(stderr, "pgq-lua enqueue: standard input has more than %zu bytes, the limit of a job's data\n",
+              PGQ_DATA_MAX);
+      return -1;
+    }
+  }
+  if (length < 0)
+    fprintf(stderr, "pgq-lua enqueue: cannot read standard input: %s\n", strerror(errno));
+  return length < 0 ? -1 : 0;
+}
+
+static int enqueue(const struct options *options, const char *queue, const struct buffer *data,
+                   const struct wait_list *waits) {
+  struct pgq_options how = PGQ_OPTIONS_INIT;
+  struct pgq_error error;
+  PGconn *conn = database_connect(options);
+  if (!conn)
+    return 1;
+  how.after = options->after;
+  how.delay_ms = options->delay_ms > 0 ? options->delay_ms : 0;
+  how.retry_waits = (const char *const *)waits->texts;
+  how.retry_wait_count = waits->count;
+  how.no_retries = options->retry_waits && waits->count == 0;
+  int64_t id = pgq_enqueue(conn, queue, data->bytes, data->length, &how, &error);
+  PQfinish(conn);
+  if (id < 0) {
+    fprintf(stderr, "pgq-lua enqueue: %s\n", error.message);
+    return 1;
+  }
+  printf("%" PRId64 "\n", id);
+  return fflush(stdout) == 0 ? 0 : 1;
+}
+
+int enqueue_command(const struct options *options, int argc, char **argv) {
+  struct buffer data = {0};
+  struct wait_list waits = {0};
+  int status = 2;
+  if (argc < 1 || argc > 2)
+    fprintf(stderr, "pgq-lua enqueue: %s\nusage: pgq-lua enqueue [options] QUEUE [DATA | -]\n",
+            argc < 1 ? "the name of the queue is missing" : "there are too many words; quote data with spaces");
+  else if (options->after && options->delay_ms > 0)
+    fprintf(stderr, "pgq-lua enqueue: --delay and --after exclude each other\n");
+  else if (read_waits(&waits, options->retry_waits) == 0) {
+    bool from_input = argc == 2 && strcmp(argv[1], "-") == 0;
+    if (argc == 2 && !from_input)
+      buffer_add(&data, argv[1], strlen(argv[1]));
+    status = from_input && read_input(&data) != 0 ? 1 : enqueue(options, argv[0], &data, &waits);
+  }
+  free_waits(&waits);
+  buffer_free(&data);
+  return status;
+}

@@ -1,0 +1,45 @@
+#include "migrate.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "database.h"
+#include "embedded.h"
+
+/* Runs the text, which may be several statements. 0, or -1 with a message on stderr. */
+static int run(PGconn *conn, const char *what, const char *sql) {
+  PGresult *result = PQexec(conn, sql);
+  ExecStatusType status = PQresultStatus(result);
+  bool good = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+  if (!good)
+    fprintf(stderr, "pgq-lua: %s failed, and nothing was changed: %s", what, PQresultErrorMessage(result));
+  PQclear(result);
+  return good ? 0 : -1;
+}
+
+static int run_file(PGconn *conn, const char *name) {
+  const struct embedded_file *file = embedded_find(name);
+  if (!file) {
+    fprintf(stderr, "pgq-lua: this build lacks %s\n", name);
+    return -1;
+  }
+  return run(conn, name, (const char *)file->bytes);
+}
+
+int migrate_quietly(const struct options *options) {
+  PGconn *conn = database_connect(options);
+  if (!conn)
+    return 1;
+  bool done = run(conn, "BEGIN", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE") == 0 &&
+              run_file(conn, "sql/upgrade.sql") == 0 && run_file(conn, "sql/create_table.sql") == 0 &&
+              run(conn, "COMMIT", "COMMIT") == 0;
+  PQfinish(conn); /* rolls back what was not committed */
+  return done ? 0 : 1;
+}
+
+int migrate_command(const struct options *options) {
+  int status = migrate_quietly(options);
+  if (status == 0)
+    puts("pgq_jobs, pgq_workers and pgq_enqueue are there and up to date");
+  return status;
+}

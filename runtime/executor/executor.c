@@ -1,0 +1,241 @@
+#include "executor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "clock.h"
+#include "frame.h"
+#include "memory.h"
+#include "protocol.h"
+#include "script.h"
+#include "task.h"
+
+/* Jobs run for this long before the socket is looked at, and known outcomes are sent, again. */
+enum { TURN_US = 1000, READ_SIZE = 256 * 1024, FLUSH_SIZE = 256 * 1024 };
+
+struct executor {
+  uv_loop_t loop;
+  uv_pipe_t socket;
+  uv_idle_t turn; /* active while there are jobs */
+  struct shared_page *page;
+  struct buffer in;
+  struct buffer outcomes; /* not sent yet */
+  struct script_config config;
+  char **argv;
+  char *conninfo;
+  struct script *script;
+  struct task_list *tasks;
+  bool leaving;
+  int status;
+};
+
+static struct executor *the_executor; /* for what exit() runs */
+
+/* Sends all bytes, waiting when the socket is full: the supervisor always reads. -1 when it is gone. */
+static int send_all(const unsigned char *bytes, size_t length) {
+  while (length > 0) {
+    ssize_t sent = send(EXECUTOR_SOCKET, bytes, length, MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN && errno != EINTR)
+      return -1;
+    if (sent < 0)
+      poll(&(struct pollfd){.fd = EXECUTOR_SOCKET, .events = POLLOUT}, 1, -1);
+    bytes += sent > 0 ? sent : 0;
+    length -= sent > 0 ? (size_t)sent : 0;
+  }
+  return 0;
+}
+
+static void send_frame(uint8_t type, const struct buffer *fields) {
+  struct buffer out = {0};
+  size_t mark = frame_begin(&out, type);
+  buffer_add(&out, fields->bytes, fields->length);
+  frame_finish(&out, mark);
+  if (send_all(out.bytes, out.length) != 0)
+    _exit(0); /* without a supervisor there is nothing left to do */
+  buffer_free(&out);
+}
+
+static void flush_outcomes(struct executor *e) {
+  if (e->outcomes.length == 0)
+    return;
+  send_frame(FRAME_OUTCOMES, &e->outcomes);
+  buffer_drop(&e->outcomes, e->outcomes.length);
+}
+
+/* A handler called os.exit(): what is known of other jobs need not be lost with the process. */
+static void last_words(void) {
+  if (the_executor)
+    flush_outcomes(the_executor);
+}
+
+static void on_script_stop(void *owner) {
+  (void)owner;
+  send_frame(FRAME_STOP, &(struct buffer){0});
+}
+
+static void leave(struct executor *e) {
+  e->leaving = true;
+  uv_idle_stop(&e->turn);
+  uv_stop(&e->loop);
+}
+
+/* One turn: jobs for a millisecond, then their outcomes, then the loop may read. */
+static void on_turn(uv_idle_t *turn) {
+  struct executor *e = turn->data;
+  int64_t until_us = clock_us() + TURN_US;
+  bool more = true;
+  while (more && clock_us() < until_us && e->outcomes.length < FLUSH_SIZE)
+    more = task_list_step(e->tasks) && !task_list_is_empty(e->tasks);
+  flush_outcomes(e);
+  if (!more)
+    uv_idle_stop(turn);
+}
+
+static void start_script(struct executor *e) {
+  struct buffer fields = {0}, message = {0};
+  e->script = script_new(&e->config);
+  if (!e->script || script_load(e->script, &message) != 0) {
+    put_bytes(&fields, message.bytes, message.length);
+    send_frame(FRAME_BROKEN, &fields);
+    e->status = 1;
+    leave(e);
+  } else {
+    e->tasks = task_list_new(e->script, e->page, &e->outcomes);
+    script_describe(e->script, &fields);
+    send_frame(FRAME_READY, &fields);
+  }
+  buffer_free(&fields);
+  buffer_free(&message);
+}
+
+static void configure(struct executor *e, struct frame *frame) {
+  e->conninfo = get_text(frame);
+  e->config.script = (int)get_u32(frame);
+  e->config.argc = (int)get_u32(frame);
+  e->argv = memory_new(((size_t)e->config.argc + 1) * sizeof *e->argv);
+  for (int i = 0; i < e->config.argc; i++)
+    e->argv[i] = get_text(frame);
+  e->config.conninfo = e->conninfo;
+  e->config.argv = (const char *const *)e->argv;
+  e->config.stop = on_script_stop;
+  e->config.owner = e;
+  start_script(e);
+}
+
+static void take_frame(struct executor *e, struct frame *frame) {
+  uint32_t batch;
+  switch (frame->type) {
+  case FRAME_CONFIGURE:
+    configure(e, frame);
+    break;
+  case FRAME_JOBS:
+    task_list_add(e->tasks, frame);
+    uv_idle_start(&e->turn, on_turn);
+    break;
+  case FRAME_RECALL:
+    batch = get_u32(frame);
+    task_list_recall(e->tasks, batch, get_u32(frame));
+    break;
+  case FRAME_LEAVE:
+    leave(e);
+    break;
+  default:
+    break;
+  }
+}
+
+static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space) {
+  struct executor *e = handle->data;
+  (void)wanted;
+  *space = uv_buf_init(buffer_space(&e->in, READ_SIZE), READ_SIZE);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space) {
+  struct executor *e = stream->data;
+  struct frame frame;
+  size_t at = 0, size;
+  (void)space;
+  if (length < 0) { /* the supervisor is gone, and with it the claims: the jobs are somebody else's */
+    leave(e);
+    return;
+  }
+  e->in.length += (size_t)length;
+  while (!e->leaving && frame_next(e->in.bytes + at, e->in.length - at, FRAME_MOST_DOWN, &frame, &size) == 1) {
+    take_frame(e, &frame);
+    at += size;
+  }
+  buffer_drop(&e->in, at);
+}
+
+static void ignore_signal(int number) {
+  (void)number;
+}
+
+/* Signals meant for the worker are the supervisor's; handlers' children must not inherit that they are ignored. */
+static void settle_in(void) {
+  static const int signals[] = {SIGINT, SIGTERM, SIGPIPE};
+  struct sigaction action = {.sa_handler = ignore_signal, .sa_flags = SA_RESTART};
+  pid_t parent = getppid();
+  for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+    sigaction(signals[i], &action, NULL);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (parent == 1 || getppid() != parent) /* it died before that took effect */
+    _exit(0);
+  fcntl(EXECUTOR_SOCKET, F_SETFD, FD_CLOEXEC);
+  fcntl(EXECUTOR_PAGE, F_SETFD, FD_CLOEXEC);
+  setvbuf(stdout, NULL, _IOLBF, 0); /* what handlers print is seen at once, and not lost with the process */
+  int adjust = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (adjust >= 0) { /* when memory runs out, a handler's process is to go before the supervisor */
+    if (write(adjust, "500", 3) < 0)
+      errno = 0;
+    close(adjust);
+  }
+}
+
+static void tear_down(struct executor *e) {
+  the_executor = NULL;
+  uv_close((uv_handle_t *)&e->socket, NULL);
+  uv_close((uv_handle_t *)&e->turn, NULL);
+  uv_run(&e->loop, UV_RUN_NOWAIT);
+  uv_loop_close(&e->loop);
+  if (e->tasks)
+    task_list_free(e->tasks);
+  script_free(e->script);
+  buffer_free(&e->in);
+  buffer_free(&e->outcomes);
+  for (int i = 0; i < e->config.argc; i++)
+    free(e->argv[i]);
+  free(e->argv);
+  free(e->conninfo);
+}
+
+int executor_main(void) {
+  struct executor executor = {0}, *e = &executor;
+  settle_in();
+  e->page = mmap(NULL, sizeof *e->page, PROT_READ | PROT_WRITE, MAP_SHARED, EXECUTOR_PAGE, 0);
+  if (e->page == MAP_FAILED) {
+    fprintf(stderr, "pgq-lua executor: this is started by pgq-lua itself, not by hand\n");
+    return 2;
+  }
+  uv_loop_init(&e->loop);
+  uv_pipe_init(&e->loop, &e->socket, 0);
+  uv_idle_init(&e->loop, &e->turn);
+  e->socket.data = e->turn.data = e;
+  the_executor = e;
+  atexit(last_words);
+  if (uv_pipe_open(&e->socket, EXECUTOR_SOCKET) == 0 &&
+      uv_read_start((uv_stream_t *)&e->socket, on_allocate, on_read) == 0)
+    uv_run(&e->loop, UV_RUN_DEFAULT);
+  tear_down(e);
+  return e->status;
+}

@@ -1,0 +1,348 @@
+#include "script.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "embedded.h"
+#include "frame.h"
+#include "memory.h"
+#include "options.h"
+#include "text.h"
+
+/* The C half of the module, linked in (lua/core.c). */
+int luaopen_pgq_core(lua_State *L);
+
+/* Data of this size is not left to the garbage collector's own pace. */
+enum { LARGE_DATA = 1 << 20 };
+
+/* Where the state keeps what C needs, in its registry. */
+static const char host_key, task_key;
+
+struct script {
+  lua_State *L;
+  const struct script_config *config;
+  uint32_t queue_count;
+};
+
+/* ── what the module finds in require "pgq.host" ── */
+
+static struct script *self(lua_State *L) {
+  return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+static int host_stop(lua_State *L) {
+  const struct script_config *config = self(L)->config;
+  config->stop(config->owner);
+  return 0;
+}
+
+static int host_is_text(lua_State *L) {
+  size_t length;
+  const char *text = luaL_checklstring(L, 1, &length);
+  lua_pushboolean(L, text_is_utf8(text, length));
+  return 1;
+}
+
+static int host_check_setting(lua_State *L) {
+  struct option_problem problem;
+  if (options_from_script(NULL, luaL_checkstring(L, 1), luaL_checkstring(L, 2), &problem) == 0)
+    return 0;
+  lua_pushstring(L, problem.message);
+  return 1;
+}
+
+static void push_host(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&host_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+}
+
+static int open_host(lua_State *L) {
+  push_host(L);
+  return 1;
+}
+
+static void make_host(lua_State *L, struct script *script) {
+  static const luaL_Reg functions[] = {
+      {"stop", host_stop}, {"is_text", host_is_text}, {"check_setting", host_check_setting}, {NULL, NULL}};
+  lua_pushlightuserdata(L, (void *)&host_key);
+  lua_newtable(L);
+  for (const luaL_Reg *function = functions; function->name; function++) {
+    lua_pushlightuserdata(L, script);
+    lua_pushcclosure(L, function->func, 1);
+    lua_setfield(L, -2, function->name);
+  }
+  if (*script->config->conninfo) {
+    lua_pushstring(L, script->config->conninfo);
+    lua_setfield(L, -2, "conninfo");
+  }
+  lua_pushboolean(L, 1);
+  lua_setfield(L, -2, "loading");
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+/* ── the state ── */
+
+/* A package loader that finds the module pgq and its parts inside the program. */
+static int load_embedded(lua_State *L) {
+  char path[128];
+  const char *name = luaL_checkstring(L, 1);
+  if (strcmp(name, "pgq") != 0 && strncmp(name, "pgq.", 4) != 0)
+    return 0;
+  snprintf(path, sizeof path, "lua/%s", name);
+  for (char *c = path; *c; c++)
+    *c = *c == '.' ? '/' : *c;
+  strncat(path, ".lua", sizeof path - strlen(path) - 1);
+  const struct embedded_file *file = embedded_find(path);
+  if (!file)
+    return 0;
+  char chunk[140];
+  snprintf(chunk, sizeof chunk, "@%s", path);
+  if (luaL_loadbuffer(L, (const char *)file->bytes, file->length, chunk) != 0)
+    return lua_error(L);
+  return 1;
+}
+
+/* Puts load_embedded() behind package.preload: what is installed on the machine may be of another version. */
+static void add_loaders(lua_State *L) {
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "preload");
+  lua_pushcfunction(L, luaopen_pgq_core);
+  lua_setfield(L, -2, "pgq.core");
+  lua_pushcfunction(L, open_host);
+  lua_setfield(L, -2, "pgq.host");
+  lua_pop(L, 1);
+  lua_getfield(L, -1, "loaders");
+  for (int i = (int)lua_objlen(L, -1); i >= 2; i--) {
+    lua_rawgeti(L, -1, i);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_pushcfunction(L, load_embedded);
+  lua_rawseti(L, -2, 2);
+  lua_pop(L, 2);
+}
+
+/* The global `arg`, as luajit sets it: the script is arg[0], its arguments follow, what stood before it is below. */
+static void set_arg(lua_State *L, const struct script_config *config) {
+  lua_newtable(L);
+  for (int i = 0; i < config->argc; i++) {
+    lua_pushstring(L, config->argv[i]);
+    lua_rawseti(L, -2, i - config->script);
+  }
+  lua_setglobal(L, "arg");
+}
+
+static int set_up(lua_State *L) {
+  struct script *script = lua_touserdata(L, 1);
+  luaL_openlibs(L);
+  make_host(L, script);
+  add_loaders(L);
+  set_arg(L, script->config);
+  return 0;
+}
+
+struct script *script_new(const struct script_config *config) {
+  struct script *script = memory_new(sizeof *script);
+  script->config = config;
+  script->L = luaL_newstate();
+  if (!script->L || lua_cpcall(script->L, set_up, script) != 0) {
+    script_free(script);
+    return NULL;
+  }
+  return script;
+}
+
+void script_free(struct script *script) {
+  if (!script)
+    return;
+  if (script->L)
+    lua_close(script->L);
+  free(script);
+}
+
+/* ── loading ── */
+
+static int add_traceback(lua_State *L) {
+  if (lua_type(L, 1) != LUA_TSTRING) {
+    if (!luaL_callmeta(L, 1, "__tostring") || lua_type(L, -1) != LUA_TSTRING)
+      lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+    lua_replace(L, 1);
+  }
+  luaL_traceback(L, L, lua_tostring(L, 1), 1);
+  return 1;
+}
+
+/* Queues that were registered; the host's flag `loading` ends here. */
+static int end_loading(lua_State *L) {
+  struct script *script = lua_touserdata(L, 1);
+  push_host(L);
+  lua_pushnil(L);
+  lua_setfield(L, -2, "loading");
+  lua_getfield(L, -1, "queues");
+  script->queue_count = lua_istable(L, -1) ? (uint32_t)lua_objlen(L, -1) : 0;
+  return 0;
+}
+
+static void take_message(lua_State *L, struct buffer *message) {
+  size_t length;
+  const char *text = lua_tolstring(L, -1, &length);
+  if (!text) {
+    text = "(error object is not a string)";
+    length = strlen(text);
+  }
+  buffer_add(message, text, length);
+}
+
+static int run_file(lua_State *L, const struct script_config *config, int *last_line) {
+  lua_Debug info;
+  lua_pushcfunction(L, add_traceback);
+  if (luaL_loadfile(L, config->argv[config->script]) != 0)
+    return -1;
+  lua_pushvalue(L, -1);
+  *last_line = lua_getinfo(L, ">S", &info) ? info.lastlinedefined : 0;
+  for (int i = config->script + 1; i < config->argc; i++)
+    lua_pushstring(L, config->argv[i]);
+  return lua_pcall(L, config->argc - config->script - 1, 0, -2 - (config->argc - config->script - 1));
+}
+
+int script_load(struct script *script, struct buffer *message) {
+  lua_State *L = script->L;
+  const char *file = script->config->argv[script->config->script];
+  int last_line = 0;
+  if (!lua_checkstack(L, script->config->argc + 20) || run_file(L, script->config, &last_line) != 0 ||
+      lua_cpcall(L, end_loading, script) != 0) {
+    take_message(L, message);
+    return -1;
+  }
+  lua_settop(L, 0);
+  if (script->queue_count > 0)
+    return 0;
+  char text[512];
+  snprintf(text, sizeof text, "%.300s:%d: the script ends without a queue: call pgq.register_queue(name, handler)",
+           file, last_line);
+  buffer_add(message, text, strlen(text));
+  return -1;
+}
+
+/* ── describing ── */
+
+static void put_choice(lua_State *L, const char *name, struct buffer *out) {
+  lua_getfield(L, -1, name);
+  put_u8(out, lua_isnil(L, -1) ? CHOICE_UNSET : lua_toboolean(L, -1) ? CHOICE_YES : CHOICE_NO);
+  lua_pop(L, 1);
+}
+
+static void put_string(lua_State *L, int index, struct buffer *out) {
+  size_t length;
+  const char *text = lua_tolstring(L, index, &length);
+  put_bytes(out, text, length);
+}
+
+static void put_settings(lua_State *L, struct buffer *out) {
+  size_t mark = out->length;
+  uint32_t count = 0;
+  put_u32(out, 0);
+  lua_getfield(L, -1, "settings");
+  for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1), count++) {
+    put_string(L, -2, out);
+    put_string(L, -1, out);
+  }
+  memcpy(out->bytes + mark, &count, sizeof count);
+  lua_pop(L, 1);
+}
+
+void script_describe(struct script *script, struct buffer *out) {
+  lua_State *L = script->L;
+  push_host(L);
+  lua_getfield(L, -1, "queues");
+  put_u32(out, script->queue_count);
+  for (uint32_t i = 1; i <= script->queue_count; i++) {
+    lua_rawgeti(L, -1, (int)i);
+    lua_getfield(L, -1, "name");
+    put_string(L, -1, out);
+    lua_pop(L, 1);
+    put_choice(L, "preserve_completed", out);
+    put_choice(L, "discard_failed", out);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  put_settings(L, out);
+  lua_settop(L, 0);
+}
+
+uint32_t script_queue_count(const struct script *script) {
+  return script->queue_count;
+}
+
+/* ── running ── */
+
+/* A coroutine for the job: the last one's, if that ended well, else a new one; it is kept in the registry. */
+static lua_State *take_task(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&task_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  lua_State *task = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  if (task)
+    return task;
+  lua_pushlightuserdata(L, (void *)&task_key);
+  task = lua_newthread(L);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+  return task;
+}
+
+static void drop_task(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&task_key);
+  lua_pushnil(L);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+/* Protected: argument 1 is the script_job. Returns what host.run() returned, or false and a message. */
+static int run_job(lua_State *L) {
+  const struct script_job *job = lua_touserdata(L, 1);
+  lua_State *task = take_task(L);
+  push_host(task);
+  lua_getfield(task, -1, "run");
+  lua_remove(task, -2);
+  lua_pushinteger(task, (lua_Integer)job->queue + 1);
+  lua_pushlstring(task, job->data, job->data_length);
+  lua_pushnumber(task, (lua_Number)job->id);
+  lua_pushinteger(task, (lua_Integer)job->attempt);
+  lua_pushnumber(task, job->created_at);
+  lua_pushnumber(task, job->run_after);
+  lua_pushinteger(task, (lua_Integer)job->retries_left);
+  int result = lua_resume(task, 7);
+  if (result == 0) {
+    int count = lua_gettop(task);
+    lua_xmove(task, L, count);
+    return count;
+  }
+  lua_pushboolean(L, 0);
+  if (result == LUA_YIELD)
+    lua_pushliteral(L, "the handler yielded, and nothing resumes it: coroutine.yield is for coroutines of your own");
+  else
+    lua_xmove(task, L, 1);
+  drop_task(L);
+  return 2;
+}
+
+void script_run(struct script *script, const struct script_job *job, struct script_end *end) {
+  lua_State *L = script->L;
+  bool large = job->data_length >= LARGE_DATA;
+  lua_settop(L, 0);
+  lua_pushcfunction(L, run_job);
+  lua_pushlightuserdata(L, (void *)job);
+  bool ran = lua_pcall(L, 1, 4, 0) == 0;
+  int message = ran ? 2 : 1;
+  *end = (struct script_end){.outcome = ran && lua_toboolean(L, 1) ? OUTCOME_COMPLETE : OUTCOME_FAIL};
+  if (end->outcome == OUTCOME_FAIL) {
+    end->backoff = ran && lua_toboolean(L, 3);
+    end->error = lua_tolstring(L, message, &end->error_length);
+    if (ran)
+      end->traceback = lua_tolstring(L, 4, &end->traceback_length);
+  }
+  if (large)
+    lua_gc(L, LUA_GCCOLLECT, 0);
+}

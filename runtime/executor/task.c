@@ -1,0 +1,138 @@
+#include "task.h"
+
+#include <stdlib.h>
+
+#include "clock.h"
+#include "memory.h"
+
+/* A frame of jobs: those before `jobs.at` have had their turn. */
+struct task_batch {
+  struct task_batch *next;
+  char *bytes;
+  struct frame jobs;
+  uint32_t number;
+  uint32_t left;
+  bool recalled; /* all of it */
+  uint32_t *recalled_queues;
+  uint32_t recalled_count;
+};
+
+struct task_list {
+  struct script *script;
+  struct shared_page *page;
+  struct buffer *out;
+  struct task_batch *first, **last;
+};
+
+struct task_list *task_list_new(struct script *script, struct shared_page *page, struct buffer *out) {
+  struct task_list *list = memory_new(sizeof *list);
+  *list = (struct task_list){.script = script, .page = page, .out = out};
+  list->last = &list->first;
+  return list;
+}
+
+static void drop_first(struct task_list *list) {
+  struct task_batch *batch = list->first;
+  list->first = batch->next;
+  if (!list->first)
+    list->last = &list->first;
+  free(batch->recalled_queues);
+  free(batch->bytes);
+  free(batch);
+}
+
+void task_list_free(struct task_list *list) {
+  while (list->first)
+    drop_first(list);
+  free(list);
+}
+
+void task_list_add(struct task_list *list, const struct frame *frame) {
+  size_t length = (size_t)(frame->end - frame->at);
+  struct task_batch *batch = memory_new(sizeof *batch);
+  batch->bytes = memory_copy(frame->at, length);
+  batch->jobs.at = (const unsigned char *)batch->bytes;
+  batch->jobs.end = batch->jobs.at + length;
+  batch->number = get_u32(&batch->jobs);
+  batch->left = get_u32(&batch->jobs);
+  *list->last = batch;
+  list->last = &batch->next;
+}
+
+static void recall(struct task_batch *batch, uint32_t queue) {
+  if (queue == QUEUE_ALL) {
+    batch->recalled = true;
+    return;
+  }
+  size_t size = (batch->recalled_count + 1) * sizeof *batch->recalled_queues;
+  batch->recalled_queues = memory_resize(batch->recalled_queues, size);
+  batch->recalled_queues[batch->recalled_count++] = queue;
+}
+
+void task_list_recall(struct task_list *list, uint32_t number, uint32_t queue) {
+  for (struct task_batch *batch = list->first; batch; batch = batch->next)
+    if (batch->number == number)
+      recall(batch, queue);
+}
+
+static bool is_recalled(const struct task_batch *batch, uint32_t queue) {
+  bool recalled = batch->recalled;
+  for (uint32_t i = 0; i < batch->recalled_count && !recalled; i++)
+    recalled = batch->recalled_queues[i] == queue;
+  return recalled;
+}
+
+static size_t at_most(size_t length) {
+  return length < ERROR_TEXT_MOST + 4 ? length
+                                      : ERROR_TEXT_MOST + 4; /* more than the most: so it shows that it was cut */
+}
+
+static void put_outcome(struct task_list *list, uint32_t batch, uint32_t index, const struct script_end *end,
+                        int64_t duration_us) {
+  put_u32(list->out, batch);
+  put_u32(list->out, index);
+  put_u8(list->out, (uint8_t)end->outcome);
+  put_u8(list->out, end->backoff);
+  put_u64(list->out, (uint64_t)duration_us);
+  put_bytes(list->out, end->error, at_most(end->error_length));
+  put_bytes(list->out, end->traceback, at_most(end->traceback_length));
+}
+
+/* Runs one job; the shared page says which, so that a death can be told from whose it was. */
+static void run(struct task_list *list, struct task_batch *batch, uint32_t index, const struct script_job *job) {
+  struct script_end end = {.outcome = OUTCOME_UNRUN};
+  int64_t duration_us = 0;
+  if (!is_recalled(batch, job->queue)) {
+    int64_t start_us = clock_us();
+    atomic_store_explicit(&list->page->current_job, job->id, memory_order_release);
+    script_run(list->script, job, &end);
+    duration_us = clock_us() - start_us;
+  }
+  if (end.backoff) /* the rest of this queue is not to run into the same wall */
+    for (struct task_batch *other = list->first; other; other = other->next)
+      recall(other, job->queue);
+  put_outcome(list, batch->number, index, &end, duration_us);
+  atomic_store_explicit(&list->page->current_job, 0, memory_order_release);
+}
+
+bool task_list_step(struct task_list *list) {
+  struct task_batch *batch = list->first;
+  if (!batch)
+    return false;
+  uint32_t index = get_u32(&batch->jobs);
+  struct script_job job = {.queue = get_u32(&batch->jobs)};
+  job.id = get_i64(&batch->jobs);
+  job.attempt = get_u32(&batch->jobs);
+  job.retries_left = get_u32(&batch->jobs);
+  job.created_at = get_f64(&batch->jobs);
+  job.run_after = get_f64(&batch->jobs);
+  job.data = get_bytes(&batch->jobs, &job.data_length);
+  run(list, batch, index, &job);
+  if (--batch->left == 0)
+    drop_first(list);
+  return true;
+}
+
+bool task_list_is_empty(const struct task_list *list) {
+  return !list->first;
+}

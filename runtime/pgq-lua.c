@@ -1,0 +1,159 @@
+/*
+ * pgq-lua: the program. Reads options, finds the command, and hands over: to a supervisor for a worker script, to
+ * runtime/commands for the rest.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "conninfo.h"
+#include "dev.h"
+#include "enqueue.h"
+#include "executor.h"
+#include "memory.h"
+#include "migrate.h"
+#include "options.h"
+#include "supervisor.h"
+#include "version.h"
+
+enum { STATUS_FAILED = 1, STATUS_USAGE = 2 };
+
+struct command_row {
+  const char *name;
+  enum command command;
+  const char *usage;
+  const char *help;
+  int (*run)(struct options *options, int argc, char **argv);
+};
+
+static int run_enqueue(struct options *options, int argc, char **argv) {
+  return enqueue_command(options, argc, argv);
+}
+
+static int run_migrate(struct options *options, int argc, char **argv) {
+  if (argc == 0)
+    return migrate_command(options);
+  fprintf(stderr, "pgq-lua migrate: '%s' is one word too many\nusage: pgq-lua migrate [options]\n", argv[0]);
+  return STATUS_USAGE;
+}
+
+static int run_dev(struct options *options, int argc, char **argv) {
+  (void)options;
+  return dev_command(argc + 1, argv - 1); /* argv[-1] is "dev" */
+}
+
+static const struct command_row commands[] = {
+    {"enqueue", COMMAND_ENQUEUE, "enqueue [options] QUEUE [DATA | -]",
+     "Enqueues a job and prints its id. DATA is the job's data, - reads it from standard input; without it the data is "
+     "empty.",
+     run_enqueue},
+    {"migrate", COMMAND_MIGRATE, "migrate [options]",
+     "Creates the tables pgq_jobs and pgq_workers, or brings older ones up to date, in one transaction.", run_migrate},
+    {"dev", COMMAND_DEV, "dev start | stop | status | conninfo",
+     "Looks after the private Postgres in ./.pgq-dev that --dev uses.", run_dev},
+};
+
+static const struct command_row worker_row = {
+    NULL, COMMAND_WORKER, "[options] worker.lua [args…]",
+    "Runs a worker: claims jobs from the queues that worker.lua registers and runs their handlers.", NULL};
+
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_help(const struct command_row *row) {
+  printf("usage: pgq-lua %s\n", row->usage);
+  if (row == &worker_row)
+    for (size_t i = 0; i < COMMANDS; i++)
+      printf("       pgq-lua %s\n", commands[i].usage);
+  printf("\n%s\n", row->help);
+  for (size_t i = 0; row == &worker_row && i < COMMANDS; i++)
+    printf("pgq-lua %s: %s\n", commands[i].name, commands[i].help);
+  puts("\noptions; a flag wins over its variable in [brackets], that over pgq.configure in the script:");
+  options_print(stdout, row->command);
+  puts("\nDurations are seconds, or texts such as 1h30m, 10s, 250ms.");
+}
+
+static int usage_error(const struct command_row *row, const char *message) {
+  const char *name = row->name ? row->name : "";
+  fprintf(stderr, "pgq-lua%s%s: %s\nusage: pgq-lua %s\ntry 'pgq-lua%s%s --help'\n", *name ? " " : "", name, message,
+          row->usage, *name ? " " : "", name);
+  return STATUS_USAGE;
+}
+
+static const struct command_row *find_command(const char *word) {
+  for (size_t i = 0; word && i < COMMANDS; i++)
+    if (strcmp(word, commands[i].name) == 0)
+      return &commands[i];
+  return &worker_row;
+}
+
+/* --dev: the private server's conninfo becomes the database; a new cluster gets its tables. */
+static int use_dev_server(struct options *options) {
+  struct dev_server server;
+  char message[DEV_MESSAGE_SIZE];
+  struct option_problem problem;
+  char *arguments[] = {"", "--db", server.conninfo, NULL};
+  if (dev_ensure(&server, message, sizeof message) != 0) {
+    fprintf(stderr, "pgq-lua --dev: %s\n", message);
+    return -1;
+  }
+  options_from_arguments(options, 3, arguments, false, &problem);
+  return server.created && migrate_quietly(options) != 0 ? -1 : 0;
+}
+
+static int run_worker(struct options *options, int argc, char **argv, int script) {
+  char message[512];
+  if (script >= argc)
+    return usage_error(&worker_row, "the script is missing");
+  if (access(argv[script], R_OK) != 0) {
+    snprintf(message, sizeof message, "cannot read the script '%.300s': %s", argv[script], strerror(errno));
+    return usage_error(&worker_row, message);
+  }
+  if (options->dev && use_dev_server(options) != 0)
+    return STATUS_FAILED;
+  return supervisor_run(options, argc, argv, script);
+}
+
+static int run(struct options *options, int argc, char **argv) {
+  struct option_problem problem;
+  bool has_timeout;
+  if (options_from_environment(options, &problem) != 0)
+    return usage_error(&worker_row, problem.message);
+  int word = options_from_arguments(options, argc, argv, false, &problem);
+  if (word < 0)
+    return usage_error(&worker_row, problem.message);
+  const struct command_row *row = find_command(argv[word]);
+  if (row != &worker_row) { /* what follows the command's name are its options and words, in any order */
+    int more = options_from_arguments(options, argc - word, argv + word, true, &problem);
+    if (more < 0)
+      return usage_error(row, problem.message);
+    word += more;
+  }
+  if (options->help) {
+    print_help(row);
+    return 0;
+  }
+  if (options->version) {
+    puts("pgq-lua " PGQ_LUA_VERSION);
+    return 0;
+  }
+  if (options_check_command(options, row->command, &problem) != 0)
+    return usage_error(row, problem.message);
+  if (conninfo_inspect(options->db, &has_timeout) != 0)
+    return usage_error(row, CONNINFO_HELP);
+  if (row == &worker_row)
+    return run_worker(options, argc, argv, word);
+  if (options->dev && row->command != COMMAND_DEV && use_dev_server(options) != 0)
+    return STATUS_FAILED;
+  return row->run(options, argc - word, argv + word);
+}
+
+int main(int argc, char **argv) {
+  struct options options;
+  if (argc > 1 && strcmp(argv[1], "executor") == 0)
+    return executor_main();
+  options_init(&options);
+  int status = run(&options, argc, argv);
+  options_free(&options);
+  return status;
+}

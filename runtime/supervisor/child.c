@@ -1,0 +1,331 @@
+#include "child.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "frame.h"
+#include "log.h"
+#include "memory.h"
+
+enum { READ_SIZE = 64 * 1024 };
+
+struct child {
+  uv_loop_t *loop;
+  const struct child_start *start;
+  const struct child_events *events;
+  void *owner;
+  bool alive, ready;
+  uv_process_t *process; /* process and socket have memory of their own: they outlive the child by a turn of the loop */
+  uv_pipe_t *socket;
+  int page_fd;
+  struct shared_page *page;
+  struct buffer in;
+  char fault[128]; /* why we killed it, "" if we did not */
+};
+
+struct child *child_new(uv_loop_t *loop, const struct child_start *start, const struct child_events *events,
+                        void *owner) {
+  struct child *child = memory_new(sizeof *child);
+  *child = (struct child){.loop = loop, .start = start, .events = events, .owner = owner, .page_fd = -1};
+  return child;
+}
+
+static int make_page(struct child *child) {
+  if (child->page) {
+    atomic_store(&child->page->current_job, 0);
+    return 0;
+  }
+  child->page_fd = memfd_create("pgq-lua executor", MFD_CLOEXEC);
+  if (child->page_fd < 0 || ftruncate(child->page_fd, sizeof *child->page) != 0)
+    return -1;
+  void *page = mmap(NULL, sizeof *child->page, PROT_READ | PROT_WRITE, MAP_SHARED, child->page_fd, 0);
+  if (page == MAP_FAILED)
+    return -1;
+  child->page = page;
+  return 0;
+}
+
+static void free_handle(uv_handle_t *handle) {
+  free(handle);
+}
+
+static void configure(struct child *child) {
+  const struct child_start *start = child->start;
+  struct buffer out = {0};
+  size_t mark = frame_begin(&out, FRAME_CONFIGURE);
+  put_text(&out, start->conninfo);
+  put_u32(&out, (uint32_t)start->script);
+  put_u32(&out, (uint32_t)start->argc);
+  for (int i = 0; i < start->argc; i++)
+    put_text(&out, start->argv[i]);
+  frame_finish(&out, mark);
+  child_send(child, &out);
+}
+
+static void on_death(uv_process_t *process, int64_t status, int signal);
+static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space);
+static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space);
+
+static int spawn(struct child *child) {
+  char *arguments[] = {"pgq-lua", "executor", child->start->argv[child->start->script], NULL};
+  uv_stdio_container_t descriptors[] = {
+      {.flags = UV_IGNORE},
+      {.flags = UV_INHERIT_FD, .data.fd = STDOUT_FILENO},
+      {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
+      [EXECUTOR_SOCKET] = {.flags = UV_CREATE_PIPE | UV_READABLE_PIPE | UV_WRITABLE_PIPE,
+                           .data.stream = (uv_stream_t *)child->socket},
+      [EXECUTOR_PAGE] = {.flags = UV_INHERIT_FD, .data.fd = child->page_fd},
+  };
+  uv_process_options_t options = {
+      .file = "/proc/self/exe",
+      .args = arguments,
+      .stdio = descriptors,
+      .stdio_count = sizeof descriptors / sizeof descriptors[0],
+      .flags = UV_PROCESS_DETACHED, /* a session of its own: the terminal's ^C does not reach it */
+      .exit_cb = on_death,
+  };
+  return uv_spawn(child->loop, child->process, &options);
+}
+
+int child_start(struct child *child) {
+  if (make_page(child) != 0) {
+    log_error("cannot start an executor", LOG_T("error", strerror(errno)));
+    return -1;
+  }
+  child->process = memory_new(sizeof *child->process);
+  child->socket = memory_new(sizeof *child->socket);
+  child->process->data = child->socket->data = child;
+  uv_pipe_init(child->loop, child->socket, 0);
+  int result = spawn(child);
+  if (result != 0) {
+    log_error("cannot start an executor", LOG_T("error", uv_strerror(result)));
+    uv_close((uv_handle_t *)child->socket, free_handle);
+    uv_close((uv_handle_t *)child->process, free_handle);
+    return -1;
+  }
+  child->alive = true;
+  child->ready = false;
+  child->fault[0] = '\0';
+  uv_read_start((uv_stream_t *)child->socket, on_allocate, on_read);
+  configure(child);
+  return 0;
+}
+
+struct sent {
+  uv_write_t request;
+  struct buffer bytes;
+};
+
+static void on_sent(uv_write_t *request, int status) {
+  struct sent *sent = (struct sent *)request;
+  (void)status; /* a child that cannot be written to is dying: on_death tells */
+  buffer_free(&sent->bytes);
+  free(sent);
+}
+
+void child_send(struct child *child, struct buffer *frames) {
+  if (!child->alive || frames->length == 0) {
+    buffer_free(frames);
+    return;
+  }
+  struct sent *sent = memory_new(sizeof *sent);
+  sent->bytes = *frames;
+  *frames = (struct buffer){0};
+  uv_buf_t bytes = uv_buf_init((char *)sent->bytes.bytes, (unsigned)sent->bytes.length);
+  if (uv_write(&sent->request, (uv_stream_t *)child->socket, &bytes, 1, on_sent) != 0)
+    on_sent(&sent->request, 0);
+}
+
+void child_recall(struct child *child, uint32_t batch, uint32_t queue) {
+  struct buffer out = {0};
+  size_t mark = frame_begin(&out, FRAME_RECALL);
+  put_u32(&out, batch);
+  put_u32(&out, queue);
+  frame_finish(&out, mark);
+  child_send(child, &out);
+}
+
+void child_leave(struct child *child) {
+  struct buffer out = {0};
+  frame_finish(&out, frame_begin(&out, FRAME_LEAVE));
+  child_send(child, &out);
+}
+
+void child_kill(struct child *child) {
+  if (child->alive)
+    kill(-child->process->pid, SIGKILL);
+}
+
+bool child_is_alive(const struct child *child) {
+  return child->alive;
+}
+
+bool child_is_ready(const struct child *child) {
+  return child->alive && child->ready;
+}
+
+int child_pid(const struct child *child) {
+  return child->alive ? child->process->pid : 0;
+}
+
+void child_free(struct child *child) {
+  if (!child)
+    return;
+  if (child->page)
+    munmap(child->page, sizeof *child->page);
+  if (child->page_fd >= 0)
+    close(child->page_fd);
+  buffer_free(&child->in);
+  free(child);
+}
+
+static void take_ready(struct child *child, struct frame *frame) {
+  struct child_script script = {.queue_count = get_u32(frame)};
+  size_t left = (size_t)(frame->end - frame->at);
+  script.queue_count = script.queue_count <= left ? script.queue_count : 0;
+  struct child_queue *queues = memory_new(script.queue_count * sizeof *queues);
+  for (uint32_t i = 0; i < script.queue_count; i++) {
+    queues[i].name = get_text(frame);
+    queues[i].preserve_completed = get_u8(frame);
+    queues[i].discard_failed = get_u8(frame);
+  }
+  script.setting_count = get_u32(frame);
+  script.setting_count = script.setting_count <= left ? script.setting_count : 0;
+  struct child_setting *settings = memory_new(script.setting_count * sizeof *settings);
+  for (uint32_t i = 0; i < script.setting_count; i++) {
+    settings[i].name = get_text(frame);
+    settings[i].value = get_text(frame);
+  }
+  script.queues = queues;
+  script.settings = settings;
+  if (frame_end_ok(frame) && !child->ready) {
+    child->ready = true;
+    child->events->ready(child->owner, &script);
+  } else {
+    frame->bad = true;
+  }
+  for (uint32_t i = 0; i < script.queue_count; i++)
+    free((char *)queues[i].name);
+  for (uint32_t i = 0; i < script.setting_count; i++) {
+    free((char *)settings[i].name);
+    free((char *)settings[i].value);
+  }
+  free(queues);
+  free(settings);
+}
+
+static void take_outcomes(struct child *child, struct frame *frame) {
+  while (!frame->bad && frame->at < frame->end) {
+    struct child_outcome outcome = {.batch = get_u32(frame), .index = get_u32(frame)};
+    outcome.outcome = get_u8(frame);
+    outcome.backoff = get_u8(frame);
+    outcome.duration_us = get_u64(frame);
+    outcome.error = get_bytes(frame, &outcome.error_length);
+    outcome.traceback = get_bytes(frame, &outcome.traceback_length);
+    if (frame->bad || outcome.outcome < OUTCOME_COMPLETE || outcome.outcome > OUTCOME_UNRUN ||
+        !child->events->outcome(child->owner, &outcome))
+      frame->bad = true;
+  }
+  child->events->outcomes_end(child->owner);
+}
+
+static void take_frame(struct child *child, struct frame *frame) {
+  size_t length;
+  const char *message;
+  switch (frame->type) {
+  case FRAME_READY:
+    take_ready(child, frame);
+    return;
+  case FRAME_BROKEN:
+    message = get_bytes(frame, &length);
+    if (frame_end_ok(frame))
+      child->events->broken(child->owner, message, length);
+    return;
+  case FRAME_OUTCOMES:
+    take_outcomes(child, frame);
+    return;
+  case FRAME_STOP:
+    child->events->stop(child->owner);
+    return;
+  default:
+    frame->bad = true;
+  }
+}
+
+/* Handles all whole frames that have come in; a malformed one ends the child. */
+static void take_frames(struct child *child) {
+  size_t at = 0, size = 0;
+  struct frame frame;
+  int found = 0;
+  while (!*child->fault &&
+         (found = frame_next(child->in.bytes + at, child->in.length - at, FRAME_MOST_UP, &frame, &size)) != 0) {
+    uint8_t type = found > 0 ? child->in.bytes[at + 4] : 0;
+    if (found > 0)
+      take_frame(child, &frame);
+    if (found < 0 || !frame_end_ok(&frame)) {
+      snprintf(child->fault, sizeof child->fault, "was killed: it sent a malformed frame (type %d)", type);
+      log_error("an executor sent a malformed frame", LOG_I("pid", child_pid(child)), LOG_I("type", type));
+      child_kill(child);
+      break;
+    }
+    at += size;
+  }
+  buffer_drop(&child->in, at);
+}
+
+static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space) {
+  struct child *child = handle->data;
+  (void)wanted;
+  *space = uv_buf_init(buffer_space(&child->in, READ_SIZE), READ_SIZE);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space) {
+  struct child *child = stream->data;
+  (void)space;
+  if (length < 0) { /* it closed its end: it is dying, or of no more use */
+    uv_read_stop(stream);
+    child_kill(child);
+    return;
+  }
+  child->in.length += (size_t)length;
+  take_frames(child);
+}
+
+/* SIGCHLD may come before the last bytes have been read. */
+static void read_rest(struct child *child) {
+  int fd;
+  ssize_t length;
+  if (uv_fileno((uv_handle_t *)child->socket, &fd) != 0)
+    return;
+  while ((length = recv(fd, buffer_space(&child->in, READ_SIZE), READ_SIZE, MSG_DONTWAIT)) > 0)
+    child->in.length += (size_t)length;
+  take_frames(child);
+}
+
+static void describe_death(const struct child *child, int64_t status, int signal, char *text, size_t size) {
+  if (*child->fault)
+    snprintf(text, size, "%s", child->fault);
+  else if (signal)
+    snprintf(text, size, "was killed by SIG%s", sigabbrev_np(signal) ? sigabbrev_np(signal) : "?");
+  else
+    snprintf(text, size, "exited with status %d", (int)status);
+}
+
+static void on_death(uv_process_t *process, int64_t status, int signal) {
+  struct child *child = process->data;
+  char cause[160];
+  read_rest(child);
+  describe_death(child, status, signal, cause, sizeof cause);
+  kill(-process->pid, SIGKILL); /* what its handlers left running in its group */
+  child->alive = child->ready = false;
+  uv_close((uv_handle_t *)child->socket, free_handle);
+  uv_close((uv_handle_t *)process, free_handle);
+  buffer_free(&child->in);
+  child->events->died(child->owner, atomic_load(&child->page->current_job), cause);
+}

@@ -1,0 +1,98 @@
+#ifndef PGQ_CHILD_H
+#define PGQ_CHILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "buffer.h"
+#include "protocol.h"
+
+/*
+ * One executor process, from the supervisor's side: started, spoken to in frames, watched until its death. The process
+ * is not trusted: a malformed frame from it kills it.
+ *
+ *     child_start ─► ready | broken ─► (outcome | stop)* ─► died ─ child_free
+ *
+ * Every child ends with died(), exactly once; then the pointer may be freed or the child started anew.
+ */
+struct child;
+
+/* A queue as the script registered it. The name belongs to the caller of ready(). */
+struct child_queue {
+  const char *name;
+  enum choice preserve_completed, discard_failed;
+};
+
+struct child_setting {
+  const char *name, *value;
+};
+
+/* What the loaded script said. */
+struct child_script {
+  const struct child_queue *queues;
+  uint32_t queue_count;
+  const struct child_setting *settings;
+  uint32_t setting_count;
+};
+
+/* One job's end. The texts live during the call. */
+struct child_outcome {
+  uint32_t batch, index;
+  enum outcome outcome;
+  bool backoff;
+  uint64_t duration_us;
+  const char *error;
+  size_t error_length;
+  const char *traceback;
+  size_t traceback_length;
+};
+
+struct child_events {
+  void (*ready)(void *owner, const struct child_script *script);
+  void (*broken)(void *owner, const char *message, size_t length);
+  /* Returns false for an outcome that cannot be: the child is then killed. */
+  bool (*outcome)(void *owner, const struct child_outcome *outcome);
+  /* All outcomes that came in one go have been told. */
+  void (*outcomes_end)(void *owner);
+  void (*stop)(void *owner);
+  /* `culprit` is the id of the job that was running, 0 if none was; `cause` says how it died: "was killed by SIGSEGV".
+   */
+  void (*died)(void *owner, int64_t culprit, const char *cause);
+};
+
+struct child_start {
+  const char *conninfo; /* for pgq.enqueue in handlers; may be NULL */
+  int argc;             /* the command line, of which argv[script] is the script */
+  char **argv;
+  int script;
+};
+
+/* child_new(loop, start, events, owner): nothing runs yet. `start` and its texts must outlive the child. */
+struct child *child_new(uv_loop_t *loop, const struct child_start *start, const struct child_events *events,
+                        void *owner);
+
+/* child_start(child): starts the process. 0, or -1 (with a line in the log) if it could not be started. */
+int child_start(struct child *child);
+
+/* child_send(child, frames): sends the bytes of `frames`, which becomes empty. Does nothing when the child is dead. */
+void child_send(struct child *child, struct buffer *frames);
+
+/* child_recall(child, batch, queue): jobs of `batch` that have not started are to come back; `queue` or QUEUE_ALL. */
+void child_recall(struct child *child, uint32_t batch, uint32_t queue);
+
+/* child_leave(child): asks the process to exit when its current job has ended. */
+void child_leave(struct child *child);
+
+/* child_kill(child): SIGKILL to the process and all it started in its group; died() follows. */
+void child_kill(struct child *child);
+
+/* child_is_alive(child): from child_start() to died(). child_is_ready(child): from ready() to died(). */
+bool child_is_alive(const struct child *child);
+bool child_is_ready(const struct child *child);
+int child_pid(const struct child *child);
+
+/* child_free(child): only of a child that is not alive. NULL is allowed. */
+void child_free(struct child *child);
+
+#endif

@@ -1,0 +1,66 @@
+#ifndef PGQ_CONNECTION_H
+#define PGQ_CONNECTION_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <uv.h>
+
+#include "statements.h"
+
+/*
+ * One connection to Postgres on the supervisor's loop, in pipeline mode, that heals itself: when it cannot be made or
+ * is lost, it is tried again after a wait that grows from 100 ms to 10 s.
+ *
+ *     connection_new ─ connection_open ─► (up ─ send… sync ─► result… synced ─► down)* ─ connection_free
+ *
+ * Statements of one act are sent with connection_send() and ended with connection_sync(); their results come in the
+ * same order through `result`, then `synced` once. After a statement that failed, the rest of its act is skipped by
+ * the server: for those `result` gets a PGresult of status PGRES_PIPELINE_ABORTED.
+ */
+struct connection;
+
+struct connection_events {
+  /* The session is ready: statements are prepared, nothing is under way. */
+  void (*up)(void *owner);
+  /* The session is gone, and with it its transaction and all that was sent and not answered. `reason` is for people. */
+  void (*down)(void *owner, const char *reason);
+  /* One statement's answer; the result is freed afterwards. */
+  void (*result)(void *owner, enum statement statement, PGresult *result);
+  void (*synced)(void *owner);
+};
+
+/*
+ * connection_new(loop, name, conninfo, prepares, events, owner): `name` ("hold 1") is for log lines. `conninfo` may be
+ * NULL for libpq's own settings. Both are copied. With `prepares`, each session begins by preparing the statements that
+ * want it. Nothing is sent before connection_open().
+ */
+struct connection *connection_new(uv_loop_t *loop, const char *name, const char *conninfo, bool prepares,
+                                  const struct connection_events *events, void *owner);
+
+/* connection_open(connection): starts connecting, if it isn't connected or trying to already. */
+void connection_open(struct connection *connection);
+
+/* connection_fail(connection, reason): gives the session up (the server rolls back), calls down(), tries again later.
+ */
+void connection_fail(struct connection *connection, const char *reason);
+
+/* connection_free(connection): closes at once, without calling anybody. NULL is allowed. */
+void connection_free(struct connection *connection);
+
+/* connection_is_up(connection): between up() and down(). */
+bool connection_is_up(const struct connection *connection);
+
+/*
+ * connection_send(connection, statement, parameters): puts a statement into the pipeline; `parameters` may be NULL and
+ * are copied. Failures are told through down(), later. Only while the connection is up.
+ */
+void connection_send(struct connection *connection, enum statement statement, const struct parameters *parameters);
+
+/* connection_sync(connection): ends the act and sends it. */
+void connection_sync(struct connection *connection);
+
+/* result_failed(result): whether it is an error (skipped statements count). result_is_cause: an error of its own. */
+bool result_failed(const PGresult *result);
+bool result_is_cause(const PGresult *result);
+
+#endif

@@ -1,0 +1,188 @@
+#include "control.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "connection.h"
+#include "log.h"
+#include "memory.h"
+#include "version.h"
+
+enum { HEARTBEAT_MS = 10000, LEAVE_TIMEOUT_MS = 2000 };
+
+struct control {
+  struct connection *connection;
+  const struct queue_list *queues;
+  const struct control_events *events;
+  void *owner;
+  uv_timer_t timer; /* heartbeats; after control_leave(), the time it may take */
+  bool checked, leaving, removing, busy;
+  int64_t worker_id; /* 0: no row yet */
+  bool row_failed;   /* that has been logged */
+};
+
+static void on_leave_timeout(uv_timer_t *timer);
+static void on_up(void *owner);
+static void on_down(void *owner, const char *reason);
+static void on_result(void *owner, enum statement statement, PGresult *result);
+static void on_synced(void *owner);
+
+static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced};
+
+struct control *control_new(uv_loop_t *loop, const char *conninfo, const struct queue_list *queues,
+                            const struct control_events *events, void *owner) {
+  struct control *control = memory_new(sizeof *control);
+  control->queues = queues;
+  control->events = events;
+  control->owner = owner;
+  uv_timer_init(loop, &control->timer);
+  control->timer.data = control;
+  control->connection = connection_new(loop, "control", conninfo, false, &connection_events, control);
+  connection_open(control->connection);
+  return control;
+}
+
+static void free_control(uv_handle_t *timer) {
+  free(timer->data);
+}
+
+void control_free(struct control *control) {
+  if (!control)
+    return;
+  connection_free(control->connection);
+  uv_close((uv_handle_t *)&control->timer, free_control);
+}
+
+static void act(struct control *control, enum statement statement, const struct parameters *parameters) {
+  control->busy = true;
+  connection_send(control->connection, statement, parameters);
+  connection_sync(control->connection);
+}
+
+static void add_row(struct control *control) {
+  struct parameters parameters = {0};
+  const char **names = memory_new((size_t)control->queues->count * sizeof *names);
+  char host[256] = "";
+  int count = 0;
+  gethostname(host, sizeof host - 1);
+  for (const struct queue *queue = control->queues->first; queue; queue = queue->next)
+    names[count++] = queue->name;
+  parameters_add_text(&parameters, host);
+  parameters_add_i32(&parameters, getpid());
+  parameters_add_text(&parameters, PGQ_LUA_VERSION);
+  parameters_add_text_array(&parameters, names, count);
+  act(control, STATEMENT_WORKER_ADD, &parameters);
+  parameters_free(&parameters);
+  free(names);
+}
+
+static void act_on_row(struct control *control, enum statement statement) {
+  struct parameters parameters = {0};
+  parameters_add_i64(&parameters, control->worker_id);
+  act(control, statement, &parameters);
+  parameters_free(&parameters);
+}
+
+/* A heartbeat, or the row itself when there is none (any more). */
+static void on_heartbeat(uv_timer_t *timer) {
+  struct control *control = timer->data;
+  if (!connection_is_up(control->connection) || control->busy)
+    return;
+  if (control->worker_id)
+    act_on_row(control, STATEMENT_WORKER_SEEN);
+  else
+    add_row(control);
+}
+
+static void on_up(void *owner) {
+  struct control *control = owner;
+  control->busy = false;
+  if (!control->checked)
+    act(control, STATEMENT_CHECK, NULL);
+  else
+    on_heartbeat(&control->timer);
+}
+
+static void on_down(void *owner, const char *reason) {
+  struct control *control = owner;
+  (void)reason;
+  control->busy = false;
+  if (control->leaving) /* the row stays; who looks at it sees that nobody has been heard of for long */
+    uv_timer_start(&control->timer, on_leave_timeout, 0, 0);
+}
+
+static void take_check(struct control *control, const PGresult *result) {
+  if (PQntuples(result) > 0) {
+    control->events->lacking(control->owner, PQgetvalue(result, 0, 0));
+    return;
+  }
+  control->checked = true;
+  uv_timer_start(&control->timer, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
+  control->events->checked(control->owner);
+}
+
+/* The worker works without its row; that it could not be written is said once. */
+static void row_failed(struct control *control, const PGresult *result) {
+  log_line(control->row_failed ? LOG_DEBUG : LOG_WARN, "cannot write this worker's row in pgq_workers",
+           LOG_T("error", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
+  control->row_failed = true;
+}
+
+static void on_result(void *owner, enum statement statement, PGresult *result) {
+  struct control *control = owner;
+  if (result_failed(result)) {
+    if (statement == STATEMENT_CHECK)
+      log_error("cannot look at the tables", LOG_T("error", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
+    else
+      row_failed(control, result);
+    return;
+  }
+  switch (statement) {
+  case STATEMENT_CHECK:
+    take_check(control, result);
+    break;
+  case STATEMENT_WORKER_ADD:
+    control->worker_id = result_i64(result, 0, 0);
+    control->row_failed = false;
+    break;
+  case STATEMENT_WORKER_SEEN:
+    if (*PQcmdTuples(result) == '0') /* somebody removed it: the next heartbeat adds it again */
+      control->worker_id = 0;
+    break;
+  default:
+    break;
+  }
+}
+
+static void left(struct control *control) {
+  uv_timer_stop(&control->timer);
+  control->events->left(control->owner);
+}
+
+static void on_synced(void *owner) {
+  struct control *control = owner;
+  control->busy = false;
+  if (control->leaving && control->worker_id && !control->removing) {
+    control->removing = true;
+    act_on_row(control, STATEMENT_WORKER_REMOVE);
+  } else if (control->leaving) {
+    left(control);
+  } else if (!control->checked) {
+    connection_fail(control->connection, "the tables could not be checked");
+  } else if (!control->worker_id && !control->row_failed) {
+    add_row(control);
+  }
+}
+
+static void on_leave_timeout(uv_timer_t *timer) {
+  left(timer->data);
+}
+
+void control_leave(struct control *control) {
+  bool reachable = connection_is_up(control->connection);
+  control->leaving = true;
+  uv_timer_start(&control->timer, on_leave_timeout, reachable ? LEAVE_TIMEOUT_MS : 0, 0);
+  if (reachable && !control->busy)
+    on_synced(control);
+}

@@ -1,0 +1,71 @@
+#include "queue.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+
+enum { BACKOFF_LEAST_MS = 100, BACKOFF_MOST_MS = 60000 };
+
+/* A claim brings about this much work: little enough that a crash repeats little, enough to make round trips rare. */
+enum { BATCH_WORK_US = 50000, BATCH_MOST = 1000 };
+
+struct queue *queue_find(struct queue_list *list, const char *name) {
+  struct queue **at = &list->first;
+  for (; *at; at = &(*at)->next)
+    if (strcmp((*at)->name, name) == 0)
+      return *at;
+  *at = memory_new(sizeof **at);
+  (*at)->name = memory_text(name);
+  (*at)->batch = 1;
+  list->count++;
+  return *at;
+}
+
+void queue_list_free(struct queue_list *list) {
+  struct queue *next;
+  for (struct queue *queue = list->first; queue; queue = next) {
+    next = queue->next;
+    free(queue->name);
+    free(queue);
+  }
+  *list = (struct queue_list){0};
+}
+
+int64_t queue_back_off(struct queue *queue, int64_t now_ms) {
+  if (queue_is_paused(queue, now_ms))
+    return 0;
+  queue->backoff_ms = queue->backoff_ms ? queue->backoff_ms * 2 : BACKOFF_LEAST_MS;
+  if (queue->backoff_ms > BACKOFF_MOST_MS)
+    queue->backoff_ms = BACKOFF_MOST_MS;
+  queue->paused_until_ms = now_ms + queue->backoff_ms;
+  queue->batch = 1; /* whether the trouble is over is tried with one job */
+  return queue->backoff_ms;
+}
+
+void queue_succeeded(struct queue *queue) {
+  queue->backoff_ms = 0;
+}
+
+bool queue_is_paused(const struct queue *queue, int64_t now_ms) {
+  return queue->paused_until_ms > now_ms;
+}
+
+void queue_saw(struct queue *queue, int64_t duration_us) {
+  queue->seen++;
+  queue->seen_us += duration_us;
+}
+
+void queue_learn(struct queue *queue) {
+  if (queue->seen == 0)
+    return;
+  double seen = (double)queue->seen_us / queue->seen;
+  queue->seen = 0;
+  queue->seen_us = 0;
+  queue->job_us = queue->job_us > 0 ? (queue->job_us * 3 + seen) / 4 : seen;
+  double fits = BATCH_WORK_US / (queue->job_us > 1 ? queue->job_us : 1);
+  int most = queue->batch * 2;
+  queue->batch = fits < 1 ? 1 : fits < most ? (int)fits : most;
+  if (queue->batch > BATCH_MOST)
+    queue->batch = BATCH_MOST;
+}

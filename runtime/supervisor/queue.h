@@ -1,0 +1,49 @@
+#ifndef PGQ_QUEUE_H
+#define PGQ_QUEUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * A queue as this worker sees it: what the script asked for, what was learned about its handlers, and its backoff.
+ * Queues live as long as the worker. Times are clock_ms().
+ */
+struct queue {
+  char *name;
+  bool preserve_completed; /* resolved from flags, environment, script and queue */
+  bool discard_failed;
+  int64_t backoff_ms;      /* 0: none; else the last pause */
+  int64_t paused_until_ms; /* the pause ends then; in the past: not paused */
+  double job_us;           /* what a job takes: moving average, 0 while unknown */
+  int seen;                /* jobs since the last queue_learn(), and what they took */
+  int64_t seen_us;
+  int batch; /* how many jobs a claim may take */
+  struct queue *next;
+};
+
+/* All queues of the worker, in the order they were registered. Zeroed: none. */
+struct queue_list {
+  struct queue *first;
+  int count;
+};
+
+/* queue_find(list, name): the queue of that name, made if there is none yet. */
+struct queue *queue_find(struct queue_list *list, const char *name);
+void queue_list_free(struct queue_list *list);
+
+/* queue_back_off(queue, now_ms): a handler asked for it. The pause starts, twice as long as the last one; none while
+ * a pause is on, for then the handler had started before it. Returns the pause in ms, or 0. */
+int64_t queue_back_off(struct queue *queue, int64_t now_ms);
+
+/* queue_succeeded(queue): a job completed; the next backoff starts with the shortest pause again. */
+void queue_succeeded(struct queue *queue);
+
+bool queue_is_paused(const struct queue *queue, int64_t now_ms);
+
+/* queue_saw(queue, duration_us): a job ran, this long. */
+void queue_saw(struct queue *queue, int64_t duration_us);
+
+/* queue_learn(queue): from the jobs seen since the last call, how many the next claim may take. */
+void queue_learn(struct queue *queue);
+
+#endif

@@ -1,0 +1,300 @@
+#include "statements.h"
+
+#include <endian.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+  OID_INT8 = 20,
+  OID_INT4 = 23,
+  OID_TEXT = 25,
+  OID_INT4_ARRAY = 1007,
+  OID_TEXT_ARRAY = 1009,
+  OID_INT8_ARRAY = 1016
+};
+
+/* Binary timestamps count microseconds from 2000-01-01. */
+#define POSTGRES_EPOCH_S 946684800.0
+
+struct statement_row {
+  const char *name;
+  const char *text;
+  bool prepared; /* those of the holds; the rest is sent now and then, and parsed each time */
+  int count;
+  Oid types[8];
+};
+
+static const struct statement_row rows[STATEMENT_COUNT] = {
+    /*
+     * The settings of our sessions. There is one good plan for each statement, an index range scan, and the statistics
+     * of a table that was empty a minute ago must not choose another (see DESIGN.md, "The claim never slows down").
+     */
+    [STATEMENT_SESSION] = {.name = "session",
+                           .text = "SELECT set_config(name, value, false) FROM (VALUES"
+                                   " ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'),"
+                                   " ('enable_bitmapscan', 'off'), ('enable_sort', 'off'), ('jit', 'off'),"
+                                   " ('statement_timeout', '60000'), ('lock_timeout', '10000'),"
+                                   " ('idle_in_transaction_session_timeout', '0')) AS settings (name, value)"},
+
+    /* The modes are named because a database may have other defaults: at repeatable read, claims fail. */
+    [STATEMENT_BEGIN] = {.name = "begin", .text = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", .prepared = true},
+    [STATEMENT_COMMIT] = {.name = "commit", .text = "COMMIT", .prepared = true},
+    [STATEMENT_ROLLBACK] = {.name = "rollback", .text = "ROLLBACK", .prepared = true},
+
+    /*
+     * Takes due jobs of the queues $1, at most $2 of each and $4 altogether; data longer than $3 bytes stays behind.
+     * One range scan of the fetch index per queue.
+     */
+    [STATEMENT_CLAIM] = {.name = "claim",
+                         .text = "SELECT queue.position, job.id, job.attempt, job.created_at, job.run_after,"
+                                 " job.retry_waits, job.data_length, job.data"
+                                 " FROM unnest($1::text[], $2::int4[]) WITH ORDINALITY AS queue (name, most, position)"
+                                 " CROSS JOIN LATERAL ("
+                                 "  SELECT id, attempt, created_at, run_after, retry_waits,"
+                                 "   octet_length(data) AS data_length,"
+                                 "   CASE WHEN octet_length(data) <= $3::int4 THEN data END AS data"
+                                 "  FROM pgq_jobs"
+                                 "  WHERE queue_name = queue.name AND ran_at IS NULL AND run_after <= now()"
+                                 "  ORDER BY run_after, id LIMIT queue.most FOR UPDATE SKIP LOCKED) AS job"
+                                 " LIMIT $4::int8",
+                         .prepared = true,
+                         .count = 4,
+                         .types = {OID_TEXT_ARRAY, OID_INT4_ARRAY, OID_INT4, OID_INT8}},
+
+    /* The data of one job that the claim left behind; in the claim's transaction. */
+    [STATEMENT_DATA] = {.name = "data",
+                        .text = "SELECT data FROM pgq_jobs WHERE id = $1",
+                        .prepared = true,
+                        .count = 1,
+                        .types = {OID_INT8}},
+
+    [STATEMENT_COMPLETE] = {.name = "complete",
+                            .text = "DELETE FROM pgq_jobs WHERE id = ANY ($1::int8[])",
+                            .prepared = true,
+                            .count = 1,
+                            .types = {OID_INT8_ARRAY}},
+
+    [STATEMENT_PRESERVE] = {.name = "preserve",
+                            .text = "UPDATE pgq_jobs SET ran_at = statement_timestamp(), attempt = attempt + 1,"
+                                    " error = NULL WHERE id = ANY ($1::int8[])",
+                            .prepared = true,
+                            .count = 1,
+                            .types = {OID_INT8_ARRAY}},
+
+    /* Jobs $1 failed with the messages $3: each runs again after $2 ms, or, without a wait, is kept as failed. */
+    [STATEMENT_FAIL] = {.name = "fail",
+                        .text = "UPDATE pgq_jobs AS job SET attempt = attempt + 1, error = failed.error,"
+                                " run_after = CASE WHEN failed.wait_ms IS NULL THEN job.run_after"
+                                "  ELSE statement_timestamp() + failed.wait_ms * interval '1 millisecond' END,"
+                                " retry_waits = CASE WHEN failed.wait_ms IS NULL THEN job.retry_waits"
+                                "  ELSE job.retry_waits[array_lower(job.retry_waits, 1) + 1:] END,"
+                                " ran_at = CASE WHEN failed.wait_ms IS NULL THEN statement_timestamp() END"
+                                " FROM unnest($1::int8[], $2::int8[], $3::text[]) AS failed (id, wait_ms, error)"
+                                " WHERE job.id = failed.id",
+                        .prepared = true,
+                        .count = 3,
+                        .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_TEXT_ARRAY}},
+
+    /* Before sleeping: is something due in one of the queues $1 after all, and when does the next job fall due? */
+    [STATEMENT_LOOK] =
+        {.name = "look",
+         .text = "SELECT queue.position,"
+                 " EXISTS (SELECT FROM pgq_jobs WHERE queue_name = queue.name AND ran_at IS NULL"
+                 "  AND run_after <= now()),"
+                 " (SELECT ceil(extract(epoch FROM run_after - clock_timestamp()) * 1000)::int8 FROM pgq_jobs"
+                 "  WHERE queue_name = queue.name AND ran_at IS NULL AND run_after > now() AND run_after < 'infinity'"
+                 "  ORDER BY run_after, id LIMIT 1)"
+                 " FROM unnest($1::text[]) WITH ORDINALITY AS queue (name, position)",
+         .prepared = true,
+         .count = 1,
+         .types = {OID_TEXT_ARRAY}},
+
+    /* What the worker needs and does not find: names of columns, or of a table. No rows: all is there. */
+    [STATEMENT_CHECK] =
+        {.name = "check",
+         .text = "SELECT CASE WHEN to_regclass(wanted.relation) IS NULL THEN 'table ' || wanted.relation"
+                 "  ELSE 'column ' || wanted.relation || '.' || wanted.name END"
+                 " FROM (VALUES ('pgq_jobs', 'id'), ('pgq_jobs', 'created_at'), ('pgq_jobs', 'queue_name'),"
+                 "  ('pgq_jobs', 'data'), ('pgq_jobs', 'run_after'), ('pgq_jobs', 'retry_waits'),"
+                 "  ('pgq_jobs', 'ran_at'), ('pgq_jobs', 'error'), ('pgq_jobs', 'attempt'), ('pgq_jobs', 'lease'),"
+                 "  ('pgq_jobs', 'suspect'), ('pgq_workers', 'last_seen_at')) AS wanted (relation, name)"
+                 " WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(wanted.relation)"
+                 "  AND attname = wanted.name AND NOT attisdropped)"
+                 " LIMIT 1"},
+
+    /* This worker's row, and away with those of workers that have not been heard of for an hour. */
+    [STATEMENT_WORKER_ADD] = {.name = "worker_add",
+                              .text = "WITH gone AS (DELETE FROM pgq_workers"
+                                      "  WHERE last_seen_at < now() - interval '1 hour')"
+                                      " INSERT INTO pgq_workers (host, pid, version, queues) VALUES ($1, $2, $3, $4)"
+                                      " RETURNING id",
+                              .count = 4,
+                              .types = {OID_TEXT, OID_INT4, OID_TEXT, OID_TEXT_ARRAY}},
+    [STATEMENT_WORKER_SEEN] = {.name = "worker_seen",
+                               .text = "UPDATE pgq_workers SET last_seen_at = now() WHERE id = $1",
+                               .count = 1,
+                               .types = {OID_INT8}},
+    [STATEMENT_WORKER_REMOVE] = {.name = "worker_remove",
+                                 .text = "DELETE FROM pgq_workers WHERE id = $1",
+                                 .count = 1,
+                                 .types = {OID_INT8}},
+};
+
+const char *statement_text(enum statement statement) {
+  return rows[statement].text;
+}
+
+const char *statement_name(enum statement statement) {
+  return rows[statement].name;
+}
+
+bool statement_is_prepared(enum statement statement) {
+  return rows[statement].prepared;
+}
+
+int statement_prepare(PGconn *pg, enum statement statement) {
+  const struct statement_row *row = &rows[statement];
+  return PQsendPrepare(pg, row->name, row->text, row->count, row->types) ? 0 : -1;
+}
+
+int statement_send(PGconn *pg, enum statement statement, const struct parameters *parameters) {
+  const char *values[8] = {0};
+  int lengths[8] = {0}, formats[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+  int count = parameters ? parameters->count : 0;
+  for (int i = 0; i < count; i++) {
+    values[i] = parameters->lengths[i] < 0 ? NULL : (const char *)parameters->bytes.bytes + parameters->offsets[i];
+    lengths[i] = parameters->lengths[i];
+  }
+  const struct statement_row *row = &rows[statement];
+  if (row->prepared)
+    return PQsendQueryPrepared(pg, row->name, count, values, lengths, formats, 1) ? 0 : -1;
+  return PQsendQueryParams(pg, row->text, count, row->types, values, lengths, formats, 1) ? 0 : -1;
+}
+
+void parameters_free(struct parameters *parameters) {
+  buffer_free(&parameters->bytes);
+  *parameters = (struct parameters){0};
+}
+
+static void add_u32(struct buffer *out, uint32_t value) {
+  value = htobe32(value);
+  buffer_add(out, &value, sizeof value);
+}
+
+static void add_u64(struct buffer *out, uint64_t value) {
+  value = htobe64(value);
+  buffer_add(out, &value, sizeof value);
+}
+
+static void begin_value(struct parameters *parameters) {
+  parameters->offsets[parameters->count] = parameters->bytes.length;
+}
+
+static void end_value(struct parameters *parameters) {
+  int i = parameters->count++;
+  parameters->lengths[i] = (int)(parameters->bytes.length - parameters->offsets[i]);
+}
+
+void parameters_add_i32(struct parameters *parameters, int32_t value) {
+  begin_value(parameters);
+  add_u32(&parameters->bytes, (uint32_t)value);
+  end_value(parameters);
+}
+
+void parameters_add_i64(struct parameters *parameters, int64_t value) {
+  begin_value(parameters);
+  add_u64(&parameters->bytes, (uint64_t)value);
+  end_value(parameters);
+}
+
+void parameters_add_text(struct parameters *parameters, const char *value) {
+  begin_value(parameters);
+  buffer_add(&parameters->bytes, value, strlen(value));
+  buffer_space(&parameters->bytes, 1); /* even an empty text has an address */
+  end_value(parameters);
+}
+
+/* The head of a binary array: dimensions, whether there are nulls, type, and the one dimension's size and start. */
+static void begin_array(struct parameters *parameters, Oid type, int count) {
+  begin_value(parameters);
+  add_u32(&parameters->bytes, count > 0);
+  add_u32(&parameters->bytes, 1);
+  add_u32(&parameters->bytes, type);
+  if (count > 0) {
+    add_u32(&parameters->bytes, (uint32_t)count);
+    add_u32(&parameters->bytes, 1);
+  }
+}
+
+void parameters_add_i64_array(struct parameters *parameters, const int64_t *values, int count) {
+  begin_array(parameters, OID_INT8, count);
+  for (int i = 0; i < count; i++) {
+    if (values[i] == PARAMETER_NULL_I64) {
+      add_u32(&parameters->bytes, UINT32_MAX);
+      continue;
+    }
+    add_u32(&parameters->bytes, sizeof values[i]);
+    add_u64(&parameters->bytes, (uint64_t)values[i]);
+  }
+  end_value(parameters);
+}
+
+void parameters_add_i32_array(struct parameters *parameters, const int32_t *values, int count) {
+  begin_array(parameters, OID_INT4, count);
+  for (int i = 0; i < count; i++) {
+    add_u32(&parameters->bytes, sizeof values[i]);
+    add_u32(&parameters->bytes, (uint32_t)values[i]);
+  }
+  end_value(parameters);
+}
+
+void parameters_add_text_array(struct parameters *parameters, const char *const *values, int count) {
+  begin_array(parameters, OID_TEXT, count);
+  for (int i = 0; i < count; i++) {
+    size_t length = values[i] ? strlen(values[i]) : 0;
+    add_u32(&parameters->bytes, values[i] ? (uint32_t)length : UINT32_MAX);
+    buffer_add(&parameters->bytes, values[i], length);
+  }
+  end_value(parameters);
+}
+
+static uint32_t read_u32(const char *bytes) {
+  uint32_t value;
+  memcpy(&value, bytes, sizeof value);
+  return be32toh(value);
+}
+
+int64_t result_i64(const PGresult *result, int row, int column) {
+  uint64_t value;
+  memcpy(&value, PQgetvalue(result, row, column), sizeof value);
+  return (int64_t)be64toh(value);
+}
+
+int32_t result_i32(const PGresult *result, int row, int column) {
+  return (int32_t)read_u32(PQgetvalue(result, row, column));
+}
+
+double result_time(const PGresult *result, int row, int column) {
+  int64_t us = result_i64(result, row, column);
+  if (us == INT64_MAX || us == INT64_MIN)
+    return us > 0 ? HUGE_VAL : -HUGE_VAL;
+  return (double)us / 1e6 + POSTGRES_EPOCH_S;
+}
+
+int result_text_array(const char *bytes, int length, int (*each)(void *context, const char *text, size_t length),
+                      void *context) {
+  if (length < 12 || read_u32(bytes) > 1 || read_u32(bytes + 8) != OID_TEXT)
+    return -1;
+  if (read_u32(bytes) == 0)
+    return 0;
+  const char *at = bytes + 20;
+  for (uint32_t i = 0, count = read_u32(bytes + 12); i < count; i++) {
+    uint32_t size = read_u32(at);
+    at += 4;
+    int result = each(context, size == UINT32_MAX ? NULL : at, size == UINT32_MAX ? 0 : size);
+    if (result != 0)
+      return result;
+    at += size == UINT32_MAX ? 0 : size;
+  }
+  return 0;
+}

@@ -1,0 +1,101 @@
+#ifndef PGQ_STATEMENTS_H
+#define PGQ_STATEMENTS_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "buffer.h"
+
+/* Every statement the worker sends, by name. The texts, with their parameters and columns, are in statements.c. */
+enum statement {
+  STATEMENT_SESSION,
+  STATEMENT_BEGIN,
+  STATEMENT_COMMIT,
+  STATEMENT_ROLLBACK,
+  STATEMENT_CLAIM,
+  STATEMENT_DATA,
+  STATEMENT_COMPLETE,
+  STATEMENT_PRESERVE,
+  STATEMENT_FAIL,
+  STATEMENT_LOOK,
+  STATEMENT_CHECK,
+  STATEMENT_WORKER_ADD,
+  STATEMENT_WORKER_SEEN,
+  STATEMENT_WORKER_REMOVE,
+  STATEMENT_COUNT,
+};
+
+/* Columns of STATEMENT_CLAIM's rows. */
+enum claim_column {
+  CLAIM_QUEUE, /* int8: position, from 1, in the list of queues that was asked for */
+  CLAIM_ID,
+  CLAIM_ATTEMPT,
+  CLAIM_CREATED_AT,
+  CLAIM_RUN_AFTER,
+  CLAIM_RETRY_WAITS,
+  CLAIM_DATA_LENGTH,
+  CLAIM_DATA, /* null when larger than the limit that was given */
+};
+
+/* Columns of STATEMENT_LOOK's rows. */
+enum look_column {
+  LOOK_QUEUE,   /* int8: position in the list of queues */
+  LOOK_DUE,     /* bool: a job is due, though perhaps locked by somebody */
+  LOOK_WAIT_MS, /* int8: until the next job falls due that is not due yet; null when there is none */
+};
+
+/*
+ * Parameters of one statement, in Postgres' binary form. Zero the struct, add the values in order, send, free.
+ * Values are copied.
+ */
+struct parameters {
+  struct buffer bytes;
+  int count;
+  size_t offsets[8];
+  int lengths[8]; /* -1: null */
+};
+
+void parameters_free(struct parameters *parameters);
+void parameters_add_i32(struct parameters *parameters, int32_t value);
+void parameters_add_i64(struct parameters *parameters, int64_t value);
+void parameters_add_text(struct parameters *parameters, const char *value);
+
+/* Arrays: int8[], int4[], and text[] in which a NULL element is SQL's null. The pointers are not kept. */
+void parameters_add_i64_array(struct parameters *parameters, const int64_t *values, int count);
+void parameters_add_i32_array(struct parameters *parameters, const int32_t *values, int count);
+void parameters_add_text_array(struct parameters *parameters, const char *const *values, int count);
+
+/* The value in an int8[] that stands for null: no wait, no id. */
+#define PARAMETER_NULL_I64 INT64_MIN
+
+/* statement_text(statement): the SQL. statement_name(statement): for messages, and the prepared statement's name. */
+const char *statement_text(enum statement statement);
+const char *statement_name(enum statement statement);
+
+/* statement_is_prepared(statement): whether it is to be prepared on a connection before it is sent there. */
+bool statement_is_prepared(enum statement statement);
+
+/*
+ * statement_prepare(pg, statement), statement_send(pg, statement, parameters): put it into the connection's pipeline;
+ * `parameters` may be NULL. 0, or -1 with libpq's message in the connection.
+ */
+int statement_prepare(PGconn *pg, enum statement statement);
+int statement_send(PGconn *pg, enum statement statement, const struct parameters *parameters);
+
+/* Values out of a binary result. */
+int64_t result_i64(const PGresult *result, int row, int column);
+int32_t result_i32(const PGresult *result, int row, int column);
+
+/* result_time(result, row, column): a timestamptz as Unix seconds; ±infinity for those of Postgres. */
+double result_time(const PGresult *result, int row, int column);
+
+/*
+ * result_text_array(bytes, length, each, context): calls each(context, text, length) for every element of a binary
+ * text[]; text is NULL for a null element. 0, or -1 if it is no one-dimensional array. each() may return non-zero to
+ * end early with that result.
+ */
+int result_text_array(const char *bytes, int length, int (*each)(void *context, const char *text, size_t length),
+                      void *context);
+
+#endif

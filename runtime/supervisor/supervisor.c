@@ -1,0 +1,495 @@
+#include "supervisor.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "child.h"
+#include "clock.h"
+#include "conninfo.h"
+#include "control.h"
+#include "hold.h"
+#include "memory.h"
+#include "queue.h"
+#include "version.h"
+
+/* How far the worker is on its way out; it only ever rises. */
+enum stage {
+  STAGE_LOADING,    /* the first executor loads the script: an error in it ends the worker */
+  STAGE_CONNECTING, /* the database has not been reached yet */
+  STAGE_SERVING,
+  STAGE_FINISHING, /* SIGTERM: no more claims, running jobs may finish within the grace time */
+  STAGE_BREAKING,  /* a second signal, or the grace time is over: executors are killed, their jobs go back */
+  STAGE_LEAVING,   /* no jobs here any more: executors leave, the worker's row is removed */
+  STAGE_GONE,
+};
+
+/* How soon to look again for a due job that somebody else holds: he may die. */
+enum { LOCKED_LOOK_MS = 500 };
+
+/* Executors that die young are replaced after waits that grow from 100 ms to 10 s. */
+enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000, LEAVE_TIMEOUT_MS = 2000 };
+
+struct supervisor;
+
+/* An executor and its hold. */
+struct slot {
+  struct supervisor *supervisor;
+  int number; /* from 1, for people */
+  struct child *child;
+  struct hold *hold;
+  uv_timer_t restart;
+  int64_t started_ms, restart_wait_ms;
+};
+
+struct supervisor {
+  uv_loop_t loop;
+  struct options *options;
+  struct child_start start;
+  enum stage stage;
+  int status; /* to exit with */
+  struct queue_list queues;
+  struct control *control;
+  struct slot **slots;
+  int slot_count;
+  uv_timer_t look_timer; /* wakes a sleeping hold */
+  int64_t look_at_ms;    /* when it will; INT64_MAX: never */
+  uv_timer_t stop_timer; /* connect timeout, grace, leave timeout: one at a time */
+  uv_signal_t terminate, interrupt;
+  bool control_left;
+};
+
+static void advance(struct supervisor *s);
+static void begin_finishing(struct supervisor *s, const char *reason);
+
+/* ── when to look for jobs ── */
+
+static bool wake_one(struct supervisor *s) {
+  for (int i = 0; i < s->slot_count; i++)
+    if (s->slots[i]->hold && hold_wake(s->slots[i]->hold))
+      return true;
+  return false;
+}
+
+static void look_now(uv_timer_t *timer);
+
+static void look_in(struct supervisor *s, int64_t wait_ms) {
+  int64_t at_ms = clock_ms() + wait_ms;
+  if (at_ms >= s->look_at_ms)
+    return;
+  s->look_at_ms = at_ms;
+  uv_update_time(&s->loop);
+  uv_timer_start(&s->look_timer, look_now, (uint64_t)wait_ms, 0);
+}
+
+/* The end of the earliest pause, in ms from now; -1: no queue is paused. */
+static int64_t pause_left_ms(const struct supervisor *s) {
+  int64_t now_ms = clock_ms(), least = -1;
+  for (const struct queue *queue = s->queues.first; queue; queue = queue->next)
+    if (queue_is_paused(queue, now_ms) && (least < 0 || queue->paused_until_ms - now_ms < least))
+      least = queue->paused_until_ms - now_ms;
+  return least;
+}
+
+static void look_now(uv_timer_t *timer) {
+  struct supervisor *s = timer->data;
+  s->look_at_ms = INT64_MAX;
+  if (wake_one(s))
+    return;
+  int64_t pause_ms = pause_left_ms(s);
+  look_in(s, s->options->poll_interval_ms);
+  if (pause_ms >= 0)
+    look_in(s, pause_ms + 1);
+}
+
+static bool all_asleep(const struct supervisor *s) {
+  for (int i = 0; i < s->slot_count; i++)
+    if (!s->slots[i]->hold || !hold_is_asleep(s->slots[i]->hold) || !child_is_ready(s->slots[i]->child))
+      return false;
+  return true;
+}
+
+static void on_hold_slept(void *owner, const struct hold_look *look) {
+  struct supervisor *s = ((struct slot *)owner)->supervisor;
+  int64_t pause_ms = pause_left_ms(s);
+  if (s->stage == STAGE_SERVING && s->options->drain && all_asleep(s) && !look->due_paused) {
+    begin_finishing(s, "drained");
+    return;
+  }
+  look_in(s, s->options->poll_interval_ms);
+  if (look->wait_ms >= 0)
+    look_in(s, look->wait_ms);
+  if (look->due_locked)
+    look_in(s, LOCKED_LOOK_MS);
+  if (pause_ms >= 0)
+    look_in(s, pause_ms + 1);
+}
+
+static void on_hold_claimed(void *owner) {
+  struct supervisor *s = ((struct slot *)owner)->supervisor;
+  if (s->stage == STAGE_SERVING)
+    wake_one(s);
+}
+
+static void on_hold_backed_off(void *owner, struct queue *queue) {
+  struct supervisor *s = ((struct slot *)owner)->supervisor;
+  for (int i = 0; i < s->slot_count; i++)
+    if (s->slots[i]->hold)
+      hold_recall(s->slots[i]->hold, queue);
+}
+
+static void on_hold_rested(void *owner) {
+  advance(((struct slot *)owner)->supervisor);
+}
+
+static const struct hold_events hold_events = {on_hold_claimed, on_hold_slept, on_hold_backed_off, on_hold_rested};
+
+/* ── executors ── */
+
+static void restart_later(struct slot *slot);
+
+static void start_slot(struct slot *slot) {
+  struct supervisor *s = slot->supervisor;
+  slot->started_ms = clock_ms();
+  if (child_start(slot->child) == 0)
+    return;
+  if (s->stage == STAGE_LOADING) {
+    s->status = 1;
+    begin_finishing(s, "an executor could not be started");
+  } else {
+    restart_later(slot);
+  }
+}
+
+static void on_restart(uv_timer_t *timer) {
+  struct slot *slot = timer->data;
+  if (slot->supervisor->stage < STAGE_FINISHING)
+    start_slot(slot);
+}
+
+static void open_hold(struct slot *slot) {
+  char name[32];
+  if (slot->hold)
+    return;
+  snprintf(name, sizeof name, "hold %d", slot->number);
+  slot->hold = hold_new(&slot->supervisor->loop, name, slot->supervisor->options->db, slot->child, &hold_events, slot);
+}
+
+static bool resolve(const struct options *options, const char *name, bool set, enum choice choice) {
+  return choice == CHOICE_UNSET || options_forced(options, name) ? set : choice == CHOICE_YES;
+}
+
+static void serve(struct slot *slot, const struct child_script *script) {
+  struct supervisor *s = slot->supervisor;
+  struct queue **queues = memory_new(script->queue_count * sizeof *queues);
+  for (uint32_t i = 0; i < script->queue_count; i++) {
+    const struct child_queue *queue = &script->queues[i];
+    queues[i] = queue_find(&s->queues, queue->name);
+    queues[i]->preserve_completed =
+        resolve(s->options, "preserve-completed", s->options->preserve_completed, queue->preserve_completed);
+    queues[i]->discard_failed =
+        resolve(s->options, "discard-failed", s->options->discard_failed, queue->discard_failed);
+  }
+  open_hold(slot);
+  hold_serve(slot->hold, queues, script->queue_count);
+  free(queues);
+}
+
+static void start_control(struct supervisor *s);
+
+/* The script loaded for the first time: now the settings are known, and with them all else. */
+static void first_ready(struct supervisor *s, const struct child_script *script) {
+  struct option_problem problem;
+  bool has_timeout;
+  for (uint32_t i = 0; i < script->setting_count; i++)
+    if (options_from_script(s->options, script->settings[i].name, script->settings[i].value, &problem) != 0) {
+      log_error("a setting of the script is wrong", LOG_T("error", problem.message)); /* checked there: never */
+      s->status = 1;
+    }
+  log_setup((enum log_level)s->options->log_level, (enum log_format)s->options->log_format);
+  if (conninfo_inspect(s->options->db, &has_timeout) != 0) {
+    fprintf(stderr, "pgq-lua: %s: db: %s\n", s->start.argv[s->start.script], CONNINFO_HELP);
+    s->status = 1;
+  }
+  if (s->status != 0) {
+    begin_finishing(s, NULL);
+    return;
+  }
+  s->stage = STAGE_CONNECTING;
+  start_control(s);
+}
+
+static void on_child_ready(void *owner, const struct child_script *script) {
+  struct slot *slot = owner;
+  struct supervisor *s = slot->supervisor;
+  bool first = s->stage == STAGE_LOADING;
+  if (first)
+    first_ready(s, script);
+  log_debug("executor is ready", LOG_I("executor", slot->number), LOG_I("pid", child_pid(slot->child)));
+  serve(slot, script);
+  if (s->stage == STAGE_SERVING) {
+    hold_open(slot->hold);
+    hold_wake(slot->hold);
+  }
+}
+
+static void on_child_broken(void *owner, const char *message, size_t length) {
+  struct slot *slot = owner;
+  struct supervisor *s = slot->supervisor;
+  if (s->stage == STAGE_LOADING) {
+    fprintf(stderr, "pgq-lua: %.*s\n", (int)length, message);
+    s->status = 1;
+    begin_finishing(s, NULL);
+    return;
+  }
+  log_error("the script no longer loads", LOG_I("executor", slot->number), LOG_B("error", message, length));
+}
+
+static bool on_child_outcome(void *owner, const struct child_outcome *outcome) {
+  struct slot *slot = owner;
+  return slot->hold && hold_outcome(slot->hold, outcome);
+}
+
+static void on_child_outcomes_end(void *owner) {
+  struct slot *slot = owner;
+  if (slot->hold)
+    hold_outcomes_end(slot->hold);
+}
+
+static void on_child_stop(void *owner) {
+  begin_finishing(((struct slot *)owner)->supervisor, "a handler asked for it");
+}
+
+static void restart_later(struct slot *slot) {
+  bool young = clock_ms() - slot->started_ms < YOUNG_MS;
+  if (!young)
+    slot->restart_wait_ms = 0;
+  uv_timer_start(&slot->restart, on_restart, (uint64_t)slot->restart_wait_ms, 0);
+  slot->restart_wait_ms = slot->restart_wait_ms ? slot->restart_wait_ms * 2 : RESTART_LEAST_MS;
+  if (slot->restart_wait_ms > RESTART_MOST_MS)
+    slot->restart_wait_ms = RESTART_MOST_MS;
+}
+
+static void on_child_died(void *owner, int64_t culprit, const char *cause) {
+  struct slot *slot = owner;
+  struct supervisor *s = slot->supervisor;
+  char message[256];
+  snprintf(message, sizeof message, "the executor %s while it ran this job", cause);
+  if (s->stage < STAGE_BREAKING)
+    log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", cause),
+              culprit ? LOG_I("job", culprit) : (struct log_field){0});
+  if (s->stage == STAGE_LOADING) {
+    fprintf(stderr, "pgq-lua: %s: the executor %s while it loaded the script\n", s->start.argv[s->start.script], cause);
+    s->status = 1;
+    begin_finishing(s, NULL);
+  }
+  if (slot->hold)
+    hold_child_died(slot->hold, s->stage < STAGE_BREAKING ? culprit : 0, message);
+  if (s->stage < STAGE_FINISHING)
+    restart_later(slot);
+  advance(s);
+}
+
+static const struct child_events child_events = {on_child_ready,        on_child_broken, on_child_outcome,
+                                                 on_child_outcomes_end, on_child_stop,   on_child_died};
+
+static void add_slot(struct supervisor *s) {
+  struct slot *slot = memory_new(sizeof *slot);
+  s->slots = memory_resize(s->slots, (size_t)(s->slot_count + 1) * sizeof(struct slot *));
+  s->slots[s->slot_count++] = slot;
+  slot->supervisor = s;
+  slot->number = s->slot_count;
+  slot->child = child_new(&s->loop, &s->start, &child_events, slot);
+  uv_timer_init(&s->loop, &slot->restart);
+  slot->restart.data = slot;
+}
+
+/* ── the database ── */
+
+static void on_connect_timeout(uv_timer_t *timer) {
+  struct supervisor *s = timer->data;
+  log_error("could not reach the database in time", LOG_US("connect_timeout", s->options->connect_timeout_ms * 1000));
+  s->status = 1;
+  begin_finishing(s, NULL);
+}
+
+static void on_checked(void *owner) {
+  struct supervisor *s = owner;
+  int executors = (int)s->options->executors;
+  cpu_set_t cores;
+  if (executors == 0)
+    executors = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
+  if (s->stage != STAGE_CONNECTING)
+    return;
+  uv_timer_stop(&s->stop_timer);
+  s->stage = STAGE_SERVING;
+  log_info("worker is serving", LOG_T("version", PGQ_LUA_VERSION), LOG_T("script", s->start.argv[s->start.script]),
+           LOG_I("queues", s->queues.count), LOG_I("executors", executors));
+  hold_open(s->slots[0]->hold);
+  while (s->slot_count < executors) {
+    add_slot(s);
+    start_slot(s->slots[s->slot_count - 1]);
+  }
+}
+
+static void on_lacking(void *owner, const char *what) {
+  struct supervisor *s = owner;
+  if (s->stage != STAGE_CONNECTING)
+    return;
+  fprintf(stderr, "pgq-lua: the database has no %s: run 'pgq-lua%s migrate' first\n", what,
+          s->options->dev ? " --dev" : "");
+  s->status = 1;
+  begin_finishing(s, NULL);
+}
+
+static void on_control_left(void *owner) {
+  struct supervisor *s = owner;
+  s->control_left = true;
+  advance(s);
+}
+
+static const struct control_events control_events = {on_checked, on_lacking, on_control_left};
+
+static void start_control(struct supervisor *s) {
+  if (s->options->connect_timeout_ms > 0)
+    uv_timer_start(&s->stop_timer, on_connect_timeout, (uint64_t)s->options->connect_timeout_ms, 0);
+  s->start.conninfo = s->options->db;
+  s->control = control_new(&s->loop, s->options->db, &s->queues, &control_events, s);
+}
+
+/* ── the way out ── */
+
+static bool all_at_rest(const struct supervisor *s) {
+  for (int i = 0; i < s->slot_count; i++)
+    if (s->slots[i]->hold && !hold_is_at_rest(s->slots[i]->hold))
+      return false;
+  return true;
+}
+
+static bool all_dead(const struct supervisor *s) {
+  for (int i = 0; i < s->slot_count; i++)
+    if (child_is_alive(s->slots[i]->child))
+      return false;
+  return true;
+}
+
+static void kill_all(struct supervisor *s) {
+  for (int i = 0; i < s->slot_count; i++)
+    child_kill(s->slots[i]->child);
+}
+
+static void begin_leaving(struct supervisor *s);
+static void on_stop_timeout(uv_timer_t *timer);
+
+static void begin_breaking(struct supervisor *s, const char *reason) {
+  if (s->stage >= STAGE_BREAKING)
+    return;
+  log_warn("stopping at once: running jobs are given back", LOG_T("reason", reason));
+  s->stage = STAGE_BREAKING;
+  uv_timer_start(&s->stop_timer, on_stop_timeout, LEAVE_TIMEOUT_MS, 0);
+  kill_all(s);
+  advance(s);
+}
+
+static void on_stop_timeout(uv_timer_t *timer) {
+  struct supervisor *s = timer->data;
+  if (s->stage == STAGE_FINISHING)
+    begin_breaking(s, "the grace time is over");
+  else if (s->stage == STAGE_BREAKING)
+    begin_leaving(s); /* the database does not answer: it releases the jobs when the connections close */
+  else
+    kill_all(s);
+}
+
+/* `reason` is logged; NULL: the user has been told already. */
+static void begin_finishing(struct supervisor *s, const char *reason) {
+  if (s->stage >= STAGE_FINISHING)
+    return;
+  if (reason)
+    log_info("stopping", LOG_T("reason", reason));
+  s->stage = STAGE_FINISHING;
+  uv_timer_stop(&s->look_timer);
+  uv_timer_start(&s->stop_timer, on_stop_timeout, (uint64_t)s->options->grace_ms, 0);
+  for (int i = 0; i < s->slot_count; i++) {
+    uv_timer_stop(&s->slots[i]->restart);
+    if (s->slots[i]->hold)
+      hold_stop(s->slots[i]->hold);
+  }
+  advance(s);
+}
+
+static void begin_leaving(struct supervisor *s) {
+  s->stage = STAGE_LEAVING;
+  uv_timer_start(&s->stop_timer, on_stop_timeout, LEAVE_TIMEOUT_MS, 0);
+  for (int i = 0; i < s->slot_count; i++)
+    child_leave(s->slots[i]->child);
+  if (s->control)
+    control_leave(s->control);
+  else
+    s->control_left = true;
+}
+
+static void close_all(struct supervisor *s) {
+  s->stage = STAGE_GONE;
+  for (int i = 0; i < s->slot_count; i++) {
+    hold_free(s->slots[i]->hold);
+    child_free(s->slots[i]->child);
+    uv_close((uv_handle_t *)&s->slots[i]->restart, NULL);
+  }
+  control_free(s->control);
+  uv_close((uv_handle_t *)&s->look_timer, NULL);
+  uv_close((uv_handle_t *)&s->stop_timer, NULL);
+  uv_close((uv_handle_t *)&s->terminate, NULL);
+  uv_close((uv_handle_t *)&s->interrupt, NULL);
+}
+
+/* Takes the next step on the way out, when the last one has come to its end. */
+static void advance(struct supervisor *s) {
+  if ((s->stage == STAGE_FINISHING || s->stage == STAGE_BREAKING) && all_at_rest(s))
+    begin_leaving(s);
+  if (s->stage == STAGE_LEAVING && s->control_left && all_dead(s))
+    close_all(s);
+}
+
+static void on_signal(uv_signal_t *handle, int number) {
+  struct supervisor *s = handle->data;
+  if (s->stage < STAGE_FINISHING)
+    begin_finishing(s, number == SIGTERM ? "SIGTERM" : "SIGINT");
+  else
+    begin_breaking(s, "a second signal");
+}
+
+static void set_up(struct supervisor *s) {
+  uv_loop_init(&s->loop);
+  uv_timer_init(&s->loop, &s->look_timer);
+  uv_timer_init(&s->loop, &s->stop_timer);
+  uv_signal_init(&s->loop, &s->terminate);
+  uv_signal_init(&s->loop, &s->interrupt);
+  s->look_timer.data = s->stop_timer.data = s->terminate.data = s->interrupt.data = s;
+  uv_signal_start(&s->terminate, on_signal, SIGTERM);
+  uv_signal_start(&s->interrupt, on_signal, SIGINT);
+  signal(SIGPIPE, SIG_IGN);
+  s->look_at_ms = INT64_MAX;
+  add_slot(s);
+}
+
+int supervisor_run(struct options *options, int argc, char **argv, int script) {
+  struct supervisor supervisor = {.options = options}, *s = &supervisor;
+  s->start = (struct child_start){.conninfo = options->db, .argc = argc, .argv = argv, .script = script};
+  log_setup((enum log_level)options->log_level, (enum log_format)options->log_format);
+  set_up(s);
+  start_slot(s->slots[0]);
+  uv_run(&s->loop, UV_RUN_DEFAULT);
+  uv_loop_close(&s->loop);
+  queue_list_free(&s->queues);
+  for (int i = 0; i < s->slot_count; i++)
+    free(s->slots[i]);
+  free(s->slots);
+  if (s->status == 0)
+    log_info("worker has stopped");
+  return s->status;
+}
