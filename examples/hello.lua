@@ -1,0 +1,25 @@
+-- A worker with three queues. Start it with: pgq-lua --dev examples/hello.lua
+local pgq = require "pgq"
+
+-- A job is done when its handler returns. If the worker dies before that, the job runs again.
+pgq.register_queue("hello", function(data, job)
+  print(("job %d: hello, %s!"):format(job.id, data))
+end)
+
+-- Returning nil and a message, or throwing an error, is a failure: the job waits for the next of its retry waits, and
+-- is tried again.
+pgq.register_queue("flaky", function(data, job)
+  if job.attempt == 1 then
+    return nil, "the first attempt fails"
+  end
+  print(("job %d: %s, in attempt %d"):format(job.id, data, job.attempt))
+end)
+
+-- A service that is overloaded is not helped by the next job: a backoff pauses the whole queue, for longer each time,
+-- until a job succeeds.
+pgq.register_queue("busy", function(data, job)
+  if job.attempt <= 2 then
+    return pgq.backoff("the service is busy")
+  end
+  print(("job %d: %s, in attempt %d"):format(job.id, data, job.attempt))
+end)

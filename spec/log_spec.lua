@@ -1,0 +1,88 @@
+local cjson = require "cjson"
+local Postgres = require "spec.support.postgres"
+local Worker = require "spec.support.worker"
+
+describe("the log of a worker", function()
+  local pg
+
+  setup(function()
+    pg = Postgres.start()
+    pg:migrate()
+  end)
+
+  teardown(function() pg:stop() end)
+
+  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
+
+  local SCRIPT = [[
+    local pgq = require "pgq"
+    pgq.register_queue('a "quoted" queue', function(data)
+      if data == "bad" then error("line one\nline = two \\ \"x\" \1\255", 0) end
+    end)]]
+
+  local function drain(...)
+    pg:psql [[SELECT pgq_enqueue('a "quoted" queue', 'good'); SELECT pgq_enqueue('a "quoted" queue', 'bad')]]
+    local result = Worker.run { pg = pg, script = SCRIPT, args = { "--drain", "--executors", "1", ... } }
+    assert.equal(0, result.status, result.stderr)
+    return result.stderr
+  end
+
+  it("is key=value lines with time, level and message", function()
+    local log = drain("--log-level", "debug")
+    for line in log:gmatch "[^\n]+" do
+      assert.matches("^time=%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ level=%l+ msg=", line)
+    end
+    assert.is_truthy(log:find([[level=debug msg="job completed" queue="a \"quoted\" queue" job=1 attempt=1 duration=0.]], 1, true), log)
+    local failed = [[level=warn msg="job failed and will be retried" queue="a \"quoted\" queue" job=2 attempt=1 duration=0.]]
+    assert.is_truthy(log:find(failed, 1, true), log)
+    local detail = [[ error="line one\nline = two \\ \"x\" \x01]] .. "\239\191\189" .. [[" retry_in=60.000000 traceback="stack traceback:\n\t]]
+    assert.is_truthy(log:find(detail, 1, true), log)
+  end)
+
+  it("is a JSON object per line with --log-format json", function()
+    local log = drain("--log-level", "debug", "--log-format", "json")
+    local found = {}
+    for line in log:gmatch "[^\n]+" do
+      local object = cjson.decode(line)
+      assert.matches("^%d%d%d%d%-%d%d%-%d%dT.*Z$", object.time)
+      found[object.msg] = object
+    end
+    local failed = found["job failed and will be retried"]
+    assert.equal("warn", failed.level)
+    assert.equal('a "quoted" queue', failed.queue)
+    assert.equal(2, failed.job)
+    assert.equal(1, failed.attempt)
+    assert.equal("number", type(failed.duration))
+    assert.equal('line one\nline = two \\ "x" \1\239\191\189', failed.error)
+    assert.equal(60, failed.retry_in)
+    assert.equal("debug", found["job completed"].level)
+  end)
+
+  it("leaves out what is below --log-level", function()
+    assert.is_nil(drain("--log-level", "warn"):find "level=info")
+    local log = drain "--log-level=error"
+    assert.equal("", log)
+    assert.is_nil(drain():find "level=debug")
+  end)
+
+  it("never has a password in it", function()
+    local password = "s3cr3t-of-the-spec"
+    local conninfo = pg.conninfo .. " password=" .. password
+    pg:psql "SELECT pgq_enqueue('q', 'x', now(), '{}')"
+    local result = Worker.run { args = { "--db", conninfo, "--drain", "--log-level", "debug" },
+      script = "require 'pgq'.register_queue('q', function() error(tostring(require 'pgq'.connect())) end)" }
+    assert.equal(0, result.status, result.stderr)
+    assert.is_nil(result.stderr:find(password, 1, true))
+    for _, broken in ipairs { " port=1", " dbname=nowhere", " user=nobody" } do
+      result = Worker.run { args = { "--db", conninfo .. broken, "--log-level", "debug", "--connect-timeout", "400ms" },
+        script = "require 'pgq'.register_queue('q', print)" }
+      assert.equal(1, result.status)
+      assert.is_nil(result.stderr:find(password, 1, true))
+    end
+    result = Worker.run { script = "local pgq = require 'pgq' pgq.configure { db = 'postgresql://ann:" .. password
+      .. "/@host/db' } pgq.register_queue('q', print)" }
+    assert.equal(1, result.status)
+    assert.matches("the connection string cannot be read", result.stderr)
+    assert.is_nil(result.stderr:find(password, 1, true))
+  end)
+end)

@@ -1,0 +1,18 @@
+-- busted loads this before any spec, once per run.
+--
+-- C modules are loaded here and stay: busted drops what a spec file has required, and loading a C module a second time
+-- into one process crashes (hence also --no-auto-insulate).
+require "luv"
+pcall(require, "pgq.core")
+
+local loop = require "spec.support.loop"
+local Postgres = require "spec.support.postgres"
+local Worker = require "spec.support.worker"
+
+-- A spec that fails in its setup never reaches its teardown.
+require "busted".subscribe({ "suite", "end" }, function()
+  Postgres.stop_all()
+  Worker.remove_scripts()
+  loop.settle()
+  return nil, true
+end)

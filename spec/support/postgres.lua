@@ -1,0 +1,213 @@
+-- A Postgres server of the specs' own: in a temporary folder, reached through a unix socket there, gone afterwards.
+
+local uv = require "luv"
+local loop = require "spec.support.loop"
+local process = require "spec.support.process"
+
+local Postgres = {}
+Postgres.__index = Postgres
+
+local running = {}
+
+local BASE_SETTINGS = {
+  fsync = "off",
+  full_page_writes = "off",
+  listen_addresses = "",
+  max_connections = "100",
+  shared_buffers = "32MB",
+}
+
+-- The last words of a folder of versions such as /usr/lib/postgresql/15/bin are the newest.
+local BINDIR = [[
+dir=$(pg_config --bindir 2>/dev/null)
+[ -x "$dir/initdb" ] || dir=$(ls -d /usr/lib/postgresql/*/bin /usr/pgsql-*/bin 2>/dev/null | sort -V | tail -n 1)
+[ -x "$dir/initdb" ] && echo "$dir"]]
+
+-- Waits until the specs end (its stdin closes), however they end, then stops the server and removes the folder.
+-- $1: folder; the other arguments: the pg_ctl command.
+local WATCHER = [[
+dir=$1; shift
+cat >/dev/null
+if [ -f "$dir/data/postmaster.pid" ]; then "$@" -D "$dir/data" -m immediate -w stop >/dev/null 2>&1; fi
+rm -rf "$dir"]]
+
+-- Makes the template, once per build. initdb runs in /tmp: the build folder may be closed to the server's user.
+-- $1: template; $2: user's name, empty for this one; the other arguments: the initdb command.
+local MAKE_TEMPLATE = [[
+set -e
+template=$1; user=$2; shift 2
+[ ! -d "$template" ] || exit 0
+dir=$(mktemp -d /tmp/pgq-spec-template-XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+if [ -n "$user" ]; then chown "$user" "$dir"; fi
+cd "$dir"
+"$@" -D "$dir/data" --no-sync --auth=trust --username=postgres --encoding=UTF8 --locale=C
+cp -a "$dir/data" "$template.new"
+mv "$template.new" "$template"]]
+
+local function user_exists(name)
+  return process.run { "id", "-u", name }.status == 0
+end
+
+-- How to run the server's programs: Postgres refuses to run as root. Found once.
+local installation
+local function get_installation()
+  if installation then
+    return installation
+  end
+  local bindir = process.check({ "sh", "-c", BINDIR }):gsub("%s+$", "")
+  local prefix, user = {}, ""
+  if uv.getuid() == 0 then
+    user = user_exists("postgres") and "postgres" or "nobody"
+    local gid = process.check({ "id", "-g", user }):gsub("%s+$", "")
+    prefix = { "setpriv", "--reuid", user, "--regid", gid, "--init-groups", "--" }
+  end
+  installation = { bindir = bindir, prefix = prefix, user = user }
+  return installation
+end
+
+-- The command line that runs a program of the server, as a table.
+local function command(program, ...)
+  local found = get_installation()
+  local words = { unpack(found.prefix) }
+  words[#words + 1] = found.bindir .. "/" .. program
+  for _, word in ipairs { ... } do
+    words[#words + 1] = word
+  end
+  return words
+end
+
+local function make_template()
+  local found = get_installation()
+  local build = assert(os.getenv("PGQ_BUILD"), "PGQ_BUILD is not set: run specs through <build>/busted")
+  local template = build .. "/postgres-template" .. found.bindir:gsub("/", "-")
+  process.check {
+    "flock", template .. ".lock", "sh", "-c", MAKE_TEMPLATE, "sh", template, found.user,
+    timeout = 60, unpack(command("initdb")),
+  }
+  return template
+end
+
+local function free_port()
+  local socket = uv.new_tcp()
+  assert(socket:bind("127.0.0.1", 0))
+  local port = socket:getsockname().port
+  loop.close(socket)
+  loop.settle()
+  return port
+end
+
+local function write_settings(dir, settings)
+  local file = assert(io.open(dir .. "/data/postgresql.conf", "a"))
+  for name, value in pairs(settings) do
+    file:write(("%s = '%s'\n"):format(name, (tostring(value):gsub("'", "''"))))
+  end
+  file:close()
+end
+
+local function merged(...)
+  local all = {}
+  for _, settings in ipairs { ... } do
+    for name, value in pairs(settings) do
+      all[name] = value
+    end
+  end
+  return all
+end
+
+-- Postgres.start{ settings = { name = value }, tcp = true }: starts a server and returns it. Fields: conninfo (through
+-- the unix socket), dir, port, and with `tcp` also tcp_conninfo (127.0.0.1, a free port).
+function Postgres.start(options)
+  options = options or {}
+  local template = make_template()
+  local found = get_installation()
+  local dir = assert(uv.fs_mkdtemp("/tmp/pgq-spec-XXXXXX"))
+  local watcher = { "sh", "-c", WATCHER, "sh", dir, unpack(command("pg_ctl")) }
+  watcher.stdin, watcher.outlive, watcher.cwd = "pipe", true, "/"
+
+  local port = options.tcp and free_port() or 5432
+  local self = setmetatable({ dir = dir, port = port, _watcher = process.start(watcher) }, Postgres)
+  running[self] = true
+  process.check { "cp", "-a", template, dir .. "/data", timeout = 30 }
+  if found.user ~= "" then
+    process.check { "chown", found.user, dir }
+  end
+  local address = { port = port, unix_socket_directories = dir, listen_addresses = options.tcp and "127.0.0.1" or "" }
+  write_settings(dir, merged(BASE_SETTINGS, options.settings or {}, address))
+  self.conninfo = ("host=%s port=%d dbname=postgres user=postgres"):format(dir, port)
+  if options.tcp then
+    self.tcp_conninfo = ("host=127.0.0.1 port=%d dbname=postgres user=postgres"):format(port)
+  end
+  self:up()
+  return self
+end
+
+function Postgres:_pg_ctl(...)
+  local words = command("pg_ctl", "-D", self.dir .. "/data", "-w", "-t", "30", "-l", self.dir .. "/log", ...)
+  words.timeout, words.cwd = 35, "/"
+  local result = process.run(words)
+  if result.status ~= 0 then
+    local what = table.concat({ ... }, " ")
+    error(("pg_ctl %s failed: %s%s\n%s"):format(what, result.stdout, result.stderr, self:log()), 3)
+  end
+end
+
+-- Starts the server again after :down().
+function Postgres:up()
+  self:_pg_ctl("start")
+end
+
+-- Stops the server and keeps its folder; mode is "fast" (the default), "immediate" or "smart".
+function Postgres:down(mode)
+  self:_pg_ctl("-m", mode or "fast", "stop")
+end
+
+function Postgres:restart(mode)
+  self:_pg_ctl("-m", mode or "fast", "restart")
+end
+
+-- What the server has logged so far.
+function Postgres:log()
+  local file = io.open(self.dir .. "/log")
+  if not file then
+    return ""
+  end
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+-- Runs SQL with psql and returns what it prints: a line per row, columns parted by "|". Raises an error when any
+-- statement fails.
+function Postgres:psql(sql)
+  local out = process.check {
+    "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.conninfo, "-f", "-", input = sql, timeout = 60,
+  }
+  return (out:gsub("\n$", ""))
+end
+
+-- Creates the tables, with the files and the order of `pgq-lua migrate`, which has a spec of its own.
+function Postgres:migrate()
+  process.check {
+    "psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", self.conninfo,
+    "-f", "sql/upgrade.sql", "-f", "sql/create_table.sql", timeout = 60,
+    env = { PGOPTIONS = "-c client_min_messages=warning" },
+  }
+end
+
+-- Stops the server and removes its folder. To do so twice is no error.
+function Postgres:stop()
+  if running[self] then
+    running[self] = nil
+    self._watcher:close_stdin()
+    self._watcher:wait(30)
+  end
+end
+
+function Postgres.stop_all()
+  for server in pairs(running) do
+    server:stop()
+  end
+end
+
+return Postgres
