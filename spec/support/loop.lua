@@ -26,7 +26,8 @@ end
 function loop.run_until(timeout, fn)
   local timer = uv.new_timer()
   local over = false
-  timer:start(math.max(0, math.floor(timeout * 1000)), 0, function() over = true end)
+  -- It repeats: uv.run("once") fires a timer that is due before it polls, and would then wait for ever.
+  timer:start(math.max(0, math.floor(timeout * 1000)), 10, function() over = true end)
   local value = fn()
   while not value and not over do
     uv.run("once")
