@@ -180,7 +180,7 @@ bool batch_has_open(const struct batch *batch, const struct queue *queue, uint32
 
 void batch_learn(const struct batch *batch) {
   for (int i = 0; i < batch->count; i++)
-    if (batch->jobs[i].outcome != OUTCOME_UNRUN)
+    if (batch->jobs[i].sent && batch->jobs[i].outcome != OUTCOME_UNRUN)
       queue_saw(batch->jobs[i].queue, (int64_t)batch->jobs[i].duration_us);
   for (int i = 0; i < batch->count; i++)
     queue_learn(batch->jobs[i].queue);

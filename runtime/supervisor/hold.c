@@ -136,6 +136,7 @@ static bool may_claim(struct hold *hold) {
 /* BEGIN and the claim from the chosen queues, into the pipeline. */
 static void send_claim(struct hold *hold) {
   struct parameters parameters = {0};
+  hold->stale = false;
   const char **names = memory_new(hold->asked_count * sizeof *names);
   int32_t *most = memory_new(hold->asked_count * sizeof *most);
   int32_t jobs = 0;
@@ -246,7 +247,10 @@ static void take_look(struct hold *hold, const PGresult *result) {
   int64_t now_ms = clock_ms();
   hold->look = (struct hold_look){.wait_ms = -1};
   for (int row = 0; row < PQntuples(result); row++) {
-    const struct queue *queue = hold->queues[result_i64(result, row, LOOK_QUEUE) - 1];
+    int64_t position = result_i64(result, row, LOOK_QUEUE);
+    if (position > hold->queue_count) /* the executor has been replaced meanwhile, and has fewer queues */
+      break;
+    const struct queue *queue = hold->queues[position - 1];
     if (*PQgetvalue(result, row, LOOK_DUE)) {
       bool paused = queue_is_paused(queue, now_ms);
       hold->look.due_paused = hold->look.due_paused || paused;
@@ -293,7 +297,6 @@ static void end_claim(struct hold *hold) {
   }
   hold->state = STATE_RUNNING;
   if (hold->stopping || hold->stale || !child_is_ready(hold->child)) {
-    hold->stale = false;
     buffer_free(&hold->out);
     batch_release(&hold->batch, NULL, false);
   } else {
