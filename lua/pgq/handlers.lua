@@ -8,7 +8,7 @@ local format, sub = string.format, string.sub
 local getinfo, traceback = debug.getinfo, debug.traceback
 
 -- A job's data is its own business; a queue's options are these.
-local QUEUE_OPTIONS = { preserve_completed = true, discard_failed = true }
+local QUEUE_OPTIONS = { preserve_completed = true, discard_failed = true, timeout = true }
 
 local function not_a_worker(name)
   return function()
@@ -123,12 +123,29 @@ local function worker_half(host)
     return value
   end
 
+  -- A queue's timeout in milliseconds, -1 for none given.
+  local function read_timeout(value)
+    if value == nil then
+      return -1
+    end
+    local ms, problem = nil, "must be a number of seconds or a duration"
+    if type(value) == "number" or type(value) == "string" then
+      ms, problem = host.read_duration(tostring(value))
+    end
+    if not ms then
+      error(format('register_queue: the timeout (%s) %s; write seconds, or 30s, 1m30s', describe(value), problem), 3)
+    end
+    return ms
+  end
+
   --- Registers the handler of a queue; the worker then claims jobs from it.
   -- @tparam string name name of the queue, UTF-8 and not empty
   -- @tparam function handler called as handler(data, job) with the job's bytes as a string, and a table of id, queue,
   -- attempt (from 1), created_at and run_after (Unix seconds), retries_left. Returning nothing, nil or true is
   -- success; nil or false and a message, a thrown error, or { error = message, backoff = true } is failure
-  -- @tparam[opt] table options preserve_completed, discard_failed: as the worker's flags, for this queue
+  -- @tparam[opt] table options preserve_completed, discard_failed: as the worker's flags, for this queue; timeout:
+  -- seconds or a duration such as "30s", after which a handler that still runs is killed with its executor, and the
+  -- attempt fails; 0 for none
   -- @raise when an argument is wrong, or the name is registered already
   local function register_queue(name, handler, options)
     only_while_loading "register_queue"
@@ -149,13 +166,14 @@ local function worker_half(host)
     end
     for option in pairs(options or {}) do
       if not QUEUE_OPTIONS[option] then
-        error(format("register_queue: there is no option %s; there are preserve_completed and discard_failed",
+        error(format("register_queue: there is no option %s; there are preserve_completed, discard_failed and timeout",
           describe(option)), 2)
       end
     end
     local queue = { name = name, handler = handler, where = where() }
     queue.preserve_completed = read_choice("preserve_completed", options and options.preserve_completed)
     queue.discard_failed = read_choice("discard_failed", options and options.discard_failed)
+    queue.timeout_ms = read_timeout(options and options.timeout)
     queues[#queues + 1] = queue
     by_name[name] = queue
   end

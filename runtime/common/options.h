@@ -22,6 +22,10 @@ struct options {
   int64_t executors; /* 0: as many as there are cores */
   int64_t poll_interval_ms;
   int64_t grace_ms;
+  int64_t hold_limit_ms;
+  int64_t lease_ms;
+  int64_t timeout_ms;         /* 0: none */
+  int64_t max_jobs;           /* 0: no limit */
   int64_t connect_timeout_ms; /* 0: not given */
   bool preserve_completed;
   bool discard_failed;

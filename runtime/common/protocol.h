@@ -20,16 +20,18 @@
  */
 enum frame_type {
   FRAME_CONFIGURE = 1, /* text conninfo; u32 index of the script in argv; u32 count, texts argv */
-  FRAME_JOBS,          /* u32 batch; u32 count, jobs: u32 index in the batch, u32 queue (as registered, from 0), i64 id,
-                          u32 attempt, u32 retries left, f64 created_at, f64 run_after (Unix seconds), bytes data */
-  FRAME_RECALL,        /* u32 batch; u32 queue or QUEUE_ALL */
-  FRAME_LEAVE,         /* nothing */
-  FRAME_READY,         /* u32 count, queues: bytes name, u8 preserve_completed, u8 discard_failed (enum choice);
-                          u32 count, settings: text name, text value */
-  FRAME_BROKEN,        /* bytes message */
-  FRAME_OUTCOMES,      /* outcomes to the frame's end: u32 batch, u32 index in the batch, u8 enum outcome, u8 backoff,
-                          u64 duration in µs, bytes error, bytes traceback */
-  FRAME_STOP,          /* nothing */
+  FRAME_JOBS,     /* u32 batch; u32 count, jobs: u32 index in the batch, u32 position (the batch's jobs are sent, and
+                     begun, in the order of their positions, from 1), u32 queue (as registered, from 0), i64 id,
+                     u32 attempt, u32 retries left, f64 created_at, f64 run_after (Unix seconds), bytes data */
+  FRAME_RECALL,   /* u32 batch; u32 queue or QUEUE_ALL */
+  FRAME_LEAVE,    /* nothing */
+  FRAME_READY,    /* u32 count, queues: text name, u8 preserve_completed, u8 discard_failed (enum choice),
+                     i64 timeout in ms, -1 for none said;
+                     u32 count, settings: text name, text value */
+  FRAME_BROKEN,   /* bytes message */
+  FRAME_OUTCOMES, /* outcomes to the frame's end: u32 batch, u32 index in the batch, u8 enum outcome, u8 backoff,
+                     u64 duration in µs, bytes error, bytes traceback */
+  FRAME_STOP,     /* nothing */
 };
 
 enum { QUEUE_ALL = 0xffffffff };
@@ -49,6 +51,7 @@ enum outcome {
   OUTCOME_COMPLETE, /* the handler succeeded */
   OUTCOME_FAIL,     /* it failed: error says why */
   OUTCOME_UNRUN,    /* it was never started: the job goes back as if it had not been claimed */
+  OUTCOME_LEASE,    /* the supervisor's own, never on the wire: it goes on running, and is to be leased */
 };
 
 /* A setting that the script may leave to the worker. */
@@ -57,9 +60,20 @@ enum choice { CHOICE_UNSET, CHOICE_NO, CHOICE_YES };
 /* The descriptors an executor is born with, beside 0, 1 and 2. */
 enum { EXECUTOR_SOCKET = 3, EXECUTOR_PAGE = 4 };
 
-/* One page shared by supervisor and executor (descriptor 4), readable after the executor has died. */
+/*
+ * One page shared by supervisor and executor (descriptor 4), readable after the executor has died.
+ *
+ * The supervisor can take back a batch's jobs that have not begun, even from an executor that listens to nobody: it
+ * writes `revoked` and then reads `begun`; the executor writes `begun` before it begins a job, and then reads
+ * `revoked`. Whatever the order, both know of every job whether it runs.
+ */
 struct shared_page {
   _Atomic int64_t current_job; /* id of the job whose handler is running right now, 0 for none */
+  _Atomic int64_t started_us;  /* clock_us() when that began */
+  _Atomic uint64_t begun;      /* the last job that was begun: PAGE_TASK(batch, position) */
+  _Atomic uint32_t revoked;    /* jobs of this batch, and of earlier ones, must not begin any more */
 };
+
+#define PAGE_TASK(batch, position) ((uint64_t)(batch) << 32 | (position))
 
 #endif

@@ -2,26 +2,24 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "clock.h"
 #include "frame.h"
 #include "memory.h"
+#include "outbox.h"
 #include "protocol.h"
 #include "script.h"
 #include "task.h"
 
 /* Jobs run for this long before the socket is looked at, and known outcomes are sent, again. */
-enum { TURN_US = 1000, READ_SIZE = 256 * 1024, FLUSH_SIZE = 256 * 1024 };
+enum { TURN_US = 1000, READ_SIZE = 256 * 1024 };
 
 struct executor {
   uv_loop_t loop;
@@ -29,7 +27,7 @@ struct executor {
   uv_idle_t turn; /* active while there are jobs */
   struct shared_page *page;
   struct buffer in;
-  struct buffer outcomes; /* not sent yet */
+  struct outbox *outbox;
   struct script_config config;
   char **argv;
   char *conninfo;
@@ -41,46 +39,15 @@ struct executor {
 
 static struct executor *the_executor; /* for what exit() runs */
 
-/* Sends all bytes, waiting when the socket is full: the supervisor always reads. -1 when it is gone. */
-static int send_all(const unsigned char *bytes, size_t length) {
-  while (length > 0) {
-    ssize_t sent = send(EXECUTOR_SOCKET, bytes, length, MSG_NOSIGNAL);
-    if (sent < 0 && errno != EAGAIN && errno != EINTR)
-      return -1;
-    if (sent < 0)
-      poll(&(struct pollfd){.fd = EXECUTOR_SOCKET, .events = POLLOUT}, 1, -1);
-    bytes += sent > 0 ? sent : 0;
-    length -= sent > 0 ? (size_t)sent : 0;
-  }
-  return 0;
-}
-
-static void send_frame(uint8_t type, const struct buffer *fields) {
-  struct buffer out = {0};
-  size_t mark = frame_begin(&out, type);
-  buffer_add(&out, fields->bytes, fields->length);
-  frame_finish(&out, mark);
-  if (send_all(out.bytes, out.length) != 0)
-    _exit(0); /* without a supervisor there is nothing left to do */
-  buffer_free(&out);
-}
-
-static void flush_outcomes(struct executor *e) {
-  if (e->outcomes.length == 0)
-    return;
-  send_frame(FRAME_OUTCOMES, &e->outcomes);
-  buffer_drop(&e->outcomes, e->outcomes.length);
-}
-
 /* A handler called os.exit(): what is known of other jobs need not be lost with the process. */
 static void last_words(void) {
-  if (the_executor)
-    flush_outcomes(the_executor);
+  if (the_executor && the_executor->outbox)
+    outbox_flush(the_executor->outbox);
 }
 
 static void on_script_stop(void *owner) {
-  (void)owner;
-  send_frame(FRAME_STOP, &(struct buffer){0});
+  struct executor *e = owner;
+  outbox_send(e->outbox, FRAME_STOP, &(struct buffer){0});
 }
 
 static void leave(struct executor *e) {
@@ -94,9 +61,9 @@ static void on_turn(uv_idle_t *turn) {
   struct executor *e = turn->data;
   int64_t until_us = clock_us() + TURN_US;
   bool more = true;
-  while (more && clock_us() < until_us && e->outcomes.length < FLUSH_SIZE)
+  while (more && clock_us() < until_us)
     more = task_list_step(e->tasks) && !task_list_is_empty(e->tasks);
-  flush_outcomes(e);
+  outbox_flush(e->outbox);
   if (!more)
     uv_idle_stop(turn);
 }
@@ -106,13 +73,13 @@ static void start_script(struct executor *e) {
   e->script = script_new(&e->config);
   if (!e->script || script_load(e->script, &message) != 0) {
     put_bytes(&fields, message.bytes, message.length);
-    send_frame(FRAME_BROKEN, &fields);
+    outbox_send(e->outbox, FRAME_BROKEN, &fields);
     e->status = 1;
     leave(e);
   } else {
-    e->tasks = task_list_new(e->script, e->page, &e->outcomes);
+    e->tasks = task_list_new(e->script, e->page, e->outbox);
     script_describe(e->script, &fields);
-    send_frame(FRAME_READY, &fields);
+    outbox_send(e->outbox, FRAME_READY, &fields);
   }
   buffer_free(&fields);
   buffer_free(&message);
@@ -211,8 +178,8 @@ static void tear_down(struct executor *e) {
   if (e->tasks)
     task_list_free(e->tasks);
   script_free(e->script);
+  outbox_free(e->outbox);
   buffer_free(&e->in);
-  buffer_free(&e->outcomes);
   for (int i = 0; i < e->config.argc; i++)
     free(e->argv[i]);
   free(e->argv);
@@ -231,9 +198,10 @@ int executor_main(void) {
   uv_pipe_init(&e->loop, &e->socket, 0);
   uv_idle_init(&e->loop, &e->turn);
   e->socket.data = e->turn.data = e;
+  e->outbox = outbox_new(EXECUTOR_SOCKET);
   the_executor = e;
   atexit(last_words);
-  if (uv_pipe_open(&e->socket, EXECUTOR_SOCKET) == 0 &&
+  if (e->outbox && uv_pipe_open(&e->socket, EXECUTOR_SOCKET) == 0 &&
       uv_read_start((uv_stream_t *)&e->socket, on_allocate, on_read) == 0)
     uv_run(&e->loop, UV_RUN_DEFAULT);
   tear_down(e);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "duration.h"
 #include "embedded.h"
 #include "frame.h"
 #include "memory.h"
@@ -55,6 +56,19 @@ static int host_check_setting(lua_State *L) {
   return 1;
 }
 
+static int host_read_duration(lua_State *L) {
+  size_t length;
+  int64_t ms;
+  const char *problem, *text = luaL_checklstring(L, 1, &length);
+  if (duration_parse_option(text, length, &ms, &problem) == 0) {
+    lua_pushnumber(L, (lua_Number)ms);
+    return 1;
+  }
+  lua_pushnil(L);
+  lua_pushstring(L, problem);
+  return 2;
+}
+
 static void push_host(lua_State *L) {
   lua_pushlightuserdata(L, (void *)&host_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
@@ -66,8 +80,11 @@ static int open_host(lua_State *L) {
 }
 
 static void make_host(lua_State *L, struct script *script) {
-  static const luaL_Reg functions[] = {
-      {"stop", host_stop}, {"is_text", host_is_text}, {"check_setting", host_check_setting}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"stop", host_stop},
+                                       {"is_text", host_is_text},
+                                       {"check_setting", host_check_setting},
+                                       {"read_duration", host_read_duration},
+                                       {NULL, NULL}};
   lua_pushlightuserdata(L, (void *)&host_key);
   lua_newtable(L);
   for (const luaL_Reg *function = functions; function->name; function++) {
@@ -266,6 +283,9 @@ void script_describe(struct script *script, struct buffer *out) {
     lua_pop(L, 1);
     put_choice(L, "preserve_completed", out);
     put_choice(L, "discard_failed", out);
+    lua_getfield(L, -1, "timeout_ms");
+    put_i64(out, (int64_t)lua_tonumber(L, -1));
+    lua_pop(L, 1);
     lua_pop(L, 1);
   }
   lua_pop(L, 1);

@@ -20,13 +20,14 @@ struct task_batch {
 struct task_list {
   struct script *script;
   struct shared_page *page;
-  struct buffer *out;
+  struct outbox *outbox;
+  struct buffer fields; /* of the outcome at hand */
   struct task_batch *first, **last;
 };
 
-struct task_list *task_list_new(struct script *script, struct shared_page *page, struct buffer *out) {
+struct task_list *task_list_new(struct script *script, struct shared_page *page, struct outbox *outbox) {
   struct task_list *list = memory_new(sizeof *list);
-  *list = (struct task_list){.script = script, .page = page, .out = out};
+  *list = (struct task_list){.script = script, .page = page, .outbox = outbox};
   list->last = &list->first;
   return list;
 }
@@ -44,6 +45,7 @@ static void drop_first(struct task_list *list) {
 void task_list_free(struct task_list *list) {
   while (list->first)
     drop_first(list);
+  buffer_free(&list->fields);
   free(list);
 }
 
@@ -89,21 +91,32 @@ static size_t at_most(size_t length) {
 
 static void put_outcome(struct task_list *list, uint32_t batch, uint32_t index, const struct script_end *end,
                         int64_t duration_us) {
-  put_u32(list->out, batch);
-  put_u32(list->out, index);
-  put_u8(list->out, (uint8_t)end->outcome);
-  put_u8(list->out, end->backoff);
-  put_u64(list->out, (uint64_t)duration_us);
-  put_bytes(list->out, end->error, at_most(end->error_length));
-  put_bytes(list->out, end->traceback, at_most(end->traceback_length));
+  struct buffer *fields = &list->fields;
+  fields->length = 0;
+  put_u32(fields, batch);
+  put_u32(fields, index);
+  put_u8(fields, (uint8_t)end->outcome);
+  put_u8(fields, end->backoff);
+  put_u64(fields, (uint64_t)duration_us);
+  put_bytes(fields, end->error, at_most(end->error_length));
+  put_bytes(fields, end->traceback, at_most(end->traceback_length));
+  outbox_add_outcome(list->outbox, fields);
+}
+
+/* Says on the shared page that a job begins; false when the supervisor has taken its batch back (see protocol.h). */
+static bool may_begin(struct task_list *list, const struct task_batch *batch, uint32_t position) {
+  atomic_store(&list->page->begun, PAGE_TASK(batch->number, position));
+  return (int32_t)(batch->number - atomic_load(&list->page->revoked)) > 0;
 }
 
 /* Runs one job; the shared page says which, so that a death can be told from whose it was. */
-static void run(struct task_list *list, struct task_batch *batch, uint32_t index, const struct script_job *job) {
+static void run(struct task_list *list, struct task_batch *batch, uint32_t index, uint32_t position,
+                const struct script_job *job) {
   struct script_end end = {.outcome = OUTCOME_UNRUN};
   int64_t duration_us = 0;
-  if (!is_recalled(batch, job->queue)) {
+  if (!is_recalled(batch, job->queue) && may_begin(list, batch, position)) {
     int64_t start_us = clock_us();
+    atomic_store_explicit(&list->page->started_us, start_us, memory_order_relaxed);
     atomic_store_explicit(&list->page->current_job, job->id, memory_order_release);
     script_run(list->script, job, &end);
     duration_us = clock_us() - start_us;
@@ -120,6 +133,7 @@ bool task_list_step(struct task_list *list) {
   if (!batch)
     return false;
   uint32_t index = get_u32(&batch->jobs);
+  uint32_t position = get_u32(&batch->jobs);
   struct script_job job = {.queue = get_u32(&batch->jobs)};
   job.id = get_i64(&batch->jobs);
   job.attempt = get_u32(&batch->jobs);
@@ -127,7 +141,7 @@ bool task_list_step(struct task_list *list) {
   job.created_at = get_f64(&batch->jobs);
   job.run_after = get_f64(&batch->jobs);
   job.data = get_bytes(&batch->jobs, &job.data_length);
-  run(list, batch, index, &job);
+  run(list, batch, index, position, &job);
   if (--batch->left == 0)
     drop_first(list);
   return true;

@@ -3,18 +3,19 @@
 
 #include <stdbool.h>
 
-#include "buffer.h"
 #include "frame.h"
+#include "outbox.h"
 #include "protocol.h"
 #include "script.h"
 
 /*
  * The jobs an executor has been given: batches wait in order, their jobs are decoded one by one out of the frames they
- * came in, run, and their outcomes collected in `out` as fields of FRAME_OUTCOMES.
+ * came in, run, and their outcomes put into the outbox.
  */
 struct task_list;
 
-struct task_list *task_list_new(struct script *script, struct shared_page *page, struct buffer *out);
+/* task_list_new(script, page, outbox): all three must outlive it. */
+struct task_list *task_list_new(struct script *script, struct shared_page *page, struct outbox *outbox);
 void task_list_free(struct task_list *list);
 
 /* task_list_add(list, frame): a frame of type FRAME_JOBS; its bytes are copied. */

@@ -19,12 +19,6 @@ static char *clean_copy(const char *text, size_t length) {
   return copy;
 }
 
-static void end(struct batch *batch, struct job *job, enum outcome outcome) {
-  if (job->outcome == OUTCOME_NONE)
-    batch->open--;
-  job->outcome = outcome;
-}
-
 /* What result_text_array() found among a job's retry waits. */
 struct waits {
   int count;
@@ -56,12 +50,45 @@ static void read_waits(struct job *job, const PGresult *result, int row, struct 
   job->next_wait_ms = waits->first_ms;
 }
 
-/* A job that no handler can be given: it ends here, for good, and says why. */
-static void refuse(struct batch *batch, struct job *job, const char *reason) {
-  job->error = clean_copy(reason, strlen(reason));
+void job_free(struct job *job) {
+  free(job->error);
+  free(job->traceback);
+  job->error = job->traceback = NULL;
+}
+
+void job_fail(struct job *job, const char *error) {
+  free(job->error);
+  job->error = clean_copy(error, strlen(error));
+  job->outcome = OUTCOME_FAIL;
+}
+
+void job_fail_for_good(struct job *job, const char *error) {
+  job_fail(job, error);
   job->next_wait_ms = PARAMETER_NULL_I64;
   job->retries_left = 0;
-  end(batch, job, OUTCOME_FAIL);
+}
+
+void job_end(struct job *job, const struct child_outcome *outcome) {
+  job->duration_us = outcome->duration_us;
+  job->backoff = outcome->backoff;
+  job->outcome = outcome->outcome;
+  if (outcome->outcome == OUTCOME_FAIL)
+    job->error = clean_copy(outcome->error, outcome->error_length);
+  if (outcome->traceback_length)
+    job->traceback = clean_copy(outcome->traceback, outcome->traceback_length);
+}
+
+/* A job that no handler can be given: it ends here, for good, and says why. */
+static void refuse(struct batch *batch, struct job *job, const char *reason) {
+  job_fail_for_good(job, reason);
+  batch->open--;
+}
+
+/* Its last holder vanished, and with him an attempt, which the lease has counted. */
+static void charge_lost_lease(struct batch *batch, struct job *job) {
+  job->attempt--;
+  job_fail(job, "worker lost: lease ran out");
+  batch->open--;
 }
 
 static void take_row(struct batch *batch, const PGresult *result, int row, struct queue *const *queues,
@@ -74,8 +101,9 @@ static void take_row(struct batch *batch, const PGresult *result, int row, struc
       .queue = queues[position],
       .queue_index = indexes[position],
       .attempt = result_i32(result, row, CLAIM_ATTEMPT) + 1,
-      .created_at = result_time(result, row, CLAIM_CREATED_AT),
-      .run_after = result_time(result, row, CLAIM_RUN_AFTER),
+      .lease = PQgetisnull(result, row, CLAIM_LEASE) ? 0 : result_i64(result, row, CLAIM_LEASE),
+      .created_at_us = result_i64(result, row, CLAIM_CREATED_AT),
+      .run_after_us = result_i64(result, row, CLAIM_RUN_AFTER),
       .data_length = result_i32(result, row, CLAIM_DATA_LENGTH),
   };
   read_waits(job, result, row, &waits);
@@ -83,12 +111,15 @@ static void take_row(struct batch *batch, const PGresult *result, int row, struc
     refuse(batch, job, waits.problem);
   else if (job->data_length > JOB_DATA_MOST)
     refuse(batch, job, "data is larger than 256 MiB, which no handler is given");
+  else if (job->lease)
+    charge_lost_lease(batch, job);
 }
 
 void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes) {
   batch->count = batch->open = PQntuples(result);
   batch->jobs = memory_new((size_t)batch->count * sizeof *batch->jobs);
   batch->number++;
+  batch->sent = 0;
   for (int row = 0; row < batch->count; row++)
     take_row(batch, result, row, queues, indexes);
 }
@@ -100,16 +131,17 @@ static size_t begin_jobs(const struct batch *batch, uint32_t count, struct buffe
   return mark;
 }
 
-static void put_job(const struct batch *batch, int index, const char *data, size_t length, struct buffer *out) {
+static void put_job(struct batch *batch, int index, const char *data, size_t length, struct buffer *out) {
   struct job *job = &batch->jobs[index];
-  job->sent = true;
+  job->position = ++batch->sent;
   put_u32(out, (uint32_t)index);
+  put_u32(out, job->position);
   put_u32(out, job->queue_index);
   put_i64(out, job->id);
   put_u32(out, (uint32_t)job->attempt);
   put_u32(out, (uint32_t)job->retries_left);
-  put_f64(out, job->created_at);
-  put_f64(out, job->run_after);
+  put_f64(out, time_as_seconds(job->created_at_us));
+  put_f64(out, time_as_seconds(job->run_after_us));
   put_bytes(out, data, length);
 }
 
@@ -128,7 +160,7 @@ void batch_send(struct batch *batch, const PGresult *result, struct buffer *out)
 
 int batch_next_large(const struct batch *batch) {
   for (int i = 0; i < batch->count; i++)
-    if (batch->jobs[i].outcome == OUTCOME_NONE && !batch->jobs[i].sent)
+    if (batch->jobs[i].outcome == OUTCOME_NONE && batch->jobs[i].position == 0)
       return i;
   return -1;
 }
@@ -140,32 +172,64 @@ void batch_send_large(struct batch *batch, int index, const char *data, size_t l
 }
 
 bool batch_end_job(struct batch *batch, uint32_t index, const struct child_outcome *outcome) {
-  if (index >= (uint32_t)batch->count || batch->jobs[index].outcome != OUTCOME_NONE || !batch->jobs[index].sent)
+  if (index >= (uint32_t)batch->count)
     return false;
   struct job *job = &batch->jobs[index];
-  job->duration_us = outcome->duration_us;
-  job->backoff = outcome->backoff;
-  if (outcome->outcome == OUTCOME_FAIL)
-    job->error = clean_copy(outcome->error, outcome->error_length);
-  if (outcome->traceback_length)
-    job->traceback = clean_copy(outcome->traceback, outcome->traceback_length);
-  end(batch, job, outcome->outcome);
+  if (job->outcome != OUTCOME_NONE || job->position == 0)
+    return false;
+  job_end(job, outcome);
+  batch->open--;
   return true;
 }
 
 void batch_fail_job(struct batch *batch, int64_t id, const char *error) {
   for (int i = 0; i < batch->count; i++)
     if (batch->jobs[i].id == id && batch->jobs[i].outcome == OUTCOME_NONE) {
-      batch->jobs[i].error = clean_copy(error, strlen(error));
-      end(batch, &batch->jobs[i], OUTCOME_FAIL);
+      job_fail(&batch->jobs[i], error);
+      batch->open--;
     }
+}
+
+const struct job *batch_find(const struct batch *batch, int64_t id) {
+  for (int i = 0; i < batch->count; i++)
+    if (batch->jobs[i].id == id && batch->jobs[i].outcome == OUTCOME_NONE)
+      return &batch->jobs[i];
+  return NULL;
+}
+
+bool batch_has_unwritten_lease(const struct batch *batch, int64_t id) {
+  for (int i = 0; i < batch->count; i++)
+    if (batch->jobs[i].id == id && batch->jobs[i].outcome == OUTCOME_LEASE)
+      return true;
+  return false;
+}
+
+int batch_split(struct batch *batch, uint32_t begun, int64_t token) {
+  int leases = 0;
+  for (int i = 0; i < batch->count; i++) {
+    struct job *job = &batch->jobs[i];
+    if (job->outcome != OUTCOME_NONE)
+      continue;
+    bool runs = job->position > 0 && job->position <= begun;
+    job->outcome = runs ? OUTCOME_LEASE : OUTCOME_UNRUN;
+    job->lease = runs ? token + leases++ : 0;
+    batch->open--;
+  }
+  return leases;
+}
+
+void batch_add(struct batch *batch, const struct job *job) {
+  batch->jobs = memory_resize(batch->jobs, (size_t)(batch->count + 1) * sizeof *batch->jobs);
+  batch->jobs[batch->count++] = *job;
 }
 
 void batch_release(struct batch *batch, const struct queue *queue, bool only_unsent) {
   for (int i = 0; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
-    if (job->outcome == OUTCOME_NONE && (!queue || job->queue == queue) && !(only_unsent && job->sent))
-      end(batch, job, OUTCOME_UNRUN);
+    if (job->outcome == OUTCOME_NONE && (!queue || job->queue == queue) && !(only_unsent && job->position > 0)) {
+      job->outcome = OUTCOME_UNRUN;
+      batch->open--;
+    }
   }
 }
 
@@ -180,7 +244,7 @@ bool batch_has_open(const struct batch *batch, const struct queue *queue, uint32
 
 void batch_learn(const struct batch *batch) {
   for (int i = 0; i < batch->count; i++)
-    if (batch->jobs[i].sent && batch->jobs[i].outcome != OUTCOME_UNRUN)
+    if (batch->jobs[i].position > 0 && batch->jobs[i].outcome != OUTCOME_UNRUN)
       queue_saw(batch->jobs[i].queue, (int64_t)batch->jobs[i].duration_us);
   for (int i = 0; i < batch->count; i++)
     queue_learn(batch->jobs[i].queue);
@@ -192,52 +256,139 @@ static bool is_retried(const struct job *job) {
 
 /* Which statement writes a job's outcome; STATEMENT_COUNT: none does. */
 static enum statement statement_of(const struct job *job) {
+  bool discarded = job->outcome == OUTCOME_FAIL && !is_retried(job) && job->queue->discard_failed;
   switch (job->outcome) {
   case OUTCOME_COMPLETE:
-    return job->queue->preserve_completed ? STATEMENT_PRESERVE : STATEMENT_COMPLETE;
+    if (job->queue->preserve_completed)
+      return job->lease ? STATEMENT_PRESERVE_LEASED : STATEMENT_PRESERVE;
+    return job->lease ? STATEMENT_COMPLETE_LEASED : STATEMENT_COMPLETE;
   case OUTCOME_FAIL:
-    return !is_retried(job) && job->queue->discard_failed ? STATEMENT_COMPLETE : STATEMENT_FAIL;
+    return !discarded ? STATEMENT_FAIL : job->lease ? STATEMENT_COMPLETE_LEASED : STATEMENT_COMPLETE;
+  case OUTCOME_UNRUN:
+    return job->lease ? STATEMENT_RELEASE : STATEMENT_COUNT;
+  case OUTCOME_LEASE:
+    return STATEMENT_LEASE;
   default:
     return STATEMENT_COUNT;
   }
 }
 
-void batch_settle(const struct batch *batch,
+/* The columns of a settle, one entry a job. */
+struct columns {
+  int count;
+  int64_t *ids, *leases, *waits, *times;
+  const char **errors;
+};
+
+static void add_columns(const struct columns *columns, enum statement statement, int64_t lease_ms,
+                        struct parameters *parameters) {
+  parameters_add_i64_array(parameters, columns->ids, columns->count);
+  if (statement == STATEMENT_COMPLETE || statement == STATEMENT_PRESERVE)
+    return;
+  parameters_add_i64_array(parameters, columns->leases, columns->count);
+  if (statement == STATEMENT_FAIL) {
+    parameters_add_i64_array(parameters, columns->waits, columns->count);
+    parameters_add_text_array(parameters, columns->errors, columns->count);
+  } else if (statement == STATEMENT_RELEASE) {
+    parameters_add_time_array(parameters, columns->times, columns->count);
+  } else if (statement == STATEMENT_LEASE) {
+    parameters_add_i64(parameters, lease_ms);
+  }
+}
+
+static void collect(const struct batch *batch, enum statement statement, struct columns *columns) {
+  columns->count = 0;
+  for (int i = 0; i < batch->count; i++) {
+    const struct job *job = &batch->jobs[i];
+    if (statement_of(job) != statement)
+      continue;
+    int at = columns->count++;
+    columns->ids[at] = job->id;
+    columns->leases[at] = job->lease ? job->lease : PARAMETER_NULL_I64;
+    columns->waits[at] = job->next_wait_ms;
+    columns->times[at] = job->run_after_us;
+    columns->errors[at] = job->error ? job->error : "";
+  }
+}
+
+void batch_settle(const struct batch *batch, int64_t lease_ms,
                   void (*send)(void *context, enum statement statement, const struct parameters *parameters),
                   void *context) {
-  static const enum statement statements[] = {STATEMENT_COMPLETE, STATEMENT_PRESERVE, STATEMENT_FAIL};
-  int64_t *ids = memory_new((size_t)batch->count * sizeof *ids);
-  int64_t *waits = memory_new((size_t)batch->count * sizeof *waits);
-  const char **errors = memory_new((size_t)batch->count * sizeof *errors);
+  static const enum statement statements[] = {
+      STATEMENT_COMPLETE, STATEMENT_PRESERVE, STATEMENT_COMPLETE_LEASED, STATEMENT_PRESERVE_LEASED,
+      STATEMENT_FAIL,     STATEMENT_RELEASE,  STATEMENT_LEASE,
+  };
+  size_t count = (size_t)batch->count;
+  int64_t *numbers = memory_new(4 * count * sizeof *numbers);
+  struct columns columns = {.ids = numbers, .leases = numbers + count, .waits = numbers + 2 * count};
+  columns.times = numbers + 3 * count;
+  columns.errors = memory_new(count * sizeof *columns.errors);
   for (size_t s = 0; s < sizeof statements / sizeof statements[0]; s++) {
     struct parameters parameters = {0};
-    int count = 0;
-    for (int i = 0; i < batch->count; i++) {
-      const struct job *job = &batch->jobs[i];
-      if (statement_of(job) != statements[s])
-        continue;
-      ids[count] = job->id;
-      waits[count] = job->next_wait_ms;
-      errors[count++] = job->error ? job->error : "";
-    }
-    if (count == 0)
+    collect(batch, statements[s], &columns);
+    if (columns.count == 0)
       continue;
-    parameters_add_i64_array(&parameters, ids, count);
-    if (statements[s] == STATEMENT_FAIL) {
-      parameters_add_i64_array(&parameters, waits, count);
-      parameters_add_text_array(&parameters, errors, count);
-    }
+    add_columns(&columns, statements[s], lease_ms, &parameters);
     send(context, statements[s], &parameters);
     parameters_free(&parameters);
   }
-  free(errors);
-  free(waits);
-  free(ids);
+  free(columns.errors);
+  free(numbers);
+}
+
+void batch_relock(const struct batch *batch, struct parameters *parameters) {
+  size_t count = (size_t)batch->count;
+  int64_t *numbers = memory_new(3 * count * sizeof *numbers);
+  int32_t *attempts = memory_new(count * sizeof *attempts);
+  for (size_t i = 0; i < count; i++) {
+    const struct job *job = &batch->jobs[i];
+    bool leased = job->lease && job->outcome != OUTCOME_LEASE; /* a lease that is still to be written does not count */
+    numbers[i] = job->id;
+    numbers[count + i] = leased ? job->lease : PARAMETER_NULL_I64;
+    numbers[2 * count + i] = job->run_after_us;
+    attempts[i] = job->attempt - 1;
+  }
+  parameters_add_i64_array(parameters, numbers, batch->count);
+  parameters_add_i32_array(parameters, attempts, batch->count);
+  parameters_add_i64_array(parameters, numbers + count, batch->count);
+  parameters_add_time_array(parameters, numbers + 2 * count, batch->count);
+  free(attempts);
+  free(numbers);
+}
+
+/* Marks the jobs whose ids came back; both lists are mostly short, and in the same order when they are long. */
+static void mark_returned(struct batch *batch, const PGresult *result) {
+  int job = 0;
+  for (int row = 0; row < PQntuples(result); row++) {
+    int64_t id = result_i64(result, row, 0);
+    for (int tried = 0; tried < batch->count; tried++) {
+      struct job *candidate = &batch->jobs[job];
+      job = (job + 1) % batch->count;
+      if (candidate->id == id) {
+        candidate->written = true;
+        break;
+      }
+    }
+  }
+}
+
+void batch_written(struct batch *batch, enum statement statement, const PGresult *result) {
+  if (PQnfields(result) > 0) {
+    mark_returned(batch, result);
+    return;
+  }
+  for (int i = 0; i < batch->count; i++)
+    if (statement_of(&batch->jobs[i]) == statement)
+      batch->jobs[i].written = true;
 }
 
 static void log_job(const struct job *job) {
   bool retried = is_retried(job);
-  if (job->outcome == OUTCOME_COMPLETE)
+  if (!job->written)
+    log_warn("outcome dropped: the job is no longer this worker's", LOG_T("queue", job->queue->name),
+             LOG_I("job", job->id), LOG_I("attempt", job->attempt),
+             LOG_T("outcome", job->outcome == OUTCOME_COMPLETE ? "complete" : "fail"), LOG_T("error", job->error));
+  else if (job->outcome == OUTCOME_COMPLETE)
     log_debug("job completed", LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_I("attempt", job->attempt),
               LOG_US("duration", (int64_t)job->duration_us));
   else if (job->outcome == OUTCOME_FAIL)
@@ -252,16 +403,17 @@ static void log_job(const struct job *job) {
 }
 
 void batch_log(const struct batch *batch) {
-  for (int i = 0; i < batch->count; i++)
-    if (batch->jobs[i].outcome == OUTCOME_FAIL || log_wants(LOG_DEBUG))
-      log_job(&batch->jobs[i]);
+  for (int i = 0; i < batch->count; i++) {
+    const struct job *job = &batch->jobs[i];
+    bool ended = job->outcome == OUTCOME_COMPLETE || job->outcome == OUTCOME_FAIL;
+    if (ended && (job->outcome == OUTCOME_FAIL || !job->written || log_wants(LOG_DEBUG)))
+      log_job(job);
+  }
 }
 
 void batch_clear(struct batch *batch) {
-  for (int i = 0; i < batch->count; i++) {
-    free(batch->jobs[i].error);
-    free(batch->jobs[i].traceback);
-  }
+  for (int i = 0; i < batch->count; i++)
+    job_free(&batch->jobs[i]);
   free(batch->jobs);
   batch->jobs = NULL;
   batch->count = batch->open = 0;

@@ -14,17 +14,20 @@
 struct job {
   int64_t id;
   struct queue *queue;
-  uint32_t queue_index; /* of the queue in the executor's own list */
-  int32_t attempt;      /* this one, from 1 */
-  int32_t retries_left; /* after this attempt */
-  int64_t next_wait_ms; /* PARAMETER_NULL_I64: no retry */
-  double created_at, run_after;
+  uint32_t queue_index;                /* of the queue in the executor's own list */
+  int32_t attempt;                     /* this one, from 1 */
+  int64_t lease;                       /* token; 0: held by the transaction's lock, not leased */
+  int32_t retries_left;                /* after this attempt */
+  int64_t next_wait_ms;                /* PARAMETER_NULL_I64: no retry */
+  int64_t created_at_us, run_after_us; /* as Postgres counts */
   int32_t data_length;
-  bool sent; /* to the executor; a job with much data is sent alone, when its turn comes */
+  uint32_t position; /* among those sent to the executor, from 1; 0: not sent. Much data is sent alone, in its turn */
   enum outcome outcome;
   bool backoff;
   uint64_t duration_us;
   char *error, *traceback; /* clean text, NULL without */
+  bool written;            /* the database has taken the outcome */
+  bool blamed;             /* it could not be settled, not even alone: its error says so now */
 };
 
 struct batch {
@@ -32,6 +35,7 @@ struct batch {
   int count;
   int open;        /* jobs without an outcome */
   uint32_t number; /* of the batch, on the wire */
+  uint32_t sent;   /* the last position given */
 };
 
 /*
@@ -50,10 +54,19 @@ int batch_next_large(const struct batch *batch);
 /* batch_send_large(batch, index, data, length, out): a frame with that one job. */
 void batch_send_large(struct batch *batch, int index, const char *data, size_t length, struct buffer *out);
 
-/*
- * batch_end_job(batch, index, outcome): what an executor said of a job; texts are copied and cleaned. Returns false
- * when there is no such job, or it has ended before.
- */
+/* job_end(job, outcome): what an executor said of a job; texts are copied and cleaned. */
+void job_end(struct job *job, const struct child_outcome *outcome);
+
+/* job_fail(job, error): the job failed with this error, which is copied and cleaned. */
+void job_fail(struct job *job, const char *error);
+
+/* job_fail_for_good(job, error): the same, and no retry. */
+void job_fail_for_good(struct job *job, const char *error);
+
+/* job_free(job): frees its texts. */
+void job_free(struct job *job);
+
+/* batch_end_job(batch, index, outcome): false when there is no such job, or it has ended before. */
 bool batch_end_job(struct batch *batch, uint32_t index, const struct child_outcome *outcome);
 
 /* batch_fail_job(batch, id, error): the job, if it is here and open, failed with this error. */
@@ -62,19 +75,45 @@ void batch_fail_job(struct batch *batch, int64_t id, const char *error);
 /* batch_release(batch, queue, only_unsent): open jobs of `queue` (NULL: of all) go back as if not claimed. */
 void batch_release(struct batch *batch, const struct queue *queue, bool only_unsent);
 
+/*
+ * batch_split(batch, begun, token): the time of the hold is up. Jobs that were begun, up to position `begun`, are to be
+ * leased, with tokens from `token` on; the others go back. Returns the number of leases.
+ */
+int batch_split(struct batch *batch, uint32_t begun, int64_t token);
+
+/* batch_add(batch, job): takes the job over, with its texts; the batch's number stays. */
+void batch_add(struct batch *batch, const struct job *job);
+
+/* batch_find(batch, id): the open job of that id, or NULL. */
+const struct job *batch_find(const struct batch *batch, int64_t id);
+
+/* batch_has_unwritten_lease(batch, id): whether the batch is to lease that job. */
+bool batch_has_unwritten_lease(const struct batch *batch, int64_t id);
+
 /* batch_has_open(batch, queue): whether a job of the queue has no outcome yet; sets *index to the executor's number. */
 bool batch_has_open(const struct batch *batch, const struct queue *queue, uint32_t *index);
 
 /* batch_learn(batch): tells the queues how long their jobs took. */
 void batch_learn(const struct batch *batch);
 
-/* batch_settle(batch, send, context): calls send() with each statement that writes the outcomes; none when all go back.
+/*
+ * batch_settle(batch, lease_ms, send, context): calls send() with each statement that writes the outcomes; none when
+ * all jobs go back and none is leased.
  */
-void batch_settle(const struct batch *batch,
+void batch_settle(const struct batch *batch, int64_t lease_ms,
                   void (*send)(void *context, enum statement statement, const struct parameters *parameters),
                   void *context);
 
-/* batch_log(batch): a line for each job that was settled. */
+/*
+ * batch_written(batch, statement, result): marks the jobs that `statement`, sent by batch_settle(), has written. For
+ * STATEMENT_RELOCK: those that were locked.
+ */
+void batch_written(struct batch *batch, enum statement statement, const PGresult *result);
+
+/* batch_relock(batch, parameters): the parameters of STATEMENT_RELOCK for all its jobs. */
+void batch_relock(const struct batch *batch, struct parameters *parameters);
+
+/* batch_log(batch): a line for each job that was settled, and for each whose outcome nobody wanted any more. */
 void batch_log(const struct batch *batch);
 
 /* batch_clear(batch): forgets the jobs; the batch is empty again. */

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "frame.h"
 #include "log.h"
 #include "memory.h"
@@ -20,13 +21,14 @@ struct child {
   const struct child_start *start;
   const struct child_events *events;
   void *owner;
-  bool alive, ready;
+  bool alive, ready, retired;
   uv_process_t *process; /* process and socket have memory of their own: they outlive the child by a turn of the loop */
   uv_pipe_t *socket;
   int page_fd;
   struct shared_page *page;
   struct buffer in;
   char fault[128]; /* why we killed it, "" if we did not */
+  long peak_kb;    /* of memory, when it was looked at last; 0: never */
 };
 
 struct child *child_new(uv_loop_t *loop, const struct child_start *start, const struct child_events *events,
@@ -38,7 +40,7 @@ struct child *child_new(uv_loop_t *loop, const struct child_start *start, const 
 
 static int make_page(struct child *child) {
   if (child->page) {
-    atomic_store(&child->page->current_job, 0);
+    memset(child->page, 0, sizeof *child->page);
     return 0;
   }
   child->page_fd = memfd_create("pgq-lua executor", MFD_CLOEXEC);
@@ -110,8 +112,9 @@ int child_start(struct child *child) {
     return -1;
   }
   child->alive = true;
-  child->ready = false;
+  child->ready = child->retired = false;
   child->fault[0] = '\0';
+  child->peak_kb = 0;
   uv_read_start((uv_stream_t *)child->socket, on_allocate, on_read);
   configure(child);
   return 0;
@@ -157,9 +160,48 @@ void child_leave(struct child *child) {
   child_send(child, &out);
 }
 
-void child_kill(struct child *child) {
-  if (child->alive)
-    kill(-child->process->pid, SIGKILL);
+void child_kill(struct child *child, const char *cause) {
+  if (!child->alive)
+    return;
+  if (cause && !*child->fault)
+    snprintf(child->fault, sizeof child->fault, "%s", cause);
+  kill(-child->process->pid, SIGKILL);
+}
+
+void child_retire(struct child *child) {
+  child->retired = true;
+}
+
+void child_begin_batch(struct child *child, uint32_t batch) {
+  if (child->page)
+    atomic_store(&child->page->revoked, batch - 1);
+}
+
+uint32_t child_revoke(struct child *child, uint32_t batch) {
+  if (!child->page)
+    return 0;
+  atomic_store(&child->page->revoked, batch);
+  uint64_t begun = atomic_load(&child->page->begun);
+  return begun >> 32 == batch ? (uint32_t)begun : 0;
+}
+
+bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms) {
+  *id = child->page ? atomic_load(&child->page->current_job) : 0;
+  *ran_ms = *id ? (clock_us() - atomic_load(&child->page->started_us)) / 1000 : 0;
+  return child->alive && *id != 0;
+}
+
+void child_watch(struct child *child) {
+  char path[64], line[128];
+  if (!child->alive)
+    return;
+  snprintf(path, sizeof path, "/proc/%d/status", child->process->pid);
+  FILE *status = fopen(path, "re");
+  while (status && fgets(line, sizeof line, status))
+    if (sscanf(line, "VmHWM: %ld kB", &child->peak_kb) == 1)
+      break;
+  if (status)
+    fclose(status);
 }
 
 bool child_is_alive(const struct child *child) {
@@ -167,7 +209,7 @@ bool child_is_alive(const struct child *child) {
 }
 
 bool child_is_ready(const struct child *child) {
-  return child->alive && child->ready;
+  return child->alive && child->ready && !child->retired;
 }
 
 int child_pid(const struct child *child) {
@@ -194,6 +236,7 @@ static void take_ready(struct child *child, struct frame *frame) {
     queues[i].name = get_text(frame);
     queues[i].preserve_completed = get_u8(frame);
     queues[i].discard_failed = get_u8(frame);
+    queues[i].timeout_ms = get_i64(frame);
   }
   script.setting_count = get_u32(frame);
   script.setting_count = script.setting_count <= left ? script.setting_count : 0;
@@ -271,7 +314,7 @@ static void take_frames(struct child *child) {
     if (found < 0 || !frame_end_ok(&frame)) {
       snprintf(child->fault, sizeof child->fault, "was killed: it sent a malformed frame (type %d)", type);
       log_error("an executor sent a malformed frame", LOG_I("pid", child_pid(child)), LOG_I("type", type));
-      child_kill(child);
+      child_kill(child, NULL);
       break;
     }
     at += size;
@@ -290,7 +333,7 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space) 
   (void)space;
   if (length < 0) { /* it closed its end: it is dying, or of no more use */
     uv_read_stop(stream);
-    child_kill(child);
+    child_kill(child, NULL);
     return;
   }
   child->in.length += (size_t)length;
@@ -317,15 +360,25 @@ static void describe_death(const struct child *child, int64_t status, int signal
     snprintf(text, size, "exited with status %d", (int)status);
 }
 
+/* How the job that was running had fared. */
+static void describe_run(const struct child *child, int64_t ran_ms, char *text, size_t size) {
+  int length = snprintf(text, size, "for %.3f s", (double)ran_ms / 1000);
+  if (child->peak_kb > 0)
+    snprintf(text + length, size - (size_t)length, ", peak memory %ld MB", child->peak_kb / 1024);
+}
+
 static void on_death(uv_process_t *process, int64_t status, int signal) {
   struct child *child = process->data;
-  char cause[160];
+  char cause[160], run[80] = "";
+  int64_t id, ran_ms;
   read_rest(child);
+  if (child_current(child, &id, &ran_ms))
+    describe_run(child, ran_ms, run, sizeof run);
   describe_death(child, status, signal, cause, sizeof cause);
   kill(-process->pid, SIGKILL); /* what its handlers left running in its group */
   child->alive = child->ready = false;
   uv_close((uv_handle_t *)child->socket, free_handle);
   uv_close((uv_handle_t *)process, free_handle);
   buffer_free(&child->in);
-  child->events->died(child->owner, atomic_load(&child->page->current_job), cause);
+  child->events->died(child->owner, id, cause, run);
 }

@@ -22,6 +22,7 @@ struct child;
 struct child_queue {
   const char *name;
   enum choice preserve_completed, discard_failed;
+  int64_t timeout_ms; /* -1: not said */
 };
 
 struct child_setting {
@@ -56,9 +57,11 @@ struct child_events {
   /* All outcomes that came in one go have been told. */
   void (*outcomes_end)(void *owner);
   void (*stop)(void *owner);
-  /* `culprit` is the id of the job that was running, 0 if none was; `cause` says how it died: "was killed by SIGSEGV".
+  /*
+   * `culprit` is the id of the job that was running, 0 if none was; `cause` says how it died: "was killed by SIGSEGV",
+   * `run` how the culprit had fared: "for 1.5 s, peak memory 80 MB".
    */
-  void (*died)(void *owner, int64_t culprit, const char *cause);
+  void (*died)(void *owner, int64_t culprit, const char *cause, const char *run);
 };
 
 struct child_start {
@@ -84,8 +87,29 @@ void child_recall(struct child *child, uint32_t batch, uint32_t queue);
 /* child_leave(child): asks the process to exit when its current job has ended. */
 void child_leave(struct child *child);
 
-/* child_kill(child): SIGKILL to the process and all it started in its group; died() follows. */
-void child_kill(struct child *child);
+/*
+ * child_kill(child, cause): SIGKILL to the process and all it started in its group; died() follows, with `cause` ("was
+ * killed at its time limit"), or with the signal when that is NULL.
+ */
+void child_kill(struct child *child, const char *cause);
+
+/* child_retire(child): it counts as not ready from now on: it is given no more jobs. child_leave() is to follow. */
+void child_retire(struct child *child);
+
+/* child_begin_batch(child, batch): its jobs may begin; those of earlier batches must not any more. */
+void child_begin_batch(struct child *child, uint32_t batch);
+
+/*
+ * child_revoke(child, batch): jobs of the batch that have not begun never will. Returns the last position that has
+ * begun (it may have ended since), 0 for none.
+ */
+uint32_t child_revoke(struct child *child, uint32_t batch);
+
+/* child_current(child, id, ran_ms): the job whose handler is running right now, and for how long. False for none. */
+bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms);
+
+/* child_watch(child): looks at the process's memory, so that its death can tell; every now and then while it works. */
+void child_watch(struct child *child);
 
 /* child_is_alive(child): from child_start() to died(). child_is_ready(child): from ready() to died(). */
 bool child_is_alive(const struct child *child);

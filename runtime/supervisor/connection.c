@@ -24,7 +24,7 @@ struct connection {
   uv_loop_t *loop;
   char *name;
   char *conninfo;
-  bool prepares;
+  int64_t idle_timeout_ms; /* 0: no transactions */
   const struct connection_events *events;
   void *owner;
 
@@ -55,13 +55,13 @@ bool result_is_cause(const PGresult *result) {
 static void on_socket(uv_poll_t *poll, int status, int events);
 static void on_timer(uv_timer_t *timer);
 
-struct connection *connection_new(uv_loop_t *loop, const char *name, const char *conninfo, bool prepares,
+struct connection *connection_new(uv_loop_t *loop, const char *name, const char *conninfo, int64_t idle_timeout_ms,
                                   const struct connection_events *events, void *owner) {
   struct connection *c = memory_new(sizeof *c);
   c->loop = loop;
   c->name = memory_text(name);
   c->conninfo = memory_text(conninfo);
-  c->prepares = prepares;
+  c->idle_timeout_ms = idle_timeout_ms;
   c->events = events;
   c->owner = owner;
   c->wait_ms = WAIT_LEAST_MS;
@@ -212,12 +212,17 @@ void connection_sync(struct connection *c) {
 }
 
 static void begin_prelude(struct connection *c) {
+  struct parameters parameters = {0};
+  char timeout[32];
+  snprintf(timeout, sizeof timeout, "%lld", (long long)c->idle_timeout_ms);
   c->state = STATE_PRELUDE;
   PQsetnonblocking(c->pg, 1);
   PQenterPipelineMode(c->pg);
-  statement_send(c->pg, STATEMENT_SESSION, NULL);
+  parameters_add_text(&parameters, timeout);
+  statement_send(c->pg, STATEMENT_SESSION, &parameters);
+  parameters_free(&parameters);
   expect(c, STATEMENT_SESSION);
-  for (int statement = 0; c->prepares && statement < STATEMENT_COUNT; statement++)
+  for (int statement = 0; c->idle_timeout_ms > 0 && statement < STATEMENT_COUNT; statement++)
     if (statement_is_prepared(statement)) {
       statement_prepare(c->pg, statement);
       expect(c, STATEMENT_SESSION);

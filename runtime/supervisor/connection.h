@@ -30,11 +30,12 @@ struct connection_events {
 };
 
 /*
- * connection_new(loop, name, conninfo, prepares, events, owner): `name` ("hold 1") is for log lines. `conninfo` may be
- * NULL for libpq's own settings. Both are copied. With `prepares`, each session begins by preparing the statements that
- * want it. Nothing is sent before connection_open().
+ * connection_new(loop, name, conninfo, idle_timeout_ms, events, owner): `name` ("hold 1") is for log lines. `conninfo`
+ * may be NULL for libpq's own settings. Both are copied. `idle_timeout_ms`: the server ends a session whose transaction
+ * has been idle for so long; 0 for a connection without transactions. With one, each session begins by preparing the
+ * statements of holds. Nothing is sent before connection_open().
  */
-struct connection *connection_new(uv_loop_t *loop, const char *name, const char *conninfo, bool prepares,
+struct connection *connection_new(uv_loop_t *loop, const char *name, const char *conninfo, int64_t idle_timeout_ms,
                                   const struct connection_events *events, void *owner);
 
 /* connection_open(connection): starts connecting, if it isn't connected or trying to already. */

@@ -13,11 +13,14 @@ enum { HEARTBEAT_MS = 10000, LEAVE_TIMEOUT_MS = 2000 };
 
 struct control {
   struct connection *connection;
+  const struct options *options;
   const struct queue_list *queues;
   const struct control_events *events;
   void *owner;
-  uv_timer_t timer; /* heartbeats; after control_leave(), the time it may take */
-  bool checked, leaving, removing, busy;
+  uv_timer_t timer;  /* heartbeats; after control_leave(), the time it may take */
+  uv_timer_t extend; /* leases */
+  bool checked, announced, leaving, removing;
+  int busy;
   int64_t worker_id; /* 0: no row yet */
   bool row_failed;   /* that has been logged */
 };
@@ -30,15 +33,17 @@ static void on_synced(void *owner);
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced};
 
-struct control *control_new(uv_loop_t *loop, const char *conninfo, const struct queue_list *queues,
+struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                             const struct control_events *events, void *owner) {
   struct control *control = memory_new(sizeof *control);
+  control->options = options;
   control->queues = queues;
   control->events = events;
   control->owner = owner;
   uv_timer_init(loop, &control->timer);
-  control->timer.data = control;
-  control->connection = connection_new(loop, "control", conninfo, false, &connection_events, control);
+  uv_timer_init(loop, &control->extend);
+  control->timer.data = control->extend.data = control;
+  control->connection = connection_new(loop, "control", options->db, 0, &connection_events, control);
   connection_open(control->connection);
   return control;
 }
@@ -51,11 +56,13 @@ void control_free(struct control *control) {
   if (!control)
     return;
   connection_free(control->connection);
+  uv_close((uv_handle_t *)&control->extend, NULL);
   uv_close((uv_handle_t *)&control->timer, free_control);
 }
 
+/* Acts queue up on the connection; `busy` counts those without an answer. */
 static void act(struct control *control, enum statement statement, const struct parameters *parameters) {
-  control->busy = true;
+  control->busy++;
   connection_send(control->connection, statement, parameters);
   connection_sync(control->connection);
 }
@@ -84,30 +91,55 @@ static void act_on_row(struct control *control, enum statement statement) {
   parameters_free(&parameters);
 }
 
+/* Extends all leases in one statement; those that were lost come back. */
+static void on_extend(uv_timer_t *timer) {
+  struct control *control = timer->data;
+  struct parameters parameters = {0};
+  int64_t *ids, *tokens;
+  if (!connection_is_up(control->connection))
+    return;
+  int count = control->events->leases(control->owner, &ids, &tokens);
+  if (count > 0) {
+    parameters_add_i64_array(&parameters, ids, count);
+    parameters_add_i64_array(&parameters, tokens, count);
+    parameters_add_i64(&parameters, control->options->lease_ms);
+    act(control, STATEMENT_EXTEND, &parameters);
+    parameters_free(&parameters);
+  }
+  free(ids);
+  free(tokens);
+}
+
 /* A heartbeat, or the row itself when there is none (any more). */
 static void on_heartbeat(uv_timer_t *timer) {
   struct control *control = timer->data;
-  if (!connection_is_up(control->connection) || control->busy)
+  if (!connection_is_up(control->connection) || control->busy > 0)
     return;
   if (control->worker_id)
     act_on_row(control, STATEMENT_WORKER_SEEN);
   else
     add_row(control);
+  if (control->worker_id) /* an advisory lock is re-entrant: the row of ours must be known, to be left out */
+    act_on_row(control, STATEMENT_WORKERS_VANISHED);
 }
 
 static void on_up(void *owner) {
   struct control *control = owner;
-  control->busy = false;
-  if (!control->checked)
+  control->busy = 0;
+  if (!control->checked) {
     act(control, STATEMENT_CHECK, NULL);
-  else
-    on_heartbeat(&control->timer);
+    return;
+  }
+  if (control->worker_id)
+    act_on_row(control, STATEMENT_WORKER_LOCK); /* the lock went with the last session */
+  on_extend(&control->extend);
+  on_heartbeat(&control->timer);
 }
 
 static void on_down(void *owner, const char *reason) {
   struct control *control = owner;
   (void)reason;
-  control->busy = false;
+  control->busy = 0;
   if (control->leaving) /* the row stays; who looks at it sees that nobody has been heard of for long */
     uv_timer_start(&control->timer, on_leave_timeout, 0, 0);
 }
@@ -117,9 +149,13 @@ static void take_check(struct control *control, const PGresult *result) {
     control->events->lacking(control->owner, PQgetvalue(result, 0, 0));
     return;
   }
+  uint64_t third_ms = (uint64_t)control->options->lease_ms / 3;
   control->checked = true;
   uv_timer_start(&control->timer, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
-  control->events->checked(control->owner);
+  uv_timer_start(&control->extend, on_extend, third_ms, third_ms);
+  /* Who claims must have a row before, and know whether somebody vanished: else a job that kills us leaves no trace. */
+  act_on_row(control, STATEMENT_WORKERS_VANISHED);
+  add_row(control);
 }
 
 /* The worker works without its row; that it could not be written is said once. */
@@ -132,7 +168,9 @@ static void row_failed(struct control *control, const PGresult *result) {
 static void on_result(void *owner, enum statement statement, PGresult *result) {
   struct control *control = owner;
   if (result_failed(result)) {
-    if (statement == STATEMENT_CHECK)
+    if (statement == STATEMENT_EXTEND)
+      log_warn("cannot extend leases", LOG_T("error", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
+    else if (statement == STATEMENT_CHECK)
       log_error("cannot look at the tables", LOG_T("error", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
     else
       row_failed(control, result);
@@ -150,6 +188,14 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     if (*PQcmdTuples(result) == '0') /* somebody removed it: the next heartbeat adds it again */
       control->worker_id = 0;
     break;
+  case STATEMENT_WORKERS_VANISHED:
+    for (int row = 0; row < PQntuples(result); row++)
+      control->events->vanished(control->owner, PQgetvalue(result, row, 0), result_i32(result, row, 1));
+    break;
+  case STATEMENT_EXTEND:
+    for (int row = 0; row < PQntuples(result); row++)
+      control->events->lease_lost(control->owner, result_i64(result, row, 0));
+    break;
   default:
     break;
   }
@@ -162,16 +208,19 @@ static void left(struct control *control) {
 
 static void on_synced(void *owner) {
   struct control *control = owner;
-  control->busy = false;
-  if (control->leaving && control->worker_id && !control->removing) {
+  control->busy -= control->busy > 0;
+  if (control->leaving && control->busy > 0) {
+    return;
+  } else if (control->leaving && control->worker_id && !control->removing) {
     control->removing = true;
     act_on_row(control, STATEMENT_WORKER_REMOVE);
   } else if (control->leaving) {
     left(control);
   } else if (!control->checked) {
     connection_fail(control->connection, "the tables could not be checked");
-  } else if (!control->worker_id && !control->row_failed) {
-    add_row(control);
+  } else if (!control->announced && control->busy == 0) {
+    control->announced = true;
+    control->events->checked(control->owner);
   }
 }
 
@@ -183,6 +232,6 @@ void control_leave(struct control *control) {
   bool reachable = connection_is_up(control->connection);
   control->leaving = true;
   uv_timer_start(&control->timer, on_leave_timeout, reachable ? LEAVE_TIMEOUT_MS : 0, 0);
-  if (reachable && !control->busy)
+  if (reachable && control->busy == 0)
     on_synced(control);
 }

@@ -4,11 +4,12 @@
 #include <stdbool.h>
 #include <uv.h>
 
+#include "options.h"
 #include "queue.h"
 
 /*
- * The control connection: checks at start that the tables are there, and keeps this worker's row in pgq_workers while
- * it runs.
+ * The control connection: checks at start that the tables are there, keeps this worker's row in pgq_workers while it
+ * runs, looks for the rows of workers that vanished, and extends the leases of all holds.
  */
 struct control;
 
@@ -17,12 +18,18 @@ struct control_events {
   void (*checked)(void *owner);
   /* It lacks something: `what` is "table pgq_jobs" or "column pgq_jobs.attempt". */
   void (*lacking)(void *owner, const char *what);
+  /* A worker vanished without a word: its row was still there, and its session gone. */
+  void (*vanished)(void *owner, const char *host, int pid);
+  /* Which leases are to be extended: ids and tokens into arrays that control_free() or the next call frees. */
+  int (*leases)(void *owner, int64_t **ids, int64_t **tokens);
+  /* One of them is no longer ours. */
+  void (*lease_lost)(void *owner, int64_t id);
   /* After control_leave(): the row is gone, or could not be removed in time. */
   void (*left)(void *owner);
 };
 
-/* control_new(loop, conninfo, queues, events, owner): `queues` must outlive it. Connects at once. */
-struct control *control_new(uv_loop_t *loop, const char *conninfo, const struct queue_list *queues,
+/* control_new(loop, options, queues, events, owner): options and queues must outlive it. Connects at once. */
+struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                             const struct control_events *events, void *owner);
 
 /* control_leave(control): removes the row; left() follows, within two seconds. */

@@ -1,237 +1,345 @@
 #include "hold.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "batch.h"
 #include "clock.h"
 #include "connection.h"
+#include "duration.h"
+#include "lease.h"
 #include "log.h"
 #include "memory.h"
+#include "trouble.h"
 
-/* A claim takes at most this many jobs, and brings along about this much data; more is fetched job by job. */
-enum { CLAIM_MOST = 1000, CLAIM_BYTES = 8 << 20, CLAIM_BYTES_LEAST = 16 << 10 };
+/* A claim takes at most this many jobs. */
+enum { CLAIM_MOST = 1000 };
+
+/* How often running jobs are looked at, and how long one may go on whose lease is lost. */
+enum { WATCH_MS = 100, LOST_MS = 1000 };
+
+/* The server ends a session whose transaction has been idle for this long beyond the hold limit. */
+enum { IDLE_MARGIN_MS = 2000 };
 
 enum state {
   STATE_DOWN,     /* no session */
-  STATE_IDLE,     /* a session, no transaction, no jobs */
+  STATE_IDLE,     /* a session, no transaction */
   STATE_CLAIMING, /* a claim is under way; behind the settling of the batch before, if there was one */
   STATE_RUNNING,  /* jobs are with the executor, the transaction holds them */
   STATE_CLOSING,  /* the transaction is being ended, without a new claim */
+  STATE_LOCKING,  /* jobs to be rescued are being locked */
+  STATE_UNDOING,  /* the transaction of an act that failed is being rolled back */
 };
 
 struct hold {
   char *name;
+  struct hold_start start;
   struct connection *connection;
   struct child *child;
-  const struct hold_events *events;
-  void *owner;
   enum state state;
   bool stopping;
+  int64_t careful_until_ms;
 
-  struct queue **queues; /* in the executor's order */
-  uint32_t queue_count;
-  uint32_t turn; /* the queue that the next claim asks first: they take turns */
+  struct claim claim;
+  struct batch batch;       /* claimed, running; locked by the transaction */
+  struct batch settling;    /* their outcomes are on their way to the server */
+  struct lease_list leased; /* running on, without a transaction */
+  struct batch rescue;      /* outcomes that could not be written: to be locked again and settled */
+  bool rescue_singly;       /* one of them makes the settling fail: one at a time */
 
-  struct batch batch;    /* claimed, running */
-  struct batch settling; /* its outcomes are on their way to the server */
+  struct buffer out;     /* a frame of jobs, sent when the act has ended well */
   bool fetching;         /* the data of a large job is under way */
-
-  /* What the claim under way asked for, and whether the executor has changed since. */
-  struct queue **asked;
-  uint32_t *asked_index;
-  uint32_t asked_count;
-  bool stale;
-
-  struct buffer out;     /* the frame of the claim's jobs, sent when the act has ended well */
-  bool looked;           /* this act asked when the next job falls due */
-  struct hold_look look; /* and this came back */
-  char *error;           /* the first error of the act under way */
+  bool looked, released; /* this act asked when the next job falls due; it gave jobs back */
+  struct hold_look look; /* what came back */
+  struct trouble trouble;
+  uv_timer_t watch;
+  int64_t running_since_ms;
 };
 
 static void on_up(void *owner);
 static void on_down(void *owner, const char *reason);
 static void on_result(void *owner, enum statement statement, PGresult *result);
 static void on_synced(void *owner);
+static void on_watch(uv_timer_t *timer);
+static void proceed(struct hold *hold);
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced};
 
-struct hold *hold_new(uv_loop_t *loop, const char *name, const char *conninfo, struct child *child,
-                      const struct hold_events *events, void *owner) {
+struct hold *hold_new(const char *name, const struct hold_start *start) {
   struct hold *hold = memory_new(sizeof *hold);
-  *hold = (struct hold){.name = memory_text(name), .child = child, .events = events, .owner = owner};
-  hold->connection = connection_new(loop, name, conninfo, true, &connection_events, hold);
+  const struct options *options = start->options;
+  *hold = (struct hold){.name = memory_text(name), .start = *start, .child = start->child};
+  hold->connection =
+      connection_new(start->loop, name, options->db, options->hold_limit_ms + IDLE_MARGIN_MS, &connection_events, hold);
+  trouble_init(&hold->trouble, start->loop, hold);
+  uv_timer_init(start->loop, &hold->watch);
+  hold->watch.data = hold;
   return hold;
 }
 
-static void forget_act(struct hold *hold) {
+static void free_hold(uv_handle_t *watch) {
+  struct hold *hold = watch->data;
+  batch_clear(&hold->batch);
+  batch_clear(&hold->settling);
+  batch_clear(&hold->rescue);
+  lease_list_free(&hold->leased);
+  claim_free(&hold->claim);
   buffer_free(&hold->out);
-  free(hold->error);
-  hold->error = NULL;
-  hold->looked = hold->fetching = false;
-  hold->look = (struct hold_look){.wait_ms = -1};
+  free(hold->name);
+  free(hold);
 }
 
 void hold_free(struct hold *hold) {
   if (!hold)
     return;
   connection_free(hold->connection);
-  batch_clear(&hold->batch);
-  batch_clear(&hold->settling);
-  forget_act(hold);
-  free(hold->queues);
-  free(hold->asked);
-  free(hold->asked_index);
-  free(hold->name);
-  free(hold);
+  trouble_close(&hold->trouble);
+  uv_close((uv_handle_t *)&hold->watch, free_hold);
 }
 
 void hold_serve(struct hold *hold, struct queue *const *queues, uint32_t count) {
-  hold->queues = memory_resize(hold->queues, count * sizeof *hold->queues);
-  if (count > 0)
-    memcpy(hold->queues, queues, count * sizeof *hold->queues);
-  hold->queue_count = count;
-  hold->stale = hold->state == STATE_CLAIMING;
+  claim_serve(&hold->claim, queues, count);
 }
 
 void hold_open(struct hold *hold) {
   connection_open(hold->connection);
 }
 
+void hold_be_careful(struct hold *hold, int64_t until_ms) {
+  hold->careful_until_ms = until_ms;
+}
+
 bool hold_is_asleep(const struct hold *hold) {
-  return hold->state == STATE_IDLE;
+  return hold->state == STATE_IDLE && hold->leased.count == 0 && hold->rescue.count == 0;
 }
 
 bool hold_is_at_rest(const struct hold *hold) {
-  return hold->state == STATE_IDLE || hold->state == STATE_DOWN;
+  return hold_is_asleep(hold) || (hold->state == STATE_DOWN && hold->leased.count == 0 && hold->rescue.count == 0);
 }
+
+/* ── acts: what is sent ── */
 
 static void send_statement(void *context, enum statement statement, const struct parameters *parameters) {
   struct hold *hold = context;
   connection_send(hold->connection, statement, parameters);
 }
 
-/* Which queues may be claimed from, beginning with the one whose turn it is. */
-static uint32_t choose_queues(struct hold *hold) {
-  int64_t now_ms = clock_ms();
-  hold->asked = memory_resize(hold->asked, hold->queue_count * sizeof *hold->asked);
-  hold->asked_index = memory_resize(hold->asked_index, hold->queue_count * sizeof *hold->asked_index);
-  hold->asked_count = 0;
-  for (uint32_t i = 0; i < hold->queue_count; i++) {
-    uint32_t index = (hold->turn + i) % hold->queue_count;
-    if (queue_is_paused(hold->queues[index], now_ms))
-      continue;
-    hold->asked[hold->asked_count] = hold->queues[index];
-    hold->asked_index[hold->asked_count++] = index;
-  }
-  if (hold->queue_count > 0)
-    hold->turn = (hold->turn + 1) % hold->queue_count;
-  return hold->asked_count;
+static bool is_careful(const struct hold *hold) {
+  return clock_ms() < hold->careful_until_ms;
 }
 
+/* The executor has room for jobs, and there is a queue to ask. Chooses the queues. */
 static bool may_claim(struct hold *hold) {
-  return !hold->stopping && child_is_ready(hold->child) && choose_queues(hold) > 0;
+  return !hold->stopping && child_is_ready(hold->child) && lease_list_busy(&hold->leased) == 0 &&
+         claim_choose(&hold->claim);
 }
 
-/* BEGIN and the claim from the chosen queues, into the pipeline. */
 static void send_claim(struct hold *hold) {
   struct parameters parameters = {0};
-  hold->stale = false;
-  const char **names = memory_new(hold->asked_count * sizeof *names);
-  int32_t *most = memory_new(hold->asked_count * sizeof *most);
-  int32_t jobs = 0;
-  for (uint32_t i = 0; i < hold->asked_count; i++) {
-    names[i] = hold->asked[i]->name;
-    most[i] = hold->asked[i]->batch;
-    jobs = jobs + most[i] < CLAIM_MOST ? jobs + most[i] : CLAIM_MOST;
-  }
-  int32_t bytes = CLAIM_BYTES / jobs > CLAIM_BYTES_LEAST ? CLAIM_BYTES / jobs : CLAIM_BYTES_LEAST;
-  parameters_add_text_array(&parameters, names, (int)hold->asked_count);
-  parameters_add_i32_array(&parameters, most, (int)hold->asked_count);
-  parameters_add_i32(&parameters, bytes);
-  parameters_add_i64(&parameters, CLAIM_MOST);
+  claim_parameters(&hold->claim, is_careful(hold) ? 1 : CLAIM_MOST, &parameters);
   connection_send(hold->connection, STATEMENT_BEGIN, NULL);
   connection_send(hold->connection, STATEMENT_CLAIM, &parameters);
   parameters_free(&parameters);
-  free(most);
-  free(names);
+  hold->state = STATE_CLAIMING;
 }
 
 static void send_look(struct hold *hold) {
   struct parameters parameters = {0};
-  const char **names = memory_new(hold->queue_count * sizeof *names);
-  for (uint32_t i = 0; i < hold->queue_count; i++)
-    names[i] = hold->queues[i]->name;
-  parameters_add_text_array(&parameters, names, (int)hold->queue_count);
+  hold->state = STATE_CLOSING;
+  if (hold->stopping || lease_list_busy(&hold->leased) > 0)
+    return;
+  look_parameters(&hold->claim, &parameters);
   connection_send(hold->connection, STATEMENT_LOOK, &parameters);
   parameters_free(&parameters);
-  free(names);
   hold->looked = true;
 }
 
-bool hold_wake(struct hold *hold) {
-  if (hold->state != STATE_IDLE || !may_claim(hold))
-    return false;
-  hold->state = STATE_CLAIMING;
-  send_claim(hold);
-  connection_sync(hold->connection);
-  return true;
-}
-
-/* All outcomes are known: write them, commit, and claim again in the same round trip. */
+/* In a transaction: writes all outcomes that are known, commits, and claims again in the same round trip. */
 static void settle(struct hold *hold) {
   batch_learn(&hold->batch);
-  hold->settling = hold->batch;
-  hold->batch.jobs = NULL;
-  hold->batch.count = 0;
-  batch_settle(&hold->settling, send_statement, hold);
+  for (int i = 0; i < hold->batch.count; i++)
+    batch_add(&hold->settling, &hold->batch.jobs[i]);
+  hold->batch.count = 0; /* the texts have moved */
+  batch_clear(&hold->batch);
+  if (!hold->rescue_singly)
+    lease_list_collect(&hold->leased, &hold->settling);
+  batch_settle(&hold->settling, hold->start.options->lease_ms, send_statement, hold);
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
-  if (may_claim(hold)) {
-    hold->state = STATE_CLAIMING;
+  if (hold->rescue.count == 0 && hold->out.length == 0 && may_claim(hold))
     send_claim(hold);
-  } else {
-    hold->state = STATE_CLOSING;
-    if (!hold->stopping)
-      send_look(hold);
-  }
+  else
+    send_look(hold);
   connection_sync(hold->connection);
 }
 
 /* The claim found nothing: end its transaction, and ask how long one may sleep. */
 static void close_and_look(struct hold *hold) {
-  hold->state = STATE_CLOSING;
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
-  if (!hold->stopping)
-    send_look(hold);
+  send_look(hold);
   connection_sync(hold->connection);
 }
 
-static void go_on(struct hold *hold) {
-  if (hold->state != STATE_RUNNING || hold->fetching)
+/* Locks the jobs to be rescued, or the first of them, where nobody else has had them since. */
+static void lock_rescue(struct hold *hold) {
+  struct parameters parameters = {0};
+  int count = hold->rescue_singly ? 1 : hold->rescue.count;
+  for (int i = 0; i < count; i++)
+    batch_add(&hold->settling, &hold->rescue.jobs[i]);
+  hold->rescue.count -= count;
+  memmove(hold->rescue.jobs, hold->rescue.jobs + count, (size_t)hold->rescue.count * sizeof *hold->rescue.jobs);
+  batch_relock(&hold->settling, &parameters);
+  hold->state = STATE_LOCKING;
+  connection_send(hold->connection, STATEMENT_BEGIN, NULL);
+  connection_send(hold->connection, STATEMENT_RELOCK, &parameters);
+  connection_sync(hold->connection);
+  parameters_free(&parameters);
+}
+
+/* The rescued jobs that could be locked are settled; the others are no longer ours. */
+static void settle_rescue(struct hold *hold) {
+  int kept = 0;
+  for (int i = 0; i < hold->settling.count; i++) {
+    struct job *job = &hold->settling.jobs[i];
+    if (job->written) {
+      job->written = false;
+      hold->settling.jobs[kept++] = *job;
+      continue;
+    }
+    if (job->outcome == OUTCOME_LEASE)
+      hold_lease_lost(hold, job->id);
+    else
+      log_info("outcome not needed: the job was settled already, or is somebody else's",
+               LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_I("attempt", job->attempt));
+    job_free(job);
+  }
+  hold->settling.count = kept;
+  settle(hold);
+}
+
+/* Idle: whatever is to be done next. */
+static void proceed(struct hold *hold) {
+  if (hold->state != STATE_IDLE || trouble_is_waiting(&hold->trouble))
     return;
-  int large = batch_next_large(&hold->batch);
-  if (hold->batch.open == 0) {
+  if (hold->rescue.count > 0) {
+    lock_rescue(hold);
+  } else if (lease_list_ended(&hold->leased) > 0) {
+    connection_send(hold->connection, STATEMENT_BEGIN, NULL);
     settle(hold);
-  } else if (large >= 0) {
-    /* One at a time: the next one's data comes when this one's has been used. */
-    bool alone = true;
-    for (int i = 0; i < hold->batch.count; i++)
-      alone = alone && !(hold->batch.jobs[i].sent && hold->batch.jobs[i].outcome == OUTCOME_NONE);
-    if (!alone)
-      return;
-    struct parameters parameters = {0};
-    parameters_add_i64(&parameters, hold->batch.jobs[large].id);
-    connection_send(hold->connection, STATEMENT_DATA, &parameters);
-    connection_sync(hold->connection);
-    parameters_free(&parameters);
-    hold->fetching = true;
+  } else if (!hold_wake(hold)) {
+    hold->start.events->rested(hold->start.owner);
   }
 }
+
+bool hold_wake(struct hold *hold) {
+  if (!hold_is_asleep(hold) || trouble_is_waiting(&hold->trouble) || !may_claim(hold))
+    return false;
+  send_claim(hold);
+  connection_sync(hold->connection);
+  return true;
+}
+
+/* ── running jobs ── */
+
+static void start_watch(struct hold *hold) {
+  if (!uv_is_active((uv_handle_t *)&hold->watch))
+    uv_timer_start(&hold->watch, on_watch, WATCH_MS, WATCH_MS);
+}
+
+/* Jobs go to the executor; in careful times they are leased first, so that what they do to all of us is known. */
+static void dispatch(struct hold *hold) {
+  if (hold->out.length == 0)
+    return;
+  start_watch(hold);
+  if (!is_careful(hold)) {
+    child_begin_batch(hold->child, hold->batch.number);
+    child_send(hold->child, &hold->out);
+    return;
+  }
+  batch_split(&hold->batch, hold->batch.sent, lease_token(hold->batch.count));
+  lease_list_add_from(&hold->leased, &hold->batch);
+}
+
+static bool has_job_at_executor(const struct batch *batch) {
+  for (int i = 0; i < batch->count; i++)
+    if (batch->jobs[i].position > 0 && batch->jobs[i].outcome == OUTCOME_NONE)
+      return true;
+  return false;
+}
+
+/* Running: settles when all outcomes are known; fetches the next large job's data when the executor is free for it. */
+static void go_on(struct hold *hold) {
+  if (hold->state == STATE_IDLE)
+    proceed(hold);
+  if (hold->state != STATE_RUNNING || hold->fetching)
+    return;
+  if (hold->batch.open == 0) {
+    settle(hold);
+    return;
+  }
+  int large = batch_next_large(&hold->batch);
+  if (large < 0 || has_job_at_executor(&hold->batch))
+    return;
+  struct parameters parameters = {0};
+  parameters_add_i64(&parameters, hold->batch.jobs[large].id);
+  connection_send(hold->connection, STATEMENT_DATA, &parameters);
+  connection_sync(hold->connection);
+  parameters_free(&parameters);
+  hold->fetching = true;
+}
+
+/* The jobs of the batch that have not begun go back, those that have are leased: in the settle that follows. */
+static void split(struct hold *hold) {
+  uint32_t begun = child_revoke(hold->child, hold->batch.number);
+  batch_split(&hold->batch, begun, lease_token(hold->batch.count));
+  lease_list_add_from(&hold->leased, &hold->batch);
+  hold->released = true;
+}
+
+static void check_lost(struct hold *hold) {
+  for (int i = 0; i < hold->leased.count; i++) {
+    const struct lease *lease = &hold->leased.items[i];
+    if (lease->lost && lease->job.outcome == OUTCOME_NONE && clock_ms() - lease->lost_ms >= LOST_MS)
+      child_kill(hold->child, "was killed: it ran a job whose lease was lost");
+  }
+}
+
+static void check_time_limit(struct hold *hold) {
+  int64_t id, ran_ms;
+  if (!child_current(hold->child, &id, &ran_ms))
+    return;
+  const struct job *job = batch_find(&hold->batch, id);
+  job = job ? job : lease_list_find(&hold->leased, id);
+  if (!job || job->queue->timeout_ms == 0 || ran_ms < job->queue->timeout_ms)
+    return;
+  char limit[DURATION_TEXT_SIZE], cause[128];
+  duration_format(job->queue->timeout_ms, limit);
+  snprintf(cause, sizeof cause, "was killed at the time limit of %s", limit);
+  child_kill(hold->child, cause);
+}
+
+static void on_watch(uv_timer_t *timer) {
+  struct hold *hold = timer->data;
+  if (hold->state != STATE_RUNNING && hold->leased.count == 0) {
+    uv_timer_stop(timer);
+    return;
+  }
+  child_watch(hold->child);
+  check_time_limit(hold);
+  check_lost(hold);
+  if (hold->state == STATE_RUNNING && hold->batch.open > 0 &&
+      clock_ms() - hold->running_since_ms >= hold->start.options->hold_limit_ms) {
+    split(hold);
+    go_on(hold);
+  }
+}
+
+/* ── what comes back ── */
 
 static void take_claim(struct hold *hold, const PGresult *result) {
   if (PQntuples(result) == 0)
     return;
-  batch_take(&hold->batch, result, hold->asked, hold->asked_index);
+  batch_take(&hold->batch, result, hold->claim.asked, hold->claim.asked_index);
   batch_send(&hold->batch, result, &hold->out);
 }
 
@@ -243,37 +351,18 @@ static void take_data(struct hold *hold, const PGresult *result) {
     batch_send_large(&hold->batch, large, PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0), &hold->out);
 }
 
-static void take_look(struct hold *hold, const PGresult *result) {
-  int64_t now_ms = clock_ms();
-  hold->look = (struct hold_look){.wait_ms = -1};
-  for (int row = 0; row < PQntuples(result); row++) {
-    int64_t position = result_i64(result, row, LOOK_QUEUE);
-    if (position > hold->queue_count) /* the executor has been replaced meanwhile, and has fewer queues */
-      break;
-    const struct queue *queue = hold->queues[position - 1];
-    if (*PQgetvalue(result, row, LOOK_DUE)) {
-      bool paused = queue_is_paused(queue, now_ms);
-      hold->look.due_paused = hold->look.due_paused || paused;
-      hold->look.due_locked = hold->look.due_locked || !paused;
-    }
-    if (PQgetisnull(result, row, LOOK_WAIT_MS))
-      continue;
-    int64_t wait_ms = result_i64(result, row, LOOK_WAIT_MS);
-    if (hold->look.wait_ms < 0 || wait_ms < hold->look.wait_ms)
-      hold->look.wait_ms = wait_ms;
-  }
-}
-
 static void on_result(void *owner, enum statement statement, PGresult *result) {
   struct hold *hold = owner;
-  if (result_is_cause(result) && !hold->error)
-    hold->error = memory_text(PQresultErrorMessage(result));
-  if (result_failed(result))
+  if (result_failed(result)) {
+    if (result_is_cause(result))
+      trouble_note(&hold->trouble, result);
     return;
+  }
   switch (statement) {
   case STATEMENT_COMMIT:
     batch_log(&hold->settling);
     batch_clear(&hold->settling);
+    hold->rescue_singly = hold->rescue_singly && hold->rescue.count > 0;
     break;
   case STATEMENT_CLAIM:
     take_claim(hold, result);
@@ -282,10 +371,10 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     take_data(hold, result);
     break;
   case STATEMENT_LOOK:
-    take_look(hold, result);
+    hold->look = look_take(&hold->claim, result);
     break;
   default:
-    break;
+    batch_written(&hold->settling, statement, result);
   }
 }
 
@@ -296,70 +385,152 @@ static void end_claim(struct hold *hold) {
     return;
   }
   hold->state = STATE_RUNNING;
-  if (hold->stopping || hold->stale || !child_is_ready(hold->child)) {
+  hold->running_since_ms = clock_ms();
+  if (hold->stopping || hold->claim.stale || !child_is_ready(hold->child)) {
     buffer_free(&hold->out);
     batch_release(&hold->batch, NULL, false);
   } else {
-    child_send(hold->child, &hold->out);
-    hold->events->claimed(hold->owner);
+    dispatch(hold);
+    hold->start.events->more(hold->start.owner);
   }
   go_on(hold);
 }
 
 static void end_closing(struct hold *hold) {
   struct hold_look look = hold->look;
-  bool looked = hold->looked;
-  hold->looked = false;
+  bool looked = hold->looked, released = hold->released;
+  hold->looked = hold->released = false;
   hold->state = STATE_IDLE;
-  if (looked && !hold->stopping)
-    hold->events->slept(hold->owner, &look);
-  hold->events->rested(hold->owner);
+  if (hold->out.length > 0) { /* the careful job has its lease now */
+    child_begin_batch(hold->child, hold->batch.number);
+    child_send(hold->child, &hold->out);
+  }
+  if (released)
+    hold->start.events->more(hold->start.owner);
+  if (hold->rescue.count > 0 || lease_list_ended(&hold->leased) > 0)
+    proceed(hold);
+  else if (looked && !hold->stopping)
+    hold->start.events->slept(hold->start.owner, &look);
+  hold->start.events->rested(hold->start.owner);
+}
+
+/* Outcomes nobody has written are kept; what runs is to be leased as soon as its row can be locked again. */
+static void keep_for_rescue(struct hold *hold) {
+  if (hold->batch.open > 0) {
+    split(hold);
+    hold->released = false;
+  }
+  for (int i = 0; i < hold->settling.count && hold->out.length > 0; i++)
+    if (hold->settling.jobs[i].outcome == OUTCOME_LEASE) { /* a careful job: it has not been sent */
+      lease_list_drop(&hold->leased, hold->settling.jobs[i].id);
+      hold->settling.jobs[i].outcome = OUTCOME_UNRUN;
+      hold->settling.jobs[i].lease = 0;
+    }
+  hold->fetching = hold->looked = false;
+  buffer_free(&hold->out);
+  struct batch *lost[] = {&hold->settling, &hold->batch};
+  for (int b = 0; b < 2; b++) {
+    for (int i = 0; i < lost[b]->count; i++) {
+      struct job *job = &lost[b]->jobs[i];
+      job->written = false;
+      if (job->outcome == OUTCOME_UNRUN && !job->lease)
+        job_free(job);
+      else
+        batch_add(&hold->rescue, job);
+    }
+    lost[b]->count = 0;
+    batch_clear(lost[b]);
+  }
+}
+
+/* A job that cannot be settled even alone is marked as failed with what the database said; or else given up. */
+static void blame(struct hold *hold) {
+  struct job *job = &hold->settling.jobs[0];
+  char text[1200];
+  bool lease = job->outcome == OUTCOME_LEASE;
+  snprintf(text, sizeof text, "could not be settled: %s", trouble_message(&hold->trouble));
+  log_error("a job cannot be settled", LOG_T("queue", job->queue->name), LOG_I("job", job->id),
+            LOG_T("error", trouble_message(&hold->trouble)));
+  if (!lease && !job->blamed) {
+    job_fail_for_good(job, text);
+    job->blamed = true;
+    return;
+  }
+  int64_t id = job->id;
+  batch_clear(&hold->settling);
+  if (lease)
+    hold_lease_lost(hold, id);
+}
+
+/* An act failed, and the session has survived it: nothing of the act was done. */
+static void undo(struct hold *hold) {
+  if (trouble_is_content(&hold->trouble)) {
+    if (hold->rescue_singly && hold->settling.count == 1)
+      blame(hold);
+    hold->rescue_singly = true;
+  }
+  bool content = trouble_is_content(&hold->trouble);
+  keep_for_rescue(hold);
+  trouble_begin(&hold->trouble, hold->name, !(content && hold->rescue.count > 0));
+  hold->state = STATE_UNDOING;
+  connection_send(hold->connection, STATEMENT_ROLLBACK, NULL);
+  connection_sync(hold->connection);
 }
 
 static void on_synced(void *owner) {
   struct hold *hold = owner;
-  if (hold->error) {
-    /* Nothing of the act was done. The jobs are due again; the session starts anew, after a wait that grows. */
-    connection_fail(hold->connection, hold->error);
+  if (trouble_is_noted(&hold->trouble)) {
+    if (hold->state == STATE_UNDOING || trouble_is_of_session(&hold->trouble))
+      connection_fail(hold->connection, trouble_message(&hold->trouble));
+    else
+      undo(hold);
     return;
   }
+  if (hold->state != STATE_UNDOING && hold->state != STATE_LOCKING)
+    trouble_over(&hold->trouble);
   switch (hold->state) {
   case STATE_CLAIMING:
     end_claim(hold);
     break;
   case STATE_RUNNING:
     hold->fetching = false;
-    child_send(hold->child, &hold->out);
+    if (hold->batch.open > 0)
+      dispatch(hold);
     go_on(hold);
+    break;
+  case STATE_LOCKING:
+    settle_rescue(hold);
     break;
   case STATE_CLOSING:
     end_closing(hold);
     break;
   default:
-    break;
+    hold->state = STATE_IDLE;
+    proceed(hold);
   }
+}
+
+void hold_trouble_over(void *owner) {
+  proceed(owner);
 }
 
 static void on_up(void *owner) {
   struct hold *hold = owner;
   hold->state = STATE_IDLE;
-  if (!hold_wake(hold))
-    hold->events->rested(hold->owner);
+  proceed(hold);
 }
 
 static void on_down(void *owner, const char *reason) {
   struct hold *hold = owner;
-  int lost = hold->batch.count + hold->settling.count;
+  int jobs = hold->batch.count + hold->settling.count;
   (void)reason;
-  if (lost > 0)
-    log_warn("a hold was lost: its jobs are due again", LOG_T("hold", hold->name), LOG_I("jobs", lost));
-  if (hold->batch.open > 0)
-    child_recall(hold->child, hold->batch.number, QUEUE_ALL);
-  batch_clear(&hold->batch);
-  batch_clear(&hold->settling);
-  forget_act(hold);
+  keep_for_rescue(hold);
+  trouble_forget(&hold->trouble);
+  if (jobs > 0)
+    log_warn("a hold was lost: its jobs are due again", LOG_T("hold", hold->name), LOG_I("jobs", jobs),
+             LOG_I("to_rescue", hold->rescue.count));
   hold->state = STATE_DOWN;
-  hold->events->rested(hold->owner);
+  hold->start.events->rested(hold->start.owner);
 }
 
 /* What an outcome tells about its queue. */
@@ -373,15 +544,19 @@ static void learn(struct hold *hold, const struct job *job) {
     return;
   log_warn("queue backs off", LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_T("error", job->error),
            LOG_US("pause", pause_ms * 1000));
-  hold->events->backed_off(hold->owner, job->queue);
+  hold->start.events->backed_off(hold->start.owner, job->queue);
 }
 
 bool hold_outcome(struct hold *hold, const struct child_outcome *outcome) {
-  if (outcome->batch != hold->batch.number || hold->state != STATE_RUNNING)
-    return outcome->batch <= hold->batch.number; /* of a batch that was lost: too late to matter */
-  if (!batch_end_job(&hold->batch, outcome->index, outcome))
-    return false;
-  learn(hold, &hold->batch.jobs[outcome->index]);
+  const struct job *job = lease_list_end(&hold->leased, outcome);
+  if (!job) {
+    if (outcome->batch != hold->batch.number || hold->state != STATE_RUNNING || hold->batch.open == 0)
+      return outcome->batch <= hold->batch.number; /* of a job that was given back: too late to matter */
+    if (!batch_end_job(&hold->batch, outcome->index, outcome))
+      return outcome->outcome == OUTCOME_UNRUN;
+    job = &hold->batch.jobs[outcome->index];
+  }
+  learn(hold, job);
   return true;
 }
 
@@ -390,11 +565,12 @@ void hold_outcomes_end(struct hold *hold) {
 }
 
 void hold_child_died(struct hold *hold, int64_t culprit, const char *cause) {
-  if (hold->state != STATE_RUNNING)
-    return;
-  if (culprit)
-    batch_fail_job(&hold->batch, culprit, cause);
-  batch_release(&hold->batch, NULL, false);
+  lease_list_child_died(&hold->leased, culprit, cause);
+  if (hold->state == STATE_RUNNING) {
+    if (culprit)
+      batch_fail_job(&hold->batch, culprit, cause);
+    batch_release(&hold->batch, NULL, false);
+  }
   go_on(hold);
 }
 
@@ -413,4 +589,28 @@ void hold_stop(struct hold *hold) {
   batch_release(&hold->batch, NULL, true);
   child_recall(hold->child, hold->batch.number, QUEUE_ALL);
   go_on(hold);
+}
+
+int hold_lease_count(const struct hold *hold) {
+  return hold->leased.count;
+}
+
+int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int most) {
+  int count = 0;
+  for (int i = 0; i < hold->leased.count && count < most; i++) {
+    const struct lease *lease = &hold->leased.items[i];
+    if (lease->lost || batch_has_unwritten_lease(&hold->rescue, lease->job.id) ||
+        batch_has_unwritten_lease(&hold->settling, lease->job.id))
+      continue;
+    ids[count] = lease->job.id;
+    tokens[count++] = lease->job.lease;
+  }
+  return count;
+}
+
+void hold_lease_lost(struct hold *hold, int64_t id) {
+  if (!lease_list_lose(&hold->leased, id))
+    return;
+  log_warn("lease lost: the job is somebody else's", LOG_T("hold", hold->name), LOG_I("job", id));
+  start_watch(hold);
 }

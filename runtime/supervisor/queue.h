@@ -12,6 +12,7 @@ struct queue {
   char *name;
   bool preserve_completed; /* resolved from flags, environment, script and queue */
   bool discard_failed;
+  int64_t timeout_ms;      /* how long a handler may run; 0: as long as it likes */
   int64_t backoff_ms;      /* 0: none; else the last pause */
   int64_t paused_until_ms; /* the pause ends then; in the past: not paused */
   double job_us;           /* what a job takes: moving average, 0 while unknown */

@@ -10,7 +10,9 @@ enum {
   OID_TEXT = 25,
   OID_INT4_ARRAY = 1007,
   OID_TEXT_ARRAY = 1009,
-  OID_INT8_ARRAY = 1016
+  OID_INT8_ARRAY = 1016,
+  OID_TIMESTAMPTZ = 1184,
+  OID_TIMESTAMPTZ_ARRAY = 1185,
 };
 
 /* Binary timestamps count microseconds from 2000-01-01. */
@@ -34,7 +36,11 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                                    " ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'),"
                                    " ('enable_bitmapscan', 'off'), ('enable_sort', 'off'), ('jit', 'off'),"
                                    " ('statement_timeout', '60000'), ('lock_timeout', '10000'),"
-                                   " ('idle_in_transaction_session_timeout', '0')) AS settings (name, value)"},
+                                   " ('idle_in_transaction_session_timeout', $1), ('tcp_keepalives_idle', '10'),"
+                                   " ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),"
+                                   " ('tcp_user_timeout', '15000')) AS settings (name, value)",
+                           .count = 1,
+                           .types = {OID_TEXT}},
 
     /* The modes are named because a database may have other defaults: at repeatable read, claims fail. */
     [STATEMENT_BEGIN] = {.name = "begin", .text = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", .prepared = true},
@@ -47,10 +53,10 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
      */
     [STATEMENT_CLAIM] = {.name = "claim",
                          .text = "SELECT queue.position, job.id, job.attempt, job.created_at, job.run_after,"
-                                 " job.retry_waits, job.data_length, job.data"
+                                 " job.retry_waits, job.lease, job.data_length, job.data"
                                  " FROM unnest($1::text[], $2::int4[]) WITH ORDINALITY AS queue (name, most, position)"
                                  " CROSS JOIN LATERAL ("
-                                 "  SELECT id, attempt, created_at, run_after, retry_waits,"
+                                 "  SELECT id, attempt, created_at, run_after, retry_waits, lease,"
                                  "   octet_length(data) AS data_length,"
                                  "   CASE WHEN octet_length(data) <= $3::int4 THEN data END AS data"
                                  "  FROM pgq_jobs"
@@ -81,19 +87,96 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                             .count = 1,
                             .types = {OID_INT8_ARRAY}},
 
-    /* Jobs $1 failed with the messages $3: each runs again after $2 ms, or, without a wait, is kept as failed. */
-    [STATEMENT_FAIL] = {.name = "fail",
-                        .text = "UPDATE pgq_jobs AS job SET attempt = attempt + 1, error = failed.error,"
-                                " run_after = CASE WHEN failed.wait_ms IS NULL THEN job.run_after"
-                                "  ELSE statement_timestamp() + failed.wait_ms * interval '1 millisecond' END,"
-                                " retry_waits = CASE WHEN failed.wait_ms IS NULL THEN job.retry_waits"
-                                "  ELSE job.retry_waits[array_lower(job.retry_waits, 1) + 1:] END,"
-                                " ran_at = CASE WHEN failed.wait_ms IS NULL THEN statement_timestamp() END"
-                                " FROM unnest($1::int8[], $2::int8[], $3::text[]) AS failed (id, wait_ms, error)"
-                                " WHERE job.id = failed.id",
-                        .prepared = true,
-                        .count = 3,
-                        .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_TEXT_ARRAY}},
+    /*
+     * The same for leased jobs, each with its token: who lost a lease can write nothing. The ids of those that were
+     * written come back.
+     */
+    [STATEMENT_COMPLETE_LEASED] = {.name = "complete_leased",
+                                   .text = "DELETE FROM pgq_jobs AS job"
+                                           " USING unnest($1::int8[], $2::int8[]) AS done (id, lease)"
+                                           " WHERE job.id = done.id AND job.lease = done.lease RETURNING job.id",
+                                   .prepared = true,
+                                   .count = 2,
+                                   .types = {OID_INT8_ARRAY, OID_INT8_ARRAY}},
+    [STATEMENT_PRESERVE_LEASED] = {.name = "preserve_leased",
+                                   .text = "UPDATE pgq_jobs AS job SET ran_at = statement_timestamp(), error = NULL,"
+                                           " lease = NULL"
+                                           " FROM unnest($1::int8[], $2::int8[]) AS done (id, lease)"
+                                           " WHERE job.id = done.id AND job.lease = done.lease RETURNING job.id",
+                                   .prepared = true,
+                                   .count = 2,
+                                   .types = {OID_INT8_ARRAY, OID_INT8_ARRAY}},
+
+    /*
+     * Jobs $1 (leased with the tokens $2, or held: null) failed with the messages $4: each runs again after $3 ms, or,
+     * without a wait, is kept as failed. A lease has counted the attempt already.
+     */
+    [STATEMENT_FAIL] =
+        {.name = "fail",
+         .text = "UPDATE pgq_jobs AS job SET error = failed.error, lease = NULL,"
+                 " attempt = job.attempt + CASE WHEN failed.lease IS NULL THEN 1 ELSE 0 END,"
+                 " run_after = CASE WHEN failed.wait_ms IS NULL THEN job.run_after"
+                 "  ELSE statement_timestamp() + failed.wait_ms * interval '1 millisecond' END,"
+                 " retry_waits = CASE WHEN failed.wait_ms IS NULL THEN job.retry_waits"
+                 "  ELSE job.retry_waits[array_lower(job.retry_waits, 1) + 1:] END,"
+                 " ran_at = CASE WHEN failed.wait_ms IS NULL THEN statement_timestamp() END"
+                 " FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[]) AS failed (id, lease, wait_ms, error)"
+                 " WHERE job.id = failed.id AND job.lease IS NOT DISTINCT FROM failed.lease RETURNING job.id",
+         .prepared = true,
+         .count = 4,
+         .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8_ARRAY, OID_TEXT_ARRAY}},
+
+    /* Leased jobs $1 go back as if they had not been claimed, due at $3 as before. */
+    [STATEMENT_RELEASE] =
+        {.name = "release",
+         .text = "UPDATE pgq_jobs AS job SET run_after = freed.run_after, lease = NULL, attempt = job.attempt - 1"
+                 " FROM unnest($1::int8[], $2::int8[], $3::timestamptz[]) AS freed (id, lease, run_after)"
+                 " WHERE job.id = freed.id AND job.lease = freed.lease RETURNING job.id",
+         .prepared = true,
+         .count = 3,
+         .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_TIMESTAMPTZ_ARRAY}},
+
+    /* Held jobs $1 become leased with the tokens $2 for $3 ms: the lock may go. */
+    [STATEMENT_LEASE] = {.name = "lease",
+                         .text = "UPDATE pgq_jobs AS job SET lease = leased.lease, attempt = job.attempt + 1,"
+                                 " run_after = statement_timestamp() + $3::int8 * interval '1 millisecond'"
+                                 " FROM unnest($1::int8[], $2::int8[]) AS leased (id, lease) WHERE job.id = leased.id",
+                         .prepared = true,
+                         .count = 3,
+                         .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8}},
+
+    /*
+     * Leases $1 with the tokens $2 last $3 ms from now. A row that somebody has locked is left for the next time: one
+     * would otherwise hold up all. The ids of leases that are lost come back.
+     */
+    [STATEMENT_EXTEND] =
+        {.name = "extend",
+         .text = "WITH held AS (SELECT * FROM unnest($1::int8[], $2::int8[]) AS held (id, lease)), mine AS ("
+                 " SELECT job.id FROM held CROSS JOIN LATERAL (SELECT id FROM pgq_jobs"
+                 "  WHERE pgq_jobs.id = held.id AND pgq_jobs.lease = held.lease FOR UPDATE SKIP LOCKED) AS job),"
+                 " extended AS (UPDATE pgq_jobs AS job"
+                 "  SET run_after = statement_timestamp() + $3::int8 * interval '1 millisecond'"
+                 "  FROM mine WHERE job.id = mine.id)"
+                 " SELECT held.id FROM held WHERE NOT EXISTS (SELECT FROM pgq_jobs AS job"
+                 "  WHERE job.id = held.id AND job.lease = held.lease)",
+         .count = 3,
+         .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8}},
+
+    /*
+     * Jobs $1 whose lock was lost with its session, or whose settling failed: locks those that are still as they were
+     * (attempts $2, tokens $3, due times $4) and that nobody else holds. Their ids come back.
+     */
+    [STATEMENT_RELOCK] =
+        {.name = "relock",
+         .text = "SELECT job.id FROM unnest($1::int8[], $2::int4[], $3::int8[], $4::timestamptz[])"
+                 " AS wanted (id, attempt, lease, run_after)"
+                 " CROSS JOIN LATERAL (SELECT id FROM pgq_jobs WHERE pgq_jobs.id = wanted.id AND ran_at IS NULL"
+                 "  AND pgq_jobs.lease IS NOT DISTINCT FROM wanted.lease AND (wanted.lease IS NOT NULL"
+                 "   OR pgq_jobs.attempt = wanted.attempt AND pgq_jobs.run_after = wanted.run_after)"
+                 "  FOR UPDATE SKIP LOCKED) AS job",
+         .prepared = true,
+         .count = 4,
+         .types = {OID_INT8_ARRAY, OID_INT4_ARRAY, OID_INT8_ARRAY, OID_TIMESTAMPTZ_ARRAY}},
 
     /* Before sleeping: is something due in one of the queues $1 after all, and when does the next job fall due? */
     [STATEMENT_LOOK] =
@@ -122,14 +205,36 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                  "  AND attname = wanted.name AND NOT attisdropped)"
                  " LIMIT 1"},
 
-    /* This worker's row, and away with those of workers that have not been heard of for an hour. */
-    [STATEMENT_WORKER_ADD] = {.name = "worker_add",
-                              .text = "WITH gone AS (DELETE FROM pgq_workers"
-                                      "  WHERE last_seen_at < now() - interval '1 hour')"
-                                      " INSERT INTO pgq_workers (host, pid, version, queues) VALUES ($1, $2, $3, $4)"
-                                      " RETURNING id",
-                              .count = 4,
-                              .types = {OID_TEXT, OID_INT4, OID_TEXT, OID_TEXT_ARRAY}},
+    /*
+     * This worker's row. While the worker lives, its control session has an advisory lock on the row's number: the lock
+     * is there before the row can be seen.
+     */
+    [STATEMENT_WORKER_ADD] =
+        {.name = "worker_add",
+         .text = "INSERT INTO pgq_workers (host, pid, version, queues) VALUES ($1, $2, $3, $4)"
+                 " RETURNING id, pg_advisory_lock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4)",
+         .count = 4,
+         .types = {OID_TEXT, OID_INT4, OID_TEXT, OID_TEXT_ARRAY}},
+    [STATEMENT_WORKER_LOCK] =
+        {.name = "worker_lock",
+         .text = "SELECT pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, ($1::int8 & 2147483647)::int4)",
+         .count = 1,
+         .types = {OID_INT8}},
+
+    /*
+     * Away with the rows of workers that vanished without a word: their lock is gone, or (behind a pooler, which keeps
+     * sessions) they have not been heard of for an hour. The probe is one expression: between two statements a cancel
+     * could leave the lock behind.
+     */
+    [STATEMENT_WORKERS_VANISHED] =
+        {.name = "workers_vanished",
+         .text =
+             "DELETE FROM pgq_workers WHERE id <> $1 AND (last_seen_at < now() - interval '1 hour'"
+             " OR CASE WHEN pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4)"
+             "  THEN pg_advisory_unlock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4) ELSE false END)"
+             " RETURNING host, pid",
+         .count = 1,
+         .types = {OID_INT8}},
     [STATEMENT_WORKER_SEEN] = {.name = "worker_seen",
                                .text = "UPDATE pgq_workers SET last_seen_at = now() WHERE id = $1",
                                .count = 1,
@@ -226,10 +331,11 @@ static void begin_array(struct parameters *parameters, Oid type, int count) {
   }
 }
 
-void parameters_add_i64_array(struct parameters *parameters, const int64_t *values, int count) {
-  begin_array(parameters, OID_INT8, count);
+/* Both int8 and timestamptz travel as eight bytes; the lowest timestamp is a value, -infinity. */
+static void add_eight_bytes_array(struct parameters *parameters, Oid type, const int64_t *values, int count) {
+  begin_array(parameters, type, count);
   for (int i = 0; i < count; i++) {
-    if (values[i] == PARAMETER_NULL_I64) {
+    if (type == OID_INT8 && values[i] == PARAMETER_NULL_I64) {
       add_u32(&parameters->bytes, UINT32_MAX);
       continue;
     }
@@ -237,6 +343,14 @@ void parameters_add_i64_array(struct parameters *parameters, const int64_t *valu
     add_u64(&parameters->bytes, (uint64_t)values[i]);
   }
   end_value(parameters);
+}
+
+void parameters_add_i64_array(struct parameters *parameters, const int64_t *values, int count) {
+  add_eight_bytes_array(parameters, OID_INT8, values, count);
+}
+
+void parameters_add_time_array(struct parameters *parameters, const int64_t *values, int count) {
+  add_eight_bytes_array(parameters, OID_TIMESTAMPTZ, values, count);
 }
 
 void parameters_add_i32_array(struct parameters *parameters, const int32_t *values, int count) {
@@ -274,8 +388,7 @@ int32_t result_i32(const PGresult *result, int row, int column) {
   return (int32_t)read_u32(PQgetvalue(result, row, column));
 }
 
-double result_time(const PGresult *result, int row, int column) {
-  int64_t us = result_i64(result, row, column);
+double time_as_seconds(int64_t us) {
   if (us == INT64_MAX || us == INT64_MIN)
     return us > 0 ? HUGE_VAL : -HUGE_VAL;
   return (double)us / 1e6 + POSTGRES_EPOCH_S;

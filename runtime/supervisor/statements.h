@@ -17,11 +17,19 @@ enum statement {
   STATEMENT_DATA,
   STATEMENT_COMPLETE,
   STATEMENT_PRESERVE,
+  STATEMENT_COMPLETE_LEASED,
+  STATEMENT_PRESERVE_LEASED,
   STATEMENT_FAIL,
+  STATEMENT_RELEASE,
+  STATEMENT_LEASE,
+  STATEMENT_EXTEND,
+  STATEMENT_RELOCK,
   STATEMENT_LOOK,
   STATEMENT_CHECK,
   STATEMENT_WORKER_ADD,
   STATEMENT_WORKER_SEEN,
+  STATEMENT_WORKER_LOCK,
+  STATEMENT_WORKERS_VANISHED,
   STATEMENT_WORKER_REMOVE,
   STATEMENT_COUNT,
 };
@@ -34,6 +42,7 @@ enum claim_column {
   CLAIM_CREATED_AT,
   CLAIM_RUN_AFTER,
   CLAIM_RETRY_WAITS,
+  CLAIM_LEASE,
   CLAIM_DATA_LENGTH,
   CLAIM_DATA, /* null when larger than the limit that was given */
 };
@@ -61,8 +70,12 @@ void parameters_add_i32(struct parameters *parameters, int32_t value);
 void parameters_add_i64(struct parameters *parameters, int64_t value);
 void parameters_add_text(struct parameters *parameters, const char *value);
 
-/* Arrays: int8[], int4[], and text[] in which a NULL element is SQL's null. The pointers are not kept. */
+/*
+ * Arrays: int8[], timestamptz[] (microseconds, as result_i64() reads one), int4[], and text[] in which a NULL element
+ * is SQL's null. The pointers are not kept.
+ */
 void parameters_add_i64_array(struct parameters *parameters, const int64_t *values, int count);
+void parameters_add_time_array(struct parameters *parameters, const int64_t *values, int count);
 void parameters_add_i32_array(struct parameters *parameters, const int32_t *values, int count);
 void parameters_add_text_array(struct parameters *parameters, const char *const *values, int count);
 
@@ -87,8 +100,8 @@ int statement_send(PGconn *pg, enum statement statement, const struct parameters
 int64_t result_i64(const PGresult *result, int row, int column);
 int32_t result_i32(const PGresult *result, int row, int column);
 
-/* result_time(result, row, column): a timestamptz as Unix seconds; ±infinity for those of Postgres. */
-double result_time(const PGresult *result, int row, int column);
+/* time_as_seconds(us): a timestamptz, read with result_i64(), as Unix seconds; ±infinity for those of Postgres. */
+double time_as_seconds(int64_t us);
 
 /*
  * result_text_array(bytes, length, each, context): calls each(context, text, length) for every element of a binary

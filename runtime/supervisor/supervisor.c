@@ -31,6 +31,9 @@ enum stage {
 /* How soon to look again for a due job that somebody else holds: he may die. */
 enum { LOCKED_LOOK_MS = 500 };
 
+/* How long jobs are claimed one by one, and leased before they run, after another worker has vanished. */
+enum { CAREFUL_MS = 60000 };
+
 /* Executors that die young are replaced after waits that grow from 100 ms to 10 s. */
 enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000, LEAVE_TIMEOUT_MS = 2000 };
 
@@ -44,6 +47,8 @@ struct slot {
   struct hold *hold;
   uv_timer_t restart;
   int64_t started_ms, restart_wait_ms;
+  int64_t jobs;  /* that the executor has run */
+  bool retiring; /* it has run enough of them, and leaves when its hold is at rest */
 };
 
 struct supervisor {
@@ -61,6 +66,7 @@ struct supervisor {
   uv_timer_t stop_timer; /* connect timeout, grace, leave timeout: one at a time */
   uv_signal_t terminate, interrupt;
   bool control_left;
+  int64_t careful_until_ms; /* a worker vanished lately: a job may have done it */
 };
 
 static void advance(struct supervisor *s);
@@ -129,7 +135,7 @@ static void on_hold_slept(void *owner, const struct hold_look *look) {
     look_in(s, pause_ms + 1);
 }
 
-static void on_hold_claimed(void *owner) {
+static void on_hold_more(void *owner) {
   struct supervisor *s = ((struct slot *)owner)->supervisor;
   if (s->stage == STAGE_SERVING)
     wake_one(s);
@@ -143,10 +149,13 @@ static void on_hold_backed_off(void *owner, struct queue *queue) {
 }
 
 static void on_hold_rested(void *owner) {
-  advance(((struct slot *)owner)->supervisor);
+  struct slot *slot = owner;
+  if (slot->retiring && hold_is_at_rest(slot->hold))
+    child_leave(slot->child);
+  advance(slot->supervisor);
 }
 
-static const struct hold_events hold_events = {on_hold_claimed, on_hold_slept, on_hold_backed_off, on_hold_rested};
+static const struct hold_events hold_events = {on_hold_more, on_hold_slept, on_hold_backed_off, on_hold_rested};
 
 /* ── executors ── */
 
@@ -155,6 +164,8 @@ static void restart_later(struct slot *slot);
 static void start_slot(struct slot *slot) {
   struct supervisor *s = slot->supervisor;
   slot->started_ms = clock_ms();
+  slot->jobs = 0;
+  slot->retiring = false;
   if (child_start(slot->child) == 0)
     return;
   if (s->stage == STAGE_LOADING) {
@@ -175,8 +186,14 @@ static void open_hold(struct slot *slot) {
   char name[32];
   if (slot->hold)
     return;
+  const struct hold_start start = {.loop = &slot->supervisor->loop,
+                                   .options = slot->supervisor->options,
+                                   .child = slot->child,
+                                   .events = &hold_events,
+                                   .owner = slot};
   snprintf(name, sizeof name, "hold %d", slot->number);
-  slot->hold = hold_new(&slot->supervisor->loop, name, slot->supervisor->options->db, slot->child, &hold_events, slot);
+  slot->hold = hold_new(name, &start);
+  hold_be_careful(slot->hold, slot->supervisor->careful_until_ms);
 }
 
 static bool resolve(const struct options *options, const char *name, bool set, enum choice choice) {
@@ -193,6 +210,7 @@ static void serve(struct slot *slot, const struct child_script *script) {
         resolve(s->options, "preserve-completed", s->options->preserve_completed, queue->preserve_completed);
     queues[i]->discard_failed =
         resolve(s->options, "discard-failed", s->options->discard_failed, queue->discard_failed);
+    queues[i]->timeout_ms = queue->timeout_ms >= 0 ? queue->timeout_ms : s->options->timeout_ms;
   }
   open_hold(slot);
   hold_serve(slot->hold, queues, script->queue_count);
@@ -251,11 +269,17 @@ static void on_child_broken(void *owner, const char *message, size_t length) {
 
 static bool on_child_outcome(void *owner, const struct child_outcome *outcome) {
   struct slot *slot = owner;
+  slot->jobs++;
   return slot->hold && hold_outcome(slot->hold, outcome);
 }
 
 static void on_child_outcomes_end(void *owner) {
   struct slot *slot = owner;
+  int64_t most = slot->supervisor->options->max_jobs;
+  if (most > 0 && slot->jobs >= most && !slot->retiring) {
+    slot->retiring = true;
+    child_retire(slot->child);
+  }
   if (slot->hold)
     hold_outcomes_end(slot->hold);
 }
@@ -266,7 +290,7 @@ static void on_child_stop(void *owner) {
 
 static void restart_later(struct slot *slot) {
   bool young = clock_ms() - slot->started_ms < YOUNG_MS;
-  if (!young)
+  if (!young || slot->retiring)
     slot->restart_wait_ms = 0;
   uv_timer_start(&slot->restart, on_restart, (uint64_t)slot->restart_wait_ms, 0);
   slot->restart_wait_ms = slot->restart_wait_ms ? slot->restart_wait_ms * 2 : RESTART_LEAST_MS;
@@ -274,12 +298,14 @@ static void restart_later(struct slot *slot) {
     slot->restart_wait_ms = RESTART_MOST_MS;
 }
 
-static void on_child_died(void *owner, int64_t culprit, const char *cause) {
+static void on_child_died(void *owner, int64_t culprit, const char *cause, const char *run) {
   struct slot *slot = owner;
   struct supervisor *s = slot->supervisor;
-  char message[256];
-  snprintf(message, sizeof message, "the executor %s while it ran this job", cause);
-  if (s->stage < STAGE_BREAKING)
+  char message[320];
+  snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", cause, run);
+  if (slot->retiring && !culprit)
+    log_debug("an executor has run its jobs and is replaced", LOG_I("executor", slot->number));
+  else if (s->stage < STAGE_BREAKING)
     log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", cause),
               culprit ? LOG_I("job", culprit) : (struct log_field){0});
   if (s->stage == STAGE_LOADING) {
@@ -352,13 +378,43 @@ static void on_control_left(void *owner) {
   advance(s);
 }
 
-static const struct control_events control_events = {on_checked, on_lacking, on_control_left};
+static void on_vanished(void *owner, const char *host, int pid) {
+  struct supervisor *s = owner;
+  log_warn("a worker vanished: jobs are leased before they run for a minute", LOG_T("host", host), LOG_I("pid", pid));
+  s->careful_until_ms = clock_ms() + CAREFUL_MS;
+  for (int i = 0; i < s->slot_count; i++)
+    if (s->slots[i]->hold)
+      hold_be_careful(s->slots[i]->hold, s->careful_until_ms);
+}
+
+static int on_leases(void *owner, int64_t **ids, int64_t **tokens) {
+  struct supervisor *s = owner;
+  int count = 0, found = 0;
+  for (int i = 0; i < s->slot_count; i++)
+    count += s->slots[i]->hold ? hold_lease_count(s->slots[i]->hold) : 0;
+  *ids = memory_new((size_t)count * sizeof **ids);
+  *tokens = memory_new((size_t)count * sizeof **tokens);
+  for (int i = 0; i < s->slot_count; i++)
+    if (s->slots[i]->hold)
+      found += hold_leases(s->slots[i]->hold, *ids + found, *tokens + found, count - found);
+  return found;
+}
+
+static void on_lease_lost(void *owner, int64_t id) {
+  struct supervisor *s = owner;
+  for (int i = 0; i < s->slot_count; i++)
+    if (s->slots[i]->hold)
+      hold_lease_lost(s->slots[i]->hold, id);
+}
+
+static const struct control_events control_events = {on_checked, on_lacking,    on_vanished,
+                                                     on_leases,  on_lease_lost, on_control_left};
 
 static void start_control(struct supervisor *s) {
   if (s->options->connect_timeout_ms > 0)
     uv_timer_start(&s->stop_timer, on_connect_timeout, (uint64_t)s->options->connect_timeout_ms, 0);
   s->start.conninfo = s->options->db;
-  s->control = control_new(&s->loop, s->options->db, &s->queues, &control_events, s);
+  s->control = control_new(&s->loop, s->options, &s->queues, &control_events, s);
 }
 
 /* ── the way out ── */
@@ -379,7 +435,7 @@ static bool all_dead(const struct supervisor *s) {
 
 static void kill_all(struct supervisor *s) {
   for (int i = 0; i < s->slot_count; i++)
-    child_kill(s->slots[i]->child);
+    child_kill(s->slots[i]->child, NULL);
 }
 
 static void begin_leaving(struct supervisor *s);

@@ -1,0 +1,295 @@
+local uv = require "luv"
+local Postgres = require "spec.support.postgres"
+local Worker = require "spec.support.worker"
+local process = require "spec.support.process"
+local wait = require "spec.support.wait"
+
+describe("a job that runs for long", function()
+  local pg
+
+  setup(function()
+    pg = Postgres.start()
+    pg:migrate()
+  end)
+
+  teardown(function() pg:stop() end)
+
+  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
+
+  local SLOW = [[
+    local pgq = require "pgq"
+    local uv = require "luv"
+    pgq.register_queue("sleep", function(data, job)
+      print("began " .. data .. " attempt " .. job.attempt)
+      uv.sleep(tonumber(data))
+      print("ended " .. data)
+    end)
+    pgq.register_queue("spin", function(data)
+      print("began " .. data)
+      local till = uv.hrtime() + tonumber(data) * 1e6
+      while uv.hrtime() < till do end
+      print("ended " .. data)
+    end)
+    pgq.register_queue("fail", function(data) uv.sleep(tonumber(data)) error("after all", 0) end)]]
+
+  local function start(...)
+    return Worker.start { pg = pg, script = SLOW, args = { "--executors", "1", "--poll-interval", "100ms", ... } }
+  end
+
+  local function enqueue(queue, data, waits)
+    return pg:psql(("SELECT pgq_enqueue('%s', '%s', now(), '%s')"):format(queue, data, waits or "{1h}"))
+  end
+
+  local function oldest_transaction()
+    return tonumber(pg:psql [[SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)
+      FROM pg_stat_activity WHERE application_name = 'pgq-lua']])
+  end
+
+  for _, kind in ipairs { "sleep", "spin" } do
+    it("by " .. kind .. "ing holds no transaction for longer than the hold limit, and is leased", function()
+      local worker = start()
+      enqueue(kind, "4000")
+      worker:read_until "began"
+      local oldest, leased = 0, false
+      wait.till("the job to end", 10, function()
+        oldest = math.max(oldest, oldest_transaction())
+        leased = leased or pg:psql [[SELECT count(*) FROM pgq_jobs WHERE lease IS NOT NULL AND attempt = 1
+          AND run_after BETWEEN now() + interval '50 s' AND now() + interval '60 s']] == "1"
+        return worker.stdout:find "ended" and pg:psql "SELECT count(*) FROM pgq_jobs" == "0"
+      end)
+      worker:stop()
+      assert.is_true(leased)
+      assert.is_true(oldest > 0.3 and oldest < 2, "oldest transaction: " .. oldest)
+    end)
+  end
+
+  it("gives the jobs behind it in its batch back, for others to run", function()
+    pg:psql "INSERT INTO pgq_jobs (queue_name, data, run_after) SELECT 'sleep', '0', now() - interval '1 hour' FROM generate_series(1, 300)"
+    pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'sleep', CASE n WHEN 1 THEN '6000' ELSE '1' END::bytea FROM generate_series(1, 200) n"
+    local worker = start("--executors", "2")
+    worker:read_until "began 6000"
+    wait.till("the others to be done while it runs", 5, function()
+      return pg:psql "SELECT count(*) FROM pgq_jobs" == "1"
+    end)
+    assert.is_nil(worker.stdout:find "ended 6000")
+    worker:read_until "ended 6000"
+    worker:stop()
+    assert.equal(199, select(2, worker.stdout:gsub("ended 1\n", "")))
+  end)
+
+  it("has its lease extended at a third of it, for as long as it runs", function()
+    local worker = start("--lease", "1500ms", "--hold-limit", "100ms")
+    local other = start("--lease", "1500ms", "--hold-limit", "100ms")
+    enqueue("sleep", "5000")
+    wait.till("the job to be leased", 5, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
+    wait.till("the job to complete", 10, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
+    worker:stop()
+    other:stop()
+    assert.equal(1, select(2, (worker.stdout .. other.stdout):gsub("began", "")))
+  end)
+
+  it("is retried and failed under its lease, counting each attempt once", function()
+    local worker = start("--hold-limit", "100ms")
+    enqueue("fail", "500", "{300ms}")
+    wait.till("the job to fail for good", 10, function()
+      return pg:psql "SELECT count(*) FROM pgq_jobs WHERE ran_at IS NOT NULL" == "1"
+    end)
+    worker:stop()
+    assert.equal("2|after all|t|{}", pg:psql "SELECT attempt, error, lease IS NULL, retry_waits FROM pgq_jobs")
+  end)
+
+  it("is preserved and discarded under its lease as it would be without", function()
+    enqueue("sleep", "400")
+    enqueue("fail", "400", "{}")
+    local worker = start("--hold-limit", "100ms", "--drain", "--preserve-completed", "--discard-failed")
+    assert.equal(0, worker:wait(10).status)
+    assert.equal("400|1||t|t", pg:psql "SELECT convert_from(data, 'UTF8'), attempt, error, lease IS NULL, ran_at IS NOT NULL FROM pgq_jobs")
+  end)
+
+  describe("whose worker", function()
+    it("is stopped in good order is given back at once and at no cost", function()
+      local worker = start("--grace", "300ms")
+      enqueue("sleep", "60000")
+      wait.till("the job to be leased", 5, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
+      worker:stop()
+      assert.equal("0|t|t|{1h}", pg:psql "SELECT attempt, lease IS NULL, run_after <= now(), retry_waits FROM pgq_jobs")
+    end)
+
+    it("dies is run again when its lease is over, and has paid one attempt", function()
+      local worker = start("--lease", "2s", "--hold-limit", "100ms")
+      enqueue("sleep", "60000", "{0s,1h}")
+      wait.till("the job to be leased", 5, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
+      worker:kill "sigkill"
+      worker:wait()
+      local began = uv.hrtime()
+      local other = start("--lease", "2s", "--hold-limit", "100ms")
+      other:read_until "attempt=1 duration=0.000000 error=.worker lost: lease ran out"
+      other:read_until "began 60000 attempt 2"
+      local took = (uv.hrtime() - began) / 1e9
+      other:kill "sigkill"
+      other:wait()
+      assert.is_true(took < 3.5, "took " .. took)
+      assert.equal("worker lost: lease ran out|{1h}", pg:psql "SELECT error, retry_waits FROM pgq_jobs")
+    end)
+
+    it("sleeps for longer than its lease can finish nothing that is no longer its own", function()
+      local worker = start("--lease", "1s", "--hold-limit", "100ms")
+      enqueue("sleep", "3000", "{0s,0s,0s}")
+      wait.till("the job to be leased", 5, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
+      worker:kill "sigstop"
+      local other = start("--lease", "1s", "--hold-limit", "100ms")
+      other:read_until("began 3000 attempt 2", 5)
+      worker:kill "sigcont"
+      worker:read_until("lease lost: the job is somebody else's", 5)
+      other:read_until("ended 3000", 5)
+      wait.till("the job to be completed by the other", 5, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
+      wait.till("the first to have dropped it", 5, function()
+        return worker.stderr:find "outcome dropped"
+      end)
+      assert.is_nil(worker.stderr:find "job completed")
+      worker:stop()
+      other:stop()
+    end)
+  end)
+
+  describe("over its time limit", function()
+    it("is killed with its executor, and that attempt fails with the cause", function()
+      local worker = Worker.start { pg = pg, args = { "--executors", "1", "--poll-interval", "100ms", "--timeout", "30s" }, script = [[
+        local pgq = require "pgq"
+        pgq.register_queue("spin", function() while true do end end, { timeout = 0.5 })
+        pgq.register_queue("sleep", function() require "luv".sleep(60000) end, { timeout = "700ms" })
+        pgq.register_queue("quick", function() print "quick" end)]] }
+      enqueue("spin", "")
+      enqueue("sleep", "")
+      enqueue("quick", "")
+      worker:read_until("quick", 10)
+      wait.till("both to have failed once", 5, function() return pg:psql "SELECT count(*) FROM pgq_jobs WHERE attempt = 1" == "2" end)
+      worker:stop()
+      for _, limit in ipairs { "500ms", "700ms" } do
+        assert.equal("1", pg:psql(([[SELECT count(*) FROM pgq_jobs WHERE error ~
+          '^the executor was killed at the time limit of %s while it ran this job \(for 0\.\d+ s, peak memory \d+ MB\)$']]):format(limit)))
+      end
+    end)
+  end)
+
+  describe("that kills its whole worker", function()
+    it("ends as failed after as many attempts as it has, and the jobs behind it are done", function()
+      local script = [[
+        local pgq = require "pgq"
+        local uv = require "luv"
+        local function parent(pid)
+          return tonumber(io.open("/proc/" .. pid .. "/stat"):read "*a":match "%) %a (%d+)")
+        end
+        pgq.register_queue("kill", function()
+          uv.kill(parent(uv.os_getpid()), "sigkill")
+          uv.kill(uv.os_getpid(), "sigkill")
+          uv.sleep(10000)
+        end)
+        pgq.register_queue("fine", function(data) print("ran " .. data) end)]]
+      enqueue("kill", "", "{0s,0s,0s}")
+      for i = 1, 20 do enqueue("fine", "job" .. i) end
+      local deaths = 0
+      local worker
+      wait.till("the job to have failed for good", 60, function()
+        if not worker or not worker:is_running() then
+          deaths = deaths + (worker and 1 or 0)
+          assert.is_true(deaths <= 10, deaths .. " workers died")
+          worker = Worker.start { pg = pg, script = script,
+            args = { "--executors", "1", "--lease", "1s", "--hold-limit", "100ms", "--poll-interval", "100ms" } }
+        end
+        return pg:psql "SELECT count(*) FROM pgq_jobs WHERE queue_name = 'kill' AND ran_at IS NOT NULL" == "1"
+      end)
+      wait.till("the other jobs to be done", 10, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "1" end)
+      worker:stop()
+      assert.equal("kill|4|worker lost: lease ran out", pg:psql "SELECT queue_name, attempt, error FROM pgq_jobs")
+      assert.is_true(deaths >= 4 and deaths <= 5, deaths .. " workers died") -- the first one leaves no trace
+    end)
+  end)
+
+  describe("whose outcome the database refuses", function()
+    after_each(function() pg:psql "DROP TABLE IF EXISTS refers; DROP TRIGGER IF EXISTS refuse ON pgq_jobs; DROP FUNCTION IF EXISTS refuse" end)
+
+    local NOOP = "require 'pgq'.register_queue('q', function(data) if data == 'fail' then error('by itself', 0) end end)"
+
+    local function fifty()
+      pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', n::text::bytea FROM generate_series(1, 50) n"
+    end
+
+    local function drain()
+      local result = Worker.run { pg = pg, script = NOOP, args = { "--drain", "--executors", "1" }, timeout = 20 }
+      assert.equal(0, result.status, result.stderr)
+      return result
+    end
+
+    it("for a foreign key is marked as failed with what it said, and the jobs beside it are settled", function()
+      fifty()
+      pg:psql "CREATE TABLE refers (job bigint REFERENCES pgq_jobs (id)); INSERT INTO refers VALUES (20), (40)"
+      drain()
+      assert.equal("20|1|t\n40|1|t", pg:psql [[SELECT id, attempt,
+        error ~ '^could not be settled: update or delete on table "pgq_jobs" violates foreign key' AND ran_at IS NOT NULL FROM pgq_jobs ORDER BY id]])
+    end)
+
+    it("by a trigger that raises for one job is marked as failed, and the jobs beside it are settled", function()
+      fifty()
+      pg:psql [[CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+          BEGIN IF old.id = 30 THEN RAISE EXCEPTION 'not this one'; END IF; RETURN old; END $$;
+        CREATE TRIGGER refuse BEFORE DELETE ON pgq_jobs FOR EACH ROW EXECUTE FUNCTION refuse()]]
+      drain()
+      assert.equal("30|could not be settled: not this one", pg:psql "SELECT id, error FROM pgq_jobs")
+    end)
+
+    it("at the commit, by a deferred constraint, is marked as failed too", function()
+      fifty()
+      pg:psql [[CREATE TABLE refers (job bigint REFERENCES pgq_jobs (id) DEFERRABLE INITIALLY DEFERRED);
+        INSERT INTO refers VALUES (7)]]
+      drain()
+      assert.equal("7|t", pg:psql "SELECT id, error LIKE 'could not be settled: %' FROM pgq_jobs")
+    end)
+
+    it("because it lacks a privilege for a while is kept, and written when it can be", function()
+      pg:psql "CREATE ROLE worker LOGIN; GRANT ALL ON pgq_jobs, pgq_workers TO worker; REVOKE DELETE ON pgq_jobs FROM worker"
+      local conninfo = pg.conninfo:gsub("user=postgres", "user=worker")
+      local worker = Worker.start { script = SLOW, args = { "--db", conninfo, "--executors", "1", "--poll-interval", "100ms" } }
+      enqueue("sleep", "10")
+      worker:read_until "permission denied for table pgq_jobs"
+      wait.sleep(1.5)
+      local _, lines = worker.stderr:gsub("permission denied", "")
+      assert.equal(1, lines)
+      pg:psql "GRANT DELETE ON pgq_jobs TO worker"
+      wait.till("the job to be completed", 15, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
+      worker:stop()
+      pg:psql "DROP OWNED BY worker; DROP ROLE worker"
+      assert.equal(1, select(2, worker.stdout:gsub("began 10", "")))
+    end)
+  end)
+
+  it("does not share its executor with one that has run its number of jobs", function()
+    pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', '' FROM generate_series(1, 50)"
+    local result = Worker.run { pg = pg, args = { "--drain", "--executors", "1", "--max-jobs", "10" }, timeout = 20, script = [[
+      require "pgq".register_queue("q", function() print("pid " .. require "luv".os_getpid()) end)]] }
+    local pids, count = {}, 0
+    for pid in result.stdout:gmatch "pid (%d+)" do
+      pids[pid] = (pids[pid] or 0) + 1
+    end
+    for _, ran in pairs(pids) do
+      count = count + 1
+      assert.is_true(ran < 40, ran .. " jobs in one executor")
+    end
+    assert.is_true(count >= 2, count .. " executors")
+    assert.is_nil(result.stderr:find "an executor died")
+  end)
+
+  it("is gone at once when its supervisor is killed, if it was held", function()
+    local worker = start("--hold-limit", "1m")
+    enqueue("sleep", "60000")
+    worker:read_until "began"
+    local executor = tonumber((process.check { "pgrep", "-P", worker.pid }))
+    worker:kill "sigkill"
+    worker:wait()
+    local other = start()
+    other:read_until("began 60000 attempt 1", 1.5)
+    wait.till("the executor to be gone", 2, function() return not uv.kill(executor, 0) end)
+    other:kill "sigkill"
+    other:wait()
+  end)
+end)
