@@ -263,6 +263,46 @@ describe("a job that runs for long", function()
     end)
   end)
 
+  -- A sanitizer's shadow memory counts against the limit, too.
+  local describe_memory = os.getenv "PGQ_ASAN_LIBRARY" and function() end or describe
+  describe_memory("that wants much memory", function()
+    local HUNGRY = [[
+      local pgq = require "pgq"
+      local kept = {}
+      pgq.register_queue("hungry", function(data)
+        local ok, message = pcall(function()
+          local mine = {}
+          for i = 1, 400 do mine[i] = ("x"):rep(1000000 + i) end
+        end)
+        print(ok, message)
+        collectgarbage()
+      end)
+      pgq.register_queue("leak", function() kept[#kept + 1] = ("x"):rep(4000000 + #kept) print("pid " .. require "luv".os_getpid()) end)]]
+
+    it("gets an error beyond --max-memory, and its executor lives", function()
+      enqueue("hungry", "")
+      local result = Worker.run { pg = pg, script = HUNGRY, timeout = 20, args = { "--drain", "--executors", "2", "--max-memory", "200M" } }
+      assert.matches("false\tnot enough memory", result.stdout)
+      assert.is_nil(result.stderr:find "an executor died")
+      enqueue("hungry", "")
+      result = Worker.run { pg = pg, script = HUNGRY, timeout = 20, args = { "--drain", "--executors", "1" } }
+      assert.matches("true", result.stdout)
+    end)
+
+    it("has its executor replaced between jobs when that has grown", function()
+      pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'leak', '' FROM generate_series(1, 100)"
+      local result = Worker.run { pg = pg, script = HUNGRY, timeout = 40, args = { "--drain", "--executors", "1", "--max-memory", "200M" } }
+      assert.is_nil(result.stderr:find "an executor died")
+      local pids, count = {}, 0
+      for pid in result.stdout:gmatch "pid (%d+)" do
+        count = count + (pids[pid] and 0 or 1)
+        pids[pid] = true
+      end
+      assert.is_true(count >= 2, count .. " executors")
+      assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
+    end)
+  end)
+
   it("does not share its executor with one that has run its number of jobs", function()
     pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', '' FROM generate_series(1, 50)"
     local result = Worker.run { pg = pg, args = { "--drain", "--executors", "1", "--max-jobs", "10" }, timeout = 20, script = [[

@@ -1,5 +1,6 @@
 #include "options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 #include "duration.h"
 #include "memory.h"
 
-enum option_kind { KIND_FLAG, KIND_DURATION, KIND_INTEGER, KIND_TEXT, KIND_CHOICE };
+enum option_kind { KIND_FLAG, KIND_DURATION, KIND_INTEGER, KIND_SIZE, KIND_TEXT, KIND_CHOICE };
 enum option_source { SOURCE_DEFAULT, SOURCE_SCRIPT, SOURCE_ENVIRONMENT, SOURCE_FLAG };
 
 struct option_row {
@@ -134,6 +135,17 @@ static const struct option_row rows[] = {
      .initial = "0",
      .most = INT64_MAX,
      .help = "replace an executor, between jobs, when it has run this many; 0 is never"},
+    {.name = "max-memory",
+     .kind = KIND_SIZE,
+     .offset = AT(max_memory),
+     .commands = COMMAND_WORKER,
+     .script = true,
+     .environment = "PGQ_MAX_MEMORY",
+     .argument = "SIZE",
+     .initial = "0",
+     .most = INT64_MAX,
+     .help = "memory an executor may take, such as 512M: a handler that wants more gets an error, and an executor that "
+             "has most of it after a job is replaced; 0 is no limit"},
     {.name = "connect-timeout",
      .kind = KIND_DURATION,
      .offset = AT(connect_timeout_ms),
@@ -226,6 +238,22 @@ static int parse_integer(const char *text, int64_t *value, const char **why) {
   return -1;
 }
 
+/* A number of bytes, or of kibi-, mebi- or gibibytes with K, M or G behind it. */
+static int parse_size(const char *text, int64_t *value, const char **why) {
+  static const char units[] = "KMG";
+  char *end;
+  errno = 0;
+  *value = strtoll(text, &end, 10);
+  const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+  if (end > text && errno == 0 && (*end == '\0' || (unit && end[1] == '\0')) && *value >= 0 &&
+      *value < INT64_MAX >> 31) {
+    *value <<= unit ? 10 * (unit - units + 1) : 0;
+    return 0;
+  }
+  *why = "is not a size; write bytes, or 512M, 2G";
+  return -1;
+}
+
 static int parse_choice(const struct option_row *row, const char *text, int *value, const char **why) {
   static char expected[128];
   size_t length = (size_t)snprintf(expected, sizeof expected, "is none of:");
@@ -278,6 +306,10 @@ static int assign(const struct option_row *row, struct options *options, const c
       snprintf(hint, sizeof hint, "%s; write seconds, or a duration such as 1h30m, 10s or 250ms", why);
       return fail(problem, what, text, hint);
     }
+    break;
+  case KIND_SIZE:
+    if (parse_size(text, &number, &why) != 0)
+      return fail(problem, what, text, why);
     break;
   case KIND_INTEGER:
     if (parse_integer(text, &number, &why) != 0)

@@ -26,6 +26,7 @@ struct options {
   int64_t lease_ms;
   int64_t timeout_ms;         /* 0: none */
   int64_t max_jobs;           /* 0: no limit */
+  int64_t max_memory;         /* bytes; 0: no limit */
   int64_t connect_timeout_ms; /* 0: not given */
   bool preserve_completed;
   bool discard_failed;

@@ -19,7 +19,8 @@
  *     LEAVE     ───────────────────►            (or the end of the socket) the executor exits with status 0
  */
 enum frame_type {
-  FRAME_CONFIGURE = 1, /* text conninfo; u32 index of the script in argv; u32 count, texts argv */
+  FRAME_CONFIGURE = 1, /* text conninfo; u64 most memory in bytes, 0 for no limit; u32 index of the script in argv; u32
+                          count, texts argv */
   FRAME_JOBS,     /* u32 batch; u32 count, jobs: u32 index in the batch, u32 position (the batch's jobs are sent, and
                      begun, in the order of their positions, from 1), u32 queue (as registered, from 0), i64 id,
                      u32 attempt, u32 retries left, f64 created_at, f64 run_after (Unix seconds), bytes data */

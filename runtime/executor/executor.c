@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -85,8 +86,16 @@ static void start_script(struct executor *e) {
   buffer_free(&message);
 }
 
+/* The kernel refuses more than this; LuaJIT makes an error of it that a handler can catch. */
+static void limit_memory(uint64_t most) {
+  struct rlimit limit = {.rlim_cur = most, .rlim_max = most};
+  if (most > 0)
+    setrlimit(RLIMIT_DATA, &limit);
+}
+
 static void configure(struct executor *e, struct frame *frame) {
   e->conninfo = get_text(frame);
+  limit_memory(get_u64(frame));
   e->config.script = (int)get_u32(frame);
   e->config.argc = (int)get_u32(frame);
   e->argv = memory_new(((size_t)e->config.argc + 1) * sizeof *e->argv);

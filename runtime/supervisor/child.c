@@ -62,6 +62,7 @@ static void configure(struct child *child) {
   struct buffer out = {0};
   size_t mark = frame_begin(&out, FRAME_CONFIGURE);
   put_text(&out, start->conninfo);
+  put_u64(&out, (uint64_t)start->max_memory);
   put_u32(&out, (uint32_t)start->script);
   put_u32(&out, (uint32_t)start->argc);
   for (int i = 0; i < start->argc; i++)
@@ -191,17 +192,30 @@ bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms) {
   return child->alive && *id != 0;
 }
 
-void child_watch(struct child *child) {
+/* A line of /proc/PID/status, in kB; -1 when it is not there. */
+static long read_status(const struct child *child, const char *format) {
   char path[64], line[128];
+  long kb = -1;
   if (!child->alive)
-    return;
+    return -1;
   snprintf(path, sizeof path, "/proc/%d/status", child->process->pid);
   FILE *status = fopen(path, "re");
-  while (status && fgets(line, sizeof line, status))
-    if (sscanf(line, "VmHWM: %ld kB", &child->peak_kb) == 1)
-      break;
+  while (status && fgets(line, sizeof line, status) && sscanf(line, format, &kb) != 1)
+    kb = -1;
   if (status)
     fclose(status);
+  return kb;
+}
+
+int64_t child_memory(const struct child *child) {
+  long kb = read_status(child, "VmRSS: %ld kB");
+  return kb > 0 ? (int64_t)kb * 1024 : 0;
+}
+
+void child_watch(struct child *child) {
+  long kb = read_status(child, "VmHWM: %ld kB");
+  if (kb > 0)
+    child->peak_kb = kb;
 }
 
 bool child_is_alive(const struct child *child) {

@@ -69,6 +69,7 @@ struct child_start {
   int argc;             /* the command line, of which argv[script] is the script */
   char **argv;
   int script;
+  int64_t max_memory; /* bytes an executor may take; 0: no limit */
 };
 
 /* child_new(loop, start, events, owner): nothing runs yet. `start` and its texts must outlive the child. */
@@ -107,6 +108,9 @@ uint32_t child_revoke(struct child *child, uint32_t batch);
 
 /* child_current(child, id, ran_ms): the job whose handler is running right now, and for how long. False for none. */
 bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms);
+
+/* child_memory(child): bytes of memory it has now; 0 when that cannot be told. */
+int64_t child_memory(const struct child *child);
 
 /* child_watch(child): looks at the process's memory, so that its death can tell; every now and then while it works. */
 void child_watch(struct child *child);

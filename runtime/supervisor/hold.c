@@ -575,8 +575,8 @@ void hold_child_died(struct hold *hold, int64_t culprit, const char *cause) {
 }
 
 void hold_recall(struct hold *hold, const struct queue *queue) {
-  uint32_t index;
-  if (hold->state != STATE_RUNNING || !batch_has_open(&hold->batch, queue, &index))
+  uint32_t index = QUEUE_ALL;
+  if (hold->state != STATE_RUNNING || (queue && !batch_has_open(&hold->batch, queue, &index)))
     return;
   batch_release(&hold->batch, queue, true);
   child_recall(hold->child, hold->batch.number, index);
@@ -586,8 +586,7 @@ void hold_stop(struct hold *hold) {
   hold->stopping = true;
   if (hold->state != STATE_RUNNING)
     return;
-  batch_release(&hold->batch, NULL, true);
-  child_recall(hold->child, hold->batch.number, QUEUE_ALL);
+  hold_recall(hold, NULL);
   go_on(hold);
 }
 

@@ -69,7 +69,7 @@ void hold_outcomes_end(struct hold *hold);
 /* hold_child_died(hold, culprit, cause): the culprit, if there is one, fails with the cause; the others go back. */
 void hold_child_died(struct hold *hold, int64_t culprit, const char *cause);
 
-/* hold_recall(hold, queue): jobs of the queue that have not started go back. */
+/* hold_recall(hold, queue): jobs of the queue (NULL: of all) that have not started go back. */
 void hold_recall(struct hold *hold, const struct queue *queue);
 
 /* hold_stop(hold): no more claims; jobs not started go back, running ones are settled when they end. */

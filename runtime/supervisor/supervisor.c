@@ -31,6 +31,9 @@ enum stage {
 /* How soon to look again for a due job that somebody else holds: he may die. */
 enum { LOCKED_LOOK_MS = 500 };
 
+/* How often an executor's memory is looked at. */
+enum { MEMORY_LOOK_MS = 10 };
+
 /* How long jobs are claimed one by one, and leased before they run, after another worker has vanished. */
 enum { CAREFUL_MS = 60000 };
 
@@ -47,7 +50,8 @@ struct slot {
   struct hold *hold;
   uv_timer_t restart;
   int64_t started_ms, restart_wait_ms;
-  int64_t jobs;  /* that the executor has run */
+  int64_t jobs; /* that the executor has run */
+  int64_t memory_seen_ms;
   bool retiring; /* it has run enough of them, and leaves when its hold is at rest */
 };
 
@@ -273,12 +277,24 @@ static bool on_child_outcome(void *owner, const struct child_outcome *outcome) {
   return slot->hold && hold_outcome(slot->hold, outcome);
 }
 
+/* The executor has run its number of jobs, or has most of the memory it may have. */
+static bool has_had_enough(struct slot *slot) {
+  const struct options *options = slot->supervisor->options;
+  if (options->max_jobs > 0 && slot->jobs >= options->max_jobs)
+    return true;
+  if (options->max_memory == 0 || clock_ms() - slot->memory_seen_ms < MEMORY_LOOK_MS)
+    return false;
+  slot->memory_seen_ms = clock_ms();
+  return child_memory(slot->child) > options->max_memory / 4 * 3;
+}
+
 static void on_child_outcomes_end(void *owner) {
   struct slot *slot = owner;
-  int64_t most = slot->supervisor->options->max_jobs;
-  if (most > 0 && slot->jobs >= most && !slot->retiring) {
+  if (!slot->retiring && has_had_enough(slot)) {
     slot->retiring = true;
     child_retire(slot->child);
+    if (slot->hold)
+      hold_recall(slot->hold, NULL);
   }
   if (slot->hold)
     hold_outcomes_end(slot->hold);
@@ -414,6 +430,7 @@ static void start_control(struct supervisor *s) {
   if (s->options->connect_timeout_ms > 0)
     uv_timer_start(&s->stop_timer, on_connect_timeout, (uint64_t)s->options->connect_timeout_ms, 0);
   s->start.conninfo = s->options->db;
+  s->start.max_memory = s->options->max_memory;
   s->control = control_new(&s->loop, s->options, &s->queues, &control_events, s);
 }
 
@@ -535,7 +552,8 @@ static void set_up(struct supervisor *s) {
 
 int supervisor_run(struct options *options, int argc, char **argv, int script) {
   struct supervisor supervisor = {.options = options}, *s = &supervisor;
-  s->start = (struct child_start){.conninfo = options->db, .argc = argc, .argv = argv, .script = script};
+  s->start = (struct child_start){
+      .conninfo = options->db, .argc = argc, .argv = argv, .script = script, .max_memory = options->max_memory};
   log_setup((enum log_level)options->log_level, (enum log_format)options->log_format);
   set_up(s);
   start_slot(s->slots[0]);
