@@ -8,13 +8,12 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "child.h"
 #include "clock.h"
 #include "conninfo.h"
 #include "control.h"
-#include "hold.h"
 #include "memory.h"
 #include "queue.h"
+#include "slot.h"
 #include "version.h"
 
 /* How far the worker is on its way out; it only ever rises. */
@@ -31,34 +30,16 @@ enum stage {
 /* How soon to look again for a due job that somebody else holds: he may die. */
 enum { LOCKED_LOOK_MS = 500 };
 
-/* How often an executor's memory is looked at. */
-enum { MEMORY_LOOK_MS = 10 };
+enum { LEAVE_TIMEOUT_MS = 2000 };
 
 /* How long jobs are claimed one by one, and leased before they run, after another worker has vanished. */
 enum { CAREFUL_MS = 60000 };
-
-/* Executors that die young are replaced after waits that grow from 100 ms to 10 s. */
-enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000, LEAVE_TIMEOUT_MS = 2000 };
-
-struct supervisor;
-
-/* An executor and its hold. */
-struct slot {
-  struct supervisor *supervisor;
-  int number; /* from 1, for people */
-  struct child *child;
-  struct hold *hold;
-  uv_timer_t restart;
-  int64_t started_ms, restart_wait_ms;
-  int64_t jobs; /* that the executor has run */
-  int64_t memory_seen_ms;
-  bool retiring; /* it has run enough of them, and leaves when its hold is at rest */
-};
 
 struct supervisor {
   uv_loop_t loop;
   struct options *options;
   struct child_start start;
+  struct slot_start slot_start;
   enum stage stage;
   int status; /* to exit with */
   struct queue_list queues;
@@ -80,7 +61,7 @@ static void begin_finishing(struct supervisor *s, const char *reason);
 
 static bool wake_one(struct supervisor *s) {
   for (int i = 0; i < s->slot_count; i++)
-    if (s->slots[i]->hold && hold_wake(s->slots[i]->hold))
+    if (slot_wake(s->slots[i]))
       return true;
   return false;
 }
@@ -118,13 +99,13 @@ static void look_now(uv_timer_t *timer) {
 
 static bool all_asleep(const struct supervisor *s) {
   for (int i = 0; i < s->slot_count; i++)
-    if (!s->slots[i]->hold || !hold_is_asleep(s->slots[i]->hold) || !child_is_ready(s->slots[i]->child))
+    if (!slot_is_asleep(s->slots[i]))
       return false;
   return true;
 }
 
 static void on_hold_slept(void *owner, const struct hold_look *look) {
-  struct supervisor *s = ((struct slot *)owner)->supervisor;
+  struct supervisor *s = owner;
   int64_t pause_ms = pause_left_ms(s);
   if (s->stage == STAGE_SERVING && s->options->drain && all_asleep(s) && !look->due_paused) {
     begin_finishing(s, "drained");
@@ -140,86 +121,25 @@ static void on_hold_slept(void *owner, const struct hold_look *look) {
 }
 
 static void on_hold_more(void *owner) {
-  struct supervisor *s = ((struct slot *)owner)->supervisor;
+  struct supervisor *s = owner;
   if (s->stage == STAGE_SERVING)
     wake_one(s);
 }
 
 static void on_hold_backed_off(void *owner, struct queue *queue) {
-  struct supervisor *s = ((struct slot *)owner)->supervisor;
+  struct supervisor *s = owner;
   for (int i = 0; i < s->slot_count; i++)
-    if (s->slots[i]->hold)
-      hold_recall(s->slots[i]->hold, queue);
+    if (slot_hold(s->slots[i]))
+      hold_recall(slot_hold(s->slots[i]), queue);
 }
 
 static void on_hold_rested(void *owner) {
-  struct slot *slot = owner;
-  if (slot->retiring && hold_is_at_rest(slot->hold))
-    child_leave(slot->child);
-  advance(slot->supervisor);
+  advance(owner);
 }
 
 static const struct hold_events hold_events = {on_hold_more, on_hold_slept, on_hold_backed_off, on_hold_rested};
 
 /* ── executors ── */
-
-static void restart_later(struct slot *slot);
-
-static void start_slot(struct slot *slot) {
-  struct supervisor *s = slot->supervisor;
-  slot->started_ms = clock_ms();
-  slot->jobs = 0;
-  slot->retiring = false;
-  if (child_start(slot->child) == 0)
-    return;
-  if (s->stage == STAGE_LOADING) {
-    s->status = 1;
-    begin_finishing(s, "an executor could not be started");
-  } else {
-    restart_later(slot);
-  }
-}
-
-static void on_restart(uv_timer_t *timer) {
-  struct slot *slot = timer->data;
-  if (slot->supervisor->stage < STAGE_FINISHING)
-    start_slot(slot);
-}
-
-static void open_hold(struct slot *slot) {
-  char name[32];
-  if (slot->hold)
-    return;
-  const struct hold_start start = {.loop = &slot->supervisor->loop,
-                                   .options = slot->supervisor->options,
-                                   .child = slot->child,
-                                   .events = &hold_events,
-                                   .owner = slot};
-  snprintf(name, sizeof name, "hold %d", slot->number);
-  slot->hold = hold_new(name, &start);
-  hold_be_careful(slot->hold, slot->supervisor->careful_until_ms);
-}
-
-static bool resolve(const struct options *options, const char *name, bool set, enum choice choice) {
-  return choice == CHOICE_UNSET || options_forced(options, name) ? set : choice == CHOICE_YES;
-}
-
-static void serve(struct slot *slot, const struct child_script *script) {
-  struct supervisor *s = slot->supervisor;
-  struct queue **queues = memory_new(script->queue_count * sizeof *queues);
-  for (uint32_t i = 0; i < script->queue_count; i++) {
-    const struct child_queue *queue = &script->queues[i];
-    queues[i] = queue_find(&s->queues, queue->name);
-    queues[i]->preserve_completed =
-        resolve(s->options, "preserve-completed", s->options->preserve_completed, queue->preserve_completed);
-    queues[i]->discard_failed =
-        resolve(s->options, "discard-failed", s->options->discard_failed, queue->discard_failed);
-    queues[i]->timeout_ms = queue->timeout_ms >= 0 ? queue->timeout_ms : s->options->timeout_ms;
-  }
-  open_hold(slot);
-  hold_serve(slot->hold, queues, script->queue_count);
-  free(queues);
-}
 
 static void start_control(struct supervisor *s);
 
@@ -245,109 +165,47 @@ static void first_ready(struct supervisor *s, const struct child_script *script)
   start_control(s);
 }
 
-static void on_child_ready(void *owner, const struct child_script *script) {
-  struct slot *slot = owner;
-  struct supervisor *s = slot->supervisor;
-  bool first = s->stage == STAGE_LOADING;
-  if (first)
+static void on_slot_ready(void *owner, const struct child_script *script) {
+  struct supervisor *s = owner;
+  if (s->stage == STAGE_LOADING)
     first_ready(s, script);
-  log_debug("executor is ready", LOG_I("executor", slot->number), LOG_I("pid", child_pid(slot->child)));
-  serve(slot, script);
-  if (s->stage == STAGE_SERVING) {
-    hold_open(slot->hold);
-    hold_wake(slot->hold);
-  }
 }
 
-static void on_child_broken(void *owner, const char *message, size_t length) {
-  struct slot *slot = owner;
-  struct supervisor *s = slot->supervisor;
-  if (s->stage == STAGE_LOADING) {
-    fprintf(stderr, "pgq-lua: %.*s\n", (int)length, message);
-    s->status = 1;
-    begin_finishing(s, NULL);
+static void on_slot_broken(void *owner, const char *message, size_t length) {
+  struct supervisor *s = owner;
+  if (s->stage != STAGE_LOADING) {
+    if (message)
+      log_error("the script no longer loads", LOG_B("error", message, length));
     return;
   }
-  log_error("the script no longer loads", LOG_I("executor", slot->number), LOG_B("error", message, length));
+  if (message)
+    fprintf(stderr, "pgq-lua: %.*s\n", (int)length, message);
+  s->status = 1;
+  begin_finishing(s, NULL);
 }
 
-static bool on_child_outcome(void *owner, const struct child_outcome *outcome) {
-  struct slot *slot = owner;
-  slot->jobs++;
-  return slot->hold && hold_outcome(slot->hold, outcome);
-}
-
-/* The executor has run its number of jobs, or has most of the memory it may have. */
-static bool has_had_enough(struct slot *slot) {
-  const struct options *options = slot->supervisor->options;
-  if (options->max_jobs > 0 && slot->jobs >= options->max_jobs)
-    return true;
-  if (options->max_memory == 0 || clock_ms() - slot->memory_seen_ms < MEMORY_LOOK_MS)
-    return false;
-  slot->memory_seen_ms = clock_ms();
-  return child_memory(slot->child) > options->max_memory / 4 * 3;
-}
-
-static void on_child_outcomes_end(void *owner) {
-  struct slot *slot = owner;
-  if (!slot->retiring && has_had_enough(slot)) {
-    slot->retiring = true;
-    child_retire(slot->child);
-    if (slot->hold)
-      hold_recall(slot->hold, NULL);
-  }
-  if (slot->hold)
-    hold_outcomes_end(slot->hold);
-}
-
-static void on_child_stop(void *owner) {
-  begin_finishing(((struct slot *)owner)->supervisor, "a handler asked for it");
-}
-
-static void restart_later(struct slot *slot) {
-  bool young = clock_ms() - slot->started_ms < YOUNG_MS;
-  if (!young || slot->retiring)
-    slot->restart_wait_ms = 0;
-  uv_timer_start(&slot->restart, on_restart, (uint64_t)slot->restart_wait_ms, 0);
-  slot->restart_wait_ms = slot->restart_wait_ms ? slot->restart_wait_ms * 2 : RESTART_LEAST_MS;
-  if (slot->restart_wait_ms > RESTART_MOST_MS)
-    slot->restart_wait_ms = RESTART_MOST_MS;
-}
-
-static void on_child_died(void *owner, int64_t culprit, const char *cause, const char *run) {
-  struct slot *slot = owner;
-  struct supervisor *s = slot->supervisor;
-  char message[320];
-  snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", cause, run);
-  if (slot->retiring && !culprit)
-    log_debug("an executor has run its jobs and is replaced", LOG_I("executor", slot->number));
-  else if (s->stage < STAGE_BREAKING)
-    log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", cause),
-              culprit ? LOG_I("job", culprit) : (struct log_field){0});
+static void on_slot_died(void *owner, const char *cause) {
+  struct supervisor *s = owner;
   if (s->stage == STAGE_LOADING) {
     fprintf(stderr, "pgq-lua: %s: the executor %s while it loaded the script\n", s->start.argv[s->start.script], cause);
     s->status = 1;
     begin_finishing(s, NULL);
   }
-  if (slot->hold)
-    hold_child_died(slot->hold, s->stage < STAGE_BREAKING ? culprit : 0, message);
-  if (s->stage < STAGE_FINISHING)
-    restart_later(slot);
   advance(s);
 }
 
-static const struct child_events child_events = {on_child_ready,        on_child_broken, on_child_outcome,
-                                                 on_child_outcomes_end, on_child_stop,   on_child_died};
+static void on_slot_stop(void *owner) {
+  begin_finishing(owner, "a handler asked for it");
+}
 
-static void add_slot(struct supervisor *s) {
-  struct slot *slot = memory_new(sizeof *slot);
+static const struct slot_events slot_events = {on_slot_ready, on_slot_broken, on_slot_died, on_slot_stop};
+
+static struct slot *add_slot(struct supervisor *s) {
   s->slots = memory_resize(s->slots, (size_t)(s->slot_count + 1) * sizeof(struct slot *));
+  struct slot *slot = slot_new(&s->slot_start, s->slot_count + 1);
+  slot_be_careful(slot, s->careful_until_ms);
   s->slots[s->slot_count++] = slot;
-  slot->supervisor = s;
-  slot->number = s->slot_count;
-  slot->child = child_new(&s->loop, &s->start, &child_events, slot);
-  uv_timer_init(&s->loop, &slot->restart);
-  slot->restart.data = slot;
+  return slot;
 }
 
 /* ── the database ── */
@@ -371,10 +229,11 @@ static void on_checked(void *owner) {
   s->stage = STAGE_SERVING;
   log_info("worker is serving", LOG_T("version", PGQ_LUA_VERSION), LOG_T("script", s->start.argv[s->start.script]),
            LOG_I("queues", s->queues.count), LOG_I("executors", executors));
-  hold_open(s->slots[0]->hold);
+  slot_serve(s->slots[0]);
   while (s->slot_count < executors) {
-    add_slot(s);
-    start_slot(s->slots[s->slot_count - 1]);
+    struct slot *slot = add_slot(s);
+    slot_serve(slot);
+    slot_start_executor(slot);
   }
 }
 
@@ -399,28 +258,27 @@ static void on_vanished(void *owner, const char *host, int pid) {
   log_warn("a worker vanished: jobs are leased before they run for a minute", LOG_T("host", host), LOG_I("pid", pid));
   s->careful_until_ms = clock_ms() + CAREFUL_MS;
   for (int i = 0; i < s->slot_count; i++)
-    if (s->slots[i]->hold)
-      hold_be_careful(s->slots[i]->hold, s->careful_until_ms);
+    slot_be_careful(s->slots[i], s->careful_until_ms);
 }
 
 static int on_leases(void *owner, int64_t **ids, int64_t **tokens) {
   struct supervisor *s = owner;
   int count = 0, found = 0;
   for (int i = 0; i < s->slot_count; i++)
-    count += s->slots[i]->hold ? hold_lease_count(s->slots[i]->hold) : 0;
+    count += slot_hold(s->slots[i]) ? hold_lease_count(slot_hold(s->slots[i])) : 0;
   *ids = memory_new((size_t)count * sizeof **ids);
   *tokens = memory_new((size_t)count * sizeof **tokens);
   for (int i = 0; i < s->slot_count; i++)
-    if (s->slots[i]->hold)
-      found += hold_leases(s->slots[i]->hold, *ids + found, *tokens + found, count - found);
+    if (slot_hold(s->slots[i]))
+      found += hold_leases(slot_hold(s->slots[i]), *ids + found, *tokens + found, count - found);
   return found;
 }
 
 static void on_lease_lost(void *owner, int64_t id) {
   struct supervisor *s = owner;
   for (int i = 0; i < s->slot_count; i++)
-    if (s->slots[i]->hold)
-      hold_lease_lost(s->slots[i]->hold, id);
+    if (slot_hold(s->slots[i]))
+      hold_lease_lost(slot_hold(s->slots[i]), id);
 }
 
 static const struct control_events control_events = {on_checked, on_lacking,    on_vanished,
@@ -438,21 +296,21 @@ static void start_control(struct supervisor *s) {
 
 static bool all_at_rest(const struct supervisor *s) {
   for (int i = 0; i < s->slot_count; i++)
-    if (s->slots[i]->hold && !hold_is_at_rest(s->slots[i]->hold))
+    if (!slot_is_at_rest(s->slots[i]))
       return false;
   return true;
 }
 
 static bool all_dead(const struct supervisor *s) {
   for (int i = 0; i < s->slot_count; i++)
-    if (child_is_alive(s->slots[i]->child))
+    if (!slot_is_dead(s->slots[i]))
       return false;
   return true;
 }
 
 static void kill_all(struct supervisor *s) {
   for (int i = 0; i < s->slot_count; i++)
-    child_kill(s->slots[i]->child, NULL);
+    slot_break(s->slots[i]);
 }
 
 static void begin_leaving(struct supervisor *s);
@@ -487,11 +345,8 @@ static void begin_finishing(struct supervisor *s, const char *reason) {
   s->stage = STAGE_FINISHING;
   uv_timer_stop(&s->look_timer);
   uv_timer_start(&s->stop_timer, on_stop_timeout, (uint64_t)s->options->grace_ms, 0);
-  for (int i = 0; i < s->slot_count; i++) {
-    uv_timer_stop(&s->slots[i]->restart);
-    if (s->slots[i]->hold)
-      hold_stop(s->slots[i]->hold);
-  }
+  for (int i = 0; i < s->slot_count; i++)
+    slot_finish(s->slots[i]);
   advance(s);
 }
 
@@ -499,7 +354,7 @@ static void begin_leaving(struct supervisor *s) {
   s->stage = STAGE_LEAVING;
   uv_timer_start(&s->stop_timer, on_stop_timeout, LEAVE_TIMEOUT_MS, 0);
   for (int i = 0; i < s->slot_count; i++)
-    child_leave(s->slots[i]->child);
+    slot_leave(s->slots[i]);
   if (s->control)
     control_leave(s->control);
   else
@@ -508,11 +363,8 @@ static void begin_leaving(struct supervisor *s) {
 
 static void close_all(struct supervisor *s) {
   s->stage = STAGE_GONE;
-  for (int i = 0; i < s->slot_count; i++) {
-    hold_free(s->slots[i]->hold);
-    child_free(s->slots[i]->child);
-    uv_close((uv_handle_t *)&s->slots[i]->restart, NULL);
-  }
+  for (int i = 0; i < s->slot_count; i++)
+    slot_free(s->slots[i]);
   control_free(s->control);
   uv_close((uv_handle_t *)&s->look_timer, NULL);
   uv_close((uv_handle_t *)&s->stop_timer, NULL);
@@ -547,7 +399,13 @@ static void set_up(struct supervisor *s) {
   uv_signal_start(&s->interrupt, on_signal, SIGINT);
   signal(SIGPIPE, SIG_IGN);
   s->look_at_ms = INT64_MAX;
-  add_slot(s);
+  s->slot_start = (struct slot_start){.loop = &s->loop,
+                                      .options = s->options,
+                                      .child = &s->start,
+                                      .queues = &s->queues,
+                                      .events = &slot_events,
+                                      .hold_events = &hold_events,
+                                      .owner = s};
 }
 
 int supervisor_run(struct options *options, int argc, char **argv, int script) {
@@ -556,12 +414,10 @@ int supervisor_run(struct options *options, int argc, char **argv, int script) {
       .conninfo = options->db, .argc = argc, .argv = argv, .script = script, .max_memory = options->max_memory};
   log_setup((enum log_level)options->log_level, (enum log_format)options->log_format);
   set_up(s);
-  start_slot(s->slots[0]);
+  slot_start_executor(add_slot(s));
   uv_run(&s->loop, UV_RUN_DEFAULT);
   uv_loop_close(&s->loop);
   queue_list_free(&s->queues);
-  for (int i = 0; i < s->slot_count; i++)
-    free(s->slots[i]);
   free(s->slots);
   if (s->status == 0)
     log_info("worker has stopped");

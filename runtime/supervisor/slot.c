@@ -1,0 +1,258 @@
+#include "slot.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "clock.h"
+#include "log.h"
+#include "memory.h"
+
+/* Executors that die young are replaced after waits that grow from 100 ms to 10 s. */
+enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000 };
+
+/* How often an executor's memory is looked at. */
+enum { MEMORY_LOOK_MS = 10 };
+
+struct slot {
+  struct slot_start start;
+  int number;
+  struct child *child;
+  struct hold *hold;
+  bool serving;
+  bool finishing, breaking, leaving;
+  int64_t careful_until_ms;
+  uv_timer_t restart;
+  int64_t started_ms, restart_wait_ms;
+  int64_t jobs;  /* that the executor has run */
+  bool retiring; /* it has run enough of them, or has grown: it leaves when the hold is at rest */
+  int64_t memory_seen_ms;
+};
+
+static const struct child_events child_events;
+static const struct hold_events hold_events;
+
+struct slot *slot_new(const struct slot_start *start, int number) {
+  struct slot *slot = memory_new(sizeof *slot);
+  slot->start = *start;
+  slot->number = number;
+  slot->child = child_new(start->loop, start->child, &child_events, slot);
+  uv_timer_init(start->loop, &slot->restart);
+  slot->restart.data = slot;
+  return slot;
+}
+
+static void free_slot(uv_handle_t *timer) {
+  free(timer->data);
+}
+
+void slot_free(struct slot *slot) {
+  hold_free(slot->hold);
+  child_free(slot->child);
+  uv_close((uv_handle_t *)&slot->restart, free_slot);
+}
+
+static void on_restart(uv_timer_t *timer) {
+  slot_start_executor(timer->data);
+}
+
+static void restart_later(struct slot *slot) {
+  bool young = clock_ms() - slot->started_ms < YOUNG_MS;
+  if (!young || slot->retiring)
+    slot->restart_wait_ms = 0;
+  uv_timer_start(&slot->restart, on_restart, (uint64_t)slot->restart_wait_ms, 0);
+  slot->restart_wait_ms = slot->restart_wait_ms ? slot->restart_wait_ms * 2 : RESTART_LEAST_MS;
+  if (slot->restart_wait_ms > RESTART_MOST_MS)
+    slot->restart_wait_ms = RESTART_MOST_MS;
+}
+
+void slot_start_executor(struct slot *slot) {
+  slot->started_ms = clock_ms();
+  slot->jobs = 0;
+  slot->retiring = false;
+  if (child_start(slot->child) == 0)
+    return;
+  restart_later(slot);
+  slot->start.events->broken(slot->start.owner, NULL, 0);
+}
+
+void slot_serve(struct slot *slot) {
+  slot->serving = true;
+  if (!slot->hold)
+    return;
+  hold_open(slot->hold);
+  hold_wake(slot->hold);
+}
+
+struct hold *slot_hold(const struct slot *slot) {
+  return slot->hold;
+}
+
+bool slot_wake(struct slot *slot) {
+  return slot->hold && hold_wake(slot->hold);
+}
+
+bool slot_is_asleep(const struct slot *slot) {
+  return slot->hold && hold_is_asleep(slot->hold) && child_is_ready(slot->child);
+}
+
+bool slot_is_at_rest(const struct slot *slot) {
+  return !slot->hold || hold_is_at_rest(slot->hold);
+}
+
+void slot_be_careful(struct slot *slot, int64_t until_ms) {
+  slot->careful_until_ms = until_ms;
+  if (slot->hold)
+    hold_be_careful(slot->hold, until_ms);
+}
+
+void slot_finish(struct slot *slot) {
+  slot->finishing = true;
+  uv_timer_stop(&slot->restart);
+  if (slot->hold)
+    hold_stop(slot->hold);
+}
+
+void slot_break(struct slot *slot) {
+  slot->breaking = true;
+  child_kill(slot->child, NULL);
+}
+
+void slot_leave(struct slot *slot) {
+  slot->leaving = true;
+  child_leave(slot->child);
+}
+
+bool slot_is_dead(const struct slot *slot) {
+  return !child_is_alive(slot->child);
+}
+
+/* ── what the executor says ── */
+
+static void open_hold(struct slot *slot) {
+  const struct hold_start start = {.loop = slot->start.loop,
+                                   .options = slot->start.options,
+                                   .child = slot->child,
+                                   .events = &hold_events,
+                                   .owner = slot};
+  char name[32];
+  snprintf(name, sizeof name, "hold %d", slot->number);
+  slot->hold = hold_new(name, &start);
+  hold_be_careful(slot->hold, slot->careful_until_ms);
+}
+
+/* A flag or the environment wins over what the script says of one queue, that over what it says of all. */
+static bool resolve(const struct options *options, const char *name, bool set, enum choice choice) {
+  return choice == CHOICE_UNSET || options_forced(options, name) ? set : choice == CHOICE_YES;
+}
+
+static struct queue *add_queue(struct slot *slot, const struct child_queue *asked) {
+  const struct options *options = slot->start.options;
+  struct queue *queue = queue_find(slot->start.queues, asked->name);
+  queue->preserve_completed =
+      resolve(options, "preserve-completed", options->preserve_completed, asked->preserve_completed);
+  queue->discard_failed = resolve(options, "discard-failed", options->discard_failed, asked->discard_failed);
+  queue->timeout_ms = asked->timeout_ms >= 0 ? asked->timeout_ms : options->timeout_ms;
+  return queue;
+}
+
+static void on_ready(void *owner, const struct child_script *script) {
+  struct slot *slot = owner;
+  slot->start.events->ready(slot->start.owner, script);
+  log_debug("executor is ready", LOG_I("executor", slot->number), LOG_I("pid", child_pid(slot->child)));
+  if (!slot->hold)
+    open_hold(slot);
+  struct queue **queues = memory_new(script->queue_count * sizeof *queues);
+  for (uint32_t i = 0; i < script->queue_count; i++)
+    queues[i] = add_queue(slot, &script->queues[i]);
+  hold_serve(slot->hold, queues, script->queue_count);
+  free(queues);
+  if (slot->serving)
+    slot_serve(slot);
+}
+
+static void on_broken(void *owner, const char *message, size_t length) {
+  struct slot *slot = owner;
+  slot->start.events->broken(slot->start.owner, message, length);
+}
+
+static bool on_outcome(void *owner, const struct child_outcome *outcome) {
+  struct slot *slot = owner;
+  slot->jobs++;
+  return slot->hold && hold_outcome(slot->hold, outcome);
+}
+
+/* The executor has run its number of jobs, or has most of the memory it may have. */
+static bool has_had_enough(struct slot *slot) {
+  const struct options *options = slot->start.options;
+  if (options->max_jobs > 0 && slot->jobs >= options->max_jobs)
+    return true;
+  if (options->max_memory == 0 || clock_ms() - slot->memory_seen_ms < MEMORY_LOOK_MS)
+    return false;
+  slot->memory_seen_ms = clock_ms();
+  return child_memory(slot->child) > options->max_memory / 4 * 3;
+}
+
+/* No more jobs for this executor; it leaves as soon as the hold has none of its jobs any more. */
+static void retire(struct slot *slot) {
+  slot->retiring = true;
+  child_retire(slot->child);
+  hold_recall(slot->hold, NULL);
+}
+
+static void on_outcomes_end(void *owner) {
+  struct slot *slot = owner;
+  if (!slot->hold)
+    return;
+  if (!slot->retiring && has_had_enough(slot))
+    retire(slot);
+  hold_outcomes_end(slot->hold);
+}
+
+static void on_stop(void *owner) {
+  struct slot *slot = owner;
+  slot->start.events->stop(slot->start.owner);
+}
+
+static void on_died(void *owner, int64_t culprit, const char *cause, const char *run) {
+  struct slot *slot = owner;
+  char message[320];
+  snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", cause, run);
+  if (slot->retiring && !culprit)
+    log_debug("an executor has run its jobs and is replaced", LOG_I("executor", slot->number));
+  else if (!slot->breaking && !slot->leaving)
+    log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", cause),
+              culprit ? LOG_I("job", culprit) : (struct log_field){0});
+  if (slot->hold)
+    hold_child_died(slot->hold, slot->breaking ? 0 : culprit, message);
+  if (!slot->finishing)
+    restart_later(slot);
+  slot->start.events->died(slot->start.owner, cause);
+}
+
+/* ── what the hold says ── */
+
+static void on_hold_more(void *owner) {
+  struct slot *slot = owner;
+  slot->start.hold_events->more(slot->start.owner);
+}
+
+static void on_hold_slept(void *owner, const struct hold_look *look) {
+  struct slot *slot = owner;
+  slot->start.hold_events->slept(slot->start.owner, look);
+}
+
+static void on_hold_backed_off(void *owner, struct queue *queue) {
+  struct slot *slot = owner;
+  slot->start.hold_events->backed_off(slot->start.owner, queue);
+}
+
+static void on_hold_rested(void *owner) {
+  struct slot *slot = owner;
+  if (slot->retiring && hold_is_at_rest(slot->hold))
+    child_leave(slot->child);
+  slot->start.hold_events->rested(slot->start.owner);
+}
+
+static const struct hold_events hold_events = {on_hold_more, on_hold_slept, on_hold_backed_off, on_hold_rested};
+
+static const struct child_events child_events = {on_ready, on_broken, on_outcome, on_outcomes_end, on_stop, on_died};
