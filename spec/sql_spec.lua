@@ -126,6 +126,8 @@ describe("the tables and pgq_enqueue in SQL", function()
     { "waits in two dimensions", "SELECT pgq_enqueue('q', '', now(), '{{1s},{2s}}')", "22023", "retry_waits" },
     { "an unparsable wait", "SELECT pgq_enqueue('q', '', now(), '{1m,10 minutes}')", "22023", "'10 minutes'" },
     { "an empty wait", [[SELECT pgq_enqueue('q', '', now(), '{""}')]], "22023", "retry wait '' is not a duration" },
+    { "a wait beyond the longest", "SELECT pgq_enqueue('q', '', now(), '{2562048h}')", "22023", "too long" },
+    { "waits that add up beyond it", "SELECT pgq_enqueue('q', '', now(), '{999999h999999h999999h}')", "22023", "too long" },
     { "a wait that is null", "SELECT pgq_enqueue('q', '', now(), '{NULL}')", "22023", "null is not a duration" },
     { "a negative wait", "SELECT pgq_enqueue('q', '', now(), '{-1s}')", "22023", "'%-1s'" },
     { "a wait without a unit", "SELECT pgq_enqueue('q', '', now(), '{10}')", "22023", "'10'" },

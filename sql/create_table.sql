@@ -73,6 +73,7 @@ CREATE OR REPLACE FUNCTION pgq_enqueue(
 DECLARE
   wait text;
   job_id bigint;
+  micro text := CASE getdatabaseencoding() WHEN 'UTF8' THEN chr(181) ELSE 'u' END;
 BEGIN
   IF queue_name IS NULL OR queue_name = '' THEN
     RAISE EXCEPTION 'pgq_enqueue: the queue name is empty' USING ERRCODE = 'invalid_parameter_value';
@@ -94,9 +95,17 @@ BEGIN
       HINT = 'For no retries pass ''{}''.';
   END IF;
   FOREACH wait IN ARRAY retry_waits LOOP
-    IF wait IS NULL OR wait !~ '^[+]?(0|(([0-9]{1,15}([.][0-9]*)?|[.][0-9]+)(ns|us|ms|s|m|h))+)$' THEN
+    IF wait IS NULL OR wait !~ ('^[+]?(0|(([0-9]{1,15}([.][0-9]*)?|[.][0-9]+)(ns|us|' || micro || 's|ms|s|m|h))+)$') THEN
       RAISE EXCEPTION 'pgq_enqueue: the retry wait % is not a duration', coalesce(quote_literal(wait), 'null')
         USING ERRCODE = 'invalid_parameter_value', HINT = 'Write 1h30m, 10m0s, 45s or 250ms.';
+    END IF;
+    -- Go's durations, and so the worker's, end at 2^63 nanoseconds; what is short is below that without counting.
+    IF length(wait) > 7 AND (
+      SELECT sum(part[1]::numeric * CASE part[2] WHEN 'h' THEN 3600 WHEN 'm' THEN 60 WHEN 's' THEN 1 WHEN 'ms' THEN 0.001
+        WHEN 'ns' THEN 0.000000001 ELSE 0.000001 END)
+      FROM regexp_matches(wait, '([0-9]*[.]?[0-9]+|[0-9]+)[.]?([^0-9.]+)', 'g') AS part) > 9223372036 THEN
+      RAISE EXCEPTION 'pgq_enqueue: the retry wait % is too long', quote_literal(wait)
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'The longest is 2562047h47m.';
     END IF;
   END LOOP;
   INSERT INTO pgq_jobs (queue_name, data, run_after, retry_waits)
