@@ -9,208 +9,9 @@
 
 #include "duration.h"
 #include "memory.h"
+#include "option_rows.h"
 
-enum option_kind { KIND_FLAG, KIND_DURATION, KIND_INTEGER, KIND_SIZE, KIND_TEXT, KIND_CHOICE };
 enum option_source { SOURCE_DEFAULT, SOURCE_SCRIPT, SOURCE_ENVIRONMENT, SOURCE_FLAG };
-
-struct option_row {
-  const char *name;
-  enum option_kind kind;
-  size_t offset;
-  int commands;            /* bits of enum command */
-  bool script;             /* pgq.configure may set it */
-  const char *environment; /* NULL: none */
-  const char *argument;    /* what --help calls the value */
-  const char *initial;     /* the default, as one would write it; NULL: none */
-  int64_t least, most;     /* of an integer, or of a duration in ms */
-  const char *choices[5];  /* of a choice, in the order of its enum */
-  const char *help;
-};
-
-#define AT(field) offsetof(struct options, field)
-#define DAYS_MS(days) ((int64_t)(days)*24 * 3600 * 1000)
-
-static const struct option_row rows[] = {
-    {.name = "db",
-     .kind = KIND_TEXT,
-     .offset = AT(db),
-     .commands = COMMAND_WORKER | COMMAND_ENQUEUE | COMMAND_MIGRATE,
-     .script = true,
-     .environment = "DATABASE_URL",
-     .argument = "CONNINFO",
-     .help =
-         "the database, as a libpq connection string or URI; without it, libpq's own PG* variables and service file"},
-    {.name = "executors",
-     .kind = KIND_INTEGER,
-     .offset = AT(executors),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_EXECUTORS",
-     .argument = "N",
-     .initial = "0",
-     .most = 1024,
-     .help = "processes that run handlers, each with a Lua state of its own; 0 is one per core"},
-    {.name = "poll-interval",
-     .kind = KIND_DURATION,
-     .offset = AT(poll_interval_ms),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_POLL_INTERVAL",
-     .argument = "DURATION",
-     .initial = "10s",
-     .least = 1,
-     .most = DAYS_MS(365),
-     .help = "how long to sleep when nothing is due"},
-    {.name = "preserve-completed",
-     .kind = KIND_FLAG,
-     .offset = AT(preserve_completed),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_PRESERVE_COMPLETED",
-     .help = "keep completed jobs, with ran_at set, instead of deleting them"},
-    {.name = "discard-failed",
-     .kind = KIND_FLAG,
-     .offset = AT(discard_failed),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_DISCARD_FAILED",
-     .help = "delete jobs whose last attempt failed, instead of keeping them with ran_at and error"},
-    {.name = "drain",
-     .kind = KIND_FLAG,
-     .offset = AT(drain),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_DRAIN",
-     .help = "run all that is due, then exit 0"},
-    {.name = "grace",
-     .kind = KIND_DURATION,
-     .offset = AT(grace_ms),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_GRACE",
-     .argument = "DURATION",
-     .initial = "30s",
-     .most = DAYS_MS(365),
-     .help = "after SIGTERM or SIGINT, how long running jobs may take to finish before they are given back"},
-    {.name = "timeout",
-     .kind = KIND_DURATION,
-     .offset = AT(timeout_ms),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_TIMEOUT",
-     .argument = "DURATION",
-     .initial = "0s",
-     .most = DAYS_MS(365),
-     .help = "how long a handler may run before its executor is killed and the attempt fails; 0s is no limit; a queue "
-             "may have its own"},
-    {.name = "hold-limit",
-     .kind = KIND_DURATION,
-     .offset = AT(hold_limit_ms),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_HOLD_LIMIT",
-     .argument = "DURATION",
-     .initial = "1s",
-     .least = 100,
-     .most = 60000,
-     .help = "how long a transaction may hold jobs; those that run on are leased"},
-    {.name = "lease",
-     .kind = KIND_DURATION,
-     .offset = AT(lease_ms),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_LEASE",
-     .argument = "DURATION",
-     .initial = "1m0s",
-     .least = 1000,
-     .most = DAYS_MS(1),
-     .help = "how long a leased job stays this worker's after it was last heard of; extended at a third of it"},
-    {.name = "max-jobs",
-     .kind = KIND_INTEGER,
-     .offset = AT(max_jobs),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_MAX_JOBS",
-     .argument = "N",
-     .initial = "0",
-     .most = INT64_MAX,
-     .help = "replace an executor, between jobs, when it has run this many; 0 is never"},
-    {.name = "max-memory",
-     .kind = KIND_SIZE,
-     .offset = AT(max_memory),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_MAX_MEMORY",
-     .argument = "SIZE",
-     .initial = "0",
-     .most = INT64_MAX,
-     .help = "memory an executor may take, such as 512M: a handler that wants more gets an error, and an executor that "
-             "has most of it after a job is replaced; 0 is no limit"},
-    {.name = "connect-timeout",
-     .kind = KIND_DURATION,
-     .offset = AT(connect_timeout_ms),
-     .commands = COMMAND_WORKER | COMMAND_ENQUEUE | COMMAND_MIGRATE,
-     .script = true,
-     .environment = "PGQ_CONNECT_TIMEOUT",
-     .argument = "DURATION",
-     .least = 1,
-     .most = DAYS_MS(365),
-     .help = "at start, how long to keep trying to reach the database before giving up with status 1; without it a "
-             "worker tries for ever, any other command once"},
-    {.name = "delay",
-     .kind = KIND_DURATION,
-     .offset = AT(delay_ms),
-     .commands = COMMAND_ENQUEUE,
-     .argument = "DURATION",
-     .most = DAYS_MS(100 * 365),
-     .help = "run the job no sooner than this from now"},
-    {.name = "after",
-     .kind = KIND_TEXT,
-     .offset = AT(after),
-     .commands = COMMAND_ENQUEUE,
-     .argument = "TIME",
-     .help = "run the job no sooner than this, as Postgres reads a timestamp: '2030-01-31 08:00+01'"},
-    {.name = "retry-waits",
-     .kind = KIND_TEXT,
-     .offset = AT(retry_waits),
-     .commands = COMMAND_ENQUEUE,
-     .argument = "DURATION,…",
-     .help = "waits before the second, third … attempt; '' for a single attempt; default 1m,10m,30m"},
-    {.name = "dev",
-     .kind = KIND_FLAG,
-     .offset = AT(dev),
-     .commands = COMMAND_ANY,
-     .environment = "PGQ_DEV",
-     .help = "use a private Postgres in ./.pgq-dev, started when it is not running; stop it with 'pgq-lua dev stop'"},
-    {.name = "log-format",
-     .kind = KIND_CHOICE,
-     .offset = AT(log_format),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_LOG_FORMAT",
-     .argument = "FORMAT",
-     .initial = "text",
-     .choices = {"text", "json"},
-     .help = "text (key=value) or json, on stderr"},
-    {.name = "log-level",
-     .kind = KIND_CHOICE,
-     .offset = AT(log_level),
-     .commands = COMMAND_WORKER,
-     .script = true,
-     .environment = "PGQ_LOG_LEVEL",
-     .argument = "LEVEL",
-     .initial = "info",
-     .choices = {"debug", "info", "warn", "error"},
-     .help = "least level that is logged: debug (each job too), info, warn or error"},
-    {.name = "version",
-     .kind = KIND_FLAG,
-     .offset = AT(version),
-     .commands = COMMAND_ANY,
-     .help = "print the version and exit"},
-    {.name = "help", .kind = KIND_FLAG, .offset = AT(help), .commands = COMMAND_ANY, .help = "print this and exit"},
-};
-
-enum { ROWS = sizeof rows / sizeof rows[0] };
 
 static int fail(struct option_problem *problem, const char *what, const char *value, const char *why) {
   snprintf(problem->message, sizeof problem->message, "%s: '%.100s' %s", what, value, why);
@@ -325,8 +126,9 @@ static int assign(const struct option_row *row, struct options *options, const c
 void options_init(struct options *options) {
   struct option_problem problem;
   *options = (struct options){.delay_ms = -1};
-  for (size_t i = 0; i < ROWS; i++)
-    if (rows[i].initial && assign(&rows[i], options, rows[i].name, rows[i].initial, &problem) != 0)
+  for (size_t i = 0; i < option_row_count; i++)
+    if (option_rows[i].initial &&
+        assign(&option_rows[i], options, option_rows[i].name, option_rows[i].initial, &problem) != 0)
       abort(); /* the table itself is wrong */
 }
 
@@ -342,26 +144,26 @@ static int set(struct options *options, size_t i, enum option_source source, con
                struct option_problem *problem) {
   if (options->source[i] > source)
     return 0;
-  if (assign(&rows[i], options, what, text, problem) != 0)
+  if (assign(&option_rows[i], options, what, text, problem) != 0)
     return -1;
   options->source[i] = (unsigned char)source;
   return 0;
 }
 
 int options_from_environment(struct options *options, struct option_problem *problem) {
-  for (size_t i = 0; i < ROWS; i++) {
-    const char *value = rows[i].environment ? getenv(rows[i].environment) : NULL;
-    if (value && *value && set(options, i, SOURCE_ENVIRONMENT, rows[i].environment, value, problem) != 0)
+  for (size_t i = 0; i < option_row_count; i++) {
+    const char *value = option_rows[i].environment ? getenv(option_rows[i].environment) : NULL;
+    if (value && *value && set(options, i, SOURCE_ENVIRONMENT, option_rows[i].environment, value, problem) != 0)
       return -1;
   }
   return 0;
 }
 
 int options_from_arguments(struct options *options, int argc, char **argv, bool mixed, struct option_problem *problem) {
-  struct option table[ROWS + 1] = {0};
+  struct option table[sizeof options->source + 1] = {0};
   int found, row;
-  for (size_t i = 0; i < ROWS; i++)
-    table[i] = (struct option){.name = rows[i].name, .has_arg = rows[i].kind != KIND_FLAG, .val = 'o'};
+  for (size_t i = 0; i < option_row_count; i++)
+    table[i] = (struct option){.name = option_rows[i].name, .has_arg = option_rows[i].kind != KIND_FLAG, .val = 'o'};
   optind = 0; /* glibc: start afresh */
   opterr = 0;
   while ((found = getopt_long(argc, argv, mixed ? ":" : "+:", table, &row)) != -1) {
@@ -372,7 +174,7 @@ int options_from_arguments(struct options *options, int argc, char **argv, bool 
       snprintf(problem->message, sizeof problem->message, "unknown option '%.100s'", argv[optind - 1]);
     if (found != 'o')
       return -1;
-    snprintf(what, sizeof what, "--%s", rows[row].name);
+    snprintf(what, sizeof what, "--%s", option_rows[row].name);
     if (set(options, (size_t)row, SOURCE_FLAG, what, optarg ? optarg : "true", problem) != 0)
       return -1;
   }
@@ -388,21 +190,21 @@ static bool same_name(const char *row_name, const char *script_name) {
 
 int options_from_script(struct options *options, const char *name, const char *value, struct option_problem *problem) {
   size_t length = 0;
-  for (size_t i = 0; i < ROWS; i++) {
-    if (!rows[i].script || !same_name(rows[i].name, name))
+  for (size_t i = 0; i < option_row_count; i++) {
+    if (!option_rows[i].script || !same_name(option_rows[i].name, name))
       continue;
     if (options)
       return set(options, i, SOURCE_SCRIPT, name, value, problem);
     struct options scratch = {0};
-    int result = assign(&rows[i], &scratch, name, value, problem);
+    int result = assign(&option_rows[i], &scratch, name, value, problem);
     options_free(&scratch);
     return result;
   }
   length = (size_t)snprintf(problem->message, sizeof problem->message, "there is no setting '%.60s'; there are:", name);
-  for (size_t i = 0; i < ROWS; i++)
-    if (rows[i].script && length < sizeof problem->message) {
+  for (size_t i = 0; i < option_row_count; i++)
+    if (option_rows[i].script && length < sizeof problem->message) {
       char *at = problem->message + length;
-      length += (size_t)snprintf(at, sizeof problem->message - length, " %s", rows[i].name);
+      length += (size_t)snprintf(at, sizeof problem->message - length, " %s", option_rows[i].name);
       for (; *at; at++)
         *at = *at == '-' ? '_' : *at;
     }
@@ -414,18 +216,18 @@ static const char *command_name(int commands) {
 }
 
 int options_check_command(const struct options *options, enum command command, struct option_problem *problem) {
-  for (size_t i = 0; i < ROWS; i++)
-    if (options->source[i] == SOURCE_FLAG && !(rows[i].commands & command)) {
-      snprintf(problem->message, sizeof problem->message, "option '--%s' belongs to %s", rows[i].name,
-               command_name(rows[i].commands));
+  for (size_t i = 0; i < option_row_count; i++)
+    if (options->source[i] == SOURCE_FLAG && !(option_rows[i].commands & command)) {
+      snprintf(problem->message, sizeof problem->message, "option '--%s' belongs to %s", option_rows[i].name,
+               command_name(option_rows[i].commands));
       return -1;
     }
   return 0;
 }
 
 static enum option_source source_of(const struct options *options, const char *name) {
-  for (size_t i = 0; i < ROWS; i++)
-    if (strcmp(rows[i].name, name) == 0)
+  for (size_t i = 0; i < option_row_count; i++)
+    if (strcmp(option_rows[i].name, name) == 0)
       return options->source[i];
   abort(); /* a name that is not in the table */
 }
@@ -454,9 +256,8 @@ static void print_wrapped(FILE *out, const char *text) {
 }
 
 void options_print(FILE *out, enum command command) {
-  _Static_assert(ROWS <= sizeof((struct options *)0)->source, "one source per row");
-  for (size_t i = 0; i < ROWS; i++) {
-    const struct option_row *row = &rows[i];
+  for (size_t i = 0; i < option_row_count; i++) {
+    const struct option_row *row = &option_rows[i];
     if (!(row->commands & command))
       continue;
     fprintf(out, "  --%s%s%s", row->name, row->argument ? " " : "", row->argument ? row->argument : "");
