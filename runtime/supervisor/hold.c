@@ -11,6 +11,7 @@
 #include "lease.h"
 #include "log.h"
 #include "memory.h"
+#include "rescue.h"
 #include "trouble.h"
 
 /* A claim takes at most this many jobs. */
@@ -45,8 +46,7 @@ struct hold {
   struct batch batch;       /* claimed, running; locked by the transaction */
   struct batch settling;    /* their outcomes are on their way to the server */
   struct lease_list leased; /* running on, without a transaction */
-  struct batch rescue;      /* outcomes that could not be written: to be locked again and settled */
-  bool rescue_singly;       /* one of them makes the settling fail: one at a time */
+  struct rescue rescue;     /* outcomes that could not be written */
 
   struct buffer out;     /* a frame of jobs, sent when the act has ended well */
   bool fetching;         /* the data of a large job is under way */
@@ -82,7 +82,7 @@ static void free_hold(uv_handle_t *watch) {
   struct hold *hold = watch->data;
   batch_clear(&hold->batch);
   batch_clear(&hold->settling);
-  batch_clear(&hold->rescue);
+  rescue_free(&hold->rescue);
   lease_list_free(&hold->leased);
   claim_free(&hold->claim);
   buffer_free(&hold->out);
@@ -111,11 +111,11 @@ void hold_be_careful(struct hold *hold, int64_t until_ms) {
 }
 
 bool hold_is_asleep(const struct hold *hold) {
-  return hold->state == STATE_IDLE && hold->leased.count == 0 && hold->rescue.count == 0;
+  return hold->state == STATE_IDLE && hold->leased.count == 0 && hold->rescue.jobs.count == 0;
 }
 
 bool hold_is_at_rest(const struct hold *hold) {
-  return hold_is_asleep(hold) || (hold->state == STATE_DOWN && hold->leased.count == 0 && hold->rescue.count == 0);
+  return hold_is_asleep(hold) || (hold->state == STATE_DOWN && hold->leased.count == 0 && hold->rescue.jobs.count == 0);
 }
 
 /* ── acts: what is sent ── */
@@ -162,11 +162,11 @@ static void settle(struct hold *hold) {
     batch_add(&hold->settling, &hold->batch.jobs[i]);
   hold->batch.count = 0; /* the texts have moved */
   batch_clear(&hold->batch);
-  if (!hold->rescue_singly)
+  if (!hold->rescue.singly)
     lease_list_collect(&hold->leased, &hold->settling);
   batch_settle(&hold->settling, hold->start.options->lease_ms, send_statement, hold);
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
-  if (hold->rescue.count == 0 && hold->out.length == 0 && may_claim(hold))
+  if (hold->rescue.jobs.count == 0 && hold->out.length == 0 && may_claim(hold))
     send_claim(hold);
   else
     send_look(hold);
@@ -180,15 +180,14 @@ static void close_and_look(struct hold *hold) {
   connection_sync(hold->connection);
 }
 
-/* Locks the jobs to be rescued, or the first of them, where nobody else has had them since. */
+static void lose_lease(void *context, int64_t id) {
+  hold_lease_lost(context, id);
+}
+
+/* Locks the jobs to be rescued where nobody else has had them since. */
 static void lock_rescue(struct hold *hold) {
   struct parameters parameters = {0};
-  int count = hold->rescue_singly ? 1 : hold->rescue.count;
-  for (int i = 0; i < count; i++)
-    batch_add(&hold->settling, &hold->rescue.jobs[i]);
-  hold->rescue.count -= count;
-  memmove(hold->rescue.jobs, hold->rescue.jobs + count, (size_t)hold->rescue.count * sizeof *hold->rescue.jobs);
-  batch_relock(&hold->settling, &parameters);
+  rescue_next(&hold->rescue, &hold->settling, &parameters);
   hold->state = STATE_LOCKING;
   connection_send(hold->connection, STATEMENT_BEGIN, NULL);
   connection_send(hold->connection, STATEMENT_RELOCK, &parameters);
@@ -196,32 +195,11 @@ static void lock_rescue(struct hold *hold) {
   parameters_free(&parameters);
 }
 
-/* The rescued jobs that could be locked are settled; the others are no longer ours. */
-static void settle_rescue(struct hold *hold) {
-  int kept = 0;
-  for (int i = 0; i < hold->settling.count; i++) {
-    struct job *job = &hold->settling.jobs[i];
-    if (job->written) {
-      job->written = false;
-      hold->settling.jobs[kept++] = *job;
-      continue;
-    }
-    if (job->outcome == OUTCOME_LEASE)
-      hold_lease_lost(hold, job->id);
-    else
-      log_info("outcome not needed: the job was settled already, or is somebody else's",
-               LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_I("attempt", job->attempt));
-    job_free(job);
-  }
-  hold->settling.count = kept;
-  settle(hold);
-}
-
 /* Idle: whatever is to be done next. */
 static void proceed(struct hold *hold) {
   if (hold->state != STATE_IDLE || trouble_is_waiting(&hold->trouble))
     return;
-  if (hold->rescue.count > 0) {
+  if (hold->rescue.jobs.count > 0) {
     lock_rescue(hold);
   } else if (lease_list_ended(&hold->leased) > 0) {
     connection_send(hold->connection, STATEMENT_BEGIN, NULL);
@@ -362,7 +340,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   case STATEMENT_COMMIT:
     batch_log(&hold->settling);
     batch_clear(&hold->settling);
-    hold->rescue_singly = hold->rescue_singly && hold->rescue.count > 0;
+    hold->rescue.singly = hold->rescue.singly && hold->rescue.jobs.count > 0;
     break;
   case STATEMENT_CLAIM:
     take_claim(hold, result);
@@ -407,7 +385,7 @@ static void end_closing(struct hold *hold) {
   }
   if (released)
     hold->start.events->more(hold->start.owner);
-  if (hold->rescue.count > 0 || lease_list_ended(&hold->leased) > 0)
+  if (hold->rescue.jobs.count > 0 || lease_list_ended(&hold->leased) > 0)
     proceed(hold);
   else if (looked && !hold->stopping)
     hold->start.events->slept(hold->start.owner, &look);
@@ -428,50 +406,20 @@ static void keep_for_rescue(struct hold *hold) {
     }
   hold->fetching = hold->looked = false;
   buffer_free(&hold->out);
-  struct batch *lost[] = {&hold->settling, &hold->batch};
-  for (int b = 0; b < 2; b++) {
-    for (int i = 0; i < lost[b]->count; i++) {
-      struct job *job = &lost[b]->jobs[i];
-      job->written = false;
-      if (job->outcome == OUTCOME_UNRUN && !job->lease)
-        job_free(job);
-      else
-        batch_add(&hold->rescue, job);
-    }
-    lost[b]->count = 0;
-    batch_clear(lost[b]);
-  }
-}
-
-/* A job that cannot be settled even alone is marked as failed with what the database said; or else given up. */
-static void blame(struct hold *hold) {
-  struct job *job = &hold->settling.jobs[0];
-  char text[1200];
-  bool lease = job->outcome == OUTCOME_LEASE;
-  snprintf(text, sizeof text, "could not be settled: %s", trouble_message(&hold->trouble));
-  log_error("a job cannot be settled", LOG_T("queue", job->queue->name), LOG_I("job", job->id),
-            LOG_T("error", trouble_message(&hold->trouble)));
-  if (!lease && !job->blamed) {
-    job_fail_for_good(job, text);
-    job->blamed = true;
-    return;
-  }
-  int64_t id = job->id;
-  batch_clear(&hold->settling);
-  if (lease)
-    hold_lease_lost(hold, id);
+  rescue_keep(&hold->rescue, &hold->settling);
+  rescue_keep(&hold->rescue, &hold->batch);
 }
 
 /* An act failed, and the session has survived it: nothing of the act was done. */
 static void undo(struct hold *hold) {
   if (trouble_is_content(&hold->trouble)) {
-    if (hold->rescue_singly && hold->settling.count == 1)
-      blame(hold);
-    hold->rescue_singly = true;
+    if (hold->rescue.singly && hold->settling.count == 1)
+      rescue_blame(&hold->settling, trouble_message(&hold->trouble), lose_lease, hold);
+    hold->rescue.singly = true;
   }
   bool content = trouble_is_content(&hold->trouble);
   keep_for_rescue(hold);
-  trouble_begin(&hold->trouble, hold->name, !(content && hold->rescue.count > 0));
+  trouble_begin(&hold->trouble, hold->name, !(content && hold->rescue.jobs.count > 0));
   hold->state = STATE_UNDOING;
   connection_send(hold->connection, STATEMENT_ROLLBACK, NULL);
   connection_sync(hold->connection);
@@ -499,7 +447,8 @@ static void on_synced(void *owner) {
     go_on(hold);
     break;
   case STATE_LOCKING:
-    settle_rescue(hold);
+    rescue_drop_unlocked(&hold->settling, lose_lease, hold);
+    settle(hold);
     break;
   case STATE_CLOSING:
     end_closing(hold);
@@ -528,7 +477,7 @@ static void on_down(void *owner, const char *reason) {
   trouble_forget(&hold->trouble);
   if (jobs > 0)
     log_warn("a hold was lost: its jobs are due again", LOG_T("hold", hold->name), LOG_I("jobs", jobs),
-             LOG_I("to_rescue", hold->rescue.count));
+             LOG_I("to_rescue", hold->rescue.jobs.count));
   hold->state = STATE_DOWN;
   hold->start.events->rested(hold->start.owner);
 }
@@ -598,7 +547,7 @@ int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int most
   int count = 0;
   for (int i = 0; i < hold->leased.count && count < most; i++) {
     const struct lease *lease = &hold->leased.items[i];
-    if (lease->lost || batch_has_unwritten_lease(&hold->rescue, lease->job.id) ||
+    if (lease->lost || batch_has_unwritten_lease(&hold->rescue.jobs, lease->job.id) ||
         batch_has_unwritten_lease(&hold->settling, lease->job.id))
       continue;
     ids[count] = lease->job.id;
