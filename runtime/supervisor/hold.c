@@ -49,6 +49,7 @@ struct hold {
   struct rescue rescue;     /* outcomes that could not be written */
 
   struct buffer out;     /* a frame of jobs, sent when the act has ended well */
+  bool lease_first;      /* the job in it is being leased: it is sent when it is */
   bool fetching;         /* the data of a large job is under way */
   bool looked, released; /* this act asked when the next job falls due; it gave jobs back */
   struct hold_look look; /* what came back */
@@ -158,10 +159,7 @@ static void send_look(struct hold *hold) {
 /* In a transaction: writes all outcomes that are known, commits, and claims again in the same round trip. */
 static void settle(struct hold *hold) {
   batch_learn(&hold->batch);
-  for (int i = 0; i < hold->batch.count; i++)
-    batch_add(&hold->settling, &hold->batch.jobs[i]);
-  hold->batch.count = 0; /* the texts have moved */
-  batch_clear(&hold->batch);
+  batch_move(&hold->settling, &hold->batch);
   if (!hold->rescue.singly)
     lease_list_collect(&hold->leased, &hold->settling);
   batch_settle(&hold->settling, hold->start.options->lease_ms, send_statement, hold);
@@ -236,6 +234,7 @@ static void dispatch(struct hold *hold) {
   }
   batch_split(&hold->batch, hold->batch.sent, lease_token(hold->batch.count));
   lease_list_add_from(&hold->leased, &hold->batch);
+  hold->lease_first = true;
 }
 
 static bool has_job_at_executor(const struct batch *batch) {
@@ -374,15 +373,26 @@ static void end_claim(struct hold *hold) {
   go_on(hold);
 }
 
+/* The careful job has its lease now: it may run, if there still is an executor for it. */
+static void send_leased(struct hold *hold) {
+  if (!hold->lease_first)
+    return;
+  hold->lease_first = false;
+  if (lease_list_busy(&hold->leased) == 0 || !child_is_ready(hold->child)) {
+    buffer_free(&hold->out);
+    lease_list_give_back(&hold->leased);
+    return;
+  }
+  child_begin_batch(hold->child, hold->batch.number);
+  child_send(hold->child, &hold->out);
+}
+
 static void end_closing(struct hold *hold) {
   struct hold_look look = hold->look;
   bool looked = hold->looked, released = hold->released;
   hold->looked = hold->released = false;
   hold->state = STATE_IDLE;
-  if (hold->out.length > 0) { /* the careful job has its lease now */
-    child_begin_batch(hold->child, hold->batch.number);
-    child_send(hold->child, &hold->out);
-  }
+  send_leased(hold);
   if (released)
     hold->start.events->more(hold->start.owner);
   if (hold->rescue.jobs.count > 0 || lease_list_ended(&hold->leased) > 0)
@@ -392,18 +402,28 @@ static void end_closing(struct hold *hold) {
   hold->start.events->rested(hold->start.owner);
 }
 
+/* A careful job has not been sent: no lease is wanted, and one that was written already is given back. */
+static void forget_lease_first(struct hold *hold) {
+  hold->lease_first = false;
+  for (int i = 0; i < hold->settling.count; i++) {
+    struct job *job = &hold->settling.jobs[i];
+    if (job->outcome != OUTCOME_LEASE)
+      continue;
+    lease_list_drop(&hold->leased, job->id);
+    job->outcome = OUTCOME_UNRUN;
+    job->lease = 0;
+  }
+  lease_list_give_back(&hold->leased);
+}
+
 /* Outcomes nobody has written are kept; what runs is to be leased as soon as its row can be locked again. */
 static void keep_for_rescue(struct hold *hold) {
   if (hold->batch.open > 0) {
     split(hold);
     hold->released = false;
   }
-  for (int i = 0; i < hold->settling.count && hold->out.length > 0; i++)
-    if (hold->settling.jobs[i].outcome == OUTCOME_LEASE) { /* a careful job: it has not been sent */
-      lease_list_drop(&hold->leased, hold->settling.jobs[i].id);
-      hold->settling.jobs[i].outcome = OUTCOME_UNRUN;
-      hold->settling.jobs[i].lease = 0;
-    }
+  if (hold->lease_first)
+    forget_lease_first(hold);
   hold->fetching = hold->looked = false;
   buffer_free(&hold->out);
   rescue_keep(&hold->rescue, &hold->settling);

@@ -48,6 +48,10 @@ void lease_list_child_died(struct lease_list *list, int64_t culprit, const char 
   }
 }
 
+void lease_list_give_back(struct lease_list *list) {
+  lease_list_child_died(list, 0, NULL);
+}
+
 bool lease_list_lose(struct lease_list *list, int64_t id) {
   for (int i = 0; i < list->count; i++) {
     struct lease *lease = &list->items[i];

@@ -34,6 +34,9 @@ struct job *lease_list_end(struct lease_list *list, const struct child_outcome *
 /* lease_list_child_died(list, culprit, cause): the culprit failed with the cause; the others go back. */
 void lease_list_child_died(struct lease_list *list, int64_t culprit, const char *cause);
 
+/* lease_list_give_back(list): what runs according to the list has never been begun: it goes back. */
+void lease_list_give_back(struct lease_list *list);
+
 /* lease_list_lose(list, id): the lease of the job is lost. Whether it was here and running. */
 bool lease_list_lose(struct lease_list *list, int64_t id);
 
