@@ -3,6 +3,7 @@
  * runtime/commands for the rest.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -148,8 +149,19 @@ static int run(struct options *options, int argc, char **argv) {
   return row->run(options, argc - word, argv + word);
 }
 
+/* Somebody may start us with closed standard descriptors: what is opened next must not take their place. */
+static void open_standard_descriptors(void) {
+  int fd;
+  do
+    fd = open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0)
+    close(fd);
+}
+
 int main(int argc, char **argv) {
   struct options options;
+  open_standard_descriptors();
   if (argc > 1 && strcmp(argv[1], "executor") == 0)
     return executor_main();
   options_init(&options);

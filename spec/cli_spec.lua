@@ -140,6 +140,7 @@ describe("pgq-lua", function()
         { "pgq.configure { pol_interval = 1 }", "worker.lua:2: configure: there is no setting 'pol_interval'; there are: db" },
         { "pgq.configure { poll_interval = -1 }", "worker.lua:2: configure: poll_interval: '%-1' is negative" },
         { "pgq.configure { poll_interval = print }", "worker.lua:2: .*must be a text, a number or a boolean" },
+        { "pgq.configure { db = 'a\\0b' }", "worker.lua:2: configure: names and values must be UTF%-8 text without NUL" },
         { "pgq.configure 'x'", "worker.lua:2: configure: settings must be a table, not a string" },
       } do
         bad("local pgq = require 'pgq'\n" .. case[1], case[2])

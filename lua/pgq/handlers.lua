@@ -196,6 +196,9 @@ local function worker_half(host)
         error(format("configure: %s must be a text, a number or a boolean, not a %s", name, kind), 2)
       end
       local text = kind == "number" and format("%.14g", value) or tostring(value)
+      if not host.is_text(name) or not host.is_text(text) then
+        error("configure: names and values must be UTF-8 text without NUL", 2)
+      end
       local problem = host.check_setting(name, text)
       if problem then
         error("configure: " .. problem, 2)

@@ -88,7 +88,11 @@ static int enqueue(const struct options *options, const char *queue, const struc
     return 1;
   }
   printf("%" PRId64 "\n", id);
-  return fflush(stdout) == 0 ? 0 : 1;
+  if (fflush(stdout) == 0)
+    return 0;
+  fprintf(stderr, "pgq-lua enqueue: job %" PRId64 " is enqueued, but its id could not be printed: %s\n", id,
+          strerror(errno));
+  return 1;
 }
 
 int enqueue_command(const struct options *options, int argc, char **argv) {

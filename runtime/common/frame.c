@@ -118,7 +118,15 @@ const char *get_bytes(struct frame *frame, size_t *length) {
 char *get_text(struct frame *frame) {
   size_t length;
   const char *bytes = get_bytes(frame, &length);
-  return memory_copy(bytes, strnlen(bytes, length));
+  if (memchr(bytes, '\0', length)) {
+    frame->bad = true;
+    length = 0;
+  }
+  return memory_copy(bytes, length);
+}
+
+size_t frame_left(const struct frame *frame) {
+  return frame->bad ? 0 : (size_t)(frame->end - frame->at);
 }
 
 bool frame_end_ok(const struct frame *frame) {

@@ -58,8 +58,11 @@ double get_f64(struct frame *frame);
 /* get_bytes(frame, length): the next bytes, in place; *length is 0 and the result is never NULL if the frame is bad. */
 const char *get_bytes(struct frame *frame, size_t *length);
 
-/* get_text(frame): the next bytes as a NUL-terminated text, up to their first NUL; the caller frees it. */
+/* get_text(frame): the next bytes as a NUL-terminated text, which the caller frees. A NUL among them makes it bad. */
 char *get_text(struct frame *frame);
+
+/* frame_left(frame): how many bytes are still to be read. */
+size_t frame_left(const struct frame *frame);
 
 /* frame_end_ok(frame): true when nothing was missing and nothing is left over. */
 bool frame_end_ok(const struct frame *frame);

@@ -37,9 +37,10 @@ enum frame_type {
 
 enum { QUEUE_ALL = 0xffffffff };
 
-/* The longest frame either end sends: down, the largest job (256 MiB) and its head; up, a flush of outcomes. */
+/* The longest frame either end sends: down, the largest job (256 MiB) and its head; up, the names of
+ * all queues. */
 #define FRAME_MOST_DOWN ((size_t)300 << 20)
-#define FRAME_MOST_UP ((size_t)4 << 20)
+#define FRAME_MOST_UP ((size_t)64 << 20)
 
 /* The longest data of a job. */
 enum { JOB_DATA_MOST = 256 << 20 };
@@ -53,6 +54,7 @@ enum outcome {
   OUTCOME_FAIL,     /* it failed: error says why */
   OUTCOME_UNRUN,    /* it was never started: the job goes back as if it had not been claimed */
   OUTCOME_LEASE,    /* the supervisor's own, never on the wire: it goes on running, and is to be leased */
+  OUTCOME_SUSPECT,  /* the same: its executor died, perhaps because of it; it goes back, to run alone */
 };
 
 /* A setting that the script may leave to the worker. */

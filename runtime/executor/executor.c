@@ -12,8 +12,7 @@
 #include <uv.h>
 
 #include "clock.h"
-#include "frame.h"
-#include "memory.h"
+#include "message.h"
 #include "outbox.h"
 #include "protocol.h"
 #include "script.h"
@@ -21,6 +20,9 @@
 
 /* Jobs run for this long before the socket is looked at, and known outcomes are sent, again. */
 enum { TURN_US = 1000, READ_SIZE = 256 * 1024 };
+
+/* What a process exits with that was started wrongly, or is not understood by its supervisor. */
+enum { STATUS_MISUSED = 2 };
 
 struct executor {
   uv_loop_t loop;
@@ -30,8 +32,7 @@ struct executor {
   struct buffer in;
   struct outbox *outbox;
   struct script_config config;
-  char **argv;
-  char *conninfo;
+  struct message_configure configure; /* whose texts the config points to */
   struct script *script;
   struct task_list *tasks;
   bool leaving;
@@ -73,7 +74,7 @@ static void start_script(struct executor *e) {
   struct buffer fields = {0}, message = {0};
   e->script = script_new(&e->config);
   if (!e->script || script_load(e->script, &message) != 0) {
-    put_bytes(&fields, message.bytes, message.length);
+    message_put_broken(&fields, message.bytes, message.length);
     outbox_send(e->outbox, FRAME_BROKEN, &fields);
     e->status = 1;
     leave(e);
@@ -93,41 +94,68 @@ static void limit_memory(uint64_t most) {
     setrlimit(RLIMIT_DATA, &limit);
 }
 
-static void configure(struct executor *e, struct frame *frame) {
-  e->conninfo = get_text(frame);
-  limit_memory(get_u64(frame));
-  e->config.script = (int)get_u32(frame);
-  e->config.argc = (int)get_u32(frame);
-  e->argv = memory_new(((size_t)e->config.argc + 1) * sizeof *e->argv);
-  for (int i = 0; i < e->config.argc; i++)
-    e->argv[i] = get_text(frame);
-  e->config.conninfo = e->conninfo;
-  e->config.argv = (const char *const *)e->argv;
-  e->config.stop = on_script_stop;
-  e->config.owner = e;
+static bool configure(struct executor *e, struct frame *frame) {
+  if (e->script || e->leaving || !message_get_configure(frame, &e->configure))
+    return false;
+  limit_memory(e->configure.most_memory);
+  e->config = (struct script_config){.conninfo = e->configure.conninfo,
+                                     .argv = (const char *const *)e->configure.argv,
+                                     .argc = (int)e->configure.argc,
+                                     .script = (int)e->configure.script,
+                                     .stop = on_script_stop,
+                                     .owner = e};
   start_script(e);
+  return true;
 }
 
-static void take_frame(struct executor *e, struct frame *frame) {
-  uint32_t batch;
+static bool take_jobs(struct executor *e, struct frame *frame) {
+  if (!e->tasks || !task_list_add(e->tasks, frame))
+    return false;
+  uv_idle_start(&e->turn, on_turn);
+  return true;
+}
+
+static bool take_recall(struct executor *e, struct frame *frame) {
+  struct message_recall recall;
+  if (!e->tasks || !message_get_recall(frame, &recall))
+    return false;
+  task_list_recall(e->tasks, recall.batch, recall.queue);
+  return true;
+}
+
+/* False for a frame that no supervisor of ours sends, or not at this time. */
+static bool take_frame(struct executor *e, struct frame *frame) {
   switch (frame->type) {
   case FRAME_CONFIGURE:
-    configure(e, frame);
-    break;
+    return configure(e, frame);
   case FRAME_JOBS:
-    task_list_add(e->tasks, frame);
-    uv_idle_start(&e->turn, on_turn);
-    break;
+    return take_jobs(e, frame);
   case FRAME_RECALL:
-    batch = get_u32(frame);
-    task_list_recall(e->tasks, batch, get_u32(frame));
-    break;
+    return take_recall(e, frame);
   case FRAME_LEAVE:
     leave(e);
-    break;
+    return frame_end_ok(frame);
   default:
-    break;
+    return false;
   }
+}
+
+/* Handles all whole frames that have come in; after a malformed one nothing that follows can be believed. */
+static void take_frames(struct executor *e) {
+  struct frame frame;
+  size_t at = 0, size = 0;
+  int found = 0;
+  while (!e->leaving &&
+         (found = frame_next(e->in.bytes + at, e->in.length - at, FRAME_MOST_DOWN, &frame, &size)) != 0) {
+    if (found < 0 || !take_frame(e, &frame)) {
+      fprintf(stderr, "pgq-lua executor: malformed frame (type %d) from the supervisor\n", found > 0 ? frame.type : 0);
+      e->status = STATUS_MISUSED;
+      leave(e);
+      break;
+    }
+    at += size;
+  }
+  buffer_drop(&e->in, at);
 }
 
 static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space) {
@@ -138,19 +166,13 @@ static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space) {
 
 static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space) {
   struct executor *e = stream->data;
-  struct frame frame;
-  size_t at = 0, size;
   (void)space;
   if (length < 0) { /* the supervisor is gone, and with it the claims: the jobs are somebody else's */
     leave(e);
     return;
   }
   e->in.length += (size_t)length;
-  while (!e->leaving && frame_next(e->in.bytes + at, e->in.length - at, FRAME_MOST_DOWN, &frame, &size) == 1) {
-    take_frame(e, &frame);
-    at += size;
-  }
-  buffer_drop(&e->in, at);
+  take_frames(e);
 }
 
 static void ignore_signal(int number) {
@@ -189,10 +211,7 @@ static void tear_down(struct executor *e) {
   script_free(e->script);
   outbox_free(e->outbox);
   buffer_free(&e->in);
-  for (int i = 0; i < e->config.argc; i++)
-    free(e->argv[i]);
-  free(e->argv);
-  free(e->conninfo);
+  message_free_configure(&e->configure);
 }
 
 int executor_main(void) {
@@ -201,7 +220,7 @@ int executor_main(void) {
   e->page = mmap(NULL, sizeof *e->page, PROT_READ | PROT_WRITE, MAP_SHARED, EXECUTOR_PAGE, 0);
   if (e->page == MAP_FAILED) {
     fprintf(stderr, "pgq-lua executor: this is started by pgq-lua itself, not by hand\n");
-    return 2;
+    return STATUS_MISUSED;
   }
   uv_loop_init(&e->loop);
   uv_pipe_init(&e->loop, &e->socket, 0);

@@ -4,6 +4,7 @@
 
 #include "clock.h"
 #include "memory.h"
+#include "message.h"
 
 /* A frame of jobs: those before `jobs.at` have had their turn. */
 struct task_batch {
@@ -49,16 +50,25 @@ void task_list_free(struct task_list *list) {
   free(list);
 }
 
-void task_list_add(struct task_list *list, const struct frame *frame) {
-  size_t length = (size_t)(frame->end - frame->at);
+bool task_list_add(struct task_list *list, struct frame *frame) {
+  struct message_jobs jobs;
+  if (!message_get_jobs(frame, &jobs))
+    return false;
+  size_t length = frame_left(frame);
   struct task_batch *batch = memory_new(sizeof *batch);
-  batch->bytes = memory_copy(frame->at, length);
+  *batch = (struct task_batch){.number = jobs.batch, .left = jobs.count, .bytes = memory_copy(frame->at, length)};
   batch->jobs.at = (const unsigned char *)batch->bytes;
   batch->jobs.end = batch->jobs.at + length;
-  batch->number = get_u32(&batch->jobs);
-  batch->left = get_u32(&batch->jobs);
   *list->last = batch;
   list->last = &batch->next;
+  return true;
+}
+
+static bool is_recalled(const struct task_batch *batch, uint32_t queue) {
+  bool recalled = batch->recalled;
+  for (uint32_t i = 0; i < batch->recalled_count && !recalled; i++)
+    recalled = batch->recalled_queues[i] == queue;
+  return recalled;
 }
 
 static void recall(struct task_batch *batch, uint32_t queue) {
@@ -66,6 +76,8 @@ static void recall(struct task_batch *batch, uint32_t queue) {
     batch->recalled = true;
     return;
   }
+  if (is_recalled(batch, queue))
+    return;
   size_t size = (batch->recalled_count + 1) * sizeof *batch->recalled_queues;
   batch->recalled_queues = memory_resize(batch->recalled_queues, size);
   batch->recalled_queues[batch->recalled_count++] = queue;
@@ -77,13 +89,6 @@ void task_list_recall(struct task_list *list, uint32_t number, uint32_t queue) {
       recall(batch, queue);
 }
 
-static bool is_recalled(const struct task_batch *batch, uint32_t queue) {
-  bool recalled = batch->recalled;
-  for (uint32_t i = 0; i < batch->recalled_count && !recalled; i++)
-    recalled = batch->recalled_queues[i] == queue;
-  return recalled;
-}
-
 static size_t at_most(size_t length) {
   return length < ERROR_TEXT_MOST + 4 ? length
                                       : ERROR_TEXT_MOST + 4; /* more than the most: so it shows that it was cut */
@@ -93,13 +98,15 @@ static void put_outcome(struct task_list *list, uint32_t batch, uint32_t index, 
                         int64_t duration_us) {
   struct buffer *fields = &list->fields;
   fields->length = 0;
-  put_u32(fields, batch);
-  put_u32(fields, index);
-  put_u8(fields, (uint8_t)end->outcome);
-  put_u8(fields, end->backoff);
-  put_u64(fields, (uint64_t)duration_us);
-  put_bytes(fields, end->error, at_most(end->error_length));
-  put_bytes(fields, end->traceback, at_most(end->traceback_length));
+  message_put_outcome(fields, &(struct message_outcome){.batch = batch,
+                                                        .index = index,
+                                                        .outcome = end->outcome,
+                                                        .backoff = end->backoff,
+                                                        .duration_us = (uint64_t)duration_us,
+                                                        .error = end->error,
+                                                        .error_length = at_most(end->error_length),
+                                                        .traceback = end->traceback,
+                                                        .traceback_length = at_most(end->traceback_length)});
   outbox_add_outcome(list->outbox, fields);
 }
 
@@ -110,38 +117,37 @@ static bool may_begin(struct task_list *list, const struct task_batch *batch, ui
 }
 
 /* Runs one job; the shared page says which, so that a death can be told from whose it was. */
-static void run(struct task_list *list, struct task_batch *batch, uint32_t index, uint32_t position,
-                const struct script_job *job) {
+static void run(struct task_list *list, struct task_batch *batch, const struct message_job *job) {
+  struct script_job given = {.queue = job->queue,
+                             .id = job->id,
+                             .attempt = job->attempt,
+                             .retries_left = job->retries_left,
+                             .created_at = job->created_at,
+                             .run_after = job->run_after,
+                             .data = job->data,
+                             .data_length = job->data_length};
   struct script_end end = {.outcome = OUTCOME_UNRUN};
   int64_t duration_us = 0;
-  if (!is_recalled(batch, job->queue) && may_begin(list, batch, position)) {
+  if (!is_recalled(batch, job->queue) && may_begin(list, batch, job->position)) {
     int64_t start_us = clock_us();
     atomic_store_explicit(&list->page->started_us, start_us, memory_order_relaxed);
     atomic_store_explicit(&list->page->current_job, job->id, memory_order_release);
-    script_run(list->script, job, &end);
+    script_run(list->script, &given, &end);
     duration_us = clock_us() - start_us;
   }
   if (end.backoff) /* the rest of this queue is not to run into the same wall */
     for (struct task_batch *other = list->first; other; other = other->next)
       recall(other, job->queue);
-  put_outcome(list, batch->number, index, &end, duration_us);
+  put_outcome(list, batch->number, job->index, &end, duration_us);
   atomic_store_explicit(&list->page->current_job, 0, memory_order_release);
 }
 
 bool task_list_step(struct task_list *list) {
   struct task_batch *batch = list->first;
-  if (!batch)
+  struct message_job job;
+  if (!batch || !message_get_job(&batch->jobs, &job)) /* the frame was checked when it came */
     return false;
-  uint32_t index = get_u32(&batch->jobs);
-  uint32_t position = get_u32(&batch->jobs);
-  struct script_job job = {.queue = get_u32(&batch->jobs)};
-  job.id = get_i64(&batch->jobs);
-  job.attempt = get_u32(&batch->jobs);
-  job.retries_left = get_u32(&batch->jobs);
-  job.created_at = get_f64(&batch->jobs);
-  job.run_after = get_f64(&batch->jobs);
-  job.data = get_bytes(&batch->jobs, &job.data_length);
-  run(list, batch, index, position, &job);
+  run(list, batch, &job);
   if (--batch->left == 0)
     drop_first(list);
   return true;

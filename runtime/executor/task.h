@@ -18,8 +18,9 @@ struct task_list;
 struct task_list *task_list_new(struct script *script, struct shared_page *page, struct outbox *outbox);
 void task_list_free(struct task_list *list);
 
-/* task_list_add(list, frame): a frame of type FRAME_JOBS; its bytes are copied. */
-void task_list_add(struct task_list *list, const struct frame *frame);
+/* task_list_add(list, frame): a frame of type FRAME_JOBS, which is copied. False when it is malformed: nothing is
+ * added. */
+bool task_list_add(struct task_list *list, struct frame *frame) __attribute__((warn_unused_result));
 
 /* task_list_recall(list, batch, queue): jobs not started come back as OUTCOME_UNRUN when their turn comes. */
 void task_list_recall(struct task_list *list, uint32_t batch, uint32_t queue);

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "duration.h"
-#include "frame.h"
 #include "log.h"
 #include "memory.h"
+#include "message.h"
 #include "text.h"
 
 static char *clean_copy(const char *text, size_t length) {
@@ -96,12 +96,14 @@ static void take_row(struct batch *batch, const PGresult *result, int row, struc
   struct job *job = &batch->jobs[row];
   struct waits waits;
   int64_t position = result_i64(result, row, CLAIM_QUEUE) - 1;
+  int32_t attempt = result_i32(result, row, CLAIM_ATTEMPT);
   *job = (struct job){
       .id = result_i64(result, row, CLAIM_ID),
       .queue = queues[position],
       .queue_index = indexes[position],
-      .attempt = result_i32(result, row, CLAIM_ATTEMPT) + 1,
+      .attempt = attempt < INT32_MAX ? attempt + 1 : INT32_MAX,
       .lease = PQgetisnull(result, row, CLAIM_LEASE) ? 0 : result_i64(result, row, CLAIM_LEASE),
+      .suspect = *PQgetvalue(result, row, CLAIM_SUSPECT),
       .created_at_us = result_i64(result, row, CLAIM_CREATED_AT),
       .run_after_us = result_i64(result, row, CLAIM_RUN_AFTER),
       .data_length = result_i32(result, row, CLAIM_DATA_LENGTH),
@@ -115,6 +117,18 @@ static void take_row(struct batch *batch, const PGresult *result, int row, struc
     charge_lost_lease(batch, job);
 }
 
+/* A suspect that is first runs alone, the others go back; suspects further behind go back until they are first. */
+static void isolate_suspects(struct batch *batch) {
+  bool alone = batch->count > 0 && batch->jobs[0].suspect && batch->jobs[0].outcome == OUTCOME_NONE;
+  for (int i = 1; i < batch->count; i++) {
+    struct job *job = &batch->jobs[i];
+    if (job->outcome != OUTCOME_NONE || !(alone || job->suspect))
+      continue;
+    job->outcome = OUTCOME_UNRUN;
+    batch->open--;
+  }
+}
+
 void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes) {
   batch->count = batch->open = PQntuples(result);
   batch->jobs = memory_new((size_t)batch->count * sizeof *batch->jobs);
@@ -122,27 +136,30 @@ void batch_take(struct batch *batch, const PGresult *result, struct queue *const
   batch->sent = 0;
   for (int row = 0; row < batch->count; row++)
     take_row(batch, result, row, queues, indexes);
+  isolate_suspects(batch);
 }
 
 static size_t begin_jobs(const struct batch *batch, uint32_t count, struct buffer *out) {
   size_t mark = frame_begin(out, FRAME_JOBS);
-  put_u32(out, batch->number);
-  put_u32(out, count);
+  message_put_jobs(out, &(struct message_jobs){.batch = batch->number, .count = count});
   return mark;
 }
 
 static void put_job(struct batch *batch, int index, const char *data, size_t length, struct buffer *out) {
   struct job *job = &batch->jobs[index];
   job->position = ++batch->sent;
-  put_u32(out, (uint32_t)index);
-  put_u32(out, job->position);
-  put_u32(out, job->queue_index);
-  put_i64(out, job->id);
-  put_u32(out, (uint32_t)job->attempt);
-  put_u32(out, (uint32_t)job->retries_left);
-  put_f64(out, time_as_seconds(job->created_at_us));
-  put_f64(out, time_as_seconds(job->run_after_us));
-  put_bytes(out, data, length);
+  message_put_job(out, &(struct message_job){
+                           .index = (uint32_t)index,
+                           .position = job->position,
+                           .queue = job->queue_index,
+                           .id = job->id,
+                           .attempt = (uint32_t)job->attempt,
+                           .retries_left = (uint32_t)job->retries_left,
+                           .created_at = time_as_seconds(job->created_at_us),
+                           .run_after = time_as_seconds(job->run_after_us),
+                           .data = data,
+                           .data_length = length,
+                       });
 }
 
 void batch_send(struct batch *batch, const PGresult *result, struct buffer *out) {
@@ -190,6 +207,19 @@ void batch_fail_job(struct batch *batch, int64_t id, const char *error) {
     }
 }
 
+void batch_move(struct batch *to, struct batch *from) {
+  if (to->count == 0) {
+    free(to->jobs);
+    to->jobs = from->jobs;
+    to->count = from->count;
+    from->jobs = NULL;
+  }
+  for (int i = 0; from->jobs && i < from->count; i++)
+    batch_add(to, &from->jobs[i]);
+  from->count = 0; /* the texts have moved */
+  batch_clear(from);
+}
+
 const struct job *batch_find(const struct batch *batch, int64_t id) {
   for (int i = 0; i < batch->count; i++)
     if (batch->jobs[i].id == id && batch->jobs[i].outcome == OUTCOME_NONE)
@@ -223,6 +253,25 @@ void batch_add(struct batch *batch, const struct job *job) {
   batch->jobs[batch->count++] = *job;
 }
 
+void batch_child_died(struct batch *batch, uint32_t begun, const char *cause) {
+  int in_flight = 0;
+  for (int i = 0; i < batch->count; i++) {
+    const struct job *job = &batch->jobs[i];
+    in_flight += job->outcome == OUTCOME_NONE && job->position > 0 && job->position <= begun;
+  }
+  for (int i = 0; i < batch->count; i++) {
+    struct job *job = &batch->jobs[i];
+    if (job->outcome != OUTCOME_NONE || job->position == 0 || job->position > begun)
+      continue;
+    if (job->suspect && in_flight == 1)
+      job_fail(job, cause);
+    else
+      job->outcome = OUTCOME_SUSPECT;
+    batch->open--;
+  }
+  batch_release(batch, NULL, false);
+}
+
 void batch_release(struct batch *batch, const struct queue *queue, bool only_unsent) {
   for (int i = 0; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
@@ -240,6 +289,17 @@ bool batch_has_open(const struct batch *batch, const struct queue *queue, uint32
       return true;
     }
   return false;
+}
+
+void batch_make_ascii(struct batch *batch) {
+  for (int i = 0; i < batch->count; i++) {
+    char *to = batch->jobs[i].error;
+    for (const char *from = to; from && *from; from++)
+      if ((*from & 0xc0) != 0x80) /* one mark for each character, however many bytes it has */
+        *to++ = (*from & 0x80) ? '?' : *from;
+    if (to)
+      *to = '\0';
+  }
 }
 
 void batch_learn(const struct batch *batch) {
@@ -268,6 +328,8 @@ static enum statement statement_of(const struct job *job) {
     return job->lease ? STATEMENT_RELEASE : STATEMENT_COUNT;
   case OUTCOME_LEASE:
     return STATEMENT_LEASE;
+  case OUTCOME_SUSPECT:
+    return STATEMENT_SUSPECT;
   default:
     return STATEMENT_COUNT;
   }
@@ -289,7 +351,7 @@ static void add_columns(const struct columns *columns, enum statement statement,
   if (statement == STATEMENT_FAIL) {
     parameters_add_i64_array(parameters, columns->waits, columns->count);
     parameters_add_text_array(parameters, columns->errors, columns->count);
-  } else if (statement == STATEMENT_RELEASE) {
+  } else if (statement == STATEMENT_RELEASE || statement == STATEMENT_SUSPECT) {
     parameters_add_time_array(parameters, columns->times, columns->count);
   } else if (statement == STATEMENT_LEASE) {
     parameters_add_i64(parameters, lease_ms);
@@ -315,8 +377,9 @@ void batch_settle(const struct batch *batch, int64_t lease_ms,
                   void (*send)(void *context, enum statement statement, const struct parameters *parameters),
                   void *context) {
   static const enum statement statements[] = {
-      STATEMENT_COMPLETE, STATEMENT_PRESERVE, STATEMENT_COMPLETE_LEASED, STATEMENT_PRESERVE_LEASED,
-      STATEMENT_FAIL,     STATEMENT_RELEASE,  STATEMENT_LEASE,
+      /* First: a job may be leased and, having ended meanwhile, settled under that lease in one act. */
+      STATEMENT_LEASE,           STATEMENT_COMPLETE, STATEMENT_PRESERVE, STATEMENT_COMPLETE_LEASED,
+      STATEMENT_PRESERVE_LEASED, STATEMENT_FAIL,     STATEMENT_RELEASE,  STATEMENT_SUSPECT,
   };
   size_t count = (size_t)batch->count;
   int64_t *numbers = memory_new(4 * count * sizeof *numbers);
@@ -357,14 +420,14 @@ void batch_relock(const struct batch *batch, struct parameters *parameters) {
 }
 
 /* Marks the jobs whose ids came back; both lists are mostly short, and in the same order when they are long. */
-static void mark_returned(struct batch *batch, const PGresult *result) {
+static void mark_returned(struct batch *batch, enum statement statement, const PGresult *result) {
   int job = 0;
   for (int row = 0; row < PQntuples(result); row++) {
     int64_t id = result_i64(result, row, 0);
     for (int tried = 0; tried < batch->count; tried++) {
       struct job *candidate = &batch->jobs[job];
       job = (job + 1) % batch->count;
-      if (candidate->id == id) {
+      if (candidate->id == id && (statement == STATEMENT_RELOCK || statement_of(candidate) == statement)) {
         candidate->written = true;
         break;
       }
@@ -374,7 +437,7 @@ static void mark_returned(struct batch *batch, const PGresult *result) {
 
 void batch_written(struct batch *batch, enum statement statement, const PGresult *result) {
   if (PQnfields(result) > 0) {
-    mark_returned(batch, result);
+    mark_returned(batch, statement, result);
     return;
   }
   for (int i = 0; i < batch->count; i++)

@@ -16,6 +16,7 @@ struct job {
   struct queue *queue;
   uint32_t queue_index;                /* of the queue in the executor's own list */
   int32_t attempt;                     /* this one, from 1 */
+  bool suspect;                        /* it was in flight when an executor died without a culprit: it runs alone */
   int64_t lease;                       /* token; 0: held by the transaction's lock, not leased */
   int32_t retries_left;                /* after this attempt */
   int64_t next_wait_ms;                /* PARAMETER_NULL_I64: no retry */
@@ -72,6 +73,13 @@ bool batch_end_job(struct batch *batch, uint32_t index, const struct child_outco
 /* batch_fail_job(batch, id, error): the job, if it is here and open, failed with this error. */
 void batch_fail_job(struct batch *batch, int64_t id, const char *error);
 
+/*
+ * batch_child_died(batch, begun, cause): the executor died, and nobody knows of which job. Of those that had begun, up
+ * to position `begun`, a suspect that was alone fails with the cause; others become suspects. What had not begun goes
+ * back.
+ */
+void batch_child_died(struct batch *batch, uint32_t begun, const char *cause);
+
 /* batch_release(batch, queue, only_unsent): open jobs of `queue` (NULL: of all) go back as if not claimed. */
 void batch_release(struct batch *batch, const struct queue *queue, bool only_unsent);
 
@@ -84,6 +92,9 @@ int batch_split(struct batch *batch, uint32_t begun, int64_t token);
 /* batch_add(batch, job): takes the job over, with its texts; the batch's number stays. */
 void batch_add(struct batch *batch, const struct job *job);
 
+/* batch_move(to, from): adds all jobs of `from`, which is then empty; both keep their numbers. */
+void batch_move(struct batch *to, struct batch *from);
+
 /* batch_find(batch, id): the open job of that id, or NULL. */
 const struct job *batch_find(const struct batch *batch, int64_t id);
 
@@ -92,6 +103,9 @@ bool batch_has_unwritten_lease(const struct batch *batch, int64_t id);
 
 /* batch_has_open(batch, queue): whether a job of the queue has no outcome yet; sets *index to the executor's number. */
 bool batch_has_open(const struct batch *batch, const struct queue *queue, uint32_t *index);
+
+/* batch_make_ascii(batch): error texts keep only what every encoding has; for databases that do not have all. */
+void batch_make_ascii(struct batch *batch);
 
 /* batch_learn(batch): tells the queues how long their jobs took. */
 void batch_learn(const struct batch *batch);

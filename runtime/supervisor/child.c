@@ -1,6 +1,7 @@
 #include "child.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,11 +11,14 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "frame.h"
 #include "log.h"
 #include "memory.h"
+#include "message.h"
 
 enum { READ_SIZE = 64 * 1024 };
+
+/* An executor writes a frame in one go: when the rest does not come, somebody else has written. */
+enum { PARTIAL_MS = 5000 };
 
 struct child {
   uv_loop_t *loop;
@@ -27,8 +31,9 @@ struct child {
   int page_fd;
   struct shared_page *page;
   struct buffer in;
-  char fault[128]; /* why we killed it, "" if we did not */
-  long peak_kb;    /* of memory, when it was looked at last; 0: never */
+  char fault[128];          /* why we killed it, "" if we did not */
+  int64_t partial_since_ms; /* a frame has begun to come in then; 0: none */
+  long peak_kb;             /* of memory, when it was looked at last; 0: never */
 };
 
 struct child *child_new(uv_loop_t *loop, const struct child_start *start, const struct child_events *events,
@@ -43,8 +48,9 @@ static int make_page(struct child *child) {
     memset(child->page, 0, sizeof *child->page);
     return 0;
   }
-  child->page_fd = memfd_create("pgq-lua executor", MFD_CLOEXEC);
-  if (child->page_fd < 0 || ftruncate(child->page_fd, sizeof *child->page) != 0)
+  child->page_fd = memfd_create("pgq-lua executor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (child->page_fd < 0 || ftruncate(child->page_fd, sizeof *child->page) != 0 ||
+      fcntl(child->page_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) /* a handler may try */
     return -1;
   void *page = mmap(NULL, sizeof *child->page, PROT_READ | PROT_WRITE, MAP_SHARED, child->page_fd, 0);
   if (page == MAP_FAILED)
@@ -61,12 +67,11 @@ static void configure(struct child *child) {
   const struct child_start *start = child->start;
   struct buffer out = {0};
   size_t mark = frame_begin(&out, FRAME_CONFIGURE);
-  put_text(&out, start->conninfo);
-  put_u64(&out, (uint64_t)start->max_memory);
-  put_u32(&out, (uint32_t)start->script);
-  put_u32(&out, (uint32_t)start->argc);
-  for (int i = 0; i < start->argc; i++)
-    put_text(&out, start->argv[i]);
+  message_put_configure(&out, &(struct message_configure){.conninfo = start->conninfo,
+                                                          .most_memory = (uint64_t)start->max_memory,
+                                                          .script = (uint32_t)start->script,
+                                                          .argc = (uint32_t)start->argc,
+                                                          .argv = start->argv});
   frame_finish(&out, mark);
   child_send(child, &out);
 }
@@ -116,6 +121,7 @@ int child_start(struct child *child) {
   child->ready = child->retired = false;
   child->fault[0] = '\0';
   child->peak_kb = 0;
+  child->partial_since_ms = 0;
   uv_read_start((uv_stream_t *)child->socket, on_allocate, on_read);
   configure(child);
   return 0;
@@ -149,8 +155,7 @@ void child_send(struct child *child, struct buffer *frames) {
 void child_recall(struct child *child, uint32_t batch, uint32_t queue) {
   struct buffer out = {0};
   size_t mark = frame_begin(&out, FRAME_RECALL);
-  put_u32(&out, batch);
-  put_u32(&out, queue);
+  message_put_recall(&out, &(struct message_recall){.batch = batch, .queue = queue});
   frame_finish(&out, mark);
   child_send(child, &out);
 }
@@ -178,12 +183,15 @@ void child_begin_batch(struct child *child, uint32_t batch) {
     atomic_store(&child->page->revoked, batch - 1);
 }
 
-uint32_t child_revoke(struct child *child, uint32_t batch) {
-  if (!child->page)
-    return 0;
-  atomic_store(&child->page->revoked, batch);
-  uint64_t begun = atomic_load(&child->page->begun);
+uint32_t child_begun(const struct child *child, uint32_t batch) {
+  uint64_t begun = child->page ? atomic_load(&child->page->begun) : 0;
   return begun >> 32 == batch ? (uint32_t)begun : 0;
+}
+
+uint32_t child_revoke(struct child *child, uint32_t batch) {
+  if (child->page)
+    atomic_store(&child->page->revoked, batch);
+  return child_begun(child, batch);
 }
 
 bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms) {
@@ -216,6 +224,8 @@ void child_watch(struct child *child) {
   long kb = read_status(child, "VmHWM: %ld kB");
   if (kb > 0)
     child->peak_kb = kb;
+  if (child->partial_since_ms > 0 && clock_ms() - child->partial_since_ms > PARTIAL_MS)
+    child_kill(child, "was killed: it sent a part of a frame and no more");
 }
 
 bool child_is_alive(const struct child *child) {
@@ -241,77 +251,83 @@ void child_free(struct child *child) {
   free(child);
 }
 
-static void take_ready(struct child *child, struct frame *frame) {
-  struct child_script script = {.queue_count = get_u32(frame)};
-  size_t left = (size_t)(frame->end - frame->at);
-  script.queue_count = script.queue_count <= left ? script.queue_count : 0;
-  struct child_queue *queues = memory_new(script.queue_count * sizeof *queues);
-  for (uint32_t i = 0; i < script.queue_count; i++) {
-    queues[i].name = get_text(frame);
-    queues[i].preserve_completed = get_u8(frame);
-    queues[i].discard_failed = get_u8(frame);
-    queues[i].timeout_ms = get_i64(frame);
-  }
-  script.setting_count = get_u32(frame);
-  script.setting_count = script.setting_count <= left ? script.setting_count : 0;
-  struct child_setting *settings = memory_new(script.setting_count * sizeof *settings);
-  for (uint32_t i = 0; i < script.setting_count; i++) {
-    settings[i].name = get_text(frame);
-    settings[i].value = get_text(frame);
-  }
-  script.queues = queues;
-  script.settings = settings;
-  if (frame_end_ok(frame) && !child->ready) {
-    child->ready = true;
-    child->events->ready(child->owner, &script);
-  } else {
-    frame->bad = true;
-  }
-  for (uint32_t i = 0; i < script.queue_count; i++)
-    free((char *)queues[i].name);
-  for (uint32_t i = 0; i < script.setting_count; i++) {
-    free((char *)settings[i].name);
-    free((char *)settings[i].value);
-  }
+static void tell_ready(struct child *child, const struct message_ready *ready) {
+  struct child_queue *queues = memory_new(ready->queue_count * sizeof *queues);
+  struct child_setting *settings = memory_new(ready->setting_count * sizeof *settings);
+  for (uint32_t i = 0; i < ready->queue_count; i++)
+    queues[i] = (struct child_queue){.name = ready->queues[i].name,
+                                     .preserve_completed = ready->queues[i].preserve_completed,
+                                     .discard_failed = ready->queues[i].discard_failed,
+                                     .timeout_ms = ready->queues[i].timeout_ms};
+  for (uint32_t i = 0; i < ready->setting_count; i++)
+    settings[i] = (struct child_setting){.name = ready->settings[i].name, .value = ready->settings[i].value};
+  child->ready = true;
+  child->events->ready(child->owner, &(struct child_script){.queues = queues,
+                                                            .queue_count = ready->queue_count,
+                                                            .settings = settings,
+                                                            .setting_count = ready->setting_count});
   free(queues);
   free(settings);
 }
 
-static void take_outcomes(struct child *child, struct frame *frame) {
-  while (!frame->bad && frame->at < frame->end) {
-    struct child_outcome outcome = {.batch = get_u32(frame), .index = get_u32(frame)};
-    outcome.outcome = get_u8(frame);
-    outcome.backoff = get_u8(frame);
-    outcome.duration_us = get_u64(frame);
-    outcome.error = get_bytes(frame, &outcome.error_length);
-    outcome.traceback = get_bytes(frame, &outcome.traceback_length);
-    if (frame->bad || outcome.outcome < OUTCOME_COMPLETE || outcome.outcome > OUTCOME_UNRUN ||
-        !child->events->outcome(child->owner, &outcome))
-      frame->bad = true;
-  }
-  child->events->outcomes_end(child->owner);
+static bool take_ready(struct child *child, struct frame *frame) {
+  struct message_ready ready;
+  if (child->ready || !message_get_ready(frame, &ready))
+    return false;
+  tell_ready(child, &ready);
+  message_free_ready(&ready);
+  return true;
 }
 
-static void take_frame(struct child *child, struct frame *frame) {
+static bool take_broken(struct child *child, struct frame *frame) {
   size_t length;
   const char *message;
+  if (!message_get_broken(frame, &message, &length))
+    return false;
+  child->events->broken(child->owner, message, length);
+  return true;
+}
+
+static bool take_outcomes(struct child *child, struct frame *frame) {
+  struct message_outcome end;
+  bool right = true;
+  while (right && frame_left(frame) > 0) {
+    right = message_get_outcome(frame, &end);
+    struct child_outcome outcome = {.batch = end.batch,
+                                    .index = end.index,
+                                    .outcome = end.outcome,
+                                    .backoff = end.backoff,
+                                    .duration_us = end.duration_us,
+                                    .error = end.error,
+                                    .error_length = end.error_length,
+                                    .traceback = end.traceback,
+                                    .traceback_length = end.traceback_length};
+    right = right && child->events->outcome(child->owner, &outcome);
+  }
+  child->events->outcomes_end(child->owner);
+  return right;
+}
+
+static bool take_stop(struct child *child, struct frame *frame) {
+  if (!frame_end_ok(frame))
+    return false;
+  child->events->stop(child->owner);
+  return true;
+}
+
+/* False for a frame that no executor of ours sends. */
+static bool take_frame(struct child *child, struct frame *frame) {
   switch (frame->type) {
   case FRAME_READY:
-    take_ready(child, frame);
-    return;
+    return take_ready(child, frame);
   case FRAME_BROKEN:
-    message = get_bytes(frame, &length);
-    if (frame_end_ok(frame))
-      child->events->broken(child->owner, message, length);
-    return;
+    return take_broken(child, frame);
   case FRAME_OUTCOMES:
-    take_outcomes(child, frame);
-    return;
+    return take_outcomes(child, frame);
   case FRAME_STOP:
-    child->events->stop(child->owner);
-    return;
+    return take_stop(child, frame);
   default:
-    frame->bad = true;
+    return false;
   }
 }
 
@@ -322,10 +338,8 @@ static void take_frames(struct child *child) {
   int found = 0;
   while (!*child->fault &&
          (found = frame_next(child->in.bytes + at, child->in.length - at, FRAME_MOST_UP, &frame, &size)) != 0) {
-    uint8_t type = found > 0 ? child->in.bytes[at + 4] : 0;
-    if (found > 0)
-      take_frame(child, &frame);
-    if (found < 0 || !frame_end_ok(&frame)) {
+    if (found < 0 || !take_frame(child, &frame)) {
+      int type = found > 0 ? frame.type : 0;
       snprintf(child->fault, sizeof child->fault, "was killed: it sent a malformed frame (type %d)", type);
       log_error("an executor sent a malformed frame", LOG_I("pid", child_pid(child)), LOG_I("type", type));
       child_kill(child, NULL);
@@ -334,6 +348,10 @@ static void take_frames(struct child *child) {
     at += size;
   }
   buffer_drop(&child->in, at);
+  if (at > 0 || child->in.length == 0)
+    child->partial_since_ms = 0;
+  if (child->in.length > 0 && child->partial_since_ms == 0)
+    child->partial_since_ms = clock_ms();
 }
 
 static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space) {

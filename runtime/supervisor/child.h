@@ -100,6 +100,9 @@ void child_retire(struct child *child);
 /* child_begin_batch(child, batch): its jobs may begin; those of earlier batches must not any more. */
 void child_begin_batch(struct child *child, uint32_t batch);
 
+/* child_begun(child, batch): the last position of the batch that has begun, 0 for none. */
+uint32_t child_begun(const struct child *child, uint32_t batch);
+
 /*
  * child_revoke(child, batch): jobs of the batch that have not begun never will. Returns the last position that has
  * begun (it may have ended since), 0 for none.

@@ -130,6 +130,11 @@ bool connection_is_up(const struct connection *c) {
   return c->state == STATE_UP;
 }
 
+bool connection_is_unicode(const struct connection *c) {
+  const char *encoding = PQparameterStatus(c->pg, "server_encoding");
+  return !encoding || strcmp(encoding, "UTF8") == 0 || strcmp(encoding, "SQL_ASCII") == 0;
+}
+
 /* One line out of libpq's messages, which may have several, and tabs. */
 static void copy_reason(char to[static REASON_SIZE], const char *from) {
   size_t length = 0;

@@ -51,6 +51,9 @@ void connection_free(struct connection *connection);
 /* connection_is_up(connection): between up() and down(). */
 bool connection_is_up(const struct connection *connection);
 
+/* connection_is_unicode(connection): whether the database takes any text that is valid UTF-8. Only while it is up. */
+bool connection_is_unicode(const struct connection *connection);
+
 /*
  * connection_send(connection, statement, parameters): puts a statement into the pipeline; `parameters` may be NULL and
  * are copied. Failures are told through down(), later. Only while the connection is up.

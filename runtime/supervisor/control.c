@@ -9,7 +9,7 @@
 #include "memory.h"
 #include "version.h"
 
-enum { HEARTBEAT_MS = 10000, LEAVE_TIMEOUT_MS = 2000 };
+enum { HEARTBEAT_MS = 10000, QUIET_MS = 15000, LEAVE_TIMEOUT_MS = 2000 };
 
 struct control {
   struct connection *connection;
@@ -67,6 +67,15 @@ static void act(struct control *control, enum statement statement, const struct 
   connection_sync(control->connection);
 }
 
+/* Who has not been heard of for `quiet_ms`, and has no session, has vanished. */
+static void look_for_vanished(struct control *control, int64_t quiet_ms) {
+  struct parameters parameters = {0};
+  parameters_add_i64(&parameters, control->worker_id);
+  parameters_add_i64(&parameters, quiet_ms);
+  act(control, STATEMENT_WORKERS_VANISHED, &parameters);
+  parameters_free(&parameters);
+}
+
 static void add_row(struct control *control) {
   struct parameters parameters = {0};
   const char **names = memory_new((size_t)control->queues->count * sizeof *names);
@@ -120,7 +129,7 @@ static void on_heartbeat(uv_timer_t *timer) {
   else
     add_row(control);
   if (control->worker_id) /* an advisory lock is re-entrant: the row of ours must be known, to be left out */
-    act_on_row(control, STATEMENT_WORKERS_VANISHED);
+    look_for_vanished(control, QUIET_MS);
 }
 
 static void on_up(void *owner) {
@@ -154,14 +163,20 @@ static void take_check(struct control *control, const PGresult *result) {
   uv_timer_start(&control->timer, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
   uv_timer_start(&control->extend, on_extend, third_ms, third_ms);
   /* Who claims must have a row before, and know whether somebody vanished: else a job that kills us leaves no trace. */
-  act_on_row(control, STATEMENT_WORKERS_VANISHED);
+  look_for_vanished(control, 0);
   add_row(control);
+}
+
+/* The server's message, or libpq's own when the connection is gone. */
+static const char *error_text(const PGresult *result) {
+  const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+  return primary ? primary : PQresultErrorMessage(result);
 }
 
 /* The worker works without its row; that it could not be written is said once. */
 static void row_failed(struct control *control, const PGresult *result) {
   log_line(control->row_failed ? LOG_DEBUG : LOG_WARN, "cannot write this worker's row in pgq_workers",
-           LOG_T("error", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
+           LOG_T("error", error_text(result)));
   control->row_failed = true;
 }
 
@@ -169,9 +184,9 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   struct control *control = owner;
   if (result_failed(result)) {
     if (statement == STATEMENT_EXTEND)
-      log_warn("cannot extend leases", LOG_T("error", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
+      log_warn("cannot extend leases", LOG_T("error", error_text(result)));
     else if (statement == STATEMENT_CHECK)
-      log_error("cannot look at the tables", LOG_T("error", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
+      log_error("cannot look at the tables", LOG_T("error", error_text(result)));
     else
       row_failed(control, result);
     return;

@@ -20,6 +20,9 @@ enum { CLAIM_MOST = 1000 };
 /* How often running jobs are looked at, and how long one may go on whose lease is lost. */
 enum { WATCH_MS = 100, LOST_MS = 1000 };
 
+/* How long a large job's data may take to the executor. */
+enum { BRING_MS = 30000 };
+
 /* The server ends a session whose transaction has been idle for this long beyond the hold limit. */
 enum { IDLE_MARGIN_MS = 2000 };
 
@@ -51,7 +54,9 @@ struct hold {
   struct buffer out;     /* a frame of jobs, sent when the act has ended well */
   bool lease_first;      /* the job in it is being leased: it is sent when it is */
   bool fetching;         /* the data of a large job is under way */
+  int large;             /* which one; then it is on its way to the executor */
   bool looked, released; /* this act asked when the next job falls due; it gave jobs back */
+  bool found_nothing;    /* it ends a claim without jobs */
   struct hold_look look; /* what came back */
   struct trouble trouble;
   uv_timer_t watch;
@@ -162,6 +167,8 @@ static void settle(struct hold *hold) {
   batch_move(&hold->settling, &hold->batch);
   if (!hold->rescue.singly)
     lease_list_collect(&hold->leased, &hold->settling);
+  if (!connection_is_unicode(hold->connection))
+    batch_make_ascii(&hold->settling);
   batch_settle(&hold->settling, hold->start.options->lease_ms, send_statement, hold);
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
   if (hold->rescue.jobs.count == 0 && hold->out.length == 0 && may_claim(hold))
@@ -173,6 +180,7 @@ static void settle(struct hold *hold) {
 
 /* The claim found nothing: end its transaction, and ask how long one may sleep. */
 static void close_and_look(struct hold *hold) {
+  hold->found_nothing = true;
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
   send_look(hold);
   connection_sync(hold->connection);
@@ -203,6 +211,8 @@ static void proceed(struct hold *hold) {
     connection_send(hold->connection, STATEMENT_BEGIN, NULL);
     settle(hold);
   } else if (!hold_wake(hold)) {
+    if (!hold->stopping) /* somebody has to look again when a pause ends */
+      hold->start.events->slept(hold->start.owner, &(struct hold_look){.wait_ms = -1});
     hold->start.events->rested(hold->start.owner);
   }
 }
@@ -263,6 +273,7 @@ static void go_on(struct hold *hold) {
   connection_sync(hold->connection);
   parameters_free(&parameters);
   hold->fetching = true;
+  hold->large = large;
 }
 
 /* The jobs of the batch that have not begun go back, those that have are leased: in the settle that follows. */
@@ -295,6 +306,16 @@ static void check_time_limit(struct hold *hold) {
   child_kill(hold->child, cause);
 }
 
+/* A large job's data comes from the server, or goes to the executor: its time has not begun. */
+static bool is_bringing_data(struct hold *hold) {
+  if (hold->fetching)
+    return true;
+  if (hold->large < 0 || hold->large >= hold->batch.count || clock_ms() - hold->running_since_ms > BRING_MS)
+    return false;
+  const struct job *job = &hold->batch.jobs[hold->large];
+  return job->outcome == OUTCOME_NONE && job->position > child_begun(hold->child, hold->batch.number);
+}
+
 static void on_watch(uv_timer_t *timer) {
   struct hold *hold = timer->data;
   if (hold->state != STATE_RUNNING && hold->leased.count == 0) {
@@ -304,7 +325,7 @@ static void on_watch(uv_timer_t *timer) {
   child_watch(hold->child);
   check_time_limit(hold);
   check_lost(hold);
-  if (hold->state == STATE_RUNNING && hold->batch.open > 0 &&
+  if (hold->state == STATE_RUNNING && hold->batch.open > 0 && !is_bringing_data(hold) &&
       clock_ms() - hold->running_since_ms >= hold->start.options->hold_limit_ms) {
     split(hold);
     go_on(hold);
@@ -321,11 +342,12 @@ static void take_claim(struct hold *hold, const PGresult *result) {
 }
 
 static void take_data(struct hold *hold, const PGresult *result) {
-  int large = batch_next_large(&hold->batch);
-  if (large < 0) /* it was given back while its data was on the way */
+  const struct job *job = hold->large < hold->batch.count ? &hold->batch.jobs[hold->large] : NULL;
+  if (!job || job->outcome != OUTCOME_NONE || job->position > 0) /* it was given back while its data was on the way */
     return;
   if (PQntuples(result) == 1)
-    batch_send_large(&hold->batch, large, PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0), &hold->out);
+    batch_send_large(&hold->batch, hold->large, PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0),
+                     &hold->out);
 }
 
 static void on_result(void *owner, enum statement statement, PGresult *result) {
@@ -363,6 +385,7 @@ static void end_claim(struct hold *hold) {
   }
   hold->state = STATE_RUNNING;
   hold->running_since_ms = clock_ms();
+  hold->large = -1;
   if (hold->stopping || hold->claim.stale || !child_is_ready(hold->child)) {
     buffer_free(&hold->out);
     batch_release(&hold->batch, NULL, false);
@@ -390,7 +413,8 @@ static void send_leased(struct hold *hold) {
 static void end_closing(struct hold *hold) {
   struct hold_look look = hold->look;
   bool looked = hold->looked, released = hold->released;
-  hold->looked = hold->released = false;
+  look.after_claim = hold->found_nothing;
+  hold->looked = hold->released = hold->found_nothing = false;
   hold->state = STATE_IDLE;
   send_leased(hold);
   if (released)
@@ -424,7 +448,7 @@ static void keep_for_rescue(struct hold *hold) {
   }
   if (hold->lease_first)
     forget_lease_first(hold);
-  hold->fetching = hold->looked = false;
+  hold->fetching = hold->looked = hold->found_nothing = false;
   buffer_free(&hold->out);
   rescue_keep(&hold->rescue, &hold->settling);
   rescue_keep(&hold->rescue, &hold->batch);
@@ -462,6 +486,7 @@ static void on_synced(void *owner) {
     break;
   case STATE_RUNNING:
     hold->fetching = false;
+    hold->running_since_ms = clock_ms();
     if (hold->batch.open > 0)
       dispatch(hold);
     go_on(hold);
@@ -538,6 +563,8 @@ void hold_child_died(struct hold *hold, int64_t culprit, const char *cause) {
   if (hold->state == STATE_RUNNING) {
     if (culprit)
       batch_fail_job(&hold->batch, culprit, cause);
+    else if (cause)
+      batch_child_died(&hold->batch, child_begun(hold->child, hold->batch.number), cause);
     batch_release(&hold->batch, NULL, false);
   }
   go_on(hold);

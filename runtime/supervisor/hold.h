@@ -66,7 +66,10 @@ void hold_be_careful(struct hold *hold, int64_t until_ms);
 bool hold_outcome(struct hold *hold, const struct child_outcome *outcome);
 void hold_outcomes_end(struct hold *hold);
 
-/* hold_child_died(hold, culprit, cause): the culprit, if there is one, fails with the cause; the others go back. */
+/*
+ * hold_child_died(hold, culprit, cause): the culprit fails with the cause; the others go back. Without a culprit (0),
+ * those that were in flight become suspects, which run alone next time; without a cause, all just go back.
+ */
 void hold_child_died(struct hold *hold, int64_t culprit, const char *cause);
 
 /* hold_recall(hold, queue): jobs of the queue (NULL: of all) that have not started go back. */

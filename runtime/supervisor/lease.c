@@ -41,8 +41,10 @@ void lease_list_child_died(struct lease_list *list, int64_t culprit, const char 
     struct job *job = &list->items[i].job;
     if (job->outcome != OUTCOME_NONE)
       continue;
-    if (job->id == culprit)
+    if (cause && (job->id == culprit || (culprit == 0 && job->suspect)))
       job_fail(job, cause);
+    else if (cause && culprit == 0)
+      job->outcome = OUTCOME_SUSPECT;
     else
       job->outcome = OUTCOME_UNRUN;
   }

@@ -157,8 +157,12 @@ static struct queue *add_queue(struct slot *slot, const struct child_queue *aske
 
 static void on_ready(void *owner, const struct child_script *script) {
   struct slot *slot = owner;
+  if (slot->finishing) /* it was asked to stop while this executor was loading the script */
+    return;
   slot->start.events->ready(slot->start.owner, script);
   log_debug("executor is ready", LOG_I("executor", slot->number), LOG_I("pid", child_pid(slot->child)));
+  if (slot->finishing) /* something in the script forbids to go on */
+    return;
   if (!slot->hold)
     open_hold(slot);
   struct queue **queues = memory_new(script->queue_count * sizeof *queues);
@@ -216,14 +220,17 @@ static void on_stop(void *owner) {
 static void on_died(void *owner, int64_t culprit, const char *cause, const char *run) {
   struct slot *slot = owner;
   char message[320];
-  snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", cause, run);
+  if (culprit)
+    snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", cause, run);
+  else
+    snprintf(message, sizeof message, "the executor %s, with this job alone in it", cause);
   if (slot->retiring && !culprit)
     log_debug("an executor has run its jobs and is replaced", LOG_I("executor", slot->number));
   else if (!slot->breaking && !slot->leaving)
     log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", cause),
               culprit ? LOG_I("job", culprit) : (struct log_field){0});
   if (slot->hold)
-    hold_child_died(slot->hold, slot->breaking ? 0 : culprit, message);
+    hold_child_died(slot->hold, slot->breaking ? 0 : culprit, slot->breaking ? NULL : message);
   if (!slot->finishing)
     restart_later(slot);
   slot->start.events->died(slot->start.owner, cause);

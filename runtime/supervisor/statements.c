@@ -35,7 +35,9 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                            .text = "SELECT set_config(name, value, false) FROM (VALUES"
                                    " ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'),"
                                    " ('enable_bitmapscan', 'off'), ('enable_sort', 'off'), ('jit', 'off'),"
-                                   " ('statement_timeout', '60000'), ('lock_timeout', '10000'),"
+                                   " ('default_transaction_read_only', 'off'),"
+                                   " ('default_transaction_isolation', 'read committed'), ('statement_timeout', "
+                                   "'60000'), ('lock_timeout', '10000'),"
                                    " ('idle_in_transaction_session_timeout', $1), ('tcp_keepalives_idle', '10'),"
                                    " ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),"
                                    " ('tcp_user_timeout', '15000')) AS settings (name, value)",
@@ -53,10 +55,10 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
      */
     [STATEMENT_CLAIM] = {.name = "claim",
                          .text = "SELECT queue.position, job.id, job.attempt, job.created_at, job.run_after,"
-                                 " job.retry_waits, job.lease, job.data_length, job.data"
+                                 " job.retry_waits, job.lease, job.suspect, job.data_length, job.data"
                                  " FROM unnest($1::text[], $2::int4[]) WITH ORDINALITY AS queue (name, most, position)"
                                  " CROSS JOIN LATERAL ("
-                                 "  SELECT id, attempt, created_at, run_after, retry_waits, lease,"
+                                 "  SELECT id, attempt, created_at, run_after, retry_waits, lease, suspect,"
                                  "   octet_length(data) AS data_length,"
                                  "   CASE WHEN octet_length(data) <= $3::int4 THEN data END AS data"
                                  "  FROM pgq_jobs"
@@ -80,12 +82,13 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                             .count = 1,
                             .types = {OID_INT8_ARRAY}},
 
-    [STATEMENT_PRESERVE] = {.name = "preserve",
-                            .text = "UPDATE pgq_jobs SET ran_at = statement_timestamp(), attempt = attempt + 1,"
-                                    " error = NULL WHERE id = ANY ($1::int8[])",
-                            .prepared = true,
-                            .count = 1,
-                            .types = {OID_INT8_ARRAY}},
+    [STATEMENT_PRESERVE] =
+        {.name = "preserve",
+         .text = "UPDATE pgq_jobs SET ran_at = statement_timestamp(), attempt = least(attempt, 2147483646) + 1,"
+                 " error = NULL WHERE id = ANY ($1::int8[])",
+         .prepared = true,
+         .count = 1,
+         .types = {OID_INT8_ARRAY}},
 
     /*
      * The same for leased jobs, each with its token: who lost a lease can write nothing. The ids of those that were
@@ -114,7 +117,7 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
     [STATEMENT_FAIL] =
         {.name = "fail",
          .text = "UPDATE pgq_jobs AS job SET error = failed.error, lease = NULL,"
-                 " attempt = job.attempt + CASE WHEN failed.lease IS NULL THEN 1 ELSE 0 END,"
+                 " attempt = least(job.attempt, 2147483646) + CASE WHEN failed.lease IS NULL THEN 1 ELSE 0 END,"
                  " run_after = CASE WHEN failed.wait_ms IS NULL THEN job.run_after"
                  "  ELSE statement_timestamp() + failed.wait_ms * interval '1 millisecond' END,"
                  " retry_waits = CASE WHEN failed.wait_ms IS NULL THEN job.retry_waits"
@@ -136,14 +139,26 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
          .count = 3,
          .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_TIMESTAMPTZ_ARRAY}},
 
+    /* Jobs $1 (leased with the tokens $2, or held: null) go back too, and are to run alone next time. */
+    [STATEMENT_SUSPECT] =
+        {.name = "suspect",
+         .text = "UPDATE pgq_jobs AS job SET suspect = true, run_after = freed.run_after, lease = NULL,"
+                 " attempt = job.attempt - CASE WHEN freed.lease IS NULL THEN 0 ELSE 1 END"
+                 " FROM unnest($1::int8[], $2::int8[], $3::timestamptz[]) AS freed (id, lease, run_after)"
+                 " WHERE job.id = freed.id AND job.lease IS NOT DISTINCT FROM freed.lease RETURNING job.id",
+         .prepared = true,
+         .count = 3,
+         .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_TIMESTAMPTZ_ARRAY}},
+
     /* Held jobs $1 become leased with the tokens $2 for $3 ms: the lock may go. */
-    [STATEMENT_LEASE] = {.name = "lease",
-                         .text = "UPDATE pgq_jobs AS job SET lease = leased.lease, attempt = job.attempt + 1,"
-                                 " run_after = statement_timestamp() + $3::int8 * interval '1 millisecond'"
-                                 " FROM unnest($1::int8[], $2::int8[]) AS leased (id, lease) WHERE job.id = leased.id",
-                         .prepared = true,
-                         .count = 3,
-                         .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8}},
+    [STATEMENT_LEASE] =
+        {.name = "lease",
+         .text = "UPDATE pgq_jobs AS job SET lease = leased.lease, attempt = least(job.attempt, 2147483646) + 1,"
+                 " run_after = statement_timestamp() + $3::int8 * interval '1 millisecond'"
+                 " FROM unnest($1::int8[], $2::int8[]) AS leased (id, lease) WHERE job.id = leased.id",
+         .prepared = true,
+         .count = 3,
+         .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8}},
 
     /*
      * Leases $1 with the tokens $2 last $3 ms from now. A row that somebody has locked is left for the next time: one
@@ -172,7 +187,7 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                  " AS wanted (id, attempt, lease, run_after)"
                  " CROSS JOIN LATERAL (SELECT id FROM pgq_jobs WHERE pgq_jobs.id = wanted.id AND ran_at IS NULL"
                  "  AND pgq_jobs.lease IS NOT DISTINCT FROM wanted.lease AND (wanted.lease IS NOT NULL"
-                 "   OR pgq_jobs.attempt = wanted.attempt AND pgq_jobs.run_after = wanted.run_after)"
+                 "   OR least(pgq_jobs.attempt, 2147483646) = wanted.attempt AND pgq_jobs.run_after = wanted.run_after)"
                  "  FOR UPDATE SKIP LOCKED) AS job",
          .prepared = true,
          .count = 4,
@@ -222,14 +237,16 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
          .types = {OID_INT8}},
 
     /*
-     * Away with the rows of workers that vanished without a word: their lock is gone, or (behind a pooler, which keeps
+     * Away with the rows of workers that vanished without a word, except $1, and those heard of in the last $2 ms (one
+     * that has lost its session comes back in less): their lock is gone, or (behind a pooler, which keeps
      * sessions) they have not been heard of for an hour. The probe is one expression: between two statements a cancel
      * could leave the lock behind.
      */
     [STATEMENT_WORKERS_VANISHED] =
         {.name = "workers_vanished",
          .text =
-             "DELETE FROM pgq_workers WHERE id <> $1 AND (last_seen_at < now() - interval '1 hour'"
+             "DELETE FROM pgq_workers WHERE id <> $1 AND last_seen_at < now() - $2::int8 * interval '1 ms'"
+             " AND (last_seen_at < now() - interval '1 hour'"
              " OR CASE WHEN pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4)"
              "  THEN pg_advisory_unlock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4) ELSE false END)"
              " RETURNING host, pid",

@@ -21,6 +21,7 @@ enum statement {
   STATEMENT_PRESERVE_LEASED,
   STATEMENT_FAIL,
   STATEMENT_RELEASE,
+  STATEMENT_SUSPECT,
   STATEMENT_LEASE,
   STATEMENT_EXTEND,
   STATEMENT_RELOCK,
@@ -43,6 +44,7 @@ enum claim_column {
   CLAIM_RUN_AFTER,
   CLAIM_RETRY_WAITS,
   CLAIM_LEASE,
+  CLAIM_SUSPECT,
   CLAIM_DATA_LENGTH,
   CLAIM_DATA, /* null when larger than the limit that was given */
 };

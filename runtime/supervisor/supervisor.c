@@ -107,7 +107,7 @@ static bool all_asleep(const struct supervisor *s) {
 static void on_hold_slept(void *owner, const struct hold_look *look) {
   struct supervisor *s = owner;
   int64_t pause_ms = pause_left_ms(s);
-  if (s->stage == STAGE_SERVING && s->options->drain && all_asleep(s) && !look->due_paused) {
+  if (s->stage == STAGE_SERVING && s->options->drain && look->after_claim && all_asleep(s) && !look->due_paused) {
     begin_finishing(s, "drained");
     return;
   }

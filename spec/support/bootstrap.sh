@@ -1,12 +1,13 @@
 # shellcheck shell=bash disable=SC2034
-# What spec/run and examples/quickstart share: packages and build. Sourced by bash, in the root of the checkout.
+# What spec/run, spec/fuzz/run and examples/quickstart share: packages and build. Sourced by bash, in the root of the checkout.
 
 packages_to_build=(
   build-essential cmake pkg-config
   libpq-dev libuv1-dev libluajit-5.1-dev lua-luv lua-luv-dev libcjson-dev
   luajit postgresql
 )
-packages_to_test=("${packages_to_build[@]}" lua-busted lua-check libcmocka-dev clang-format util-linux)
+packages_to_test=("${packages_to_build[@]}" lua-busted lua-check libcmocka-dev clang-format util-linux valgrind)
+packages_to_fuzz=("${packages_to_test[@]}" clang libclang-rt-dev)
 
 fail() {
   echo "$0: $*" >&2

@@ -105,6 +105,24 @@ static void a_length_inside_a_frame_is_not_believed(void **state) {
   buffer_free(&bytes);
 }
 
+static void a_text_with_a_nul_inside_is_malformed(void **state) {
+  (void)state;
+  struct buffer bytes = {0};
+  struct frame frame;
+  size_t size;
+  size_t mark = frame_begin(&bytes, TYPE);
+  put_bytes(&bytes, "a\0b", 3);
+  frame_finish(&bytes, mark);
+  frame_next(bytes.bytes, bytes.length, MOST, &frame, &size);
+  assert_int_equal(frame_left(&frame), 7);
+  char *text = get_text(&frame);
+  assert_string_equal(text, "");
+  assert_true(frame.bad);
+  assert_int_equal(frame_left(&frame), 0);
+  free(text);
+  buffer_free(&bytes);
+}
+
 static void a_frame_too_long_or_without_a_type_is_malformed(void **state) {
   (void)state;
   static const unsigned char empty[4] = {0}, huge[4] = {0xff, 0xff, 0xff, 0xff};
@@ -133,6 +151,7 @@ int main(void) {
       cmocka_unit_test(a_frame_in_pieces_is_waited_for),
       cmocka_unit_test(reading_beyond_the_end_gives_zeroes_and_a_bad_frame),
       cmocka_unit_test(a_length_inside_a_frame_is_not_believed),
+      cmocka_unit_test(a_text_with_a_nul_inside_is_malformed),
       cmocka_unit_test(a_frame_too_long_or_without_a_type_is_malformed),
       cmocka_unit_test(a_buffer_gives_back_what_a_big_frame_needed),
   };

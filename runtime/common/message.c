@@ -1,0 +1,222 @@
+#include "message.h"
+
+#include <stdlib.h>
+
+#include "duration.h"
+#include "memory.h"
+
+/* The fewest bytes that one of these takes: a count of more of them than fit is not believed, nor allocated for. */
+enum {
+  TEXT_LEAST = 4,
+  JOB_LEAST = 5 * 4 + 3 * 8 + 4,
+  QUEUE_LEAST = TEXT_LEAST + 2 + 8,
+  SETTING_LEAST = 2 * TEXT_LEAST,
+};
+
+/* Every reader ends here or marks the frame itself: once false, false for the rest of the frame. */
+static bool check(struct frame *frame, bool right) {
+  frame->bad = frame->bad || !right;
+  return !frame->bad;
+}
+
+/* A count of things of `least` bytes; 0, and a bad frame, when there is not room for so many. */
+static uint32_t get_count(struct frame *frame, size_t least) {
+  uint32_t count = get_u32(frame);
+  return check(frame, count <= frame_left(frame) / least) ? count : 0;
+}
+
+static bool check_end(struct frame *frame) {
+  return check(frame, frame_end_ok(frame));
+}
+
+/* ── CONFIGURE ── */
+
+void message_put_configure(struct buffer *out, const struct message_configure *configure) {
+  put_text(out, configure->conninfo);
+  put_u64(out, configure->most_memory);
+  put_u32(out, configure->script);
+  put_u32(out, configure->argc);
+  for (uint32_t i = 0; i < configure->argc; i++)
+    put_text(out, configure->argv[i]);
+}
+
+bool message_get_configure(struct frame *frame, struct message_configure *configure) {
+  *configure = (struct message_configure){.conninfo = get_text(frame)};
+  configure->most_memory = get_u64(frame);
+  configure->script = get_u32(frame);
+  configure->argc = get_count(frame, TEXT_LEAST);
+  configure->argv = memory_new(((size_t)configure->argc + 1) * sizeof *configure->argv);
+  for (uint32_t i = 0; i < configure->argc; i++)
+    configure->argv[i] = get_text(frame);
+  check(frame, configure->script < configure->argc);
+  if (check_end(frame))
+    return true;
+  message_free_configure(configure);
+  return false;
+}
+
+void message_free_configure(struct message_configure *configure) {
+  for (uint32_t i = 0; i < configure->argc; i++)
+    free(configure->argv[i]);
+  free(configure->argv);
+  free((char *)configure->conninfo);
+  *configure = (struct message_configure){0};
+}
+
+/* ── JOBS ── */
+
+void message_put_jobs(struct buffer *out, const struct message_jobs *jobs) {
+  put_u32(out, jobs->batch);
+  put_u32(out, jobs->count);
+}
+
+void message_put_job(struct buffer *out, const struct message_job *job) {
+  put_u32(out, job->index);
+  put_u32(out, job->position);
+  put_u32(out, job->queue);
+  put_i64(out, job->id);
+  put_u32(out, job->attempt);
+  put_u32(out, job->retries_left);
+  put_f64(out, job->created_at);
+  put_f64(out, job->run_after);
+  put_bytes(out, job->data, job->data_length);
+}
+
+bool message_get_job(struct frame *frame, struct message_job *job) {
+  job->index = get_u32(frame);
+  job->position = get_u32(frame);
+  job->queue = get_u32(frame);
+  job->id = get_i64(frame);
+  job->attempt = get_u32(frame);
+  job->retries_left = get_u32(frame);
+  job->created_at = get_f64(frame);
+  job->run_after = get_f64(frame);
+  job->data = get_bytes(frame, &job->data_length);
+  return check(frame, job->position > 0 && job->data_length <= JOB_DATA_MOST);
+}
+
+/* Walks over the jobs of a copy of the frame. */
+static bool check_jobs(struct frame frame, uint32_t count) {
+  struct message_job job;
+  uint32_t last = 0;
+  for (uint32_t i = 0; i < count && message_get_job(&frame, &job); i++) {
+    check(&frame, job.position > last);
+    last = job.position;
+  }
+  return frame_end_ok(&frame);
+}
+
+bool message_get_jobs(struct frame *frame, struct message_jobs *jobs) {
+  jobs->batch = get_u32(frame);
+  jobs->count = get_count(frame, JOB_LEAST);
+  return check(frame, jobs->count > 0 && check_jobs(*frame, jobs->count));
+}
+
+/* ── RECALL ── */
+
+void message_put_recall(struct buffer *out, const struct message_recall *recall) {
+  put_u32(out, recall->batch);
+  put_u32(out, recall->queue);
+}
+
+bool message_get_recall(struct frame *frame, struct message_recall *recall) {
+  recall->batch = get_u32(frame);
+  recall->queue = get_u32(frame);
+  return check_end(frame);
+}
+
+/* ── READY ── */
+
+void message_put_ready(struct buffer *out, const struct message_ready *ready) {
+  put_u32(out, ready->queue_count);
+  for (uint32_t i = 0; i < ready->queue_count; i++) {
+    const struct message_queue *queue = &ready->queues[i];
+    put_text(out, queue->name);
+    put_u8(out, (uint8_t)queue->preserve_completed);
+    put_u8(out, (uint8_t)queue->discard_failed);
+    put_i64(out, queue->timeout_ms);
+  }
+  put_u32(out, ready->setting_count);
+  for (uint32_t i = 0; i < ready->setting_count; i++) {
+    put_text(out, ready->settings[i].name);
+    put_text(out, ready->settings[i].value);
+  }
+}
+
+static enum choice get_choice(struct frame *frame) {
+  uint8_t choice = get_u8(frame);
+  return check(frame, choice <= CHOICE_YES) ? choice : CHOICE_UNSET;
+}
+
+static void get_queue(struct frame *frame, struct message_queue *queue) {
+  queue->name = get_text(frame);
+  queue->preserve_completed = get_choice(frame);
+  queue->discard_failed = get_choice(frame);
+  queue->timeout_ms = get_i64(frame);
+  check(frame, queue->timeout_ms >= -1);
+}
+
+bool message_get_ready(struct frame *frame, struct message_ready *ready) {
+  *ready = (struct message_ready){.queue_count = get_count(frame, QUEUE_LEAST)};
+  ready->queues = memory_new(ready->queue_count * sizeof *ready->queues);
+  for (uint32_t i = 0; i < ready->queue_count; i++)
+    get_queue(frame, &ready->queues[i]);
+  ready->setting_count = get_count(frame, SETTING_LEAST);
+  ready->settings = memory_new(ready->setting_count * sizeof *ready->settings);
+  for (uint32_t i = 0; i < ready->setting_count; i++) {
+    ready->settings[i].name = get_text(frame);
+    ready->settings[i].value = get_text(frame);
+  }
+  if (check_end(frame))
+    return true;
+  message_free_ready(ready);
+  return false;
+}
+
+void message_free_ready(struct message_ready *ready) {
+  for (uint32_t i = 0; i < ready->queue_count; i++)
+    free(ready->queues[i].name);
+  for (uint32_t i = 0; i < ready->setting_count; i++) {
+    free(ready->settings[i].name);
+    free(ready->settings[i].value);
+  }
+  free(ready->queues);
+  free(ready->settings);
+  *ready = (struct message_ready){0};
+}
+
+/* ── BROKEN ── */
+
+void message_put_broken(struct buffer *out, const void *message, size_t length) {
+  put_bytes(out, message, length);
+}
+
+bool message_get_broken(struct frame *frame, const char **message, size_t *length) {
+  *message = get_bytes(frame, length);
+  return check_end(frame);
+}
+
+/* ── OUTCOMES ── */
+
+void message_put_outcome(struct buffer *out, const struct message_outcome *outcome) {
+  put_u32(out, outcome->batch);
+  put_u32(out, outcome->index);
+  put_u8(out, (uint8_t)outcome->outcome);
+  put_u8(out, outcome->backoff);
+  put_u64(out, outcome->duration_us);
+  put_bytes(out, outcome->error, outcome->error_length);
+  put_bytes(out, outcome->traceback, outcome->traceback_length);
+}
+
+bool message_get_outcome(struct frame *frame, struct message_outcome *outcome) {
+  outcome->batch = get_u32(frame);
+  outcome->index = get_u32(frame);
+  uint8_t kind = get_u8(frame), backoff = get_u8(frame);
+  outcome->outcome = kind;
+  outcome->backoff = backoff;
+  outcome->duration_us = get_u64(frame);
+  outcome->error = get_bytes(frame, &outcome->error_length);
+  outcome->traceback = get_bytes(frame, &outcome->traceback_length);
+  return check(frame, kind >= OUTCOME_COMPLETE && kind <= OUTCOME_UNRUN && backoff <= 1 &&
+                          outcome->duration_us / 1000 <= DURATION_MAX_MS);
+}

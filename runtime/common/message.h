@@ -1,0 +1,120 @@
+#ifndef PGQ_MESSAGE_H
+#define PGQ_MESSAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "frame.h"
+#include "protocol.h"
+
+/*
+ * The fields of each type of frame, written and read in one place, so that the two ends cannot come apart. A frame of
+ * no fields (LEAVE, STOP) is read with frame_end_ok().
+ *
+ * message_put_*() add fields to `out`; the caller begins and finishes the frame around them. message_get_*() trust
+ * nobody: they return false for whatever no message_put_*() writes — fields that are missing or left over, counts that
+ * the bytes cannot hold, choices that do not exist, a NUL inside a text — and then the frame is bad and there is
+ * nothing to free. Where a frame is read in parts (JOBS, OUTCOMES), what is left over shows in the end: see there.
+ */
+
+/* FRAME_CONFIGURE */
+struct message_configure {
+  const char *conninfo; /* "" for libpq's own settings; NULL is written as "" */
+  uint64_t most_memory; /* bytes the executor may take, 0 for no limit */
+  uint32_t script;      /* argv[script] is the script; less than argc */
+  uint32_t argc;
+  char **argv;
+};
+
+void message_put_configure(struct buffer *out, const struct message_configure *configure);
+
+/* message_get_configure(frame, configure): the texts are copies; message_free_configure() frees them. */
+bool message_get_configure(struct frame *frame, struct message_configure *configure)
+    __attribute__((warn_unused_result));
+
+/* message_free_configure(configure): frees what message_get_configure() has filled; a zeroed one holds nothing. */
+void message_free_configure(struct message_configure *configure);
+
+/*
+ * FRAME_JOBS: a head and, `count` times, a job. The writer gives the number of jobs first; positions rise from job to
+ * job, and none is 0.
+ */
+struct message_jobs {
+  uint32_t batch;
+  uint32_t count; /* of the jobs in this frame, at least 1 */
+};
+
+struct message_job {
+  uint32_t index;    /* in the batch */
+  uint32_t position; /* among the batch's jobs as they are sent and begun, from 1 */
+  uint32_t queue;    /* as registered, from 0 */
+  int64_t id;
+  uint32_t attempt, retries_left;
+  double created_at, run_after; /* Unix seconds */
+  const char *data;             /* read in place: lives as long as the frame's bytes; any bytes, no NUL behind */
+  size_t data_length;
+};
+
+void message_put_jobs(struct buffer *out, const struct message_jobs *jobs);
+void message_put_job(struct buffer *out, const struct message_job *job);
+
+/*
+ * message_get_jobs(frame, jobs): reads the head, and checks the whole frame: true means that as many calls of
+ * message_get_job() as the head says will succeed, and will leave nothing over.
+ */
+bool message_get_jobs(struct frame *frame, struct message_jobs *jobs) __attribute__((warn_unused_result));
+bool message_get_job(struct frame *frame, struct message_job *job) __attribute__((warn_unused_result));
+
+/* FRAME_RECALL */
+struct message_recall {
+  uint32_t batch;
+  uint32_t queue; /* or QUEUE_ALL */
+};
+
+void message_put_recall(struct buffer *out, const struct message_recall *recall);
+bool message_get_recall(struct frame *frame, struct message_recall *recall) __attribute__((warn_unused_result));
+
+/* FRAME_READY */
+struct message_queue {
+  char *name;
+  enum choice preserve_completed, discard_failed;
+  int64_t timeout_ms; /* 0: none; -1: not said */
+};
+
+struct message_setting {
+  char *name, *value;
+};
+
+struct message_ready {
+  uint32_t queue_count;
+  struct message_queue *queues;
+  uint32_t setting_count;
+  struct message_setting *settings;
+};
+
+/* The executor itself writes this frame out of its tables (script_describe); this is for what has the struct. */
+void message_put_ready(struct buffer *out, const struct message_ready *ready);
+
+/* message_get_ready(frame, ready): lists and texts are copies; message_free_ready() frees them. */
+bool message_get_ready(struct frame *frame, struct message_ready *ready) __attribute__((warn_unused_result));
+void message_free_ready(struct message_ready *ready);
+
+/* FRAME_BROKEN: why the script could not be loaded; any bytes, read in place. */
+void message_put_broken(struct buffer *out, const void *message, size_t length);
+bool message_get_broken(struct frame *frame, const char **message, size_t *length) __attribute__((warn_unused_result));
+
+/* FRAME_OUTCOMES: these, one behind the other, while frame_left() is not 0. */
+struct message_outcome {
+  uint32_t batch, index;
+  enum outcome outcome; /* OUTCOME_COMPLETE, OUTCOME_FAIL or OUTCOME_UNRUN */
+  bool backoff;
+  uint64_t duration_us;          /* at most DURATION_MAX_MS: the sum over a batch is still a number */
+  const char *error, *traceback; /* any bytes, read in place; the length may be 0 */
+  size_t error_length, traceback_length;
+};
+
+void message_put_outcome(struct buffer *out, const struct message_outcome *outcome);
+bool message_get_outcome(struct frame *frame, struct message_outcome *outcome) __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,172 @@
+/*
+ * The executor's end of the socket: any bytes go through the code that reads a supervisor's frames and keeps the tasks,
+ * up to the call of the script, which is played here: no Lua, no thread, no socket.
+ */
+#include <sys/resource.h>
+
+static int keep_limit(const struct rlimit *limit) {
+  return limit->rlim_cur == limit->rlim_max ? 0 : -1;
+}
+
+/* Its functions that take frames are nobody else's business. The limit it would set is this test's own. */
+#define setrlimit(resource, limit) keep_limit(limit)
+#include "executor.c"
+#undef setrlimit
+
+#include <string.h>
+
+#include "memory.h"
+#include "pieces.h"
+
+/* Batches up to this one have been revoked: their jobs may not begin. */
+enum { REVOKED = 3 };
+
+struct script {
+  const struct script_config *config;
+};
+
+static struct shared_page page;
+static struct script script;
+static volatile unsigned seen;
+static uint64_t begun; /* PAGE_TASK of the job that began last */
+
+static unsigned sum(const char *bytes, size_t length) {
+  unsigned all = 0;
+  for (size_t i = 0; i < length; i++)
+    all += (unsigned char)bytes[i];
+  return all;
+}
+
+/* ── the script ── */
+
+struct script *script_new(const struct script_config *config) {
+  script.config = config;
+  return &script;
+}
+
+void script_free(struct script *unused) {
+  (void)unused;
+}
+
+/* The script "broken" is. */
+int script_load(struct script *self, struct buffer *message) {
+  const struct script_config *config = self->config;
+  for (int i = 0; i < config->argc; i++)
+    seen += sum(config->argv[i], strlen(config->argv[i]));
+  seen += sum(config->conninfo, strlen(config->conninfo));
+  if (strcmp(config->argv[config->script], "broken") != 0)
+    return 0;
+  buffer_add(message, "why", 3);
+  return -1;
+}
+
+void script_describe(struct script *self, struct buffer *out) {
+  (void)self;
+  struct message_queue queue = {.name = "fuzzed", .preserve_completed = CHOICE_YES, .timeout_ms = -1};
+  struct message_setting setting = {.name = "lease", .value = "60s"};
+  struct message_ready ready = {.queue_count = 1, .queues = &queue, .setting_count = 1, .settings = &setting};
+  message_put_ready(out, &ready);
+}
+
+/* The data's first byte says how the job ends, and all of it is the error. */
+void script_run(struct script *self, const struct script_job *job, struct script_end *end) {
+  (void)self;
+  EXPECT(atomic_load(&page.current_job) == job->id);
+  EXPECT((int32_t)((uint32_t)(atomic_load(&page.begun) >> 32) - REVOKED) > 0 && (uint32_t)atomic_load(&page.begun) > 0);
+  begun = atomic_load(&page.begun);
+  seen += sum(job->data, job->data_length);
+  char first = job->data_length > 0 ? job->data[0] : 0;
+  *end = (struct script_end){.outcome = OUTCOME_COMPLETE};
+  if (first == 'f' || first == 'b')
+    *end = (struct script_end){.outcome = OUTCOME_FAIL,
+                               .backoff = first == 'b',
+                               .error = job->data,
+                               .error_length = job->data_length,
+                               .traceback = job->data,
+                               .traceback_length = job->data_length};
+}
+
+/* ── the outbox: what the executor says has to be understood at the other end ── */
+
+static struct frame frame_of(uint8_t type, const struct buffer *fields) {
+  static const unsigned char none[1];
+  const unsigned char *at = fields->length > 0 ? fields->bytes : none;
+  return (struct frame){.type = type, .at = at, .end = at + fields->length};
+}
+
+void outbox_add_outcome(struct outbox *outbox, const struct buffer *fields) {
+  struct frame frame = frame_of(FRAME_OUTCOMES, fields);
+  struct message_outcome outcome;
+  (void)outbox;
+  EXPECT(message_get_outcome(&frame, &outcome) && frame_end_ok(&frame));
+  if (outcome.outcome != OUTCOME_UNRUN)
+    EXPECT(outcome.batch == begun >> 32);
+}
+
+void outbox_send(struct outbox *outbox, uint8_t type, const struct buffer *fields) {
+  struct frame frame = frame_of(type, fields);
+  struct message_ready ready;
+  const char *message;
+  size_t length;
+  (void)outbox;
+  if (type == FRAME_READY) {
+    EXPECT(message_get_ready(&frame, &ready));
+    message_free_ready(&ready);
+  } else {
+    EXPECT(type == FRAME_BROKEN && message_get_broken(&frame, &message, &length));
+  }
+}
+
+struct outbox *outbox_new(int socket) {
+  (void)socket;
+  return NULL;
+}
+
+void outbox_flush(struct outbox *outbox) {
+  (void)outbox;
+}
+
+void outbox_free(struct outbox *outbox) {
+  (void)outbox;
+}
+
+/* ── an executor's life ── */
+
+static void step(struct executor *e) {
+  bool empty = task_list_is_empty(e->tasks);
+  EXPECT(task_list_step(e->tasks) == !empty);
+  EXPECT(atomic_load(&page.current_job) == 0);
+}
+
+/* A job has its turn between any two pieces, so that others wait while more comes in. */
+static bool take(void *context) {
+  struct executor *e = context;
+  take_frames(e);
+  if (e->tasks)
+    step(e);
+  return !e->leaving;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length) {
+  static uv_loop_t loop;
+  struct executor executor = {.page = &page}, *e = &executor;
+  if (!loop.data) {
+    uv_loop_init(&loop);
+    loop.data = &loop;
+  }
+  uv_idle_init(&loop, &e->turn);
+  e->turn.data = e;
+  page = (struct shared_page){.revoked = REVOKED};
+  begun = 0;
+  pieces_round_trip(input, length);
+  pieces_feed(input, length, &e->in, take, e);
+  while (e->tasks && !task_list_is_empty(e->tasks))
+    step(e);
+  uv_close((uv_handle_t *)&e->turn, NULL);
+  uv_run(&loop, UV_RUN_NOWAIT);
+  if (e->tasks)
+    task_list_free(e->tasks);
+  message_free_configure(&e->configure);
+  buffer_free(&e->in);
+  return 0;
+}
