@@ -1,0 +1,214 @@
+-- A minute of spec/chaos/run, and that its books find what they are there to find.
+
+local Postgres = require "spec.support.postgres"
+local process = require "spec.support.process"
+local books = require "spec.chaos.books"
+
+describe("a minute of chaos", function()
+  -- PGQ_CHAOS_SEED chooses another one, to replay what was seen elsewhere.
+  local seed = os.getenv "PGQ_CHAOS_SEED" or "3"
+
+  it("loses no job, and lets no stranger end one", function()
+    local result = process.run { "luajit", "spec/chaos/main.lua", "--minutes", "1", "--seed", seed, timeout = 180 }
+    local shown = result.stderr .. result.stdout
+    assert.equal(0, result.status, shown)
+    assert.matches("| lost +| 0 ", result.stdout, nil, false, shown)
+    assert.matches("| strangers +| 0 ", result.stdout, nil, false, shown)
+    local jobs = tonumber(result.stdout:match "| jobs acknowledged +| (%d+)")
+    assert.is_true(jobs > 2000, shown)
+    assert.is_true(tonumber(result.stdout:match "| faults +| (%d+)") > 10, shown)
+  end)
+
+  it("has the same schedule for the same seed, and another for another", function()
+    local function list(n)
+      return process.check { "luajit", "spec/chaos/main.lua", "--minutes", "5", "--seed", n, "--schedule" }
+    end
+    local first = list(1)
+    assert.equal(100, select(2, first:gsub("\n", "\n")))
+    assert.equal(first, list(1))
+    assert.not_equal(first, list(2))
+  end)
+
+  it("ends by ^C with nothing left running, and status 130", function()
+    local run = process.start { "luajit", "spec/chaos/main.lua", "--minutes", "5" }
+    run:read_until("faults in 5 minutes", 30, "stderr")
+    local mine = process.check { "ps", "-e", "-o", "pid,ppid,args" }
+    local workers = {}
+    for pid, parent in mine:gmatch "(%d+) +(%d+) [^\n]*spec/chaos/worker.lua" do
+      if tonumber(parent) == run.pid then
+        workers[#workers + 1] = pid
+      end
+    end
+    assert.equal(3, #workers, mine)
+    run:kill("sigint")
+    assert.equal(130, run:wait(30).status)
+    for _, pid in ipairs(workers) do
+      assert.equal("", process.run({ "ps", "-o", "args=", "-p", pid }).stdout)
+    end
+  end)
+end)
+
+describe("the books of a chaos run", function()
+  local pg
+
+  setup(function()
+    pg = Postgres.start()
+    pg:migrate()
+    pg:psql "\\i spec/chaos/audit.sql"
+  end)
+
+  teardown(function() pg:stop() end)
+
+  before_each(function()
+    pg:psql [[
+      SET client_min_messages = warning;
+      DROP TABLE IF EXISTS chaos_events, chaos_plans, chaos_repeats;
+      TRUNCATE pgq_jobs, chaos_runs, chaos_writes, chaos_acknowledged, chaos_faults RESTART IDENTITY]]
+  end)
+
+  -- Job 1 with that plan, acknowledged.
+  local function enqueue(plan)
+    pg:psql(([[INSERT INTO pgq_jobs (queue_name, data, retry_waits) VALUES ('q', '%s', '{1s,1s,1s}');
+      INSERT INTO chaos_acknowledged VALUES (1)]]):format(plan or "quick 0"))
+  end
+
+  local runs = 0
+  local function run(worker, attempt)
+    runs = runs + 1
+    pg:psql(("INSERT INTO chaos_runs (worker, pid, run, job, attempt) VALUES ('%s', 7, %d, 1, %d)"):format(
+      worker, runs, attempt or 1))
+  end
+
+  -- What a worker writes: the trigger takes its name from its session.
+  local function write(worker, sql)
+    pg:psql(("SET application_name = '%s'; %s"):format(worker, sql))
+  end
+
+  local COMPLETE = "DELETE FROM pgq_jobs WHERE id = 1"
+  local LEASE = "UPDATE pgq_jobs SET lease = 77, attempt = attempt + 1, run_after = now() + interval '5 s'"
+  local RETRY = "UPDATE pgq_jobs SET attempt = attempt + 1, retry_waits = '{1s}', error = 'failed as planned'"
+
+  -- The rules that are broken, as text, when these faults were done.
+  local function check(faults)
+    books.close(pg, faults or {}, {}, true)
+    local names, told = {}, {}
+    for i, entry in ipairs(books.check(pg)) do
+      names[i] = entry.rule
+      told[i] = entry.text
+    end
+    return table.concat(names, ", "), table.concat(told, "\n")
+  end
+
+  it("balance when a job ran and was completed by who ran it", function()
+    enqueue()
+    run "w1.1"
+    write("w1.1", COMPLETE)
+    assert.equal("", (check()))
+  end)
+
+  it("balance when a job was leased, and completed under the lease", function()
+    enqueue()
+    run "w1.1"
+    write("w1.1", LEASE)
+    write("w1.1", "UPDATE pgq_jobs SET run_after = now() + interval '5 s'")
+    write("w1.1", COMPLETE)
+    assert.equal("", (check()))
+  end)
+
+  it("find a job that is gone and never ran", function()
+    enqueue()
+    pg:psql "TRUNCATE pgq_jobs"
+    local names, text = check()
+    assert.equal("lost", names)
+    assert.matches("it never ran", text)
+  end)
+
+  it("find a job that ran and is gone without a word", function()
+    enqueue()
+    run "w1.1"
+    pg:psql "TRUNCATE pgq_jobs"
+    local names, text = check()
+    assert.equal("lost", names)
+    assert.matches("nobody ended it", text)
+  end)
+
+  it("find a job that was completed although its attempt was to fail", function()
+    enqueue "fail 1"
+    run "w1.1"
+    write("w1.1", COMPLETE)
+    assert.equal("lost", (check()))
+  end)
+
+  it("find a job that was completed before its handler ended", function()
+    enqueue "sleep 2"
+    run "w1.1"
+    write("w1.1", COMPLETE)
+    assert.equal("lost", (check()))
+  end)
+
+  it("find a job that is left behind, and one that failed without having to", function()
+    enqueue()
+    run "w1.1"
+    assert.equal("left behind", (check()))
+    pg:psql "DROP TABLE chaos_events, chaos_plans, chaos_repeats"
+    write("w1.1", "UPDATE pgq_jobs SET ran_at = now(), attempt = 1, error = 'no luck'")
+    assert.equal("failed for good", (check()))
+  end)
+
+  it("find a stranger who completes what he has not run", function()
+    enqueue()
+    run "w1.1"
+    write("w2.1", COMPLETE)
+    local names, text = check()
+    assert.equal("strangers", names)
+    assert.matches("w2.1 +complete", text)
+  end)
+
+  it("find who completes a later attempt than the one he ran", function()
+    enqueue "fail 1"
+    run("w1.1", 1)
+    run("w2.1", 1)
+    write("w2.1", RETRY)
+    write("w1.1", COMPLETE)
+    local now = os.time()
+    local names, text = check { { kind = "stall", who = "w1.1", began = now - 5, ended = now + 5 } }
+    assert.equal("strangers", names)
+    assert.matches("w1.1 wrote complete of attempt 2", text)
+  end)
+
+  it("find who writes under somebody else's lease, though he ran the job himself", function()
+    enqueue()
+    run "w1.1"
+    run "w2.1"
+    write("w2.1", LEASE)
+    write("w1.1", COMPLETE)
+    local now = os.time()
+    local names, text = check { { kind = "stall", who = "w1.1", began = now - 5, ended = now + 5 } }
+    assert.equal("strangers", names)
+    assert.matches("under the lease 77 of w2.1", text)
+  end)
+
+  it("find who takes a lease for lost before its end, and who runs a job meanwhile", function()
+    enqueue()
+    run "w1.1"
+    write("w1.1", LEASE)
+    run("w2.1", 2)
+    write("w2.1", "UPDATE pgq_jobs SET lease = NULL, retry_waits = '{1s}', error = 'worker lost: lease ran out'")
+    write("w3.1", "UPDATE pgq_jobs SET ran_at = now(), attempt = 2, error = 'worker lost: lease ran out'")
+    local names, text = check()
+    assert.matches("leases broken", names)
+    assert.matches("w2.1 took the lease 77 for lost", text)
+    assert.matches("w2.1 ran it under the lease of w1.1", text)
+  end)
+
+  it("find a job that runs again without a fault, and none when there was one", function()
+    enqueue()
+    run "w1.1"
+    run "w2.1"
+    write("w2.1", COMPLETE)
+    assert.equal("unexplained repeats", (check()))
+    pg:psql "DROP TABLE chaos_events, chaos_plans, chaos_repeats"
+    local now = os.time()
+    assert.equal("", (check { { kind = "kill supervisor", who = "w1.1", began = now - 1, ended = now + 1 } }))
+  end)
+end)
