@@ -199,12 +199,15 @@ bool batch_end_job(struct batch *batch, uint32_t index, const struct child_outco
   return true;
 }
 
-void batch_fail_job(struct batch *batch, int64_t id, const char *error) {
-  for (int i = 0; i < batch->count; i++)
-    if (batch->jobs[i].id == id && batch->jobs[i].outcome == OUTCOME_NONE) {
-      job_fail(&batch->jobs[i], error);
-      batch->open--;
-    }
+void batch_fail_job(struct batch *batch, const struct child_death *death) {
+  for (int i = 0; i < batch->count; i++) {
+    struct job *job = &batch->jobs[i];
+    if (job->id != death->culprit || job->outcome != OUTCOME_NONE)
+      continue;
+    job->duration_us = (uint64_t)death->ran_us;
+    job_fail(job, death->cause);
+    batch->open--;
+  }
 }
 
 void batch_move(struct batch *to, struct batch *from) {

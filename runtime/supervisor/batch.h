@@ -70,8 +70,8 @@ void job_free(struct job *job);
 /* batch_end_job(batch, index, outcome): false when there is no such job, or it has ended before. */
 bool batch_end_job(struct batch *batch, uint32_t index, const struct child_outcome *outcome);
 
-/* batch_fail_job(batch, id, error): the job, if it is here and open, failed with this error. */
-void batch_fail_job(struct batch *batch, int64_t id, const char *error);
+/* batch_fail_job(batch, death): the culprit, if it is here and open, failed with the cause. */
+void batch_fail_job(struct batch *batch, const struct child_death *death);
 
 /*
  * batch_child_died(batch, begun, cause): the executor died, and nobody knows of which job. Of those that had begun, up

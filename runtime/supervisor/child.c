@@ -20,6 +20,9 @@ enum { READ_SIZE = 64 * 1024 };
 /* An executor writes a frame in one go: when the rest does not come, somebody else has written. */
 enum { PARTIAL_MS = 5000 };
 
+/* Descriptors below are the child's. */
+enum { OWN_FILE_LEAST = 10 };
+
 struct child {
   uv_loop_t *loop;
   const struct child_start *start;
@@ -80,6 +83,26 @@ static void on_death(uv_process_t *process, int64_t status, int signal);
 static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space);
 static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space);
 
+/*
+ * The program that runs, for starting it once more: held open, so that it is this one even when the file has been
+ * replaced meanwhile. (Under valgrind /proc/self/exe is valgrind's own program, but its link reads as ours.)
+ */
+static const char *own_file(void) {
+  static char file[32];
+  char path[4096];
+  ssize_t length = *file ? -1 : readlink("/proc/self/exe", path, sizeof path - 1);
+  if (length > 0) {
+    path[length] = '\0';
+    int low = open(path, O_PATH | O_CLOEXEC);
+    int fd = low >= 0 ? fcntl(low, F_DUPFD_CLOEXEC, OWN_FILE_LEAST) : -1;
+    if (low >= 0)
+      close(low);
+    if (fd >= 0)
+      snprintf(file, sizeof file, "/proc/self/fd/%d", fd);
+  }
+  return *file ? file : "/proc/self/exe";
+}
+
 static int spawn(struct child *child) {
   char *arguments[] = {"pgq-lua", "executor", child->start->argv[child->start->script], NULL};
   uv_stdio_container_t descriptors[] = {
@@ -91,7 +114,7 @@ static int spawn(struct child *child) {
       [EXECUTOR_PAGE] = {.flags = UV_INHERIT_FD, .data.fd = child->page_fd},
   };
   uv_process_options_t options = {
-      .file = "/proc/self/exe",
+      .file = own_file(),
       .args = arguments,
       .stdio = descriptors,
       .stdio_count = sizeof descriptors / sizeof descriptors[0],
@@ -412,5 +435,5 @@ static void on_death(uv_process_t *process, int64_t status, int signal) {
   uv_close((uv_handle_t *)child->socket, free_handle);
   uv_close((uv_handle_t *)process, free_handle);
   buffer_free(&child->in);
-  child->events->died(child->owner, id, cause, run);
+  child->events->died(child->owner, &(struct child_death){id, ran_ms * 1000, cause, run});
 }

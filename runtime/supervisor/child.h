@@ -49,6 +49,14 @@ struct child_outcome {
   size_t traceback_length;
 };
 
+/* How an executor died. */
+struct child_death {
+  int64_t culprit;   /* id of the job that was running; 0: none was */
+  int64_t ran_us;    /* and for how long */
+  const char *cause; /* "was killed by SIGSEGV" */
+  const char *run;   /* how the culprit had fared: "for 1.5 s, peak memory 80 MB" */
+};
+
 struct child_events {
   void (*ready)(void *owner, const struct child_script *script);
   void (*broken)(void *owner, const char *message, size_t length);
@@ -57,11 +65,7 @@ struct child_events {
   /* All outcomes that came in one go have been told. */
   void (*outcomes_end)(void *owner);
   void (*stop)(void *owner);
-  /*
-   * `culprit` is the id of the job that was running, 0 if none was; `cause` says how it died: "was killed by SIGSEGV",
-   * `run` how the culprit had fared: "for 1.5 s, peak memory 80 MB".
-   */
-  void (*died)(void *owner, int64_t culprit, const char *cause, const char *run);
+  void (*died)(void *owner, const struct child_death *death);
 };
 
 struct child_start {

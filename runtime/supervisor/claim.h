@@ -11,7 +11,7 @@
 
 /* What was seen before going to sleep. */
 struct hold_look {
-  bool after_claim; /* a claim that found nothing came before; else there was none, for all queues are paused */
+  bool after_claim; /* a claim from all queues came before, and found nothing; else some are paused */
   bool due_locked;  /* a job is due that somebody holds */
   bool due_paused;  /* a job is due in a queue that is paused here */
   int64_t wait_ms;  /* until the next job falls due; -1: none is known */

@@ -8,7 +8,7 @@
 #include "log.h"
 #include "memory.h"
 
-enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000, CONNECT_TIMEOUT_MS = 10000, REASON_SIZE = 1024 };
+enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000, CONNECT_TIMEOUT_MS = 30000, REASON_SIZE = 1024 };
 
 /* What the answers that are still to come belong to: a statement, or the end of an act. */
 enum { EXPECT_SYNC = STATEMENT_COUNT };
@@ -35,11 +35,11 @@ struct connection {
   uv_timer_t timer;
   int64_t wait_ms;          /* before the next try */
   char reason[REASON_SIZE]; /* why the last session, or try, ended: the same reason is not logged twice */
+  bool told;                /* a loss was logged; that it is over is to be logged, too */
 
   unsigned char *expected; /* ring-less queue: entries head..tail are still to be answered */
   size_t expected_head, expected_tail, expected_capacity;
   bool answered;       /* the head has had its result; its closing NULL is still to come */
-  bool act_failed;     /* a statement since the last sync has failed */
   char *prelude_error; /* first error of the prelude */
 };
 
@@ -105,7 +105,7 @@ static void drop_session(struct connection *c) {
     PQfinish(c->pg);
   c->pg = NULL;
   c->expected_head = c->expected_tail = 0;
-  c->answered = c->act_failed = false;
+  c->answered = false;
   free(c->prelude_error);
   c->prelude_error = NULL;
   c->state = STATE_CLOSED;
@@ -124,6 +124,11 @@ void connection_free(struct connection *c) {
     return;
   drop_session(c);
   uv_close((uv_handle_t *)&c->timer, free_connection);
+}
+
+void connection_works(struct connection *c) {
+  c->wait_ms = WAIT_LEAST_MS;
+  *c->reason = '\0';
 }
 
 bool connection_is_up(const struct connection *c) {
@@ -154,8 +159,10 @@ static void end_session(struct connection *c, const char *what, const char *reas
   bool was_up = c->state == STATE_UP;
   copy_reason(text, reason && *reason ? reason : "no reason given");
   drop_session(c);
-  log_line(strcmp(text, c->reason) == 0 ? LOG_DEBUG : LOG_WARN, what, LOG_T("connection", c->name),
-           LOG_T("error", text), LOG_US("retry_in", c->wait_ms * 1000));
+  bool news = strcmp(text, c->reason) != 0;
+  c->told = c->told || news;
+  log_line(news ? LOG_WARN : LOG_DEBUG, what, LOG_T("connection", c->name), LOG_T("error", text),
+           LOG_US("retry_in", c->wait_ms * 1000));
   memcpy(c->reason, text, sizeof text);
   uv_timer_start(&c->timer, on_timer, (uint64_t)c->wait_ms, 0);
   c->wait_ms = c->wait_ms * 2 < WAIT_MOST_MS ? c->wait_ms * 2 : WAIT_MOST_MS;
@@ -245,14 +252,14 @@ static void end_prelude(struct connection *c) {
   }
   uv_timer_stop(&c->timer);
   c->state = STATE_UP;
-  if (*c->reason)
+  if (c->told)
     log_info("connected again", LOG_T("connection", c->name));
+  c->told = false;
   c->events->up(c->owner);
 }
 
 static void take_answer(struct connection *c, int expected, PGresult *result) {
   if (c->state == STATE_UP) {
-    c->act_failed = c->act_failed || result_failed(result);
     c->events->result(c->owner, (enum statement)expected, result);
   } else if (result_is_cause(result) && !c->prelude_error) {
     c->prelude_error = memory_text(PQresultErrorMessage(result));
@@ -265,11 +272,6 @@ static void take_sync(struct connection *c) {
     end_prelude(c);
     return;
   }
-  if (!c->act_failed) { /* the session is of use: the next loss starts with short waits again */
-    c->wait_ms = WAIT_LEAST_MS;
-    *c->reason = '\0';
-  }
-  c->act_failed = false;
   c->events->synced(c->owner);
 }
 
@@ -339,11 +341,14 @@ static void ignore_notice(void *context, const char *message) {
 }
 
 static void start_connecting(struct connection *c) {
-  /* What stands before dbname is a default; what stands in the connection string wins over it. */
+  /*
+   * What stands before dbname is a default; what stands in the connection string wins over it. The user timeout also
+   * bounds how long a host may leave a connection attempt without any answer, before libpq tries the next one.
+   */
   const char *const keywords[] = {
       "fallback_application_name", "keepalives_idle", "keepalives_interval", "keepalives_count",
       "tcp_user_timeout",          "dbname",          "client_encoding",     NULL};
-  const char *const values[] = {"pgq-lua", "10", "5", "3", "15000", c->conninfo, "UTF8", NULL};
+  const char *const values[] = {"pgq-lua", "10", "5", "3", "5000", c->conninfo, "UTF8", NULL};
   c->state = STATE_CONNECTING;
   c->pg = PQconnectStartParams(keywords, values, 1);
   if (!c->pg || PQstatus(c->pg) == CONNECTION_BAD) {

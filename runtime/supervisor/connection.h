@@ -45,6 +45,12 @@ void connection_open(struct connection *connection);
  */
 void connection_fail(struct connection *connection, const char *reason);
 
+/*
+ * connection_works(connection): it has been of use: the next loss is logged again, and starts with short waits. To be
+ * said when something was committed; that statements are answered proves little.
+ */
+void connection_works(struct connection *connection);
+
 /* connection_free(connection): closes at once, without calling anybody. NULL is allowed. */
 void connection_free(struct connection *connection);
 

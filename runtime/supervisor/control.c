@@ -21,8 +21,8 @@ struct control {
   uv_timer_t extend; /* leases */
   bool checked, announced, leaving, removing;
   int busy;
-  int64_t worker_id; /* 0: no row yet */
-  bool row_failed;   /* that has been logged */
+  int64_t worker_id;              /* 0: no row yet */
+  bool row_failed, extend_failed; /* that has been logged */
 };
 
 static void on_leave_timeout(uv_timer_t *timer);
@@ -52,12 +52,17 @@ static void free_control(uv_handle_t *timer) {
   free(timer->data);
 }
 
+/* One after the other: the loop calls back in an order of its own, and the last one takes the memory along. */
+static void close_timer(uv_handle_t *extend) {
+  struct control *control = extend->data;
+  uv_close((uv_handle_t *)&control->timer, free_control);
+}
+
 void control_free(struct control *control) {
   if (!control)
     return;
   connection_free(control->connection);
-  uv_close((uv_handle_t *)&control->extend, NULL);
-  uv_close((uv_handle_t *)&control->timer, free_control);
+  uv_close((uv_handle_t *)&control->extend, close_timer);
 }
 
 /* Acts queue up on the connection; `busy` counts those without an answer. */
@@ -180,11 +185,16 @@ static void row_failed(struct control *control, const PGresult *result) {
   control->row_failed = true;
 }
 
+static void extend_failed(struct control *control, const PGresult *result) {
+  log_line(control->extend_failed ? LOG_DEBUG : LOG_WARN, "cannot extend leases", LOG_T("error", error_text(result)));
+  control->extend_failed = true;
+}
+
 static void on_result(void *owner, enum statement statement, PGresult *result) {
   struct control *control = owner;
   if (result_failed(result)) {
     if (statement == STATEMENT_EXTEND)
-      log_warn("cannot extend leases", LOG_T("error", error_text(result)));
+      extend_failed(control, result);
     else if (statement == STATEMENT_CHECK)
       log_error("cannot look at the tables", LOG_T("error", error_text(result)));
     else
@@ -208,6 +218,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
       control->events->vanished(control->owner, PQgetvalue(result, row, 0), result_i32(result, row, 1));
     break;
   case STATEMENT_EXTEND:
+    control->extend_failed = false;
     for (int row = 0; row < PQntuples(result); row++)
       control->events->lease_lost(control->owner, result_i64(result, row, 0));
     break;
@@ -224,6 +235,7 @@ static void left(struct control *control) {
 static void on_synced(void *owner) {
   struct control *control = owner;
   control->busy -= control->busy > 0;
+  connection_works(control->connection);
   if (control->leaving && control->busy > 0) {
     return;
   } else if (control->leaving && control->worker_id && !control->removing) {

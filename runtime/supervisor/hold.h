@@ -67,10 +67,10 @@ bool hold_outcome(struct hold *hold, const struct child_outcome *outcome);
 void hold_outcomes_end(struct hold *hold);
 
 /*
- * hold_child_died(hold, culprit, cause): the culprit fails with the cause; the others go back. Without a culprit (0),
- * those that were in flight become suspects, which run alone next time; without a cause, all just go back.
+ * hold_child_died(hold, death): the culprit fails with the cause, as a whole sentence; the others go back. Without a
+ * culprit, those that were in flight become suspects, which run alone next time; without a cause, all just go back.
  */
-void hold_child_died(struct hold *hold, int64_t culprit, const char *cause);
+void hold_child_died(struct hold *hold, const struct child_death *death);
 
 /* hold_recall(hold, queue): jobs of the queue (NULL: of all) that have not started go back. */
 void hold_recall(struct hold *hold, const struct queue *queue);

@@ -36,22 +36,22 @@ struct job *lease_list_end(struct lease_list *list, const struct child_outcome *
   return NULL;
 }
 
-void lease_list_child_died(struct lease_list *list, int64_t culprit, const char *cause) {
+void lease_list_child_died(struct lease_list *list, const struct child_death *death) {
   for (int i = 0; i < list->count; i++) {
     struct job *job = &list->items[i].job;
     if (job->outcome != OUTCOME_NONE)
       continue;
-    if (cause && (job->id == culprit || (culprit == 0 && job->suspect)))
-      job_fail(job, cause);
-    else if (cause && culprit == 0)
-      job->outcome = OUTCOME_SUSPECT;
-    else
-      job->outcome = OUTCOME_UNRUN;
+    bool blamed = death->culprit ? job->id == death->culprit : job->suspect;
+    job->outcome = death->cause && !death->culprit ? OUTCOME_SUSPECT : OUTCOME_UNRUN;
+    if (!death->cause || !blamed)
+      continue;
+    job->duration_us = (uint64_t)death->ran_us;
+    job_fail(job, death->cause);
   }
 }
 
 void lease_list_give_back(struct lease_list *list) {
-  lease_list_child_died(list, 0, NULL);
+  lease_list_child_died(list, &(struct child_death){0});
 }
 
 bool lease_list_lose(struct lease_list *list, int64_t id) {

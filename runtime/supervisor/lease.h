@@ -31,11 +31,8 @@ void lease_list_add_from(struct lease_list *list, const struct batch *batch);
 /* lease_list_end(list, outcome): what the executor said. The job, or NULL when it is not here or has ended before. */
 struct job *lease_list_end(struct lease_list *list, const struct child_outcome *outcome);
 
-/*
- * lease_list_child_died(list, culprit, cause): the culprit failed with the cause; the others go back. Without a culprit
- * (0), they become suspects, or fail if they were already; with neither culprit nor cause they just go back.
- */
-void lease_list_child_died(struct lease_list *list, int64_t culprit, const char *cause);
+/* lease_list_child_died(list, death): as hold_child_died() says. */
+void lease_list_child_died(struct lease_list *list, const struct child_death *death);
 
 /* lease_list_give_back(list): what runs according to the list has never been begun: it goes back. */
 void lease_list_give_back(struct lease_list *list);

@@ -217,23 +217,24 @@ static void on_stop(void *owner) {
   slot->start.events->stop(slot->start.owner);
 }
 
-static void on_died(void *owner, int64_t culprit, const char *cause, const char *run) {
+static void on_died(void *owner, const struct child_death *death) {
   struct slot *slot = owner;
   char message[320];
-  if (culprit)
-    snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", cause, run);
+  const struct child_death orderly = {0}, told = {death->culprit, death->ran_us, message, death->run};
+  if (death->culprit)
+    snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", death->cause, death->run);
   else
-    snprintf(message, sizeof message, "the executor %s, with this job alone in it", cause);
-  if (slot->retiring && !culprit)
+    snprintf(message, sizeof message, "the executor %s, with this job alone in it", death->cause);
+  if (slot->retiring && !death->culprit)
     log_debug("an executor has run its jobs and is replaced", LOG_I("executor", slot->number));
   else if (!slot->breaking && !slot->leaving)
-    log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", cause),
-              culprit ? LOG_I("job", culprit) : (struct log_field){0});
+    log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", death->cause),
+              death->culprit ? LOG_I("job", death->culprit) : (struct log_field){0});
   if (slot->hold)
-    hold_child_died(slot->hold, slot->breaking ? 0 : culprit, slot->breaking ? NULL : message);
+    hold_child_died(slot->hold, slot->breaking ? &orderly : &told);
   if (!slot->finishing)
     restart_later(slot);
-  slot->start.events->died(slot->start.owner, cause);
+  slot->start.events->died(slot->start.owner, death->cause);
 }
 
 /* ── what the hold says ── */

@@ -17,8 +17,8 @@ void trouble_init(struct trouble *trouble, uv_loop_t *loop, void *hold) {
   trouble->wait_ms = WAIT_LEAST_MS;
 }
 
-void trouble_close(struct trouble *trouble) {
-  uv_close((uv_handle_t *)&trouble->timer, NULL);
+void trouble_close(struct trouble *trouble, uv_close_cb closed) {
+  uv_close((uv_handle_t *)&trouble->timer, closed);
 }
 
 void trouble_note(struct trouble *trouble, const PGresult *result) {

@@ -19,10 +19,12 @@ struct trouble {
   uv_timer_t timer;
 };
 
-/* trouble_init(trouble, loop, hold): after a wait, hold_trouble_over(hold) is called. trouble_close() before the end.
- */
+/* trouble_init(trouble, loop, hold): after a wait, hold_trouble_over(hold) is called. */
 void trouble_init(struct trouble *trouble, uv_loop_t *loop, void *hold);
-void trouble_close(struct trouble *trouble);
+
+/* trouble_close(trouble, closed): the struct is needed until closed() is called, with a handle whose data is the hold.
+ */
+void trouble_close(struct trouble *trouble, uv_close_cb closed);
 
 /* trouble_note(trouble, result): an error; the first of an act counts. trouble_forget(): there was none after all. */
 void trouble_note(struct trouble *trouble, const PGresult *result);

@@ -45,6 +45,13 @@ cd "$dir"
 cp -a "$dir/data" "$template.new"
 mv "$template.new" "$template"]]
 
+-- Starts a server that alone sees a small disk: the mount is gone when the server is.
+-- $1: folder to mount on; $2: size; the other arguments: the pg_ctl command.
+local WITH_DISK = [[
+dir=$1; size=$2; shift 2
+mount -t tmpfs -o "size=$size" pgq-spec "$dir" && chown --reference="$dir/.." "$dir" || exit 1
+exec "$@"]]
+
 local function user_exists(name)
   return process.run { "id", "-u", name }.status == 0
 end
@@ -115,35 +122,74 @@ local function merged(...)
   return all
 end
 
--- Postgres.start{ settings = { name = value }, tcp = true }: starts a server and returns it. Fields: conninfo (through
--- the unix socket), dir, port, and with `tcp` also tcp_conninfo (127.0.0.1, a free port).
-function Postgres.start(options)
-  options = options or {}
-  local template = make_template()
+-- An empty folder that is removed when the specs end, for a server that is not there yet.
+local function new_server(tcp)
   local found = get_installation()
   local dir = assert(uv.fs_mkdtemp("/tmp/pgq-spec-XXXXXX"))
   local watcher = { "sh", "-c", WATCHER, "sh", dir, unpack(command("pg_ctl")) }
   watcher.stdin, watcher.outlive, watcher.cwd = "pipe", true, "/"
-
-  local port = options.tcp and free_port() or 5432
+  local port = tcp and free_port() or 5432
   local self = setmetatable({ dir = dir, port = port, _watcher = process.start(watcher) }, Postgres)
   running[self] = true
-  process.check { "cp", "-a", template, dir .. "/data", timeout = 30 }
   if found.user ~= "" then
     process.check { "chown", found.user, dir }
   end
-  local address = { port = port, unix_socket_directories = dir, listen_addresses = options.tcp and "127.0.0.1" or "" }
-  write_settings(dir, merged(BASE_SETTINGS, options.settings or {}, address))
   self.conninfo = ("host=%s port=%d dbname=postgres user=postgres"):format(dir, port)
-  if options.tcp then
+  if tcp then
     self.tcp_conninfo = ("host=127.0.0.1 port=%d dbname=postgres user=postgres"):format(port)
   end
+  return self
+end
+
+local function address_settings(self)
+  local addresses = self.tcp_conninfo and "127.0.0.1" or ""
+  return { port = self.port, unix_socket_directories = self.dir, listen_addresses = addresses }
+end
+
+-- Postgres.can_have_disk(): whether servers may be started with `disk` here; only root may mount.
+function Postgres.can_have_disk()
+  return uv.getuid() == 0 and process.run({ "unshare", "-m", "true" }).status == 0
+end
+
+-- Postgres.start{ settings = { name = value }, tcp = true, disk = "8m" }: starts a server and returns it. Fields:
+-- conninfo (through the unix socket), dir, port, and with `tcp` also tcp_conninfo (127.0.0.1, a free port). With `disk`
+-- the server has an empty file system of that size at dir .. "/disk", for a tablespace; it does not survive :down().
+function Postgres.start(options)
+  options = options or {}
+  local template = make_template()
+  local self = new_server(options.tcp)
+  self._disk = options.disk
+  if self._disk then
+    process.check { "mkdir", self.dir .. "/disk" }
+  end
+  process.check { "cp", "-a", template, self.dir .. "/data", timeout = 30 }
+  write_settings(self.dir, merged(BASE_SETTINGS, options.settings or {}, address_settings(self)))
   self:up()
   return self
 end
 
+-- Postgres.start_standby(primary): a streaming standby of a server that was started with `tcp`; it has `tcp` too.
+function Postgres.start_standby(primary)
+  local self = new_server(true)
+  local words = command("pg_basebackup", "-d", primary.conninfo, "-D", self.dir .. "/data", "-R", "-X", "stream",
+    "-c", "fast", "--no-sync")
+  words.timeout, words.cwd = 60, "/"
+  process.check(words)
+  write_settings(self.dir, address_settings(self))
+  self:up()
+  return self
+end
+
+-- Makes a standby the primary; returns when it is.
+function Postgres:promote()
+  self:_pg_ctl("promote")
+end
+
 function Postgres:_pg_ctl(...)
   local words = command("pg_ctl", "-D", self.dir .. "/data", "-w", "-t", "30", "-l", self.dir .. "/log", ...)
+  if self._disk and (...) == "start" then
+    words = { "unshare", "-m", "sh", "-c", WITH_DISK, "sh", self.dir .. "/disk", self._disk, unpack(words) }
+  end
   words.timeout, words.cwd = 35, "/"
   local result = process.run(words)
   if result.status ~= 0 then

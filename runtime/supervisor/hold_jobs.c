@@ -1,0 +1,245 @@
+#include "hold_state.h"
+
+#include <stdio.h>
+
+#include "clock.h"
+#include "duration.h"
+#include "log.h"
+
+/* How often running jobs are looked at, and how long one may go on whose lease is lost. */
+enum { WATCH_MS = 100, LOST_MS = 1000 };
+
+/* How long a large job's data may take to the executor. */
+enum { BRING_MS = 30000 };
+
+/* ── running jobs ── */
+
+static void start_watch(struct hold *hold) {
+  if (!uv_is_active((uv_handle_t *)&hold->watch))
+    uv_timer_start(&hold->watch, hold_on_watch, WATCH_MS, WATCH_MS);
+}
+
+/* Jobs go to the executor; in careful times they are leased first, so that what they do to all of us is known. */
+void hold_dispatch(struct hold *hold) {
+  if (hold->out.length == 0)
+    return;
+  start_watch(hold);
+  if (!hold_is_careful(hold)) {
+    child_begin_batch(hold->child, hold->batch.number);
+    child_send(hold->child, &hold->out);
+    return;
+  }
+  batch_split(&hold->batch, hold->batch.sent, lease_token(hold->batch.count));
+  lease_list_add_from(&hold->leased, &hold->batch);
+  hold->lease_first = true;
+}
+
+static bool has_job_at_executor(const struct batch *batch) {
+  for (int i = 0; i < batch->count; i++)
+    if (batch->jobs[i].position > 0 && batch->jobs[i].outcome == OUTCOME_NONE)
+      return true;
+  return false;
+}
+
+/* Running: settles when all outcomes are known; fetches the next large job's data when the executor is free for it. */
+void hold_go_on(struct hold *hold) {
+  if (hold->state == STATE_IDLE)
+    hold_proceed(hold);
+  if (hold->state != STATE_RUNNING || hold->fetching)
+    return;
+  if (hold->batch.open == 0) {
+    hold_settle(hold);
+    return;
+  }
+  int large = batch_next_large(&hold->batch);
+  if (large < 0 || has_job_at_executor(&hold->batch))
+    return;
+  struct parameters parameters = {0};
+  parameters_add_i64(&parameters, hold->batch.jobs[large].id);
+  connection_send(hold->connection, STATEMENT_DATA, &parameters);
+  connection_sync(hold->connection);
+  parameters_free(&parameters);
+  hold->fetching = true;
+  hold->large = large;
+}
+
+/* The jobs of the batch that have not begun go back, those that have are leased: in the settle that follows. */
+static void split(struct hold *hold) {
+  uint32_t begun = child_revoke(hold->child, hold->batch.number);
+  batch_split(&hold->batch, begun, lease_token(hold->batch.count));
+  lease_list_add_from(&hold->leased, &hold->batch);
+  hold->released = true;
+}
+
+static void check_lost(struct hold *hold) {
+  for (int i = 0; i < hold->leased.count; i++) {
+    const struct lease *lease = &hold->leased.items[i];
+    if (lease->lost && lease->job.outcome == OUTCOME_NONE && clock_ms() - lease->lost_ms >= LOST_MS)
+      child_kill(hold->child, "was killed: it ran a job whose lease was lost");
+  }
+}
+
+static void check_time_limit(struct hold *hold) {
+  int64_t id, ran_ms;
+  if (!child_current(hold->child, &id, &ran_ms))
+    return;
+  const struct job *job = batch_find(&hold->batch, id);
+  job = job ? job : lease_list_find(&hold->leased, id);
+  if (!job || job->queue->timeout_ms == 0 || ran_ms < job->queue->timeout_ms)
+    return;
+  char limit[DURATION_TEXT_SIZE], cause[128];
+  duration_format(job->queue->timeout_ms, limit);
+  snprintf(cause, sizeof cause, "was killed at the time limit of %s", limit);
+  child_kill(hold->child, cause);
+}
+
+/* A large job's data comes from the server, or goes to the executor: its time has not begun. */
+static bool is_bringing_data(struct hold *hold) {
+  if (hold->fetching)
+    return true;
+  if (hold->large < 0 || hold->large >= hold->batch.count || clock_ms() - hold->running_since_ms > BRING_MS)
+    return false;
+  const struct job *job = &hold->batch.jobs[hold->large];
+  return job->outcome == OUTCOME_NONE && job->position > child_begun(hold->child, hold->batch.number);
+}
+
+void hold_on_watch(uv_timer_t *timer) {
+  struct hold *hold = timer->data;
+  if (hold->state != STATE_RUNNING && hold->leased.count == 0) {
+    uv_timer_stop(timer);
+    return;
+  }
+  child_watch(hold->child);
+  check_time_limit(hold);
+  check_lost(hold);
+  if (hold->state == STATE_RUNNING && hold->batch.open > 0 && !is_bringing_data(hold) &&
+      clock_ms() - hold->running_since_ms >= hold->start.options->hold_limit_ms) {
+    split(hold);
+    hold_go_on(hold);
+  }
+}
+
+/* The careful job has its lease now: it may run, if there still is an executor for it. */
+void hold_send_leased(struct hold *hold) {
+  if (!hold->lease_first)
+    return;
+  hold->lease_first = false;
+  if (lease_list_busy(&hold->leased) == 0 || !child_is_ready(hold->child)) {
+    buffer_free(&hold->out);
+    lease_list_give_back(&hold->leased);
+    return;
+  }
+  child_begin_batch(hold->child, hold->batch.number);
+  child_send(hold->child, &hold->out);
+}
+
+/* A careful job has not been sent: no lease is wanted, and one that was written already is given back. */
+static void forget_lease_first(struct hold *hold) {
+  hold->lease_first = false;
+  for (int i = 0; i < hold->settling.count; i++) {
+    struct job *job = &hold->settling.jobs[i];
+    if (job->outcome != OUTCOME_LEASE)
+      continue;
+    lease_list_drop(&hold->leased, job->id);
+    job->outcome = OUTCOME_UNRUN;
+    job->lease = 0;
+  }
+  lease_list_give_back(&hold->leased);
+}
+
+/* Outcomes nobody has written are kept; what runs is to be leased as soon as its row can be locked again. */
+void hold_keep_for_rescue(struct hold *hold) {
+  if (hold->batch.open > 0) {
+    split(hold);
+    hold->released = false;
+  }
+  if (hold->lease_first)
+    forget_lease_first(hold);
+  hold->fetching = hold->looked = hold->found_nothing = false;
+  buffer_free(&hold->out);
+  rescue_keep(&hold->rescue, &hold->settling);
+  rescue_keep(&hold->rescue, &hold->batch);
+}
+
+/* What an outcome tells about its queue. */
+static void learn(struct hold *hold, const struct job *job) {
+  if (job->outcome == OUTCOME_COMPLETE)
+    queue_succeeded(job->queue);
+  if (!job->backoff)
+    return;
+  int64_t pause_ms = queue_back_off(job->queue, clock_ms());
+  if (pause_ms == 0)
+    return;
+  log_warn("queue backs off", LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_T("error", job->error),
+           LOG_US("pause", pause_ms * 1000));
+  hold->start.events->backed_off(hold->start.owner, job->queue);
+}
+
+bool hold_outcome(struct hold *hold, const struct child_outcome *outcome) {
+  const struct job *job = lease_list_end(&hold->leased, outcome);
+  if (!job) {
+    if (outcome->batch != hold->batch.number || hold->state != STATE_RUNNING || hold->batch.open == 0)
+      return outcome->batch <= hold->batch.number; /* of a job that was given back: too late to matter */
+    if (!batch_end_job(&hold->batch, outcome->index, outcome))
+      return outcome->outcome == OUTCOME_UNRUN;
+    job = &hold->batch.jobs[outcome->index];
+  }
+  learn(hold, job);
+  return true;
+}
+
+void hold_outcomes_end(struct hold *hold) {
+  hold_go_on(hold);
+}
+
+void hold_child_died(struct hold *hold, const struct child_death *death) {
+  lease_list_child_died(&hold->leased, death);
+  if (hold->state == STATE_RUNNING) {
+    if (death->culprit)
+      batch_fail_job(&hold->batch, death);
+    else if (death->cause)
+      batch_child_died(&hold->batch, child_begun(hold->child, hold->batch.number), death->cause);
+    batch_release(&hold->batch, NULL, false);
+  }
+  hold_go_on(hold);
+}
+
+void hold_recall(struct hold *hold, const struct queue *queue) {
+  uint32_t index = QUEUE_ALL;
+  if (hold->state != STATE_RUNNING || (queue && !batch_has_open(&hold->batch, queue, &index)))
+    return;
+  batch_release(&hold->batch, queue, true);
+  child_recall(hold->child, hold->batch.number, index);
+}
+
+void hold_stop(struct hold *hold) {
+  hold->stopping = true;
+  if (hold->state != STATE_RUNNING)
+    return;
+  hold_recall(hold, NULL);
+  hold_go_on(hold);
+}
+
+int hold_lease_count(const struct hold *hold) {
+  return hold->leased.count;
+}
+
+int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int most) {
+  int count = 0;
+  for (int i = 0; i < hold->leased.count && count < most; i++) {
+    const struct lease *lease = &hold->leased.items[i];
+    if (lease->lost || batch_has_unwritten_lease(&hold->rescue.jobs, lease->job.id) ||
+        batch_has_unwritten_lease(&hold->settling, lease->job.id))
+      continue;
+    ids[count] = lease->job.id;
+    tokens[count++] = lease->job.lease;
+  }
+  return count;
+}
+
+void hold_lease_lost(struct hold *hold, int64_t id) {
+  if (!lease_list_lose(&hold->leased, id))
+    return;
+  log_warn("lease lost: the job is somebody else's", LOG_T("hold", hold->name), LOG_I("job", id));
+  start_watch(hold);
+}

@@ -1,0 +1,215 @@
+local Postgres = require "spec.support.postgres"
+local Worker = require "spec.support.worker"
+local process = require "spec.support.process"
+local wait = require "spec.support.wait"
+
+-- What happens to an outcome that the database cannot take at the moment: it is kept and tried again, said once, and
+-- the handler does not run a second time.
+describe("an outcome that cannot be settled for a while", function()
+  local pg
+
+  setup(function()
+    pg = Postgres.start { disk = Postgres.can_have_disk() and "4m" or nil }
+    pg:migrate()
+  end)
+
+  teardown(function() pg:stop() end)
+
+  local workers = {}
+
+  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
+
+  -- One that a failed spec has left would take the next one's jobs.
+  after_each(function()
+    for _, worker in ipairs(workers) do
+      if worker:is_running() then
+        worker:kill "sigkill"
+        worker:wait()
+      end
+    end
+    workers = {}
+  end)
+
+  local SCRIPT = [[
+    local pgq = require "pgq"
+    pgq.register_queue("slow", function(data)
+      print("began " .. data)
+      require "luv".sleep(tonumber(data))
+      print("ended " .. data)
+    end)
+    pgq.register_queue("fail", function(data)
+      print("began " .. data)
+      require "luv".sleep(100)
+      local text = {}
+      for i = 1, 1500 do text[i] = string.char(math.random(97, 122)) end -- it does not compress
+      error("no luck: " .. table.concat(text), 0)
+    end)
+    pgq.register_queue("echo", function(data) print("ran " .. data) end)]]
+
+  local function start(...)
+    local worker = Worker.start { pg = pg, script = SCRIPT, args = { "--executors", "1", "--poll-interval", "100ms", ... } }
+    workers[#workers + 1] = worker
+    return worker
+  end
+
+  local function enqueue(queue, data, waits)
+    pg:psql(("SELECT pgq_enqueue('%s', '%s', now(), '%s')"):format(queue, data, waits or "{1h}"))
+  end
+
+  local function count(text, pattern)
+    return select(2, text:gsub(pattern, ""))
+  end
+
+  -- A session of its own, that does several things one after another.
+  local function session(sql)
+    return process.start { "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", pg.conninfo, "-f", "-", input = sql }
+  end
+
+  local function wait_until_done(timeout)
+    wait.till("the job to complete", timeout, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
+  end
+
+  local function wait_until_leased()
+    wait.till("the job to be leased", 5, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
+  end
+
+  -- The worker has said it once, lives, and has run each handler once.
+  local function finish(worker, message, data, jobs)
+    worker:stop()
+    assert.equal(1, count(worker.stderr, "msg=\"the database refused[^\n]*" .. message), worker.stderr)
+    assert.is_true(count(worker.stderr, "level=[we]") - count(worker.stderr, "msg=.job failed") <= 4, worker.stderr)
+    assert.equal(jobs or 1, count(worker.stdout, "began " .. data))
+  end
+
+  it("for a deadlock", function()
+    pg:psql [[
+      CREATE TABLE tally (jobs int);
+      INSERT INTO tally VALUES (0);
+      CREATE FUNCTION tally() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE tally SET jobs = jobs + 1; RETURN old; END $$;
+      CREATE TRIGGER tally BEFORE DELETE ON pgq_jobs FOR EACH ROW EXECUTE FUNCTION tally()]]
+    finally(function() pg:psql "DROP TABLE tally; DROP FUNCTION tally CASCADE" end)
+    local worker = start("--hold-limit", "10s")
+    enqueue("slow", "700")
+    worker:read_until "began 700"
+    -- It has what our settling needs, and waits for what we have; who finds the deadlock out, and gives way, is us.
+    local other = session [[
+      SET deadlock_timeout = '1h';
+      BEGIN;
+      UPDATE tally SET jobs = jobs + 100;
+      SELECT FROM pgq_jobs FOR UPDATE;
+      COMMIT]]
+    worker:read_until("deadlock detected", 5)
+    wait_until_done(5)
+    assert.equal(0, other:wait().status)
+    finish(worker, "40P01", "700")
+    assert.equal("101", pg:psql "SELECT jobs FROM tally")
+  end)
+
+  -- Two sessions of read committed cannot bring one about; what users' triggers do elsewhere can.
+  for name, sqlstate in pairs { ["a serialization failure"] = "40001", ["a statement timeout"] = "57014",
+    ["a server that is out of memory"] = "53200" } do
+    it("for " .. name, function()
+      pg:psql(([[
+        CREATE SEQUENCE tries;
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          IF nextval('tries') <= 4 THEN RAISE EXCEPTION 'not now' USING ERRCODE = '%s'; END IF; RETURN old; END $$;
+        CREATE TRIGGER refuse BEFORE DELETE ON pgq_jobs FOR EACH ROW EXECUTE FUNCTION refuse()]]):format(sqlstate))
+      finally(function() pg:psql "DROP SEQUENCE tries; DROP FUNCTION refuse CASCADE" end)
+      local worker = start()
+      enqueue("slow", "10")
+      wait_until_done(10)
+      assert.equal("5", pg:psql "SELECT last_value FROM tries")
+      finish(worker, sqlstate, "10")
+    end)
+  end
+
+  -- The connection is another one each time, as one that was broken would have to be; the log still is no flood.
+  it("for a trigger that can't reach another server", function()
+    pg:psql [[
+      CREATE SEQUENCE tries;
+      CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM nextval('tries');
+        RAISE EXCEPTION 'could not establish connection' USING ERRCODE = '08001'; END $$;
+      CREATE TRIGGER refuse BEFORE DELETE ON pgq_jobs FOR EACH ROW EXECUTE FUNCTION refuse()]]
+    finally(function() pg:psql "DROP SEQUENCE tries; DROP FUNCTION IF EXISTS refuse CASCADE" end)
+    local worker = start()
+    enqueue("slow", "10")
+    worker:read_until "could not establish connection"
+    wait.sleep(4)
+    local tries = tonumber(pg:psql "SELECT last_value FROM tries")
+    assert.is_true(tries < 10, tries .. " tries\n" .. worker.stderr)
+    assert.is_true(count(worker.stderr, "\n") < 10, worker.stderr)
+    pg:psql "DROP FUNCTION refuse CASCADE"
+    wait_until_done(15)
+    worker:stop()
+    assert.equal(1, count(worker.stdout, "began 10"))
+  end)
+
+  it("for a lock on the table", function()
+    local worker = start("--hold-limit", "100ms")
+    enqueue("slow", "1500")
+    wait_until_leased()
+    local other = session "BEGIN; LOCK TABLE pgq_jobs IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(14); COMMIT"
+    worker:read_until "ended 1500"
+    worker:read_until("lock timeout", 15)
+    wait_until_done(15)
+    assert.equal(0, other:wait().status)
+    finish(worker, "55P03", "1500")
+  end)
+
+  it("for a table that is away, until it is back", function()
+    local worker = start("--hold-limit", "100ms", "--lease", "6s")
+    enqueue("slow", "1000")
+    wait_until_leased()
+    pg:psql "ALTER TABLE pgq_jobs RENAME TO elsewhere"
+    worker:read_until 'hold 1[^\n]*pgq_jobs[^\n]* does not exist'
+    wait.sleep(3)
+    pg:psql "ALTER TABLE elsewhere RENAME TO pgq_jobs"
+    wait_until_done(10)
+    finish(worker, "42P01", "1000")
+  end)
+
+  it("for a table that is dropped and made anew is not written to a job of the same number", function()
+    local worker = start("--hold-limit", "100ms")
+    enqueue("slow", "1000")
+    wait_until_leased()
+    pg:psql "DROP TABLE pgq_jobs"
+    worker:read_until 'hold 1[^\n]*pgq_jobs[^\n]* does not exist'
+    pg:migrate()
+    pg:psql "INSERT INTO pgq_jobs (queue_name, data, run_after) VALUES ('slow', '', now() + interval '1 hour')"
+    pg:psql "SELECT pgq_enqueue('echo', 'back')"
+    worker:read_until("ran back", 10)
+    assert.equal("1|slow|0", pg:psql "SELECT id, queue_name, attempt FROM pgq_jobs")
+    finish(worker, "42P01", "1000")
+  end)
+
+  if Postgres.can_have_disk() then
+    it("for a full disk", function()
+      local folder = pg.dir .. "/disk"
+      pg:psql(("CREATE TABLESPACE small LOCATION '%s'"):format(folder))
+      pg:psql [[
+        ALTER TABLE pgq_jobs SET TABLESPACE small;
+        CREATE TABLE filler (bytes text) TABLESPACE small;
+        ALTER TABLE filler ALTER bytes SET STORAGE PLAIN]]
+      finally(function() pg:psql "DROP TABLE IF EXISTS filler; ALTER TABLE pgq_jobs SET TABLESPACE pg_default; DROP TABLESPACE small" end)
+      local worker = start("--hold-limit", "10s")
+      pg:psql "INSERT INTO pgq_jobs (queue_name, data, retry_waits) SELECT 'fail', n::text::bytea, '{1h}' FROM generate_series(1, 50) n"
+      worker:read_until "began 1\n"
+      pg:psql [[DO $$ BEGIN
+          LOOP
+            BEGIN INSERT INTO filler SELECT repeat('x', 7000); EXCEPTION WHEN disk_full THEN EXIT; END;
+          END LOOP;
+        END $$]]
+      worker:read_until("No space left on device", 20)
+      wait.sleep(2)
+      assert.is_true(worker:is_running())
+      pg:psql "DROP TABLE filler"
+      wait.till("all outcomes to be written", 45, function()
+        local left = pg:psql "SELECT count(*) FROM pgq_jobs WHERE attempt = 0"
+        return left == "0", left
+      end)
+      assert.equal("50", pg:psql "SELECT count(*) FROM pgq_jobs WHERE attempt = 1 AND error LIKE 'no luck: %'")
+      finish(worker, "53100", "%d+\n", 50)
+    end)
+  end
+end)
