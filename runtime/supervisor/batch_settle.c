@@ -1,0 +1,171 @@
+/* The half of batch.h that writes outcomes: which statement writes which job, what came back, and what is logged. */
+#include "batch.h"
+
+#include <stdlib.h>
+
+#include "log.h"
+#include "memory.h"
+
+static bool is_retried(const struct job *job) {
+  return job->outcome == OUTCOME_FAIL && job->next_wait_ms != PARAMETER_NULL_I64;
+}
+
+/* Which statement writes a job's outcome; STATEMENT_COUNT: none does. */
+static enum statement statement_of(const struct job *job) {
+  bool discarded = job->outcome == OUTCOME_FAIL && !is_retried(job) && job->queue->discard_failed;
+  switch (job->outcome) {
+  case OUTCOME_COMPLETE:
+    if (job->queue->preserve_completed)
+      return job->lease ? STATEMENT_PRESERVE_LEASED : STATEMENT_PRESERVE;
+    return job->lease ? STATEMENT_COMPLETE_LEASED : STATEMENT_COMPLETE;
+  case OUTCOME_FAIL:
+    return !discarded ? STATEMENT_FAIL : job->lease ? STATEMENT_COMPLETE_LEASED : STATEMENT_COMPLETE;
+  case OUTCOME_UNRUN:
+    return job->lease ? STATEMENT_RELEASE : STATEMENT_COUNT;
+  case OUTCOME_LEASE:
+    return STATEMENT_LEASE;
+  case OUTCOME_SUSPECT:
+    return STATEMENT_SUSPECT;
+  default:
+    return STATEMENT_COUNT;
+  }
+}
+
+/* The columns of a settle, one entry a job. */
+struct columns {
+  int count;
+  int64_t *ids, *leases, *waits, *times;
+  const char **errors;
+};
+
+static void add_columns(const struct columns *columns, enum statement statement, int64_t lease_ms,
+                        struct parameters *parameters) {
+  parameters_add_i64_array(parameters, columns->ids, columns->count);
+  if (statement == STATEMENT_COMPLETE || statement == STATEMENT_PRESERVE)
+    return;
+  parameters_add_i64_array(parameters, columns->leases, columns->count);
+  if (statement == STATEMENT_FAIL) {
+    parameters_add_i64_array(parameters, columns->waits, columns->count);
+    parameters_add_text_array(parameters, columns->errors, columns->count);
+  } else if (statement == STATEMENT_RELEASE || statement == STATEMENT_SUSPECT) {
+    parameters_add_time_array(parameters, columns->times, columns->count);
+  } else if (statement == STATEMENT_LEASE) {
+    parameters_add_i64(parameters, lease_ms);
+  }
+}
+
+static void collect(const struct batch *batch, enum statement statement, struct columns *columns) {
+  columns->count = 0;
+  for (int i = 0; i < batch->count; i++) {
+    const struct job *job = &batch->jobs[i];
+    if (statement_of(job) != statement)
+      continue;
+    int at = columns->count++;
+    columns->ids[at] = job->id;
+    columns->leases[at] = job->lease ? job->lease : PARAMETER_NULL_I64;
+    columns->waits[at] = job->next_wait_ms;
+    columns->times[at] = job->run_after_us;
+    columns->errors[at] = job->error ? job->error : "";
+  }
+}
+
+void batch_settle(const struct batch *batch, int64_t lease_ms,
+                  void (*send)(void *context, enum statement statement, const struct parameters *parameters),
+                  void *context) {
+  static const enum statement statements[] = {
+      /* First: a job may be leased and, having ended meanwhile, settled under that lease in one act. */
+      STATEMENT_LEASE,           STATEMENT_COMPLETE, STATEMENT_PRESERVE, STATEMENT_COMPLETE_LEASED,
+      STATEMENT_PRESERVE_LEASED, STATEMENT_FAIL,     STATEMENT_RELEASE,  STATEMENT_SUSPECT,
+  };
+  size_t count = (size_t)batch->count;
+  int64_t *numbers = memory_new(4 * count * sizeof *numbers);
+  struct columns columns = {.ids = numbers, .leases = numbers + count, .waits = numbers + 2 * count};
+  columns.times = numbers + 3 * count;
+  columns.errors = memory_new(count * sizeof *columns.errors);
+  for (size_t s = 0; s < sizeof statements / sizeof statements[0]; s++) {
+    struct parameters parameters = {0};
+    collect(batch, statements[s], &columns);
+    if (columns.count == 0)
+      continue;
+    add_columns(&columns, statements[s], lease_ms, &parameters);
+    send(context, statements[s], &parameters);
+    parameters_free(&parameters);
+  }
+  free(columns.errors);
+  free(numbers);
+}
+
+void batch_relock(const struct batch *batch, struct parameters *parameters) {
+  size_t count = (size_t)batch->count;
+  int64_t *numbers = memory_new(3 * count * sizeof *numbers);
+  int32_t *attempts = memory_new(count * sizeof *attempts);
+  for (size_t i = 0; i < count; i++) {
+    const struct job *job = &batch->jobs[i];
+    bool leased = job->lease && job->outcome != OUTCOME_LEASE; /* a lease that is still to be written does not count */
+    numbers[i] = job->id;
+    numbers[count + i] = leased ? job->lease : PARAMETER_NULL_I64;
+    numbers[2 * count + i] = job->run_after_us;
+    attempts[i] = job->attempt - 1;
+  }
+  parameters_add_i64_array(parameters, numbers, batch->count);
+  parameters_add_i32_array(parameters, attempts, batch->count);
+  parameters_add_i64_array(parameters, numbers + count, batch->count);
+  parameters_add_time_array(parameters, numbers + 2 * count, batch->count);
+  free(attempts);
+  free(numbers);
+}
+
+/* Marks the jobs whose ids came back; both lists are mostly short, and in the same order when they are long. */
+static void mark_returned(struct batch *batch, enum statement statement, const PGresult *result) {
+  int job = 0;
+  for (int row = 0; row < PQntuples(result); row++) {
+    int64_t id = result_i64(result, row, 0);
+    for (int tried = 0; tried < batch->count; tried++) {
+      struct job *candidate = &batch->jobs[job];
+      job = (job + 1) % batch->count;
+      if (candidate->id == id && (statement == STATEMENT_RELOCK || statement_of(candidate) == statement)) {
+        candidate->written = true;
+        break;
+      }
+    }
+  }
+}
+
+void batch_written(struct batch *batch, enum statement statement, const PGresult *result) {
+  if (PQnfields(result) > 0) {
+    mark_returned(batch, statement, result);
+    return;
+  }
+  for (int i = 0; i < batch->count; i++)
+    if (statement_of(&batch->jobs[i]) == statement)
+      batch->jobs[i].written = true;
+}
+
+static void log_job(const struct job *job) {
+  bool retried = is_retried(job);
+  if (!job->written)
+    log_warn("outcome dropped: the job is no longer this worker's", LOG_T("queue", job->queue->name),
+             LOG_I("job", job->id), LOG_I("attempt", job->attempt),
+             LOG_T("outcome", job->outcome == OUTCOME_COMPLETE ? "complete" : "fail"), LOG_T("error", job->error));
+  else if (job->outcome == OUTCOME_COMPLETE)
+    log_debug("job completed", LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_I("attempt", job->attempt),
+              LOG_US("duration", (int64_t)job->duration_us));
+  else if (job->outcome == OUTCOME_FAIL)
+    log_line(retried ? LOG_WARN : LOG_ERROR,
+             retried                      ? "job failed and will be retried"
+             : job->queue->discard_failed ? "job failed and is discarded"
+                                          : "job failed for good",
+             LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_I("attempt", job->attempt),
+             LOG_US("duration", (int64_t)job->duration_us), LOG_T("error", job->error),
+             retried ? LOG_US("retry_in", job->next_wait_ms * 1000) : (struct log_field){0},
+             LOG_T("traceback", job->traceback));
+}
+
+void batch_log(const struct batch *batch) {
+  for (int i = 0; i < batch->count; i++) {
+    const struct job *job = &batch->jobs[i];
+    bool ended = job->outcome == OUTCOME_COMPLETE || job->outcome == OUTCOME_FAIL;
+    if (ended && (job->outcome == OUTCOME_FAIL || !job->written || log_wants(LOG_DEBUG)))
+      log_job(job);
+  }
+}
