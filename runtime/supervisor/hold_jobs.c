@@ -240,6 +240,7 @@ int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int most
 void hold_lease_lost(struct hold *hold, int64_t id) {
   if (!lease_list_lose(&hold->leased, id))
     return;
-  log_warn("lease lost: the job is somebody else's", LOG_T("hold", hold->name), LOG_I("job", id));
+  log_warn("lease lost: the job is somebody else's", LOG_T("hold", hold->name), LOG_I("job", id),
+           LOG_I("lost_so_far", ++hold->leases_lost));
   start_watch(hold);
 }

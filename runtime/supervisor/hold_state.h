@@ -45,6 +45,7 @@ struct hold {
   bool looked, released; /* this act asked when the next job falls due; it gave jobs back */
   bool found_nothing;    /* it ends a claim from all queues that found nothing */
   struct hold_look look; /* what came back */
+  int64_t leases_lost;   /* so far */
   bool loss_told;        /* that a hold was lost has been logged, and nothing was committed since */
   struct trouble trouble;
   uv_timer_t watch;
