@@ -132,8 +132,9 @@ describe("a worker survives", function()
   it("a job that ends while its lost lock is being taken again, and writes its outcome", function()
     local worker = Worker.start { pg = pg, args = { "--executors", "1", "--poll-interval", "50ms" }, script = [[
       require "pgq".register_queue("short", function(data, job) require "luv".sleep(30) end)]] }
-    pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'short', '' FROM generate_series(1, 150)"
-    wait.till("all jobs to be done under fire", 40, function()
+    pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'short', '' FROM generate_series(1, 60)"
+    wait.till("all jobs to be done under fire", 60, function()
+      wait.sleep(0.5) -- time to come back in, under a sanitizer too
       pg:psql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgq-lua'"
       return pg:psql "SELECT count(*) FROM pgq_jobs" == "0"
     end)
