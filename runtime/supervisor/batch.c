@@ -42,6 +42,12 @@ static int take_wait(void *context, const char *text, size_t length) {
 
 static void read_waits(struct job *job, const PGresult *result, int row, struct waits *waits) {
   const char *bytes = PQgetvalue(result, row, CLAIM_RETRY_WAITS);
+  if (PQgetisnull(result, row, CLAIM_RETRY_WAITS)) {
+    *waits = (struct waits){.count = RETRY_WAITS_DEFAULT, .first_ms = RETRY_WAIT_DEFAULT_MS};
+    job->retries_left = waits->count;
+    job->next_wait_ms = waits->first_ms;
+    return;
+  }
   *waits = (struct waits){.first_ms = PARAMETER_NULL_I64};
   if (result_text_array(bytes, PQgetlength(result, row, CLAIM_RETRY_WAITS), take_wait, waits) < 0)
     snprintf(waits->problem, sizeof waits->problem, "retry_waits cannot be read: it is not a one-dimensional array");
@@ -94,18 +100,20 @@ static void take_row(struct batch *batch, const PGresult *result, int row, struc
                      const uint32_t *indexes) {
   struct job *job = &batch->jobs[row];
   struct waits waits;
-  int64_t position = result_i64(result, row, CLAIM_QUEUE) - 1;
-  int32_t attempt = result_i32(result, row, CLAIM_ATTEMPT);
+  int64_t position = PQgetisnull(result, row, CLAIM_QUEUE) ? 0 : result_i64(result, row, CLAIM_QUEUE) - 1;
+  int32_t attempt = PQgetisnull(result, row, CLAIM_ATTEMPT) ? 0 : result_i32(result, row, CLAIM_ATTEMPT);
+  int created_at = PQgetisnull(result, row, CLAIM_CREATED_AT) ? CLAIM_RUN_AFTER : CLAIM_CREATED_AT;
   *job = (struct job){
       .id = result_i64(result, row, CLAIM_ID),
+      .tid = result_tid(result, row, CLAIM_TID),
       .queue = queues[position],
       .queue_index = indexes[position],
       .attempt = attempt < INT32_MAX ? attempt + 1 : INT32_MAX,
       .lease = PQgetisnull(result, row, CLAIM_LEASE) ? 0 : result_i64(result, row, CLAIM_LEASE),
-      .suspect = *PQgetvalue(result, row, CLAIM_SUSPECT),
-      .created_at_us = result_i64(result, row, CLAIM_CREATED_AT),
+      .suspect = !PQgetisnull(result, row, CLAIM_SUSPECT),
+      .created_at_us = result_i64(result, row, created_at),
       .run_after_us = result_i64(result, row, CLAIM_RUN_AFTER),
-      .data_length = result_i32(result, row, CLAIM_DATA_LENGTH),
+      .data_length = PQgetisnull(result, row, CLAIM_DATA_LENGTH) ? 0 : result_i32(result, row, CLAIM_DATA_LENGTH),
   };
   read_waits(job, result, row, &waits);
   if (*waits.problem)

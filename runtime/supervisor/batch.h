@@ -13,6 +13,7 @@
 
 struct job {
   int64_t id;
+  uint64_t tid; /* where the row stands while the claim's transaction lasts; 0: not known, it is found by its id */
   struct queue *queue;
   uint32_t queue_index;                /* of the queue in the executor's own list */
   int32_t attempt;                     /* this one, from 1 */
@@ -21,7 +22,7 @@ struct job {
   int32_t retries_left;                /* after this attempt */
   int64_t next_wait_ms;                /* PARAMETER_NULL_I64: no retry */
   int64_t created_at_us, run_after_us; /* as Postgres counts */
-  int32_t data_length;
+  int32_t data_length;                 /* of large data, which the claim has left behind; 0: it came along */
   uint32_t position; /* among those sent to the executor, from 1; 0: not sent. Much data is sent alone, in its turn */
   enum outcome outcome;
   bool backoff;

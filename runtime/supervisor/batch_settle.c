@@ -10,16 +10,20 @@ static bool is_retried(const struct job *job) {
   return job->outcome == OUTCOME_FAIL && job->next_wait_ms != PARAMETER_NULL_I64;
 }
 
+static enum statement removal_of(const struct job *job) {
+  return job->lease ? STATEMENT_COMPLETE_LEASED : job->tid ? STATEMENT_COMPLETE : STATEMENT_COMPLETE_BY_ID;
+}
+
 /* Which statement writes a job's outcome; STATEMENT_COUNT: none does. */
 static enum statement statement_of(const struct job *job) {
   bool discarded = job->outcome == OUTCOME_FAIL && !is_retried(job) && job->queue->discard_failed;
   switch (job->outcome) {
   case OUTCOME_COMPLETE:
     if (job->queue->preserve_completed)
-      return job->lease ? STATEMENT_PRESERVE_LEASED : STATEMENT_PRESERVE;
-    return job->lease ? STATEMENT_COMPLETE_LEASED : STATEMENT_COMPLETE;
+      return job->lease ? STATEMENT_PRESERVE_LEASED : job->tid ? STATEMENT_PRESERVE : STATEMENT_PRESERVE_BY_ID;
+    return removal_of(job);
   case OUTCOME_FAIL:
-    return !discarded ? STATEMENT_FAIL : job->lease ? STATEMENT_COMPLETE_LEASED : STATEMENT_COMPLETE;
+    return discarded ? removal_of(job) : STATEMENT_FAIL;
   case OUTCOME_UNRUN:
     return job->lease ? STATEMENT_RELEASE : STATEMENT_COUNT;
   case OUTCOME_LEASE:
@@ -35,13 +39,18 @@ static enum statement statement_of(const struct job *job) {
 struct columns {
   int count;
   int64_t *ids, *leases, *waits, *times;
+  uint64_t *tids;
   const char **errors;
 };
 
 static void add_columns(const struct columns *columns, enum statement statement, int64_t lease_ms,
                         struct parameters *parameters) {
+  if (statement == STATEMENT_COMPLETE || statement == STATEMENT_PRESERVE) {
+    parameters_add_tid_array(parameters, columns->tids, columns->count);
+    return;
+  }
   parameters_add_i64_array(parameters, columns->ids, columns->count);
-  if (statement == STATEMENT_COMPLETE || statement == STATEMENT_PRESERVE)
+  if (statement == STATEMENT_COMPLETE_BY_ID || statement == STATEMENT_PRESERVE_BY_ID)
     return;
   parameters_add_i64_array(parameters, columns->leases, columns->count);
   if (statement == STATEMENT_FAIL) {
@@ -62,6 +71,7 @@ static void collect(const struct batch *batch, enum statement statement, struct 
       continue;
     int at = columns->count++;
     columns->ids[at] = job->id;
+    columns->tids[at] = job->tid;
     columns->leases[at] = job->lease ? job->lease : PARAMETER_NULL_I64;
     columns->waits[at] = job->next_wait_ms;
     columns->times[at] = job->run_after_us;
@@ -74,13 +84,15 @@ void batch_settle(const struct batch *batch, int64_t lease_ms,
                   void *context) {
   static const enum statement statements[] = {
       /* First: a job may be leased and, having ended meanwhile, settled under that lease in one act. */
-      STATEMENT_LEASE,           STATEMENT_COMPLETE, STATEMENT_PRESERVE, STATEMENT_COMPLETE_LEASED,
-      STATEMENT_PRESERVE_LEASED, STATEMENT_FAIL,     STATEMENT_RELEASE,  STATEMENT_SUSPECT,
+      STATEMENT_LEASE,          STATEMENT_COMPLETE,        STATEMENT_PRESERVE,        STATEMENT_COMPLETE_BY_ID,
+      STATEMENT_PRESERVE_BY_ID, STATEMENT_COMPLETE_LEASED, STATEMENT_PRESERVE_LEASED, STATEMENT_FAIL,
+      STATEMENT_RELEASE,        STATEMENT_SUSPECT,
   };
   size_t count = (size_t)batch->count;
-  int64_t *numbers = memory_new(4 * count * sizeof *numbers);
+  int64_t *numbers = memory_new(5 * count * sizeof *numbers);
   struct columns columns = {.ids = numbers, .leases = numbers + count, .waits = numbers + 2 * count};
   columns.times = numbers + 3 * count;
+  columns.tids = (uint64_t *)numbers + 4 * count;
   columns.errors = memory_new(count * sizeof *columns.errors);
   for (size_t s = 0; s < sizeof statements / sizeof statements[0]; s++) {
     struct parameters parameters = {0};

@@ -13,6 +13,7 @@ void rescue_keep(struct rescue *rescue, struct batch *batch) {
   for (int i = 0; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
     job->written = false;
+    job->tid = 0; /* the row may have moved since */
     if (job->outcome == OUTCOME_UNRUN && !job->lease)
       job_free(job);
     else

@@ -17,6 +17,8 @@ enum statement {
   STATEMENT_DATA,
   STATEMENT_COMPLETE,
   STATEMENT_PRESERVE,
+  STATEMENT_COMPLETE_BY_ID,
+  STATEMENT_PRESERVE_BY_ID,
   STATEMENT_COMPLETE_LEASED,
   STATEMENT_PRESERVE_LEASED,
   STATEMENT_FAIL,
@@ -35,19 +37,22 @@ enum statement {
   STATEMENT_COUNT,
 };
 
-/* Columns of STATEMENT_CLAIM's rows. */
+/* Columns of STATEMENT_CLAIM's rows. What most rows have in common is null, which costs next to nothing. */
 enum claim_column {
-  CLAIM_QUEUE, /* int8: position, from 1, in the list of queues that was asked for */
+  CLAIM_QUEUE, /* int8: position, from 1, in the list of queues that was asked for; null: 1 */
   CLAIM_ID,
-  CLAIM_ATTEMPT,
-  CLAIM_CREATED_AT,
+  CLAIM_TID, /* tid: where the row stands while it is locked; null when that says nothing, in a partition */
   CLAIM_RUN_AFTER,
-  CLAIM_RETRY_WAITS,
+  CLAIM_CREATED_AT,  /* null: the same as run_after */
+  CLAIM_ATTEMPT,     /* null: 0 */
+  CLAIM_RETRY_WAITS, /* null: the default, RETRY_WAITS_DEFAULT of them, first RETRY_WAIT_DEFAULT_MS */
   CLAIM_LEASE,
-  CLAIM_SUSPECT,
-  CLAIM_DATA_LENGTH,
-  CLAIM_DATA, /* null when larger than the limit that was given */
+  CLAIM_SUSPECT,     /* null: false */
+  CLAIM_DATA_LENGTH, /* null: the data is here */
+  CLAIM_DATA,        /* null when larger than the limit that was given */
 };
+
+enum { RETRY_WAITS_DEFAULT = 3, RETRY_WAIT_DEFAULT_MS = 60000 };
 
 /* Columns of STATEMENT_LOOK's rows. */
 enum look_column {
@@ -73,12 +78,13 @@ void parameters_add_i64(struct parameters *parameters, int64_t value);
 void parameters_add_text(struct parameters *parameters, const char *value);
 
 /*
- * Arrays: int8[], timestamptz[] (microseconds, as result_i64() reads one), int4[], and text[] in which a NULL element
- * is SQL's null. The pointers are not kept.
+ * Arrays: int8[], timestamptz[] (microseconds, as result_i64() reads one), int4[], tid[] (as result_tid() reads one),
+ * and text[] in which a NULL element is SQL's null. The pointers are not kept.
  */
 void parameters_add_i64_array(struct parameters *parameters, const int64_t *values, int count);
 void parameters_add_time_array(struct parameters *parameters, const int64_t *values, int count);
 void parameters_add_i32_array(struct parameters *parameters, const int32_t *values, int count);
+void parameters_add_tid_array(struct parameters *parameters, const uint64_t *values, int count);
 void parameters_add_text_array(struct parameters *parameters, const char *const *values, int count);
 
 /* The value in an int8[] that stands for null: no wait, no id. */
@@ -101,6 +107,9 @@ int statement_send(PGconn *pg, enum statement statement, const struct parameters
 /* Values out of a binary result. */
 int64_t result_i64(const PGresult *result, int row, int column);
 int32_t result_i32(const PGresult *result, int row, int column);
+
+/* result_tid(result, row, column): a tid as a number, never 0; 0 for null. */
+uint64_t result_tid(const PGresult *result, int row, int column);
 
 /* time_as_seconds(us): a timestamptz, read with result_i64(), as Unix seconds; ±infinity for those of Postgres. */
 double time_as_seconds(int64_t us);
