@@ -63,6 +63,45 @@ COMMENT ON COLUMN pgq_workers.queues IS 'Queues that the worker''s script regist
 COMMENT ON COLUMN pgq_workers.started_at IS 'When the worker reached the database for the first time.';
 COMMENT ON COLUMN pgq_workers.last_seen_at IS 'When the worker last said that it is alive; it says so every ten seconds.';
 
+-- The doorbell: wakes workers that sleep, and costs next to nothing while none does. NOTIFY takes one lock for the whole
+-- cluster at commit, so it is only for when somebody listens in earnest. Who enqueues raises a flag ("enqueueing", shared,
+-- until his transaction has ended) and then looks at the workers' ("asleep", shared, while they sleep); a worker raises
+-- its flag and then looks at those: of any two, at least one sees the other. Flags are advisory locks of the class of
+-- the table's oid; their objects are the 256 buckets into which the queues' names fall, and as many above them. A look
+-- is one expression, so that nothing that ends the statement can leave the lock behind; it may fail because another
+-- enqueuer looks at the same moment, and is then made a second time.
+-- In a transaction that is to be prepared (PREPARE TRANSACTION), NOTIFY is forbidden: SET LOCAL pgq.bell = off.
+CREATE OR REPLACE FUNCTION pgq_ring() RETURNS trigger LANGUAGE plpgsql AS $pgq$
+DECLARE
+  bucket integer;
+BEGIN
+  IF pg_catalog.current_setting('pgq.bell', true) = 'off' THEN
+    RETURN NULL;
+  END IF;
+  FOR bucket IN SELECT DISTINCT pg_catalog.hashtext(queue_name) OPERATOR(pg_catalog.&) 255 FROM pgq_enqueued ORDER BY 1 LOOP
+    PERFORM pg_catalog.pg_advisory_xact_lock_shared(TG_RELID::pg_catalog.int4, bucket);
+    IF NOT (CASE WHEN pg_catalog.pg_try_advisory_lock(TG_RELID::pg_catalog.int4, 256 OPERATOR(pg_catalog.+) bucket)
+        THEN pg_catalog.pg_advisory_unlock(TG_RELID::pg_catalog.int4, 256 OPERATOR(pg_catalog.+) bucket) ELSE false END)
+      AND NOT (CASE WHEN pg_catalog.pg_try_advisory_lock(TG_RELID::pg_catalog.int4, 256 OPERATOR(pg_catalog.+) bucket)
+        THEN pg_catalog.pg_advisory_unlock(TG_RELID::pg_catalog.int4, 256 OPERATOR(pg_catalog.+) bucket) ELSE false END)
+    THEN
+      PERFORM pg_catalog.pg_notify('pgq_bell', TG_RELID::pg_catalog.text || ':' || bucket::pg_catalog.text);
+    END IF;
+  END LOOP;
+  RETURN NULL;
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_ring() IS 'Trigger of pgq_jobs: wakes sleeping workers of the queues that jobs were enqueued into.';
+
+DO $pgq$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = 'pgq_jobs'::regclass AND tgname = 'pgq_ring') THEN
+    CREATE TRIGGER pgq_ring AFTER INSERT ON pgq_jobs REFERENCING NEW TABLE AS pgq_enqueued
+      FOR EACH STATEMENT EXECUTE FUNCTION pgq_ring();
+  END IF;
+END
+$pgq$;
+
 -- Enqueues one job, for programs in any language. Returns its id.
 CREATE OR REPLACE FUNCTION pgq_enqueue(
   queue_name text,

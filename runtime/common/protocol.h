@@ -64,6 +64,18 @@ enum choice { CHOICE_UNSET, CHOICE_NO, CHOICE_YES };
 enum { EXECUTOR_SOCKET = 3, EXECUTOR_PAGE = 4 };
 
 /*
+ * Each executor has so many holds, which take turns: one claims and settles while it works on the other's batch. The
+ * batches of a hold have every second number, so that batch % HOLDS_PER_EXECUTOR tells whose it is.
+ */
+enum { HOLDS_PER_EXECUTOR = 2 };
+
+/* What is said of the batches of one hold; see below. */
+struct page_lane {
+  _Atomic uint64_t begun;   /* the last job that was begun: PAGE_TASK(batch, position) */
+  _Atomic uint32_t revoked; /* jobs of this batch, and of earlier ones, must not begin any more */
+};
+
+/*
  * One page shared by supervisor and executor (descriptor 4), readable after the executor has died.
  *
  * The supervisor can take back a batch's jobs that have not begun, even from an executor that listens to nobody: it
@@ -71,10 +83,9 @@ enum { EXECUTOR_SOCKET = 3, EXECUTOR_PAGE = 4 };
  * `revoked`. Whatever the order, both know of every job whether it runs.
  */
 struct shared_page {
-  _Atomic int64_t current_job; /* id of the job whose handler is running right now, 0 for none */
-  _Atomic int64_t started_us;  /* clock_us() when that began */
-  _Atomic uint64_t begun;      /* the last job that was begun: PAGE_TASK(batch, position) */
-  _Atomic uint32_t revoked;    /* jobs of this batch, and of earlier ones, must not begin any more */
+  _Atomic int64_t current_job;                /* id of the job whose handler is running right now, 0 for none */
+  _Atomic int64_t started_us;                 /* clock_us() when that began */
+  struct page_lane lanes[HOLDS_PER_EXECUTOR]; /* by batch % HOLDS_PER_EXECUTOR */
 };
 
 #define PAGE_TASK(batch, position) ((uint64_t)(batch) << 32 | (position))

@@ -112,8 +112,9 @@ static void put_outcome(struct task_list *list, uint32_t batch, uint32_t index, 
 
 /* Says on the shared page that a job begins; false when the supervisor has taken its batch back (see protocol.h). */
 static bool may_begin(struct task_list *list, const struct task_batch *batch, uint32_t position) {
-  atomic_store(&list->page->begun, PAGE_TASK(batch->number, position));
-  return (int32_t)(batch->number - atomic_load(&list->page->revoked)) > 0;
+  struct page_lane *lane = &list->page->lanes[batch->number % HOLDS_PER_EXECUTOR];
+  atomic_store(&lane->begun, PAGE_TASK(batch->number, position));
+  return (int32_t)(batch->number - atomic_load(&lane->revoked)) > 0;
 }
 
 /* Runs one job; the shared page says which, so that a death can be told from whose it was. */

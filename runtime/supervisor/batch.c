@@ -100,7 +100,7 @@ static void take_row(struct batch *batch, const PGresult *result, int row, struc
                      const uint32_t *indexes) {
   struct job *job = &batch->jobs[row];
   struct waits waits;
-  int64_t position = PQgetisnull(result, row, CLAIM_QUEUE) ? 0 : result_i64(result, row, CLAIM_QUEUE) - 1;
+  uint32_t position = claim_position(result, row);
   int32_t attempt = PQgetisnull(result, row, CLAIM_ATTEMPT) ? 0 : result_i32(result, row, CLAIM_ATTEMPT);
   int created_at = PQgetisnull(result, row, CLAIM_CREATED_AT) ? CLAIM_RUN_AFTER : CLAIM_CREATED_AT;
   *job = (struct job){
@@ -126,10 +126,10 @@ static void take_row(struct batch *batch, const PGresult *result, int row, struc
 
 /* A suspect that is first runs alone, the others go back; suspects further behind go back until they are first. */
 static void isolate_suspects(struct batch *batch) {
-  bool alone = batch->count > 0 && batch->jobs[0].suspect && batch->jobs[0].outcome == OUTCOME_NONE;
+  batch->alone = batch->count > 0 && batch->jobs[0].suspect && batch->jobs[0].outcome == OUTCOME_NONE;
   for (int i = 1; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
-    if (job->outcome != OUTCOME_NONE || !(alone || job->suspect))
+    if (job->outcome != OUTCOME_NONE || !(batch->alone || job->suspect))
       continue;
     job->outcome = OUTCOME_UNRUN;
     batch->open--;
@@ -139,7 +139,7 @@ static void isolate_suspects(struct batch *batch) {
 void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes) {
   batch->count = batch->open = PQntuples(result);
   batch->jobs = memory_new((size_t)batch->count * sizeof *batch->jobs);
-  batch->number++;
+  batch->number += HOLDS_PER_EXECUTOR;
   batch->sent = 0;
   for (int row = 0; row < batch->count; row++)
     take_row(batch, result, row, queues, indexes);
@@ -310,6 +310,12 @@ void batch_make_ascii(struct batch *batch) {
     if (to)
       *to = '\0';
   }
+}
+
+void batch_drop_floors(const struct batch *batch) {
+  for (int i = 0; i < batch->count; i++)
+    if (batch->jobs[i].outcome == OUTCOME_UNRUN || batch->jobs[i].outcome == OUTCOME_SUSPECT)
+      queue_drop_floor(batch->jobs[i].queue);
 }
 
 void batch_learn(const struct batch *batch) {

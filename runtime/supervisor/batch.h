@@ -38,6 +38,7 @@ struct batch {
   int open;        /* jobs without an outcome */
   uint32_t number; /* of the batch, on the wire */
   uint32_t sent;   /* the last position given */
+  bool alone;      /* its one job is a suspect: nothing else may be with the executor */
 };
 
 /*
@@ -107,6 +108,9 @@ bool batch_has_open(const struct batch *batch, const struct queue *queue, uint32
 
 /* batch_make_ascii(batch): error texts keep only what every encoding has; for databases that do not have all. */
 void batch_make_ascii(struct batch *batch);
+
+/* batch_drop_floors(batch): of the queues of which jobs go back: claims that begin at the floor would not see them. */
+void batch_drop_floors(const struct batch *batch);
 
 /* batch_learn(batch): tells the queues how long their jobs took. */
 void batch_learn(const struct batch *batch);

@@ -201,19 +201,23 @@ void child_retire(struct child *child) {
   child->retired = true;
 }
 
+static struct page_lane *lane_of(const struct child *child, uint32_t batch) {
+  return &child->page->lanes[batch % HOLDS_PER_EXECUTOR];
+}
+
 void child_begin_batch(struct child *child, uint32_t batch) {
   if (child->page)
-    atomic_store(&child->page->revoked, batch - 1);
+    atomic_store(&lane_of(child, batch)->revoked, batch - HOLDS_PER_EXECUTOR);
 }
 
 uint32_t child_begun(const struct child *child, uint32_t batch) {
-  uint64_t begun = child->page ? atomic_load(&child->page->begun) : 0;
+  uint64_t begun = child->page ? atomic_load(&lane_of(child, batch)->begun) : 0;
   return begun >> 32 == batch ? (uint32_t)begun : 0;
 }
 
 uint32_t child_revoke(struct child *child, uint32_t batch) {
   if (child->page)
-    atomic_store(&child->page->revoked, batch);
+    atomic_store(&lane_of(child, batch)->revoked, batch);
   return child_begun(child, batch);
 }
 

@@ -101,7 +101,7 @@ void child_kill(struct child *child, const char *cause);
 /* child_retire(child): it counts as not ready from now on: it is given no more jobs. child_leave() is to follow. */
 void child_retire(struct child *child);
 
-/* child_begin_batch(child, batch): its jobs may begin; those of earlier batches must not any more. */
+/* child_begin_batch(child, batch): its jobs may begin; those of earlier batches of the same hold must not any more. */
 void child_begin_batch(struct child *child, uint32_t batch);
 
 /* child_begun(child, batch): the last position of the batch that has begun, 0 for none. */

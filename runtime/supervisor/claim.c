@@ -9,10 +9,18 @@
 /* A claim brings along about this much data; more is fetched job by job. */
 enum { CLAIM_BYTES = 8 << 20, CLAIM_BYTES_LEAST = 16 << 10 };
 
+/* A claim takes at most this many jobs. */
+enum { CLAIM_MOST = 1000 };
+
+/* A claim ahead is for queues of which a claim may bring so many jobs: one of them takes a dozen milliseconds at most.
+ */
+enum { AHEAD_LEAST = 4 };
+
 void claim_free(struct claim *claim) {
   free(claim->queues);
   free(claim->asked);
   free(claim->asked_index);
+  free(claim->most);
   *claim = (struct claim){0};
 }
 
@@ -24,40 +32,123 @@ void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t coun
   claim->stale = true;
 }
 
-bool claim_choose(struct claim *claim) {
-  int64_t now_ms = clock_ms();
-  claim->asked = memory_resize(claim->asked, claim->queue_count * sizeof *claim->asked);
-  claim->asked_index = memory_resize(claim->asked_index, claim->queue_count * sizeof *claim->asked_index);
-  claim->asked_count = 0;
-  claim->stale = false;
+/* Several of its jobs fit into a claim. */
+static bool is_quick(const struct queue *queue) {
+  return queue->batch > 1;
+}
+
+/* Its jobs are so short that one may wait behind another batch. */
+static bool is_quick_enough(const struct queue *queue, enum claim_kind kind) {
+  return kind == CLAIM_ANY ? is_quick(queue) : queue->batch >= AHEAD_LEAST;
+}
+
+static void ask(struct claim *claim, uint32_t index, int32_t most) {
+  claim->asked[claim->asked_count] = claim->queues[index];
+  claim->asked_index[claim->asked_count] = index;
+  claim->most[claim->asked_count++] = most;
+}
+
+static void ask_quick(struct claim *claim, enum claim_kind kind, int64_t now_ms) {
+  int32_t busy = 0;
+  for (uint32_t i = 0; i < claim->queue_count; i++)
+    busy += claim->queues[i]->busy && is_quick_enough(claim->queues[i], kind);
   for (uint32_t i = 0; i < claim->queue_count; i++) {
     uint32_t index = (claim->turn + i) % claim->queue_count;
-    if (queue_is_paused(claim->queues[index], now_ms))
-      continue;
-    claim->asked[claim->asked_count] = claim->queues[index];
-    claim->asked_index[claim->asked_count++] = index;
+    struct queue *queue = claim->queues[index];
+    int32_t share = queue->batch / (busy + (queue->busy ? 0 : 1));
+    if (is_quick_enough(queue, kind) && !queue_is_paused(queue, now_ms))
+      ask(claim, index, share > 0 ? share : 1);
   }
-  if (claim->queue_count > 0)
-    claim->turn = (claim->turn + 1) % claim->queue_count;
+}
+
+/* All of them; or, beside quick queues that have jobs, the one whose turn it is. */
+static void ask_slow(struct claim *claim, bool all, int64_t now_ms) {
+  uint32_t turn = all ? claim->turn : claim->slow_turn;
+  for (uint32_t i = 0; i < claim->queue_count; i++) {
+    uint32_t index = (turn + i) % claim->queue_count;
+    struct queue *queue = claim->queues[index];
+    if (is_quick(queue) || queue_is_paused(queue, now_ms))
+      continue;
+    ask(claim, index, 1);
+    claim->slow_turn = index + 1;
+    if (!all)
+      return;
+  }
+}
+
+static bool has_asked_all(const struct claim *claim, int64_t now_ms) {
+  uint32_t paused = 0;
+  for (uint32_t i = 0; i < claim->queue_count; i++)
+    paused += queue_is_paused(claim->queues[i], now_ms);
+  return claim->asked_count + paused == claim->queue_count;
+}
+
+bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most) {
+  int64_t now_ms = clock_ms();
+  size_t count = claim->queue_count;
+  bool quick = false;
+  claim->asked = memory_resize(claim->asked, count * sizeof *claim->asked);
+  claim->asked_index = memory_resize(claim->asked_index, count * sizeof *claim->asked_index);
+  claim->most = memory_resize(claim->most, count * sizeof *claim->most);
+  claim->asked_count = 0;
+  claim->stale = false;
+  ask_quick(claim, kind, now_ms);
+  for (uint32_t i = 0; i < claim->asked_count; i++)
+    quick = quick || claim->asked[i]->busy;
+  if (kind == CLAIM_ANY)
+    ask_slow(claim, !quick, now_ms);
+  claim->complete = has_asked_all(claim, now_ms);
+  claim->most_jobs = quick || claim->asked_count == 1 ? CLAIM_MOST : 1;
+  if (claim->most_jobs > most)
+    claim->most_jobs = most;
   return claim->asked_count > 0;
 }
 
-void claim_parameters(const struct claim *claim, int32_t most, struct parameters *parameters) {
-  const char **names = memory_new(claim->asked_count * sizeof *names);
-  int32_t *each = memory_new(claim->asked_count * sizeof *each);
+void claim_parameters(struct claim *claim, bool sweep, struct parameters *parameters) {
+  uint32_t count = claim->asked_count;
+  const char **names = memory_new(count * sizeof *names);
+  int64_t *floors = memory_new(2 * count * sizeof *floors), *floor_ids = floors + count;
   int32_t jobs = 0;
-  for (uint32_t i = 0; i < claim->asked_count; i++) {
-    names[i] = claim->asked[i]->name;
-    each[i] = claim->asked[i]->batch;
-    jobs = jobs + each[i] < most ? jobs + each[i] : most;
+  for (uint32_t i = 0; i < count; i++) {
+    const struct queue *queue = claim->asked[i];
+    names[i] = queue->name;
+    jobs += claim->most[i] < claim->most_jobs - jobs ? claim->most[i] : claim->most_jobs - jobs;
+    floors[i] = sweep ? FLOOR_US_LEAST : queue->floor_us;
+    floor_ids[i] = sweep ? FLOOR_ID_LEAST : queue->floor_id;
   }
   int32_t bytes = CLAIM_BYTES / jobs > CLAIM_BYTES_LEAST ? CLAIM_BYTES / jobs : CLAIM_BYTES_LEAST;
-  parameters_add_text_array(parameters, names, (int)claim->asked_count);
-  parameters_add_i32_array(parameters, each, (int)claim->asked_count);
+  claim->sweep = sweep;
+  parameters_add_text_array(parameters, names, (int)count);
+  parameters_add_i32_array(parameters, claim->most, (int)count);
   parameters_add_i32(parameters, bytes);
-  parameters_add_i64(parameters, most);
-  free(each);
+  parameters_add_i64(parameters, claim->most_jobs);
+  parameters_add_time_array(parameters, floors, (int)count);
+  parameters_add_i64_array(parameters, floor_ids, (int)count);
+  free(floors);
   free(names);
+}
+
+void claim_take(struct claim *claim, const PGresult *result) {
+  int rows = PQntuples(result), row = 0;
+  claim->full = rows > 0 && rows >= claim->most_jobs;
+  for (uint32_t i = 0; i < claim->asked_count; i++) {
+    struct queue *queue = claim->asked[i];
+    int first = row;
+    while (row < rows && claim_position(result, row) == i)
+      row++;
+    bool full = row - first >= claim->most[i] || (row > first && row == rows && claim->full);
+    claim->full = claim->full || full;
+    queue->busy = row > first || (queue->busy && row == rows && claim->full); /* its turn did not come */
+    if (row == first)
+      continue;
+    claim->turn = claim->asked_index[i] + 1;
+    queue_raise_floor(queue, result_i64(result, row - 1, CLAIM_RUN_AFTER), result_i64(result, row - 1, CLAIM_ID), full);
+  }
+}
+
+void claim_drop_floors(const struct claim *claim) {
+  for (uint32_t i = 0; i < claim->queue_count; i++)
+    queue_drop_floor(claim->queues[i]);
 }
 
 void look_parameters(const struct claim *claim, struct parameters *parameters) {
@@ -68,8 +159,7 @@ void look_parameters(const struct claim *claim, struct parameters *parameters) {
   free(names);
 }
 
-struct hold_look look_take(const struct claim *claim, const PGresult *result) {
-  struct hold_look look = {.wait_ms = -1};
+void look_take(const struct claim *claim, const PGresult *result, struct hold_look *look) {
   int64_t now_ms = clock_ms();
   for (int row = 0; row < PQntuples(result); row++) {
     int64_t position = result_i64(result, row, LOOK_QUEUE);
@@ -77,14 +167,13 @@ struct hold_look look_take(const struct claim *claim, const PGresult *result) {
       break;
     if (*PQgetvalue(result, row, LOOK_DUE)) {
       bool paused = queue_is_paused(claim->queues[position - 1], now_ms);
-      look.due_paused = look.due_paused || paused;
-      look.due_locked = look.due_locked || !paused;
+      look->due_paused = look->due_paused || paused;
+      look->due_locked = look->due_locked || !paused;
     }
     if (PQgetisnull(result, row, LOOK_WAIT_MS))
       continue;
     int64_t wait_ms = result_i64(result, row, LOOK_WAIT_MS);
-    if (look.wait_ms < 0 || wait_ms < look.wait_ms)
-      look.wait_ms = wait_ms;
+    if (look->wait_ms < 0 || wait_ms < look->wait_ms)
+      look->wait_ms = wait_ms;
   }
-  return look;
 }

@@ -7,26 +7,45 @@
 #include "queue.h"
 #include "statements.h"
 
-/* What a hold asks for: which queues, in whose turn, how many jobs. */
+/*
+ * What a hold asks for: which queues, in whose turn, how many jobs.
+ *
+ * A claim is to bring about as much work as an executor does in 50 ms. While quick queues (several of their jobs fit in
+ * that) have jobs, they share a claim between them, and one of the slow queues, in turn, adds a job. Else all queues
+ * are asked, for one job altogether.
+ */
 
 /* What was seen before going to sleep. */
 struct hold_look {
-  bool after_claim; /* a claim from all queues came before, and found nothing; else some are paused */
-  bool due_locked;  /* a job is due that somebody holds */
-  bool due_paused;  /* a job is due in a queue that is paused here */
-  int64_t wait_ms;  /* until the next job falls due; -1: none is known */
+  bool complete;   /* the claim before asked all queues that are not paused, and found nothing */
+  bool swept;      /* it was a sweep, and the rest is known */
+  bool due_locked; /* a job is due that somebody holds */
+  bool due_paused; /* a job is due in a queue that is paused here */
+  int64_t wait_ms; /* until the next job falls due; -1: none is known */
+};
+
+/* Which claim. */
+enum claim_kind {
+  CLAIM_ANY,   /* for an executor that is free: one job of a queue is enough */
+  CLAIM_AHEAD, /* while the executor is at work: only quick queues, whose jobs do not wait long here */
 };
 
 /* Zeroed: nothing is served. */
 struct claim {
   struct queue **queues; /* in the executor's order */
   uint32_t queue_count;
-  uint32_t turn; /* the queue that is asked first: they take turns */
+  uint32_t turn, slow_turn; /* the queue that is asked first: they take turns */
   /* What the claim under way asks for. */
   struct queue **asked;
   uint32_t *asked_index; /* in the executor's order */
+  int32_t *most;         /* of each */
   uint32_t asked_count;
-  bool stale; /* the executor has changed since: it does not know these indexes */
+  int32_t most_jobs; /* altogether */
+  bool complete;     /* all queues that are not paused */
+  bool sweep;        /* from the beginning, not from the floors */
+  bool stale;        /* the executor has changed since: it does not know these indexes */
+  /* What it brought. */
+  bool full; /* as much as was asked for, of one queue at least: there may be more */
 };
 
 void claim_free(struct claim *claim);
@@ -34,14 +53,21 @@ void claim_free(struct claim *claim);
 /* claim_serve(claim, queues, count): the queues of a new executor; copied. */
 void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t count);
 
-/* claim_choose(claim): which queues are not paused, beginning with the one whose turn it is. Whether there are any. */
-bool claim_choose(struct claim *claim);
+/* claim_choose(claim, kind, most): which queues, of those that are not paused, and how many jobs, at most `most`.
+ * False when there are none to ask. */
+bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most);
 
-/* claim_parameters(claim, most, parameters): of STATEMENT_CLAIM; at most `most` jobs altogether. */
-void claim_parameters(const struct claim *claim, int32_t most, struct parameters *parameters);
+/* claim_parameters(claim, sweep, parameters): of STATEMENT_CLAIM. */
+void claim_parameters(struct claim *claim, bool sweep, struct parameters *parameters);
 
-/* look_parameters(claim, parameters): of STATEMENT_LOOK. look_take(claim, result): what it found. */
+/* claim_take(claim, result): what came back: raises the floors, and finds whether there may be more. */
+void claim_take(struct claim *claim, const PGresult *result);
+
+/* claim_drop_floors(claim): the session was lost, and who knows where the next one leads: all is looked at again. */
+void claim_drop_floors(const struct claim *claim);
+
+/* look_parameters(claim, parameters): of STATEMENT_LOOK. look_take(claim, result, look): what it found. */
 void look_parameters(const struct claim *claim, struct parameters *parameters);
-struct hold_look look_take(const struct claim *claim, const PGresult *result);
+void look_take(const struct claim *claim, const PGresult *result, struct hold_look *look);
 
 #endif

@@ -296,6 +296,16 @@ static void take_answers(struct connection *c) {
   }
 }
 
+static void take_notifications(struct connection *c) {
+  PGconn *pg = c->pg;
+  PGnotify *notification;
+  while (c->pg == pg && (notification = PQnotifies(pg)) != NULL) {
+    if (c->state == STATE_UP && c->events->notified)
+      c->events->notified(c->owner, notification->extra);
+    PQfreemem(notification);
+  }
+}
+
 static void advance_connecting(struct connection *c) {
   uv_poll_stop(c->poll); /* libpq may close the socket and open another of the same number */
   c->poll_events = 0;
@@ -327,6 +337,8 @@ static void on_socket(uv_poll_t *poll, int status, int events) {
   }
   bool readable = !(events & UV_READABLE) || PQconsumeInput(pg);
   take_answers(c);
+  if (c->pg == pg)
+    take_notifications(c);
   if (c->pg != pg)
     return;
   if (!readable || PQstatus(pg) == CONNECTION_BAD)

@@ -27,6 +27,8 @@ struct connection_events {
   /* One statement's answer; the result is freed afterwards. */
   void (*result)(void *owner, enum statement statement, PGresult *result);
   void (*synced)(void *owner);
+  /* A notification has come in. NULL: nobody listens. */
+  void (*notified)(void *owner, const char *payload);
 };
 
 /*

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "connection.h"
+#include "doorbell.h"
 #include "log.h"
 #include "memory.h"
 #include "version.h"
@@ -13,6 +14,8 @@ enum { HEARTBEAT_MS = 10000, QUIET_MS = 15000, LEAVE_TIMEOUT_MS = 2000 };
 
 struct control {
   struct connection *connection;
+  struct doorbell *bell;
+  bool bell_answered; /* the act that was answered last is the doorbell's */
   const struct options *options;
   const struct queue_list *queues;
   const struct control_events *events;
@@ -30,8 +33,21 @@ static void on_up(void *owner);
 static void on_down(void *owner, const char *reason);
 static void on_result(void *owner, enum statement statement, PGresult *result);
 static void on_synced(void *owner);
+static void on_notified(void *owner, const char *payload);
 
-static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced};
+static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};
+
+static void on_raised(void *owner, bool clear) {
+  struct control *control = owner;
+  control->events->raised(control->owner, clear);
+}
+
+static void on_rung(void *owner) {
+  struct control *control = owner;
+  control->events->rung(control->owner);
+}
+
+static const struct doorbell_events doorbell_events = {on_raised, on_rung};
 
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                             const struct control_events *events, void *owner) {
@@ -44,6 +60,7 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   uv_timer_init(loop, &control->extend);
   control->timer.data = control->extend.data = control;
   control->connection = connection_new(loop, "control", options->db, 0, &connection_events, control);
+  control->bell = doorbell_new(loop, control->connection, queues, &doorbell_events, control);
   connection_open(control->connection);
   return control;
 }
@@ -62,6 +79,7 @@ void control_free(struct control *control) {
   if (!control)
     return;
   connection_free(control->connection);
+  doorbell_free(control->bell);
   uv_close((uv_handle_t *)&control->extend, close_timer);
 }
 
@@ -146,6 +164,7 @@ static void on_up(void *owner) {
   }
   if (control->worker_id)
     act_on_row(control, STATEMENT_WORKER_LOCK); /* the lock went with the last session */
+  doorbell_open(control->bell);
   on_extend(&control->extend);
   on_heartbeat(&control->timer);
 }
@@ -154,6 +173,7 @@ static void on_down(void *owner, const char *reason) {
   struct control *control = owner;
   (void)reason;
   control->busy = 0;
+  doorbell_down(control->bell);
   if (control->leaving) /* the row stays; who looks at it sees that nobody has been heard of for long */
     uv_timer_start(&control->timer, on_leave_timeout, 0, 0);
 }
@@ -170,6 +190,7 @@ static void take_check(struct control *control, const PGresult *result) {
   /* Who claims must have a row before, and know whether somebody vanished: else a job that kills us leaves no trace. */
   look_for_vanished(control, 0);
   add_row(control);
+  doorbell_open(control->bell);
 }
 
 /* The server's message, or libpq's own when the connection is gone. */
@@ -192,6 +213,9 @@ static void extend_failed(struct control *control, const PGresult *result) {
 
 static void on_result(void *owner, enum statement statement, PGresult *result) {
   struct control *control = owner;
+  control->bell_answered = doorbell_result(control->bell, statement, result);
+  if (control->bell_answered)
+    return;
   if (result_failed(result)) {
     if (statement == STATEMENT_EXTEND)
       extend_failed(control, result);
@@ -234,6 +258,8 @@ static void left(struct control *control) {
 
 static void on_synced(void *owner) {
   struct control *control = owner;
+  if (control->bell_answered)
+    return;
   control->busy -= control->busy > 0;
   connection_works(control->connection);
   if (control->leaving && control->busy > 0) {
@@ -255,9 +281,23 @@ static void on_leave_timeout(uv_timer_t *timer) {
   left(timer->data);
 }
 
+static void on_notified(void *owner, const char *payload) {
+  struct control *control = owner;
+  doorbell_notified(control->bell, payload);
+}
+
+bool control_flag(struct control *control, bool up) {
+  return doorbell_flag(control->bell, up);
+}
+
+void control_probe(struct control *control) {
+  doorbell_probe(control->bell);
+}
+
 void control_leave(struct control *control) {
   bool reachable = connection_is_up(control->connection);
   control->leaving = true;
+  control->bell_answered = false;
   uv_timer_start(&control->timer, on_leave_timeout, reachable ? LEAVE_TIMEOUT_MS : 0, 0);
   if (reachable && control->busy == 0)
     on_synced(control);

@@ -9,7 +9,7 @@
 
 /*
  * The control connection: checks at start that the tables are there, keeps this worker's row in pgq_workers while it
- * runs, looks for the rows of workers that vanished, and extends the leases of all holds.
+ * runs, looks for the rows of workers that vanished, extends the leases of all holds, and hears the doorbell.
  */
 struct control;
 
@@ -24,6 +24,9 @@ struct control_events {
   int (*leases)(void *owner, int64_t **ids, int64_t **tokens);
   /* One of them is no longer ours. */
   void (*lease_lost)(void *owner, int64_t id);
+  /* What the doorbell says; see struct doorbell_events. */
+  void (*raised)(void *owner, bool clear);
+  void (*rung)(void *owner);
   /* After control_leave(): the row is gone, or could not be removed in time. */
   void (*left)(void *owner);
 };
@@ -31,6 +34,10 @@ struct control_events {
 /* control_new(loop, options, queues, events, owner): options and queues must outlive it. Connects at once. */
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                             const struct control_events *events, void *owner);
+
+/* control_flag(control, up), control_probe(control): see doorbell_flag() and doorbell_probe(). */
+bool control_flag(struct control *control, bool up);
+void control_probe(struct control *control);
 
 /* control_leave(control): removes the row; left() follows, within two seconds. */
 void control_leave(struct control *control);

@@ -7,9 +7,6 @@
 #include "log.h"
 #include "memory.h"
 
-/* A claim takes at most this many jobs. */
-enum { CLAIM_MOST = 1000 };
-
 /* The server ends a session whose transaction has been idle for this long beyond the hold limit. */
 enum { IDLE_MARGIN_MS = 2000 };
 
@@ -18,7 +15,7 @@ static void on_down(void *owner, const char *reason);
 static void on_result(void *owner, enum statement statement, PGresult *result);
 static void on_synced(void *owner);
 
-static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced};
+static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, NULL};
 
 struct hold *hold_new(const char *name, const struct hold_start *start) {
   struct hold *hold = memory_new(sizeof *hold);
@@ -27,6 +24,8 @@ struct hold *hold_new(const char *name, const struct hold_start *start) {
   hold->connection =
       connection_new(start->loop, name, options->db, options->hold_limit_ms + IDLE_MARGIN_MS, &connection_events, hold);
   trouble_init(&hold->trouble, start->loop, hold);
+  hold->batch.number = start->lane;
+  hold->look.wait_ms = -1;
   uv_timer_init(start->loop, &hold->watch);
   hold->watch.data = hold;
   return hold;
@@ -87,35 +86,46 @@ bool hold_is_careful(const struct hold *hold) {
   return clock_ms() < hold->careful_until_ms;
 }
 
-/* The executor has room for jobs, and there is a queue to ask. Chooses the queues. */
-static bool may_claim(struct hold *hold) {
-  return !hold->stopping && child_is_ready(hold->child) && lease_list_busy(&hold->leased) == 0 &&
-         claim_choose(&hold->claim);
+bool hold_runs_alone(const struct hold *hold) {
+  return hold->state == STATE_RUNNING && hold->batch.alone;
 }
 
-static void send_claim(struct hold *hold) {
+bool hold_has_leased(const struct hold *hold) {
+  return lease_list_busy(&hold->leased) > 0;
+}
+
+/* The executor has room for jobs, and there is a queue to ask. Chooses the queues. */
+static bool may_claim(struct hold *hold) {
+  const struct hold_start *start = &hold->start;
+  return !hold->stopping && child_is_ready(hold->child) && !hold_has_leased(hold) &&
+         start->events->has_room(start->owner, hold) &&
+         claim_choose(&hold->claim, start->ahead ? CLAIM_AHEAD : CLAIM_ANY, hold_is_careful(hold) ? 1 : INT32_MAX);
+}
+
+static void send_claim(struct hold *hold, bool sweep) {
   struct parameters parameters = {0};
-  claim_parameters(&hold->claim, hold_is_careful(hold) ? 1 : CLAIM_MOST, &parameters);
+  claim_parameters(&hold->claim, sweep, &parameters);
+  if (sweep)
+    sweep_begin(hold->start.sweep, clock_ms());
   connection_send(hold->connection, STATEMENT_BEGIN, NULL);
   connection_send(hold->connection, STATEMENT_CLAIM, &parameters);
   parameters_free(&parameters);
   hold->state = STATE_CLAIMING;
 }
 
+/* The claim found nothing, and nothing lies below the floors: what else is known before one sleeps? */
 static void send_look(struct hold *hold) {
   struct parameters parameters = {0};
-  hold->state = STATE_CLOSING;
-  if (hold->stopping || lease_list_busy(&hold->leased) > 0)
-    return;
   look_parameters(&hold->claim, &parameters);
+  sweep_begin(hold->start.sweep, clock_ms());
   connection_send(hold->connection, STATEMENT_LOOK, &parameters);
   parameters_free(&parameters);
-  hold->looked = true;
 }
 
 /* In a transaction: writes all outcomes that are known, commits, and claims again in the same round trip. */
 void hold_settle(struct hold *hold) {
   batch_learn(&hold->batch);
+  batch_drop_floors(&hold->batch);
   batch_move(&hold->settling, &hold->batch);
   if (!hold->rescue.singly)
     lease_list_collect(&hold->leased, &hold->settling);
@@ -123,18 +133,23 @@ void hold_settle(struct hold *hold) {
     batch_make_ascii(&hold->settling);
   batch_settle(&hold->settling, hold->start.options->lease_ms, send_statement, hold);
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
-  if (hold->rescue.jobs.count == 0 && hold->out.length == 0 && may_claim(hold))
-    send_claim(hold);
+  bool more = !hold->start.ahead || hold->claim.full;
+  if (hold->rescue.jobs.count == 0 && hold->out.length == 0 && more && may_claim(hold))
+    send_claim(hold, sweep_is_wanted(hold->start.sweep, clock_ms()));
   else
-    send_look(hold);
+    hold->state = STATE_CLOSING;
   connection_sync(hold->connection);
 }
 
-/* The claim found nothing: end its transaction, and ask how long one may sleep. */
+/* The claim found nothing: end its transaction, and after a sweep ask how long one may sleep. */
 static void close_and_look(struct hold *hold) {
-  hold->found_nothing = hold->claim.asked_count == hold->claim.queue_count;
+  hold->nothing = true;
+  hold->look = (struct hold_look){
+      .complete = hold->claim.complete, .swept = hold->claim.sweep && !hold->start.ahead, .wait_ms = -1};
+  hold->state = STATE_CLOSING;
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
-  send_look(hold);
+  if (hold->look.swept && !hold->stopping)
+    send_look(hold);
   connection_sync(hold->connection);
 }
 
@@ -153,6 +168,14 @@ static void lock_rescue(struct hold *hold) {
   parameters_free(&parameters);
 }
 
+/* Nothing to do: somebody has to know when to look again. */
+static void tell_rest(struct hold *hold) {
+  if (!hold->stopping && child_is_ready(hold->child) && !hold_has_leased(hold))
+    hold->start.events->slept(hold->start.owner, hold, &hold->look);
+  hold->look = (struct hold_look){.wait_ms = -1};
+  hold->start.events->rested(hold->start.owner, hold);
+}
+
 /* Idle: whatever is to be done next. */
 void hold_proceed(struct hold *hold) {
   if (hold->state != STATE_IDLE || trouble_is_waiting(&hold->trouble))
@@ -162,24 +185,28 @@ void hold_proceed(struct hold *hold) {
   } else if (lease_list_ended(&hold->leased) > 0) {
     connection_send(hold->connection, STATEMENT_BEGIN, NULL);
     hold_settle(hold);
-  } else if (!hold_wake(hold)) {
-    if (!hold->stopping) /* somebody has to look again when a pause ends */
-      hold->start.events->slept(hold->start.owner, &(struct hold_look){.wait_ms = -1});
-    hold->start.events->rested(hold->start.owner);
+  } else if (hold->start.ahead || !hold_wake(hold, false)) {
+    tell_rest(hold);
   }
 }
 
-bool hold_wake(struct hold *hold) {
+bool hold_wake(struct hold *hold, bool sweep) {
   if (!hold_is_asleep(hold) || trouble_is_waiting(&hold->trouble) || !may_claim(hold))
     return false;
-  send_claim(hold);
+  send_claim(hold, sweep);
   connection_sync(hold->connection);
   return true;
+}
+
+void hold_claim_ahead(struct hold *hold) {
+  connection_open(hold->connection);
+  hold_wake(hold, false);
 }
 
 /* ── what comes back ── */
 
 static void take_claim(struct hold *hold, const PGresult *result) {
+  claim_take(&hold->claim, result);
   if (PQntuples(result) == 0)
     return;
   batch_take(&hold->batch, result, hold->claim.asked, hold->claim.asked_index);
@@ -217,7 +244,8 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     take_data(hold, result);
     break;
   case STATEMENT_LOOK:
-    hold->look = look_take(&hold->claim, result);
+    sweep_end(hold->start.sweep, clock_ms());
+    look_take(&hold->claim, result, &hold->look);
     break;
   default:
     batch_written(&hold->settling, statement, result);
@@ -226,6 +254,8 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
 
 /* The claim is back: its jobs go to the executor, if that is still there and wanted. */
 static void end_claim(struct hold *hold) {
+  if (hold->claim.sweep)
+    sweep_end(hold->start.sweep, clock_ms());
   if (hold->batch.count == 0) {
     close_and_look(hold);
     return;
@@ -233,30 +263,30 @@ static void end_claim(struct hold *hold) {
   hold->state = STATE_RUNNING;
   hold->running_since_ms = clock_ms();
   hold->large = -1;
-  if (hold->stopping || hold->claim.stale || !child_is_ready(hold->child)) {
+  if (hold->stopping || hold->claim.stale || !child_is_ready(hold->child) ||
+      (hold->batch.alone && !hold->start.events->alone(hold->start.owner, hold))) {
     buffer_free(&hold->out);
     batch_release(&hold->batch, NULL, false);
   } else {
     hold_dispatch(hold);
-    hold->start.events->more(hold->start.owner);
+    hold->start.events->found(hold->start.owner, hold);
+    if (hold->claim.full)
+      hold->start.events->more(hold->start.owner, hold);
   }
   hold_go_on(hold);
 }
 
 static void end_closing(struct hold *hold) {
-  struct hold_look look = hold->look;
-  bool looked = hold->looked, released = hold->released;
-  look.after_claim = hold->found_nothing;
-  hold->looked = hold->released = hold->found_nothing = false;
+  bool released = hold->released, nothing = hold->nothing;
+  hold->released = hold->nothing = false;
   hold->state = STATE_IDLE;
   hold_send_leased(hold);
   if (released)
-    hold->start.events->more(hold->start.owner);
-  if (hold->rescue.jobs.count > 0 || lease_list_ended(&hold->leased) > 0)
+    hold->start.events->more(hold->start.owner, hold);
+  if (hold->rescue.jobs.count > 0 || lease_list_ended(&hold->leased) > 0 || !nothing)
     hold_proceed(hold);
-  else if (looked && !hold->stopping)
-    hold->start.events->slept(hold->start.owner, &look);
-  hold->start.events->rested(hold->start.owner);
+  else
+    tell_rest(hold);
 }
 
 /* An act failed, and the session has survived it: nothing of the act was done. */
@@ -317,6 +347,8 @@ static void on_up(void *owner) {
   struct hold *hold = owner;
   hold->state = STATE_IDLE;
   hold_proceed(hold);
+  if (hold->start.ahead) /* it was opened for that */
+    hold_wake(hold, false);
 }
 
 static void on_down(void *owner, const char *reason) {
@@ -330,5 +362,6 @@ static void on_down(void *owner, const char *reason) {
              LOG_T("hold", hold->name), LOG_I("jobs", jobs), LOG_I("to_rescue", hold->rescue.jobs.count));
   hold->loss_told = jobs > 0;
   hold->state = STATE_DOWN;
-  hold->start.events->rested(hold->start.owner);
+  claim_drop_floors(&hold->claim);
+  hold->start.events->rested(hold->start.owner, hold);
 }

@@ -9,6 +9,7 @@
 #include "claim.h"
 #include "options.h"
 #include "queue.h"
+#include "sweep.h"
 
 /*
  * A hold: one connection whose open transaction holds the locks of the jobs claimed in it, while their handlers run in
@@ -28,14 +29,20 @@
 struct hold;
 
 struct hold_events {
-  /* There may be jobs for other holds: a claim brought some, or some went back. */
-  void (*more)(void *owner);
-  /* Nothing is due (or nothing may be claimed): the hold sleeps until hold_wake(). */
-  void (*slept)(void *owner, const struct hold_look *look);
+  /* Whether the executor has room for jobs of this hold, and of which kind its claims are to be; see claim_choose(). */
+  bool (*has_room)(void *owner, const struct hold *hold);
+  /* A job that is to run alone is here. Whether it may now; else it goes back. */
+  bool (*alone)(void *owner, const struct hold *hold);
+  /* A claim brought jobs. */
+  void (*found)(void *owner, const struct hold *hold);
+  /* There may be jobs for other holds: a claim brought as many as it asked for, or some went back. */
+  void (*more)(void *owner, const struct hold *hold);
+  /* Nothing was found (or nothing may be claimed): the hold sleeps until hold_wake(). */
+  void (*slept)(void *owner, const struct hold *hold, const struct hold_look *look);
   /* A handler asked for backoff: jobs of the queue that have not started are to come back. */
   void (*backed_off)(void *owner, struct queue *queue);
   /* Something ended: hold_is_at_rest() may have become true. */
-  void (*rested)(void *owner);
+  void (*rested)(void *owner, const struct hold *hold);
 };
 
 /* What a hold is made with: all of it must outlive the hold. */
@@ -43,6 +50,9 @@ struct hold_start {
   uv_loop_t *loop;
   const struct options *options;
   struct child *child;
+  uint32_t lane;       /* which of the executor's holds it is */
+  bool ahead;          /* it claims only ahead of time, for an executor that is at work, and never looks */
+  struct sweep *sweep; /* of the worker */
   const struct hold_events *events;
   void *owner;
 };
@@ -56,8 +66,17 @@ void hold_serve(struct hold *hold, struct queue *const *queues, uint32_t count);
 /* hold_open(hold): connects; once connected it claims. */
 void hold_open(struct hold *hold);
 
-/* hold_wake(hold): claims, if it sleeps and its executor is ready and a queue is not paused. Whether it did. */
-bool hold_wake(struct hold *hold);
+/*
+ * hold_wake(hold, sweep): claims, if it sleeps and its executor has room and a queue is not paused. Whether it did.
+ * With `sweep`, from the beginning of the queues; a hold sleeps in earnest only after that found nothing.
+ */
+bool hold_wake(struct hold *hold, bool sweep);
+
+/* hold_claim_ahead(hold): the same for a hold that claims ahead; it is opened when it is not. */
+void hold_claim_ahead(struct hold *hold);
+
+/* hold_runs_alone(hold): the job of the hold is a suspect, beside which nothing may run. */
+bool hold_runs_alone(const struct hold *hold);
 
 /* hold_be_careful(hold, until_ms): up to that clock_ms(), one job at a time is claimed, and leased before it runs. */
 void hold_be_careful(struct hold *hold, int64_t until_ms);
@@ -84,6 +103,9 @@ int hold_lease_count(const struct hold *hold);
 
 /* hold_lease_lost(hold, id): somebody else has the job now. If it still runs here, its executor is killed shortly. */
 void hold_lease_lost(struct hold *hold, int64_t id);
+
+/* hold_has_leased(hold): a job of it that is leased runs in the executor. */
+bool hold_has_leased(const struct hold *hold);
 
 /* hold_is_at_rest(hold): no jobs here and nothing under way. hold_is_asleep(hold): connected, and nothing was due. */
 bool hold_is_at_rest(const struct hold *hold);

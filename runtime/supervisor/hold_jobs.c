@@ -155,7 +155,8 @@ void hold_keep_for_rescue(struct hold *hold) {
   }
   if (hold->lease_first)
     forget_lease_first(hold);
-  hold->fetching = hold->looked = hold->found_nothing = false;
+  hold->fetching = hold->nothing = false;
+  hold->look = (struct hold_look){.wait_ms = -1};
   buffer_free(&hold->out);
   rescue_keep(&hold->rescue, &hold->settling);
   rescue_keep(&hold->rescue, &hold->batch);

@@ -42,9 +42,9 @@ struct hold {
   bool lease_first;      /* the job in it is being leased: it is sent when it is */
   bool fetching;         /* the data of a large job is under way */
   int large;             /* which one; then it is on its way to the executor */
-  bool looked, released; /* this act asked when the next job falls due; it gave jobs back */
-  bool found_nothing;    /* it ends a claim from all queues that found nothing */
-  struct hold_look look; /* what came back */
+  bool released;         /* this act gives jobs back */
+  bool nothing;          /* it ends a claim that found nothing */
+  struct hold_look look; /* what is known of that */
   int64_t leases_lost;   /* so far */
   bool loss_told;        /* that a hold was lost has been logged, and nothing was committed since */
   struct trouble trouble;

@@ -10,6 +10,9 @@ enum { BACKOFF_LEAST_MS = 100, BACKOFF_MOST_MS = 60000 };
 /* A claim brings about this much work: little enough that a crash repeats little, enough to make round trips rare. */
 enum { BATCH_WORK_US = 50000, BATCH_MOST = 1000 };
 
+/* How far the floor of a nearly empty queue stays behind. */
+enum { FLOOR_MARGIN_US = 1000000 };
+
 struct queue *queue_find(struct queue_list *list, const char *name) {
   struct queue **at = &list->first;
   for (; *at; at = &(*at)->next)
@@ -18,6 +21,7 @@ struct queue *queue_find(struct queue_list *list, const char *name) {
   *at = memory_new(sizeof **at);
   (*at)->name = memory_text(name);
   (*at)->batch = 1;
+  queue_drop_floor(*at);
   list->count++;
   return *at;
 }
@@ -49,6 +53,21 @@ void queue_succeeded(struct queue *queue) {
 
 bool queue_is_paused(const struct queue *queue, int64_t now_ms) {
   return queue->paused_until_ms > now_ms;
+}
+
+void queue_raise_floor(struct queue *queue, int64_t run_after_us, int64_t id, bool full) {
+  if (full || run_after_us < INT64_MIN + FLOOR_MARGIN_US) {
+    queue->floor_us = run_after_us;
+    queue->floor_id = id;
+  } else if (run_after_us - FLOOR_MARGIN_US > queue->floor_us) {
+    queue->floor_us = run_after_us - FLOOR_MARGIN_US;
+    queue->floor_id = FLOOR_ID_LEAST;
+  }
+}
+
+void queue_drop_floor(struct queue *queue) {
+  queue->floor_us = FLOOR_US_LEAST;
+  queue->floor_id = FLOOR_ID_LEAST;
 }
 
 void queue_saw(struct queue *queue, int64_t duration_us) {

@@ -4,6 +4,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* The floor below all: -infinity for Postgres, and the least id that is not our mark for null. */
+#define FLOOR_US_LEAST INT64_MIN
+#define FLOOR_ID_LEAST (INT64_MIN + 1)
+
 /*
  * A queue as this worker sees it: what the script asked for, what was learned about its handlers, and its backoff.
  * Queues live as long as the worker. Times are clock_ms().
@@ -19,6 +23,12 @@ struct queue {
   int seen;                /* jobs since the last queue_learn(), and what they took */
   int64_t seen_us;
   int batch; /* how many jobs a claim may take */
+  bool busy; /* the last claim that asked it brought jobs */
+  /*
+   * The floor: claims begin behind it, in the order of run_after (as Postgres counts) and id. What is due below it was
+   * enqueued by a transaction that began early and committed late, or was given back: a sweep finds it.
+   */
+  int64_t floor_us, floor_id;
   struct queue *next;
 };
 
@@ -40,6 +50,15 @@ int64_t queue_back_off(struct queue *queue, int64_t now_ms);
 void queue_succeeded(struct queue *queue);
 
 bool queue_is_paused(const struct queue *queue, int64_t now_ms);
+
+/*
+ * queue_raise_floor(queue, run_after_us, id, full): a claim ended with this job. When it brought less than was asked
+ * for (not `full`), the queue is nearly empty, and the floor stays a second behind, for those who commit late.
+ */
+void queue_raise_floor(struct queue *queue, int64_t run_after_us, int64_t id, bool full);
+
+/* queue_drop_floor(queue): the next claim begins at the beginning. */
+void queue_drop_floor(struct queue *queue);
 
 /* queue_saw(queue, duration_us): a job ran, this long. */
 void queue_saw(struct queue *queue, int64_t duration_us);

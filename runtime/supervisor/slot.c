@@ -13,12 +13,15 @@ enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000 };
 /* How often an executor's memory is looked at. */
 enum { MEMORY_LOOK_MS = 10 };
 
+enum { FIRST, AHEAD };
+
 struct slot {
   struct slot_start start;
   int number;
   struct child *child;
-  struct hold *hold;
+  struct hold *holds[HOLDS_PER_EXECUTOR]; /* the first claims for the executor, the others ahead; NULL at first */
   bool serving;
+  bool alone; /* a job is to run, or runs, with nothing beside it */
   bool finishing, breaking, leaving;
   int64_t careful_until_ms;
   uv_timer_t restart;
@@ -46,7 +49,8 @@ static void free_slot(uv_handle_t *timer) {
 }
 
 void slot_free(struct slot *slot) {
-  hold_free(slot->hold);
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    hold_free(slot->holds[lane]);
   child_free(slot->child);
   uv_close((uv_handle_t *)&slot->restart, free_slot);
 }
@@ -77,39 +81,48 @@ void slot_start_executor(struct slot *slot) {
 
 void slot_serve(struct slot *slot) {
   slot->serving = true;
-  if (!slot->hold)
+  if (!slot->holds[FIRST])
     return;
-  hold_open(slot->hold);
-  hold_wake(slot->hold);
+  hold_open(slot->holds[FIRST]);
+  hold_wake(slot->holds[FIRST], false);
 }
 
-struct hold *slot_hold(const struct slot *slot) {
-  return slot->hold;
+struct hold *slot_hold(const struct slot *slot, int lane) {
+  return slot->holds[lane];
 }
 
-bool slot_wake(struct slot *slot) {
-  return slot->hold && hold_wake(slot->hold);
+bool slot_wake(struct slot *slot, bool sweep) {
+  return slot->holds[FIRST] && hold_wake(slot->holds[FIRST], sweep);
+}
+
+static bool others_rest(const struct slot *slot) {
+  for (int lane = AHEAD; lane < HOLDS_PER_EXECUTOR; lane++)
+    if (slot->holds[lane] && !hold_is_at_rest(slot->holds[lane]))
+      return false;
+  return true;
 }
 
 bool slot_is_asleep(const struct slot *slot) {
-  return slot->hold && hold_is_asleep(slot->hold) && child_is_ready(slot->child);
+  return slot->holds[FIRST] && hold_is_asleep(slot->holds[FIRST]) && others_rest(slot) && child_is_ready(slot->child);
 }
 
 bool slot_is_at_rest(const struct slot *slot) {
-  return !slot->hold || hold_is_at_rest(slot->hold);
+  return (!slot->holds[FIRST] || hold_is_at_rest(slot->holds[FIRST])) && others_rest(slot);
 }
 
 void slot_be_careful(struct slot *slot, int64_t until_ms) {
   slot->careful_until_ms = until_ms;
-  if (slot->hold)
-    hold_be_careful(slot->hold, until_ms);
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    if (slot->holds[lane])
+      hold_be_careful(slot->holds[lane], until_ms);
 }
 
 void slot_finish(struct slot *slot) {
   slot->finishing = true;
   uv_timer_stop(&slot->restart);
-  if (slot->hold)
-    hold_stop(slot->hold);
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    if (slot->holds[lane])
+      hold_stop(slot->holds[lane]);
 }
 
 void slot_break(struct slot *slot) {
@@ -128,16 +141,21 @@ bool slot_is_dead(const struct slot *slot) {
 
 /* ── what the executor says ── */
 
-static void open_hold(struct slot *slot) {
-  const struct hold_start start = {.loop = slot->start.loop,
-                                   .options = slot->start.options,
-                                   .child = slot->child,
-                                   .events = &hold_events,
-                                   .owner = slot};
-  char name[32];
-  snprintf(name, sizeof name, "hold %d", slot->number);
-  slot->hold = hold_new(name, &start);
-  hold_be_careful(slot->hold, slot->careful_until_ms);
+static void make_holds(struct slot *slot) {
+  for (uint32_t lane = 0; lane < HOLDS_PER_EXECUTOR; lane++) {
+    const struct hold_start start = {.loop = slot->start.loop,
+                                     .options = slot->start.options,
+                                     .child = slot->child,
+                                     .lane = lane,
+                                     .ahead = lane >= AHEAD,
+                                     .sweep = slot->start.sweep,
+                                     .events = &hold_events,
+                                     .owner = slot};
+    char name[32];
+    snprintf(name, sizeof name, "hold %d%c", slot->number, (char)('a' + lane));
+    slot->holds[lane] = hold_new(name, &start);
+    hold_be_careful(slot->holds[lane], slot->careful_until_ms);
+  }
 }
 
 /* A flag or the environment wins over what the script says of one queue, that over what it says of all. */
@@ -163,12 +181,13 @@ static void on_ready(void *owner, const struct child_script *script) {
   log_debug("executor is ready", LOG_I("executor", slot->number), LOG_I("pid", child_pid(slot->child)));
   if (slot->finishing) /* something in the script forbids to go on */
     return;
-  if (!slot->hold)
-    open_hold(slot);
+  if (!slot->holds[FIRST])
+    make_holds(slot);
   struct queue **queues = memory_new(script->queue_count * sizeof *queues);
   for (uint32_t i = 0; i < script->queue_count; i++)
     queues[i] = add_queue(slot, &script->queues[i]);
-  hold_serve(slot->hold, queues, script->queue_count);
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    hold_serve(slot->holds[lane], queues, script->queue_count);
   free(queues);
   if (slot->serving)
     slot_serve(slot);
@@ -182,7 +201,8 @@ static void on_broken(void *owner, const char *message, size_t length) {
 static bool on_outcome(void *owner, const struct child_outcome *outcome) {
   struct slot *slot = owner;
   slot->jobs++;
-  return slot->hold && hold_outcome(slot->hold, outcome);
+  struct hold *hold = slot->holds[outcome->batch % HOLDS_PER_EXECUTOR];
+  return hold && hold_outcome(hold, outcome);
 }
 
 /* The executor has run its number of jobs, or has most of the memory it may have. */
@@ -196,20 +216,22 @@ static bool has_had_enough(struct slot *slot) {
   return child_memory(slot->child) > options->max_memory / 4 * 3;
 }
 
-/* No more jobs for this executor; it leaves as soon as the hold has none of its jobs any more. */
+/* No more jobs for this executor; it leaves as soon as the holds have none of its jobs any more. */
 static void retire(struct slot *slot) {
   slot->retiring = true;
   child_retire(slot->child);
-  hold_recall(slot->hold, NULL);
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    hold_recall(slot->holds[lane], NULL);
 }
 
 static void on_outcomes_end(void *owner) {
   struct slot *slot = owner;
-  if (!slot->hold)
+  if (!slot->holds[FIRST])
     return;
   if (!slot->retiring && has_had_enough(slot))
     retire(slot);
-  hold_outcomes_end(slot->hold);
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    hold_outcomes_end(slot->holds[lane]);
 }
 
 static void on_stop(void *owner) {
@@ -230,37 +252,69 @@ static void on_died(void *owner, const struct child_death *death) {
   else if (!slot->breaking && !slot->leaving)
     log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", death->cause),
               death->culprit ? LOG_I("job", death->culprit) : (struct log_field){0});
-  if (slot->hold)
-    hold_child_died(slot->hold, slot->breaking ? &orderly : &told);
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    if (slot->holds[lane])
+      hold_child_died(slot->holds[lane], slot->breaking ? &orderly : &told);
   if (!slot->finishing)
     restart_later(slot);
   slot->start.events->died(slot->start.owner, death->cause);
 }
 
-/* ── what the hold says ── */
+/* ── what the holds say ── */
 
-static void on_hold_more(void *owner) {
-  struct slot *slot = owner;
-  slot->start.hold_events->more(slot->start.owner);
+static bool on_hold_has_room(void *owner, const struct hold *hold) {
+  const struct slot *slot = owner;
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    if (hold_has_leased(slot->holds[lane]))
+      return false; /* a job takes long: nobody knows how long */
+  if (hold == slot->holds[FIRST])
+    return !slot->alone || others_rest(slot);
+  return !slot->alone && clock_ms() >= slot->careful_until_ms;
 }
 
-static void on_hold_slept(void *owner, const struct hold_look *look) {
+static bool on_hold_alone(void *owner, const struct hold *hold) {
   struct slot *slot = owner;
-  slot->start.hold_events->slept(slot->start.owner, look);
+  slot->alone = true;
+  return hold == slot->holds[FIRST] && others_rest(slot);
+}
+
+static void on_hold_found(void *owner, const struct hold *hold) {
+  struct slot *slot = owner;
+  if (hold == slot->holds[FIRST] && !hold_runs_alone(hold))
+    slot->alone = false;
+  slot->start.events->found(slot->start.owner);
+}
+
+static void on_hold_more(void *owner, const struct hold *hold) {
+  struct slot *slot = owner;
+  slot->start.events->more(slot->start.owner);
+  for (int lane = AHEAD; lane < HOLDS_PER_EXECUTOR && hold == slot->holds[FIRST]; lane++)
+    hold_claim_ahead(slot->holds[lane]);
+}
+
+static void on_hold_slept(void *owner, const struct hold *hold, const struct hold_look *look) {
+  struct slot *slot = owner;
+  if (hold != slot->holds[FIRST])
+    return;
+  slot->alone = slot->alone && !look->complete;
+  slot->start.events->slept(slot->start.owner, look);
 }
 
 static void on_hold_backed_off(void *owner, struct queue *queue) {
   struct slot *slot = owner;
-  slot->start.hold_events->backed_off(slot->start.owner, queue);
+  slot->start.events->backed_off(slot->start.owner, queue);
 }
 
-static void on_hold_rested(void *owner) {
+static void on_hold_rested(void *owner, const struct hold *hold) {
   struct slot *slot = owner;
-  if (slot->retiring && hold_is_at_rest(slot->hold))
+  if (slot->retiring && slot_is_at_rest(slot))
     child_leave(slot->child);
-  slot->start.hold_events->rested(slot->start.owner);
+  slot->start.events->rested(slot->start.owner);
+  if (hold != slot->holds[FIRST]) /* it may have waited for the other */
+    hold_wake(slot->holds[FIRST], false);
 }
 
-static const struct hold_events hold_events = {on_hold_more, on_hold_slept, on_hold_backed_off, on_hold_rested};
+static const struct hold_events hold_events = {on_hold_has_room, on_hold_alone,      on_hold_found, on_hold_more,
+                                               on_hold_slept,    on_hold_backed_off, on_hold_rested};
 
 static const struct child_events child_events = {on_ready, on_broken, on_outcome, on_outcomes_end, on_stop, on_died};

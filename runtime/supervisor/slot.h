@@ -11,8 +11,9 @@
 #include "queue.h"
 
 /*
- * An executor and its hold. The executor is replaced when it dies, and when it has run enough jobs or has grown too
- * large; the hold stays.
+ * An executor and its holds. The first claims when the executor is free; while it brings as much as it asks for, the
+ * other claims ahead, so that the executor works on one batch while the other is settled. The executor is replaced when
+ * it dies, and when it has run enough jobs or has grown too large; the holds stay.
  */
 struct slot;
 
@@ -25,6 +26,12 @@ struct slot_events {
   void (*died)(void *owner, const char *cause);
   /* A handler called pgq.stop(). */
   void (*stop)(void *owner);
+  /* What the holds say; see struct hold_events. */
+  void (*found)(void *owner);
+  void (*more)(void *owner);
+  void (*slept)(void *owner, const struct hold_look *look);
+  void (*backed_off)(void *owner, struct queue *queue);
+  void (*rested)(void *owner);
 };
 
 /* What all slots of a worker share; all of it must outlive them. */
@@ -33,9 +40,9 @@ struct slot_start {
   const struct options *options;
   const struct child_start *child;
   struct queue_list *queues; /* gets those that the script registered */
+  struct sweep *sweep;
   const struct slot_events *events;
-  const struct hold_events *hold_events;
-  void *owner; /* of both */
+  void *owner;
 };
 
 /* slot_new(start, number): `number`, from 1, is for people. Nothing is started. */
@@ -47,13 +54,13 @@ void slot_start_executor(struct slot *slot);
 /* slot_serve(slot): from now on jobs are claimed, whenever the executor is ready. */
 void slot_serve(struct slot *slot);
 
-/* slot_hold(slot): its hold; NULL before the script was loaded for the first time. */
-struct hold *slot_hold(const struct slot *slot);
+/* slot_hold(slot, lane): one of its HOLDS_PER_EXECUTOR; NULL before the script was loaded for the first time. */
+struct hold *slot_hold(const struct slot *slot, int lane);
 
-/* slot_wake(slot): claims, if the hold sleeps and may. Whether it did. */
-bool slot_wake(struct slot *slot);
+/* slot_wake(slot, sweep): see hold_wake(). Whether it claims now. */
+bool slot_wake(struct slot *slot, bool sweep);
 
-/* slot_is_asleep(slot): executor and hold are ready, and nothing was due. slot_is_at_rest(slot): no jobs here. */
+/* slot_is_asleep(slot): executor and hold are ready, and nothing is here. slot_is_at_rest(slot): no jobs here. */
 bool slot_is_asleep(const struct slot *slot);
 bool slot_is_at_rest(const struct slot *slot);
 

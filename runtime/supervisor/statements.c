@@ -52,8 +52,8 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
     [STATEMENT_ROLLBACK] = {.name = "rollback", .text = "ROLLBACK", .prepared = true},
 
     /*
-     * Takes due jobs of the queues $1, at most $2 of each and $4 altogether; data longer than $3 bytes stays behind.
-     * One range scan of the fetch index per queue.
+     * Takes due jobs of the queues $1 that lie behind their floors ($5, $6), at most $2 of each and $4 altogether; data
+     * longer than $3 bytes stays behind. One range scan of the fetch index per queue.
      */
     [STATEMENT_CLAIM] = {.name = "claim",
                          .text = "SELECT nullif(queue.position, 1), job.id,"
@@ -63,17 +63,20 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                                  " nullif(job.suspect, false),"
                                  " CASE WHEN octet_length(job.data) > $3::int4 THEN octet_length(job.data) END,"
                                  " CASE WHEN octet_length(job.data) <= $3::int4 THEN job.data END"
-                                 " FROM unnest($1::text[], $2::int4[]) WITH ORDINALITY AS queue (name, most, position)"
+                                 " FROM unnest($1::text[], $2::int4[], $5::timestamptz[], $6::int8[])"
+                                 "  WITH ORDINALITY AS queue (name, most, floor, floor_id, position)"
                                  " CROSS JOIN LATERAL ("
                                  "  SELECT tableoid, ctid, id, attempt, created_at, run_after, retry_waits, lease,"
                                  "   suspect, data"
                                  "  FROM pgq_jobs"
                                  "  WHERE queue_name = queue.name AND ran_at IS NULL AND run_after <= now()"
+                                 "   AND (run_after, id) > (queue.floor, queue.floor_id)"
                                  "  ORDER BY run_after, id LIMIT queue.most FOR UPDATE SKIP LOCKED) AS job"
                                  " LIMIT $4::int8",
                          .prepared = true,
-                         .count = 4,
-                         .types = {OID_TEXT_ARRAY, OID_INT4_ARRAY, OID_INT4, OID_INT8}},
+                         .count = 6,
+                         .types = {OID_TEXT_ARRAY, OID_INT4_ARRAY, OID_INT4, OID_INT8, OID_TIMESTAMPTZ_ARRAY,
+                                   OID_INT8_ARRAY}},
 
     /* The data of one job that the claim left behind; in the claim's transaction. */
     [STATEMENT_DATA] = {.name = "data",
@@ -242,6 +245,40 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                  " WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(wanted.relation)"
                  "  AND attname = wanted.name AND NOT attisdropped)"
                  " LIMIT 1"},
+
+    /*
+     * The doorbell; its other end is the function pgq_ring in create_table.sql, and the two must agree on the keys:
+     * class is the table's oid, object the bucket of the queue's name ("enqueueing"), or that and 256 ("asleep"). A
+     * probe is one expression: between two statements a cancel could leave the lock behind, and that queue's workers
+     * asleep.
+     */
+    [STATEMENT_BELL_LISTEN] = {.name = "bell_listen", .text = "LISTEN pgq_bell"},
+    [STATEMENT_BELL_KEYS] =
+        {.name = "bell_keys",
+         .text = "SELECT 'pgq_jobs'::regclass::oid::int8, EXISTS (SELECT FROM pg_trigger"
+                 "  WHERE tgrelid = 'pgq_jobs'::regclass AND tgname = 'pgq_ring' AND tgenabled <> 'D'), bucket"
+                 " FROM (SELECT DISTINCT hashtext(name) & 255 AS bucket FROM unnest($1::text[]) AS name) AS queue"
+                 " ORDER BY bucket",
+         .count = 1,
+         .types = {OID_TEXT_ARRAY}},
+    [STATEMENT_BELL_RAISE] =
+        {.name = "bell_raise",
+         .text = "SELECT bucket, pg_try_advisory_lock_shared('pgq_jobs'::regclass::oid::int4, 256 + bucket)"
+                 " FROM unnest($1::int4[]) AS bucket",
+         .count = 1,
+         .types = {OID_INT4_ARRAY}},
+    [STATEMENT_BELL_PROBE] =
+        {.name = "bell_probe",
+         .text = "SELECT coalesce(bool_and(CASE WHEN pg_try_advisory_lock('pgq_jobs'::regclass::oid::int4, bucket)"
+                 "  THEN pg_advisory_unlock('pgq_jobs'::regclass::oid::int4, bucket) ELSE false END), true)"
+                 " FROM unnest($1::int4[]) AS bucket",
+         .count = 1,
+         .types = {OID_INT4_ARRAY}},
+    [STATEMENT_BELL_LOWER] = {.name = "bell_lower",
+                              .text = "SELECT pg_advisory_unlock_shared('pgq_jobs'::regclass::oid::int4, 256 + bucket)"
+                                      " FROM unnest($1::int4[]) AS bucket",
+                              .count = 1,
+                              .types = {OID_INT4_ARRAY}},
 
     /*
      * This worker's row. While the worker lives, its control session has an advisory lock on the row's number: the lock
@@ -438,6 +475,10 @@ int64_t result_i64(const PGresult *result, int row, int column) {
 
 int32_t result_i32(const PGresult *result, int row, int column) {
   return (int32_t)read_u32(PQgetvalue(result, row, column));
+}
+
+uint32_t claim_position(const PGresult *result, int row) {
+  return PQgetisnull(result, row, CLAIM_QUEUE) ? 0 : (uint32_t)result_i64(result, row, CLAIM_QUEUE) - 1;
 }
 
 uint64_t result_tid(const PGresult *result, int row, int column) {

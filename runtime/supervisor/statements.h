@@ -29,6 +29,11 @@ enum statement {
   STATEMENT_RELOCK,
   STATEMENT_LOOK,
   STATEMENT_CHECK,
+  STATEMENT_BELL_LISTEN,
+  STATEMENT_BELL_KEYS,
+  STATEMENT_BELL_RAISE,
+  STATEMENT_BELL_PROBE,
+  STATEMENT_BELL_LOWER,
   STATEMENT_WORKER_ADD,
   STATEMENT_WORKER_SEEN,
   STATEMENT_WORKER_LOCK,
@@ -59,6 +64,13 @@ enum look_column {
   LOOK_QUEUE,   /* int8: position in the list of queues */
   LOOK_DUE,     /* bool: a job is due, though perhaps locked by somebody */
   LOOK_WAIT_MS, /* int8: until the next job falls due that is not due yet; null when there is none */
+};
+
+/* Columns of STATEMENT_BELL_KEYS' rows, one for each bucket. */
+enum keys_column {
+  KEYS_TABLE, /* int8: oid of pgq_jobs */
+  KEYS_BELL,  /* bool: the table has its trigger */
+  KEYS_BUCKET,
 };
 
 /*
@@ -110,6 +122,9 @@ int32_t result_i32(const PGresult *result, int row, int column);
 
 /* result_tid(result, row, column): a tid as a number, never 0; 0 for null. */
 uint64_t result_tid(const PGresult *result, int row, int column);
+
+/* claim_position(result, row): CLAIM_QUEUE, but from 0. */
+uint32_t claim_position(const PGresult *result, int row);
 
 /* time_as_seconds(us): a timestamptz, read with result_i64(), as Unix seconds; ±infinity for those of Postgres. */
 double time_as_seconds(int64_t us);

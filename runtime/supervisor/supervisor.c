@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "conninfo.h"
 #include "control.h"
+#include "lookout.h"
 #include "memory.h"
 #include "queue.h"
 #include "slot.h"
@@ -26,9 +27,6 @@ enum stage {
   STAGE_LEAVING,   /* no jobs here any more: executors leave, the worker's row is removed */
   STAGE_GONE,
 };
-
-/* How soon to look again for a due job that somebody else holds: he may die. */
-enum { LOCKED_LOOK_MS = 500 };
 
 enum { LEAVE_TIMEOUT_MS = 2000 };
 
@@ -46,8 +44,8 @@ struct supervisor {
   struct control *control;
   struct slot **slots;
   int slot_count;
-  uv_timer_t look_timer; /* wakes a sleeping hold */
-  int64_t look_at_ms;    /* when it will; INT64_MAX: never */
+  struct sweep sweep;
+  struct lookout *lookout;
   uv_timer_t stop_timer; /* connect timeout, grace, leave timeout: one at a time */
   uv_signal_t terminate, interrupt;
   bool control_left;
@@ -59,85 +57,84 @@ static void begin_finishing(struct supervisor *s, const char *reason);
 
 /* ── when to look for jobs ── */
 
-static bool wake_one(struct supervisor *s) {
+static bool on_wake(void *owner, bool sweep) {
+  struct supervisor *s = owner;
   for (int i = 0; i < s->slot_count; i++)
-    if (slot_wake(s->slots[i]))
+    if (slot_wake(s->slots[i], sweep))
       return true;
   return false;
 }
 
-static void look_now(uv_timer_t *timer);
-
-static void look_in(struct supervisor *s, int64_t wait_ms) {
-  int64_t at_ms = clock_ms() + wait_ms;
-  if (at_ms >= s->look_at_ms)
-    return;
-  s->look_at_ms = at_ms;
-  uv_update_time(&s->loop);
-  uv_timer_start(&s->look_timer, look_now, (uint64_t)wait_ms, 0);
+static bool on_flag(void *owner, bool up) {
+  struct supervisor *s = owner;
+  return s->control && control_flag(s->control, up);
 }
 
-/* The end of the earliest pause, in ms from now; -1: no queue is paused. */
-static int64_t pause_left_ms(const struct supervisor *s) {
-  int64_t now_ms = clock_ms(), least = -1;
-  for (const struct queue *queue = s->queues.first; queue; queue = queue->next)
-    if (queue_is_paused(queue, now_ms) && (least < 0 || queue->paused_until_ms - now_ms < least))
-      least = queue->paused_until_ms - now_ms;
-  return least;
+static void on_probe(void *owner) {
+  struct supervisor *s = owner;
+  control_probe(s->control);
 }
 
-static void look_now(uv_timer_t *timer) {
-  struct supervisor *s = timer->data;
-  s->look_at_ms = INT64_MAX;
-  if (wake_one(s))
-    return;
-  int64_t pause_ms = pause_left_ms(s);
-  look_in(s, s->options->poll_interval_ms);
-  if (pause_ms >= 0)
-    look_in(s, pause_ms + 1);
-}
-
-static bool all_asleep(const struct supervisor *s) {
+static bool on_all_asleep(void *owner) {
+  struct supervisor *s = owner;
   for (int i = 0; i < s->slot_count; i++)
     if (!slot_is_asleep(s->slots[i]))
       return false;
   return true;
 }
 
-static void on_hold_slept(void *owner, const struct hold_look *look) {
-  struct supervisor *s = owner;
-  int64_t pause_ms = pause_left_ms(s);
-  if (s->stage == STAGE_SERVING && s->options->drain && look->after_claim && all_asleep(s) && !look->due_paused) {
-    begin_finishing(s, "drained");
-    return;
-  }
-  look_in(s, s->options->poll_interval_ms);
-  if (look->wait_ms >= 0)
-    look_in(s, look->wait_ms);
-  if (look->due_locked)
-    look_in(s, LOCKED_LOOK_MS);
-  if (pause_ms >= 0)
-    look_in(s, pause_ms + 1);
+static void on_drained(void *owner) {
+  begin_finishing(owner, "drained");
 }
 
-static void on_hold_more(void *owner) {
+static const struct lookout_events lookout_events = {on_wake, on_flag, on_probe, on_all_asleep, on_drained};
+
+static void on_found(void *owner) {
   struct supervisor *s = owner;
-  if (s->stage == STAGE_SERVING)
-    wake_one(s);
+  lookout_found(s->lookout);
 }
 
-static void on_hold_backed_off(void *owner, struct queue *queue) {
+static void on_more(void *owner) {
   struct supervisor *s = owner;
-  for (int i = 0; i < s->slot_count; i++)
-    if (slot_hold(s->slots[i]))
-      hold_recall(slot_hold(s->slots[i]), queue);
+  lookout_more(s->lookout);
 }
 
-static void on_hold_rested(void *owner) {
+static void on_slept(void *owner, const struct hold_look *look) {
+  struct supervisor *s = owner;
+  lookout_slept(s->lookout, look);
+}
+
+static void on_raised(void *owner, bool clear) {
+  struct supervisor *s = owner;
+  lookout_raised(s->lookout, clear);
+}
+
+static void on_rung(void *owner) {
+  struct supervisor *s = owner;
+  lookout_rung(s->lookout);
+}
+
+/* ── all holds ── */
+
+/* The hold number `i` of all; NULL: not yet there. */
+static struct hold *hold_at(const struct supervisor *s, int i) {
+  return slot_hold(s->slots[i / HOLDS_PER_EXECUTOR], i % HOLDS_PER_EXECUTOR);
+}
+
+static int hold_count(const struct supervisor *s) {
+  return s->slot_count * HOLDS_PER_EXECUTOR;
+}
+
+static void on_backed_off(void *owner, struct queue *queue) {
+  struct supervisor *s = owner;
+  for (int i = 0; i < hold_count(s); i++)
+    if (hold_at(s, i))
+      hold_recall(hold_at(s, i), queue);
+}
+
+static void on_rested(void *owner) {
   advance(owner);
 }
-
-static const struct hold_events hold_events = {on_hold_more, on_hold_slept, on_hold_backed_off, on_hold_rested};
 
 /* ── executors ── */
 
@@ -198,7 +195,8 @@ static void on_slot_stop(void *owner) {
   begin_finishing(owner, "a handler asked for it");
 }
 
-static const struct slot_events slot_events = {on_slot_ready, on_slot_broken, on_slot_died, on_slot_stop};
+static const struct slot_events slot_events = {on_slot_ready, on_slot_broken, on_slot_died,  on_slot_stop, on_found,
+                                               on_more,       on_slept,       on_backed_off, on_rested};
 
 static struct slot *add_slot(struct supervisor *s) {
   s->slots = memory_resize(s->slots, (size_t)(s->slot_count + 1) * sizeof(struct slot *));
@@ -264,25 +262,25 @@ static void on_vanished(void *owner, const char *host, int pid) {
 static int on_leases(void *owner, int64_t **ids, int64_t **tokens) {
   struct supervisor *s = owner;
   int count = 0, found = 0;
-  for (int i = 0; i < s->slot_count; i++)
-    count += slot_hold(s->slots[i]) ? hold_lease_count(slot_hold(s->slots[i])) : 0;
+  for (int i = 0; i < hold_count(s); i++)
+    count += hold_at(s, i) ? hold_lease_count(hold_at(s, i)) : 0;
   *ids = memory_new((size_t)count * sizeof **ids);
   *tokens = memory_new((size_t)count * sizeof **tokens);
-  for (int i = 0; i < s->slot_count; i++)
-    if (slot_hold(s->slots[i]))
-      found += hold_leases(slot_hold(s->slots[i]), *ids + found, *tokens + found, count - found);
+  for (int i = 0; i < hold_count(s); i++)
+    if (hold_at(s, i))
+      found += hold_leases(hold_at(s, i), *ids + found, *tokens + found, count - found);
   return found;
 }
 
 static void on_lease_lost(void *owner, int64_t id) {
   struct supervisor *s = owner;
-  for (int i = 0; i < s->slot_count; i++)
-    if (slot_hold(s->slots[i]))
-      hold_lease_lost(slot_hold(s->slots[i]), id);
+  for (int i = 0; i < hold_count(s); i++)
+    if (hold_at(s, i))
+      hold_lease_lost(hold_at(s, i), id);
 }
 
-static const struct control_events control_events = {on_checked, on_lacking,    on_vanished,
-                                                     on_leases,  on_lease_lost, on_control_left};
+static const struct control_events control_events = {on_checked,    on_lacking, on_vanished, on_leases,
+                                                     on_lease_lost, on_raised,  on_rung,     on_control_left};
 
 static void start_control(struct supervisor *s) {
   if (s->options->connect_timeout_ms > 0)
@@ -343,7 +341,7 @@ static void begin_finishing(struct supervisor *s, const char *reason) {
   if (reason)
     log_info("stopping", LOG_T("reason", reason));
   s->stage = STAGE_FINISHING;
-  uv_timer_stop(&s->look_timer);
+  lookout_stop(s->lookout);
   uv_timer_start(&s->stop_timer, on_stop_timeout, (uint64_t)s->options->grace_ms, 0);
   for (int i = 0; i < s->slot_count; i++)
     slot_finish(s->slots[i]);
@@ -366,7 +364,7 @@ static void close_all(struct supervisor *s) {
   for (int i = 0; i < s->slot_count; i++)
     slot_free(s->slots[i]);
   control_free(s->control);
-  uv_close((uv_handle_t *)&s->look_timer, NULL);
+  lookout_free(s->lookout);
   uv_close((uv_handle_t *)&s->stop_timer, NULL);
   uv_close((uv_handle_t *)&s->terminate, NULL);
   uv_close((uv_handle_t *)&s->interrupt, NULL);
@@ -390,21 +388,20 @@ static void on_signal(uv_signal_t *handle, int number) {
 
 static void set_up(struct supervisor *s) {
   uv_loop_init(&s->loop);
-  uv_timer_init(&s->loop, &s->look_timer);
   uv_timer_init(&s->loop, &s->stop_timer);
   uv_signal_init(&s->loop, &s->terminate);
   uv_signal_init(&s->loop, &s->interrupt);
-  s->look_timer.data = s->stop_timer.data = s->terminate.data = s->interrupt.data = s;
+  s->stop_timer.data = s->terminate.data = s->interrupt.data = s;
   uv_signal_start(&s->terminate, on_signal, SIGTERM);
   uv_signal_start(&s->interrupt, on_signal, SIGINT);
   signal(SIGPIPE, SIG_IGN);
-  s->look_at_ms = INT64_MAX;
+  s->lookout = lookout_new(&s->loop, s->options, &s->queues, &s->sweep, &lookout_events, s);
   s->slot_start = (struct slot_start){.loop = &s->loop,
                                       .options = s->options,
                                       .child = &s->start,
                                       .queues = &s->queues,
+                                      .sweep = &s->sweep,
                                       .events = &slot_events,
-                                      .hold_events = &hold_events,
                                       .owner = s};
 }
 

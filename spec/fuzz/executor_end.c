@@ -28,7 +28,7 @@ struct script {
 static struct shared_page page;
 static struct script script;
 static volatile unsigned seen;
-static uint64_t begun; /* PAGE_TASK of the job that began last */
+static bool began; /* a job has */
 
 static unsigned sum(const char *bytes, size_t length) {
   unsigned all = 0;
@@ -72,8 +72,7 @@ void script_describe(struct script *self, struct buffer *out) {
 void script_run(struct script *self, const struct script_job *job, struct script_end *end) {
   (void)self;
   EXPECT(atomic_load(&page.current_job) == job->id);
-  EXPECT((int32_t)((uint32_t)(atomic_load(&page.begun) >> 32) - REVOKED) > 0 && (uint32_t)atomic_load(&page.begun) > 0);
-  begun = atomic_load(&page.begun);
+  began = true;
   seen += sum(job->data, job->data_length);
   char first = job->data_length > 0 ? job->data[0] : 0;
   *end = (struct script_end){.outcome = OUTCOME_COMPLETE};
@@ -99,8 +98,10 @@ void outbox_add_outcome(struct outbox *outbox, const struct buffer *fields) {
   struct message_outcome outcome;
   (void)outbox;
   EXPECT(message_get_outcome(&frame, &outcome) && frame_end_ok(&frame));
-  if (outcome.outcome != OUTCOME_UNRUN)
-    EXPECT(outcome.batch == begun >> 32);
+  if (outcome.outcome == OUTCOME_UNRUN)
+    return;
+  uint64_t begun = atomic_load(&page.lanes[outcome.batch % HOLDS_PER_EXECUTOR].begun);
+  EXPECT(began && outcome.batch == begun >> 32 && (uint32_t)begun > 0 && (int32_t)(outcome.batch - REVOKED) > 0);
 }
 
 void outbox_send(struct outbox *outbox, uint8_t type, const struct buffer *fields) {
@@ -156,8 +157,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length) {
   }
   uv_idle_init(&loop, &e->turn);
   e->turn.data = e;
-  page = (struct shared_page){.revoked = REVOKED};
-  begun = 0;
+  page = (struct shared_page){.lanes = {{.revoked = REVOKED}, {.revoked = REVOKED}}};
+  began = false;
   pieces_round_trip(input, length);
   pieces_feed(input, length, &e->in, take, e);
   while (e->tasks && !task_list_is_empty(e->tasks))

@@ -1,0 +1,22 @@
+#include "sweep.h"
+
+enum { SHARE = 20 };         /* sweeps get one part of so many */
+enum { INTERVAL_MS = 1000 }; /* how often to sweep while there is enough to do above the floor */
+
+int64_t sweep_wait_ms(const struct sweep *sweep, int64_t now_ms) {
+  return sweep->allowed_ms > now_ms ? sweep->allowed_ms - now_ms : 0;
+}
+
+bool sweep_is_wanted(const struct sweep *sweep, int64_t now_ms) {
+  return now_ms - sweep->began_ms >= INTERVAL_MS && sweep_wait_ms(sweep, now_ms) == 0;
+}
+
+void sweep_begin(struct sweep *sweep, int64_t now_ms) {
+  sweep->began_ms = now_ms;
+}
+
+void sweep_end(struct sweep *sweep, int64_t now_ms) {
+  int64_t allowed_ms = now_ms + (SHARE - 1) * (now_ms - sweep->began_ms);
+  if (allowed_ms > sweep->allowed_ms)
+    sweep->allowed_ms = allowed_ms;
+}
