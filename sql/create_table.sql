@@ -51,7 +51,8 @@ CREATE TABLE IF NOT EXISTS pgq_workers (
   version text NOT NULL,
   queues text[] NOT NULL DEFAULT '{}',
   started_at timestamptz NOT NULL DEFAULT now(),
-  last_seen_at timestamptz NOT NULL DEFAULT now()
+  last_seen_at timestamptz NOT NULL DEFAULT now(),
+  pooled boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
 
 COMMENT ON TABLE pgq_workers IS 'One row per running pgq-lua worker, removed when it stops in good order.';
@@ -62,6 +63,7 @@ COMMENT ON COLUMN pgq_workers.version IS 'Version of pgq-lua.';
 COMMENT ON COLUMN pgq_workers.queues IS 'Queues that the worker''s script registered.';
 COMMENT ON COLUMN pgq_workers.started_at IS 'When the worker reached the database for the first time.';
 COMMENT ON COLUMN pgq_workers.last_seen_at IS 'When the worker last said that it is alive; it says so every ten seconds.';
+COMMENT ON COLUMN pgq_workers.pooled IS 'True for a worker behind a pooler that shares sessions: it has no session of its own, and only last_seen_at tells that it lives.';
 
 -- The doorbell: wakes workers that sleep, and costs next to nothing while none does. NOTIFY takes one lock for the whole
 -- cluster at commit, so it is only for when somebody listens in earnest. Who enqueues raises a flag ("enqueueing", shared,

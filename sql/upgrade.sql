@@ -4,6 +4,8 @@
 -- Two migrations at once: the second waits here, and then finds nothing left to do.
 SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgq-lua migrate'));
 
+ALTER TABLE IF EXISTS pgq_workers ADD COLUMN IF NOT EXISTS pooled boolean NOT NULL DEFAULT false;
+
 DO $pgq$
 DECLARE
   jobs regclass := to_regclass('pgq_jobs');

@@ -121,6 +121,15 @@ const struct option_row option_rows[] = {
      .most = INT64_MAX,
      .help = "memory an executor may take, such as 512M: a handler that wants more gets an error, and an executor that "
              "has most of it after a job is replaced; 0 is no limit"},
+    {.name = "no-prepare",
+     .kind = KIND_FLAG,
+     .offset = AT(no_prepare),
+     .commands = COMMAND_WORKER,
+     .script = true,
+     .environment = "PGQ_NO_PREPARE",
+     .help =
+         "send statements whole instead of preparing them once per session, for poolers that cannot keep them; behind "
+         "one that shares sessions the worker finds out by itself"},
     {.name = "connect-timeout",
      .kind = KIND_DURATION,
      .offset = AT(connect_timeout_ms),

@@ -31,6 +31,7 @@ struct options {
   bool preserve_completed;
   bool discard_failed;
   bool drain;
+  bool no_prepare;
   bool dev;
   int log_format;   /* enum log_format */
   int log_level;    /* enum log_level */

@@ -173,6 +173,8 @@ void look_take(const struct claim *claim, const PGresult *result, struct hold_lo
     if (PQgetisnull(result, row, LOOK_WAIT_MS))
       continue;
     int64_t wait_ms = result_i64(result, row, LOOK_WAIT_MS);
+    if (wait_ms < 0) /* it fell due since the transaction began */
+      wait_ms = 0;
     if (look->wait_ms < 0 || wait_ms < look->wait_ms)
       look->wait_ms = wait_ms;
   }

@@ -25,6 +25,8 @@ struct connection {
   char *name;
   char *conninfo;
   int64_t idle_timeout_ms; /* 0: no transactions */
+  struct session_mode *mode;
+  bool unprepared; /* this session: nothing has been prepared in it */
   const struct connection_events *events;
   void *owner;
 
@@ -39,6 +41,7 @@ struct connection {
 
   unsigned char *expected; /* ring-less queue: entries head..tail are still to be answered */
   size_t expected_head, expected_tail, expected_capacity;
+  bool asked_who;      /* the prelude has found out whose the session is, and may go on */
   bool answered;       /* the head has had its result; its closing NULL is still to come */
   char *prelude_error; /* first error of the prelude */
 };
@@ -56,12 +59,13 @@ static void on_socket(uv_poll_t *poll, int status, int events);
 static void on_timer(uv_timer_t *timer);
 
 struct connection *connection_new(uv_loop_t *loop, const char *name, const char *conninfo, int64_t idle_timeout_ms,
-                                  const struct connection_events *events, void *owner) {
+                                  struct session_mode *mode, const struct connection_events *events, void *owner) {
   struct connection *c = memory_new(sizeof *c);
   c->loop = loop;
   c->name = memory_text(name);
   c->conninfo = memory_text(conninfo);
   c->idle_timeout_ms = idle_timeout_ms;
+  c->mode = mode;
   c->events = events;
   c->owner = owner;
   c->wait_ms = WAIT_LEAST_MS;
@@ -105,7 +109,7 @@ static void drop_session(struct connection *c) {
     PQfinish(c->pg);
   c->pg = NULL;
   c->expected_head = c->expected_tail = 0;
-  c->answered = false;
+  c->answered = c->asked_who = false;
   free(c->prelude_error);
   c->prelude_error = NULL;
   c->state = STATE_CLOSED;
@@ -209,9 +213,36 @@ static void fail_soon(struct connection *c) {
 void connection_send(struct connection *c, enum statement statement, const struct parameters *parameters) {
   if (c->state != STATE_UP)
     return;
-  if (statement_send(c->pg, statement, parameters) != 0)
+  if (statement_send(c->pg, statement, parameters, c->unprepared) != 0)
     fail_soon(c);
   expect(c, statement);
+}
+
+static void send_settings(struct connection *c, bool for_transaction) {
+  struct parameters parameters = {0};
+  char timeout[32];
+  snprintf(timeout, sizeof timeout, "%lld", (long long)c->idle_timeout_ms);
+  parameters_add_text(&parameters, timeout);
+  parameters_add_bool(&parameters, for_transaction);
+  if (statement_send(c->pg, STATEMENT_SESSION, &parameters, true) != 0)
+    fail_soon(c);
+  parameters_free(&parameters);
+  expect(c, STATEMENT_SESSION);
+}
+
+void connection_begin(struct connection *c) {
+  if (c->state != STATE_UP)
+    return;
+  connection_send(c, STATEMENT_BEGIN, NULL);
+  if (c->mode->kind == SESSION_SHARED)
+    send_settings(c, true);
+}
+
+void connection_settle_in(struct connection *c) {
+  if (c->state != STATE_UP)
+    return;
+  send_settings(c, false);
+  connection_sync(c);
 }
 
 void connection_sync(struct connection *c) {
@@ -223,23 +254,40 @@ void connection_sync(struct connection *c) {
   flush(c);
 }
 
-static void begin_prelude(struct connection *c) {
-  struct parameters parameters = {0};
-  char timeout[32];
-  snprintf(timeout, sizeof timeout, "%lld", (long long)c->idle_timeout_ms);
-  c->state = STATE_PRELUDE;
-  PQsetnonblocking(c->pg, 1);
-  PQenterPipelineMode(c->pg);
-  parameters_add_text(&parameters, timeout);
-  statement_send(c->pg, STATEMENT_SESSION, &parameters);
-  parameters_free(&parameters);
-  expect(c, STATEMENT_SESSION);
-  for (int statement = 0; c->idle_timeout_ms > 0 && statement < STATEMENT_COUNT; statement++)
+/* In a session of our own: its settings, and the statements of holds. */
+static void make_settings(struct connection *c) {
+  send_settings(c, false);
+  c->unprepared = c->mode->unprepared || c->idle_timeout_ms == 0;
+  for (int statement = 0; !c->unprepared && statement < STATEMENT_COUNT; statement++)
     if (statement_is_prepared(statement)) {
       statement_prepare(c->pg, statement);
       expect(c, STATEMENT_SESSION);
     }
   connection_sync(c);
+}
+
+static void end_prelude(struct connection *c);
+
+static void begin_prelude(struct connection *c) {
+  c->state = STATE_PRELUDE;
+  c->unprepared = true;
+  PQsetnonblocking(c->pg, 1);
+  PQenterPipelineMode(c->pg);
+  if (c->mode->kind == SESSION_OWN) {
+    make_settings(c);
+  } else if (c->mode->kind == SESSION_SHARED) {
+    end_prelude(c);
+  } else {
+    statement_send(c->pg, STATEMENT_WHO, NULL, true);
+    expect(c, STATEMENT_WHO);
+    connection_sync(c);
+  }
+}
+
+/* A pooler tells its clients a process number of its own making. */
+static void take_who(struct connection *c, const PGresult *result) {
+  if (c->mode->kind == SESSION_UNKNOWN && result_i32(result, 0, 0) == PQbackendPID(c->pg))
+    c->mode->kind = SESSION_OWN;
 }
 
 static void end_prelude(struct connection *c) {
@@ -260,19 +308,26 @@ static void end_prelude(struct connection *c) {
 
 static void take_answer(struct connection *c, int expected, PGresult *result) {
   if (c->state == STATE_UP) {
-    c->events->result(c->owner, (enum statement)expected, result);
+    if (expected != STATEMENT_SESSION || result_failed(result))
+      c->events->result(c->owner, (enum statement)expected, result);
   } else if (result_is_cause(result) && !c->prelude_error) {
     c->prelude_error = memory_text(PQresultErrorMessage(result));
+  } else if (expected == STATEMENT_WHO && !result_failed(result)) {
+    take_who(c, result);
+    c->asked_who = true;
   }
 }
 
 static void take_sync(struct connection *c) {
+  bool asked_who = c->asked_who;
   c->expected_head++;
-  if (c->state == STATE_PRELUDE) {
+  c->asked_who = false;
+  if (c->state != STATE_PRELUDE)
+    c->events->synced(c->owner);
+  else if (asked_who && c->mode->kind == SESSION_OWN)
+    make_settings(c);
+  else
     end_prelude(c);
-    return;
-  }
-  c->events->synced(c->owner);
 }
 
 /* Hands out all answers that are there. Whoever is called may give the connection up: then pg changes. */

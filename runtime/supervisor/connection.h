@@ -31,14 +31,28 @@ struct connection_events {
   void (*notified)(void *owner, const char *payload);
 };
 
+/* Whose the sessions are that the worker's connections lead to. */
+enum session_kind {
+  SESSION_UNKNOWN, /* nobody has looked yet */
+  SESSION_OWN,     /* one connection, one session: settings, prepared statements, locks and LISTEN last */
+  SESSION_SHARED,  /* a pooler lends a session for a transaction, and then to others: nothing may be left in it */
+};
+
+/* What all connections of a worker share; the first one to be up finds out the kind, if it is not in doubt. */
+struct session_mode {
+  enum session_kind kind;
+  bool unprepared; /* statements are not to be prepared */
+};
+
 /*
- * connection_new(loop, name, conninfo, idle_timeout_ms, events, owner): `name` ("hold 1") is for log lines. `conninfo`
- * may be NULL for libpq's own settings. Both are copied. `idle_timeout_ms`: the server ends a session whose transaction
- * has been idle for so long; 0 for a connection without transactions. With one, each session begins by preparing the
- * statements of holds. Nothing is sent before connection_open().
+ * connection_new(loop, name, conninfo, idle_timeout_ms, mode, events, owner): `name` ("hold 1") is for log lines.
+ * `conninfo` may be NULL for libpq's own settings. Both are copied. `idle_timeout_ms`: the server ends a session whose
+ * transaction has been idle for so long; 0 for a connection without transactions. With one, each session begins by
+ * preparing the statements of holds, unless `mode` (which must outlive the connection) forbids it. Nothing is sent
+ * before connection_open().
  */
 struct connection *connection_new(uv_loop_t *loop, const char *name, const char *conninfo, int64_t idle_timeout_ms,
-                                  const struct connection_events *events, void *owner);
+                                  struct session_mode *mode, const struct connection_events *events, void *owner);
 
 /* connection_open(connection): starts connecting, if it isn't connected or trying to already. */
 void connection_open(struct connection *connection);
@@ -67,6 +81,12 @@ bool connection_is_unicode(const struct connection *connection);
  * are copied. Failures are told through down(), later. Only while the connection is up.
  */
 void connection_send(struct connection *connection, enum statement statement, const struct parameters *parameters);
+
+/* connection_begin(connection): BEGIN, and in a shared session the settings that are to hold in the transaction. */
+void connection_begin(struct connection *connection);
+
+/* connection_settle_in(connection): makes the settings of a session that has turned out to be our own. */
+void connection_settle_in(struct connection *connection);
 
 /* connection_sync(connection): ends the act and sends it. */
 void connection_sync(struct connection *connection);

@@ -6,6 +6,7 @@
 
 #include "connection.h"
 #include "doorbell.h"
+#include "echo.h"
 #include "log.h"
 #include "memory.h"
 #include "version.h"
@@ -13,7 +14,10 @@
 enum { HEARTBEAT_MS = 10000, QUIET_MS = 15000, LEAVE_TIMEOUT_MS = 2000 };
 
 struct control {
+  uv_loop_t *loop;
   struct connection *connection;
+  struct session_mode *mode;
+  struct echo *echo; /* while it is being found out whose the sessions are */
   struct doorbell *bell;
   bool bell_answered; /* the act that was answered last is the doorbell's */
   const struct options *options;
@@ -50,16 +54,18 @@ static void on_rung(void *owner) {
 static const struct doorbell_events doorbell_events = {on_raised, on_rung};
 
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
-                            const struct control_events *events, void *owner) {
+                            struct session_mode *mode, const struct control_events *events, void *owner) {
   struct control *control = memory_new(sizeof *control);
+  control->loop = loop;
   control->options = options;
   control->queues = queues;
+  control->mode = mode;
   control->events = events;
   control->owner = owner;
   uv_timer_init(loop, &control->timer);
   uv_timer_init(loop, &control->extend);
   control->timer.data = control->extend.data = control;
-  control->connection = connection_new(loop, "control", options->db, 0, &connection_events, control);
+  control->connection = connection_new(loop, "control", options->db, 0, mode, &connection_events, control);
   control->bell = doorbell_new(loop, control->connection, queues, &doorbell_events, control);
   connection_open(control->connection);
   return control;
@@ -79,6 +85,7 @@ void control_free(struct control *control) {
   if (!control)
     return;
   connection_free(control->connection);
+  echo_free(control->echo);
   doorbell_free(control->bell);
   uv_close((uv_handle_t *)&control->extend, close_timer);
 }
@@ -111,6 +118,7 @@ static void add_row(struct control *control) {
   parameters_add_i32(&parameters, getpid());
   parameters_add_text(&parameters, PGQ_LUA_VERSION);
   parameters_add_text_array(&parameters, names, count);
+  parameters_add_bool(&parameters, control->mode->kind == SESSION_SHARED);
   act(control, STATEMENT_WORKER_ADD, &parameters);
   parameters_free(&parameters);
   free(names);
@@ -155,16 +163,38 @@ static void on_heartbeat(uv_timer_t *timer) {
     look_for_vanished(control, QUIET_MS);
 }
 
+/* LISTEN lasts only in a session of our own. */
+static void open_bell(struct control *control) {
+  if (control->mode->kind == SESSION_OWN)
+    doorbell_open(control->bell);
+}
+
+static void on_echo(void *owner, bool heard) {
+  struct control *control = owner;
+  control->mode->kind = heard ? SESSION_OWN : SESSION_SHARED;
+  if (!heard)
+    log_warn("a pooler shares sessions: statements are not prepared, and nobody can wake this worker",
+             LOG_US("poll_interval", control->options->poll_interval_ms * 1000));
+  if (!connection_is_up(control->connection))
+    return;
+  if (heard) {
+    control->busy++;
+    connection_settle_in(control->connection);
+  }
+  act(control, STATEMENT_ECHO_UNLISTEN, NULL);
+  act(control, STATEMENT_CHECK, NULL);
+}
+
 static void on_up(void *owner) {
   struct control *control = owner;
   control->busy = 0;
   if (!control->checked) {
-    act(control, STATEMENT_CHECK, NULL);
+    act(control, control->mode->kind == SESSION_UNKNOWN ? STATEMENT_ECHO_LISTEN : STATEMENT_CHECK, NULL);
     return;
   }
-  if (control->worker_id)
+  if (control->worker_id && control->mode->kind == SESSION_OWN)
     act_on_row(control, STATEMENT_WORKER_LOCK); /* the lock went with the last session */
-  doorbell_open(control->bell);
+  open_bell(control);
   on_extend(&control->extend);
   on_heartbeat(&control->timer);
 }
@@ -185,12 +215,14 @@ static void take_check(struct control *control, const PGresult *result) {
   }
   uint64_t third_ms = (uint64_t)control->options->lease_ms / 3;
   control->checked = true;
+  echo_free(control->echo);
+  control->echo = NULL;
   uv_timer_start(&control->timer, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
   uv_timer_start(&control->extend, on_extend, third_ms, third_ms);
   /* Who claims must have a row before, and know whether somebody vanished: else a job that kills us leaves no trace. */
   look_for_vanished(control, 0);
   add_row(control);
-  doorbell_open(control->bell);
+  open_bell(control);
 }
 
 /* The server's message, or libpq's own when the connection is gone. */
@@ -226,6 +258,10 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     return;
   }
   switch (statement) {
+  case STATEMENT_ECHO_LISTEN:
+    if (!control->echo)
+      control->echo = echo_new(control->loop, control->options->db, control->mode, on_echo, control);
+    break;
   case STATEMENT_CHECK:
     take_check(control, result);
     break;
@@ -269,9 +305,11 @@ static void on_synced(void *owner) {
     act_on_row(control, STATEMENT_WORKER_REMOVE);
   } else if (control->leaving) {
     left(control);
+  } else if (control->mode->kind == SESSION_UNKNOWN || control->busy > 0) {
+    return;
   } else if (!control->checked) {
     connection_fail(control->connection, "the tables could not be checked");
-  } else if (!control->announced && control->busy == 0) {
+  } else if (!control->announced) {
     control->announced = true;
     control->events->checked(control->owner);
   }
@@ -283,7 +321,10 @@ static void on_leave_timeout(uv_timer_t *timer) {
 
 static void on_notified(void *owner, const char *payload) {
   struct control *control = owner;
-  doorbell_notified(control->bell, payload);
+  if (control->mode->kind == SESSION_UNKNOWN && control->echo)
+    echo_heard(control->echo, payload);
+  else
+    doorbell_notified(control->bell, payload);
 }
 
 bool control_flag(struct control *control, bool up) {

@@ -4,12 +4,14 @@
 #include <stdbool.h>
 #include <uv.h>
 
+#include "connection.h"
 #include "options.h"
 #include "queue.h"
 
 /*
- * The control connection: checks at start that the tables are there, keeps this worker's row in pgq_workers while it
- * runs, looks for the rows of workers that vanished, extends the leases of all holds, and hears the doorbell.
+ * The control connection: finds out at start whose the sessions are, checks that the tables are there, keeps this
+ * worker's row in pgq_workers while it runs, looks for the rows of workers that vanished, extends the leases of all
+ * holds, and hears the doorbell.
  */
 struct control;
 
@@ -31,9 +33,9 @@ struct control_events {
   void (*left)(void *owner);
 };
 
-/* control_new(loop, options, queues, events, owner): options and queues must outlive it. Connects at once. */
+/* control_new(loop, options, queues, mode, events, owner): all of it must outlive the control. Connects at once. */
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
-                            const struct control_events *events, void *owner);
+                            struct session_mode *mode, const struct control_events *events, void *owner);
 
 /* control_flag(control, up), control_probe(control): see doorbell_flag() and doorbell_probe(). */
 bool control_flag(struct control *control, bool up);

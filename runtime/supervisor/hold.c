@@ -21,8 +21,8 @@ struct hold *hold_new(const char *name, const struct hold_start *start) {
   struct hold *hold = memory_new(sizeof *hold);
   const struct options *options = start->options;
   *hold = (struct hold){.name = memory_text(name), .start = *start, .child = start->child};
-  hold->connection =
-      connection_new(start->loop, name, options->db, options->hold_limit_ms + IDLE_MARGIN_MS, &connection_events, hold);
+  hold->connection = connection_new(start->loop, name, options->db, options->hold_limit_ms + IDLE_MARGIN_MS,
+                                    start->mode, &connection_events, hold);
   trouble_init(&hold->trouble, start->loop, hold);
   hold->batch.number = start->lane;
   hold->look.wait_ms = -1;
@@ -107,7 +107,7 @@ static void send_claim(struct hold *hold, bool sweep) {
   claim_parameters(&hold->claim, sweep, &parameters);
   if (sweep)
     sweep_begin(hold->start.sweep, clock_ms());
-  connection_send(hold->connection, STATEMENT_BEGIN, NULL);
+  connection_begin(hold->connection);
   connection_send(hold->connection, STATEMENT_CLAIM, &parameters);
   parameters_free(&parameters);
   hold->state = STATE_CLAIMING;
@@ -141,15 +141,15 @@ void hold_settle(struct hold *hold) {
   connection_sync(hold->connection);
 }
 
-/* The claim found nothing: end its transaction, and after a sweep ask how long one may sleep. */
+/* The claim found nothing: after a sweep asks how long one may sleep; then the transaction ends. */
 static void close_and_look(struct hold *hold) {
   hold->nothing = true;
   hold->look = (struct hold_look){
       .complete = hold->claim.complete, .swept = hold->claim.sweep && !hold->start.ahead, .wait_ms = -1};
   hold->state = STATE_CLOSING;
-  connection_send(hold->connection, STATEMENT_COMMIT, NULL);
   if (hold->look.swept && !hold->stopping)
     send_look(hold);
+  connection_send(hold->connection, STATEMENT_COMMIT, NULL);
   connection_sync(hold->connection);
 }
 
@@ -162,7 +162,7 @@ static void lock_rescue(struct hold *hold) {
   struct parameters parameters = {0};
   rescue_next(&hold->rescue, &hold->settling, &parameters);
   hold->state = STATE_LOCKING;
-  connection_send(hold->connection, STATEMENT_BEGIN, NULL);
+  connection_begin(hold->connection);
   connection_send(hold->connection, STATEMENT_RELOCK, &parameters);
   connection_sync(hold->connection);
   parameters_free(&parameters);
@@ -183,7 +183,7 @@ void hold_proceed(struct hold *hold) {
   if (hold->rescue.jobs.count > 0) {
     lock_rescue(hold);
   } else if (lease_list_ended(&hold->leased) > 0) {
-    connection_send(hold->connection, STATEMENT_BEGIN, NULL);
+    connection_begin(hold->connection);
     hold_settle(hold);
   } else if (hold->start.ahead || !hold_wake(hold, false)) {
     tell_rest(hold);

@@ -7,6 +7,7 @@
 
 #include "child.h"
 #include "claim.h"
+#include "connection.h"
 #include "options.h"
 #include "queue.h"
 #include "sweep.h"
@@ -53,6 +54,7 @@ struct hold_start {
   uint32_t lane;       /* which of the executor's holds it is */
   bool ahead;          /* it claims only ahead of time, for an executor that is at work, and never looks */
   struct sweep *sweep; /* of the worker */
+  struct session_mode *mode;
   const struct hold_events *events;
   void *owner;
 };

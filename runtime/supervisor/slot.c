@@ -149,6 +149,7 @@ static void make_holds(struct slot *slot) {
                                      .lane = lane,
                                      .ahead = lane >= AHEAD,
                                      .sweep = slot->start.sweep,
+                                     .mode = slot->start.mode,
                                      .events = &hold_events,
                                      .owner = slot};
     char name[32];

@@ -41,6 +41,7 @@ struct slot_start {
   const struct child_start *child;
   struct queue_list *queues; /* gets those that the script registered */
   struct sweep *sweep;
+  struct session_mode *mode;
   const struct slot_events *events;
   void *owner;
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 enum {
+  OID_BOOL = 16,
   OID_INT8 = 20,
   OID_INT4 = 23,
   OID_TEXT = 25,
@@ -32,9 +33,10 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
     /*
      * The settings of our sessions. There is one good plan for each statement, an index range scan, and the statistics
      * of a table that was empty a minute ago must not choose another (see DESIGN.md, "The claim never slows down").
+     * With $2 they hold for the transaction only, in a session that is not ours.
      */
     [STATEMENT_SESSION] = {.name = "session",
-                           .text = "SELECT set_config(name, value, false) FROM (VALUES"
+                           .text = "SELECT set_config(name, value, $2) FROM (VALUES"
                                    " ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'),"
                                    " ('enable_bitmapscan', 'off'), ('enable_sort', 'off'), ('jit', 'off'),"
                                    " ('default_transaction_read_only', 'off'),"
@@ -43,8 +45,11 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                                    " ('idle_in_transaction_session_timeout', $1), ('tcp_keepalives_idle', '10'),"
                                    " ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),"
                                    " ('tcp_user_timeout', '15000')) AS settings (name, value)",
-                           .count = 1,
-                           .types = {OID_TEXT}},
+                           .count = 2,
+                           .types = {OID_TEXT, OID_BOOL}},
+
+    /* Whose session is it? A pooler told us another number. */
+    [STATEMENT_WHO] = {.name = "who", .text = "SELECT pg_backend_pid()"},
 
     /* The modes are named because a database may have other defaults: at repeatable read, claims fail. */
     [STATEMENT_BEGIN] = {.name = "begin", .text = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", .prepared = true},
@@ -241,10 +246,16 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                  " FROM (VALUES ('pgq_jobs', 'id'), ('pgq_jobs', 'created_at'), ('pgq_jobs', 'queue_name'),"
                  "  ('pgq_jobs', 'data'), ('pgq_jobs', 'run_after'), ('pgq_jobs', 'retry_waits'),"
                  "  ('pgq_jobs', 'ran_at'), ('pgq_jobs', 'error'), ('pgq_jobs', 'attempt'), ('pgq_jobs', 'lease'),"
-                 "  ('pgq_jobs', 'suspect'), ('pgq_workers', 'last_seen_at')) AS wanted (relation, name)"
+                 "  ('pgq_jobs', 'suspect'), ('pgq_workers', 'last_seen_at'), ('pgq_workers', 'pooled')) AS wanted "
+                 "(relation, name)"
                  " WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(wanted.relation)"
                  "  AND attname = wanted.name AND NOT attisdropped)"
                  " LIMIT 1"},
+
+    /* Is what one session notifies heard in another? See echo.h. */
+    [STATEMENT_ECHO_LISTEN] = {.name = "echo_listen", .text = "LISTEN pgq_echo"},
+    [STATEMENT_ECHO] = {.name = "echo", .text = "SELECT pg_notify('pgq_echo', $1)", .count = 1, .types = {OID_TEXT}},
+    [STATEMENT_ECHO_UNLISTEN] = {.name = "echo_unlisten", .text = "UNLISTEN pgq_echo"},
 
     /*
      * The doorbell; its other end is the function pgq_ring in create_table.sql, and the two must agree on the keys:
@@ -282,14 +293,15 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
 
     /*
      * This worker's row. While the worker lives, its control session has an advisory lock on the row's number: the lock
-     * is there before the row can be seen.
+     * is there before the row can be seen. Not where the session is shared ($5): it would stay with a stranger.
      */
     [STATEMENT_WORKER_ADD] =
         {.name = "worker_add",
-         .text = "INSERT INTO pgq_workers (host, pid, version, queues) VALUES ($1, $2, $3, $4)"
-                 " RETURNING id, pg_advisory_lock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4)",
-         .count = 4,
-         .types = {OID_TEXT, OID_INT4, OID_TEXT, OID_TEXT_ARRAY}},
+         .text = "INSERT INTO pgq_workers (host, pid, version, queues, pooled) VALUES ($1, $2, $3, $4, $5)"
+                 " RETURNING id, CASE WHEN NOT pooled THEN"
+                 "  pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4) END",
+         .count = 5,
+         .types = {OID_TEXT, OID_INT4, OID_TEXT, OID_TEXT_ARRAY, OID_BOOL}},
     [STATEMENT_WORKER_LOCK] =
         {.name = "worker_lock",
          .text = "SELECT pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, ($1::int8 & 2147483647)::int4)",
@@ -298,16 +310,17 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
 
     /*
      * Away with the rows of workers that vanished without a word, except $1, and those heard of in the last $2 ms (one
-     * that has lost its session comes back in less): their lock is gone, or (behind a pooler, which keeps
-     * sessions) they have not been heard of for an hour. The probe is one expression: between two statements a cancel
-     * could leave the lock behind.
+     * that has lost its session comes back in less): their lock is gone; or they have not been heard of for an hour,
+     * or, having no lock, for a minute. The probe is one expression: between two statements a cancel could leave the
+     * lock behind.
      */
     [STATEMENT_WORKERS_VANISHED] =
         {.name = "workers_vanished",
          .text =
              "DELETE FROM pgq_workers WHERE id <> $1 AND last_seen_at < now() - $2::int8 * interval '1 ms'"
-             " AND (last_seen_at < now() - interval '1 hour'"
-             " OR CASE WHEN pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4)"
+             " AND (last_seen_at < now() - CASE WHEN pooled THEN interval '1 min' ELSE interval '1 hour' END"
+             " OR CASE WHEN pooled THEN false WHEN pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, (id & "
+             "2147483647)::int4)"
              "  THEN pg_advisory_unlock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4) ELSE false END)"
              " RETURNING host, pid",
          .count = 1,
@@ -339,7 +352,7 @@ int statement_prepare(PGconn *pg, enum statement statement) {
   return PQsendPrepare(pg, row->name, row->text, row->count, row->types) ? 0 : -1;
 }
 
-int statement_send(PGconn *pg, enum statement statement, const struct parameters *parameters) {
+int statement_send(PGconn *pg, enum statement statement, const struct parameters *parameters, bool unprepared) {
   const char *values[8] = {0};
   int lengths[8] = {0}, formats[8] = {1, 1, 1, 1, 1, 1, 1, 1};
   int count = parameters ? parameters->count : 0;
@@ -348,7 +361,7 @@ int statement_send(PGconn *pg, enum statement statement, const struct parameters
     lengths[i] = parameters->lengths[i];
   }
   const struct statement_row *row = &rows[statement];
-  if (row->prepared)
+  if (row->prepared && !unprepared)
     return PQsendQueryPrepared(pg, row->name, count, values, lengths, formats, 1) ? 0 : -1;
   return PQsendQueryParams(pg, row->text, count, row->types, values, lengths, formats, 1) ? 0 : -1;
 }
@@ -380,6 +393,13 @@ static void end_value(struct parameters *parameters) {
 void parameters_add_i32(struct parameters *parameters, int32_t value) {
   begin_value(parameters);
   add_u32(&parameters->bytes, (uint32_t)value);
+  end_value(parameters);
+}
+
+void parameters_add_bool(struct parameters *parameters, bool value) {
+  unsigned char byte = value;
+  begin_value(parameters);
+  buffer_add(&parameters->bytes, &byte, 1);
   end_value(parameters);
 }
 

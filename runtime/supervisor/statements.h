@@ -9,6 +9,7 @@
 
 /* Every statement the worker sends, by name. The texts, with their parameters and columns, are in statements.c. */
 enum statement {
+  STATEMENT_WHO,
   STATEMENT_SESSION,
   STATEMENT_BEGIN,
   STATEMENT_COMMIT,
@@ -29,6 +30,9 @@ enum statement {
   STATEMENT_RELOCK,
   STATEMENT_LOOK,
   STATEMENT_CHECK,
+  STATEMENT_ECHO_LISTEN,
+  STATEMENT_ECHO,
+  STATEMENT_ECHO_UNLISTEN,
   STATEMENT_BELL_LISTEN,
   STATEMENT_BELL_KEYS,
   STATEMENT_BELL_RAISE,
@@ -85,6 +89,7 @@ struct parameters {
 };
 
 void parameters_free(struct parameters *parameters);
+void parameters_add_bool(struct parameters *parameters, bool value);
 void parameters_add_i32(struct parameters *parameters, int32_t value);
 void parameters_add_i64(struct parameters *parameters, int64_t value);
 void parameters_add_text(struct parameters *parameters, const char *value);
@@ -110,11 +115,12 @@ const char *statement_name(enum statement statement);
 bool statement_is_prepared(enum statement statement);
 
 /*
- * statement_prepare(pg, statement), statement_send(pg, statement, parameters): put it into the connection's pipeline;
- * `parameters` may be NULL. 0, or -1 with libpq's message in the connection.
+ * statement_prepare(pg, statement), statement_send(pg, statement, parameters, unprepared): put it into the connection's
+ * pipeline; `parameters` may be NULL. `unprepared`: nothing has been prepared there. 0, or -1 with libpq's message in
+ * the connection.
  */
 int statement_prepare(PGconn *pg, enum statement statement);
-int statement_send(PGconn *pg, enum statement statement, const struct parameters *parameters);
+int statement_send(PGconn *pg, enum statement statement, const struct parameters *parameters, bool unprepared);
 
 /* Values out of a binary result. */
 int64_t result_i64(const PGresult *result, int row, int column);

@@ -45,6 +45,7 @@ struct supervisor {
   struct slot **slots;
   int slot_count;
   struct sweep sweep;
+  struct session_mode mode;
   struct lookout *lookout;
   uv_timer_t stop_timer; /* connect timeout, grace, leave timeout: one at a time */
   uv_signal_t terminate, interrupt;
@@ -287,7 +288,8 @@ static void start_control(struct supervisor *s) {
     uv_timer_start(&s->stop_timer, on_connect_timeout, (uint64_t)s->options->connect_timeout_ms, 0);
   s->start.conninfo = s->options->db;
   s->start.max_memory = s->options->max_memory;
-  s->control = control_new(&s->loop, s->options, &s->queues, &control_events, s);
+  s->mode.unprepared = s->options->no_prepare;
+  s->control = control_new(&s->loop, s->options, &s->queues, &s->mode, &control_events, s);
 }
 
 /* ── the way out ── */
@@ -401,6 +403,7 @@ static void set_up(struct supervisor *s) {
                                       .child = &s->start,
                                       .queues = &s->queues,
                                       .sweep = &s->sweep,
+                                      .mode = &s->mode,
                                       .events = &slot_events,
                                       .owner = s};
 }
