@@ -202,9 +202,9 @@ describe("a worker", function()
     local function start(script, ...)
       worker = Worker.start { pg = pg, script = script, args = { "--log-level", "debug", ... } }
       worker:read_until "worker is serving"
-      wait.till("a session of the worker to have looked and to sleep", 10, function()
-        return pg:psql [[SELECT count(*) > 0 FROM pg_stat_activity
-          WHERE application_name = 'pgq-lua' AND query LIKE '%queue.position%' AND state = 'idle']] == "t"
+      wait.till("the worker's flag to be up", 10, function()
+        return pg:psql [[SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory'
+          AND classid = 'pgq_jobs'::regclass AND objid >= 256 AND granted)]] == "t"
       end)
     end
 
