@@ -42,7 +42,11 @@ static bool is_quick_enough(const struct queue *queue, enum claim_kind kind) {
   return kind == CLAIM_ANY ? is_quick(queue) : queue->batch >= AHEAD_LEAST;
 }
 
+/* No more jobs than bring their data along, if they are like those before. */
 static void ask(struct claim *claim, uint32_t index, int32_t most) {
+  double bring = CLAIM_BYTES / (2 * claim->queues[index]->data_bytes + 1);
+  if (bring < most)
+    most = bring < 1 ? 1 : (int32_t)bring;
   claim->asked[claim->asked_count] = claim->queues[index];
   claim->asked_index[claim->asked_count] = index;
   claim->most[claim->asked_count++] = most;
@@ -128,6 +132,14 @@ void claim_parameters(struct claim *claim, bool sweep, struct parameters *parame
   free(names);
 }
 
+static int64_t data_of(const PGresult *result, int row, int end) {
+  int64_t bytes = 0;
+  for (; row < end; row++)
+    bytes += PQgetisnull(result, row, CLAIM_DATA) ? result_i32(result, row, CLAIM_DATA_LENGTH)
+                                                  : PQgetlength(result, row, CLAIM_DATA);
+  return bytes;
+}
+
 void claim_take(struct claim *claim, const PGresult *result) {
   int rows = PQntuples(result), row = 0;
   claim->full = rows > 0 && rows >= claim->most_jobs;
@@ -142,6 +154,7 @@ void claim_take(struct claim *claim, const PGresult *result) {
     if (row == first)
       continue;
     claim->turn = claim->asked_index[i] + 1;
+    queue_saw_data(queue, row - first, data_of(result, first, row));
     queue_raise_floor(queue, result_i64(result, row - 1, CLAIM_RUN_AFTER), result_i64(result, row - 1, CLAIM_ID), full);
   }
 }

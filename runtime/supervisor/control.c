@@ -169,19 +169,18 @@ static void open_bell(struct control *control) {
     doorbell_open(control->bell);
 }
 
-static void on_echo(void *owner, bool heard) {
+static void on_echo(void *owner, bool own) {
   struct control *control = owner;
-  control->mode->kind = heard ? SESSION_OWN : SESSION_SHARED;
-  if (!heard)
+  control->mode->kind = own ? SESSION_OWN : SESSION_SHARED;
+  if (!own)
     log_warn("a pooler shares sessions: statements are not prepared, and nobody can wake this worker",
              LOG_US("poll_interval", control->options->poll_interval_ms * 1000));
   if (!connection_is_up(control->connection))
     return;
-  if (heard) {
+  if (own) {
     control->busy++;
     connection_settle_in(control->connection);
   }
-  act(control, STATEMENT_ECHO_UNLISTEN, NULL);
   act(control, STATEMENT_CHECK, NULL);
 }
 
@@ -189,7 +188,10 @@ static void on_up(void *owner) {
   struct control *control = owner;
   control->busy = 0;
   if (!control->checked) {
-    act(control, control->mode->kind == SESSION_UNKNOWN ? STATEMENT_ECHO_LISTEN : STATEMENT_CHECK, NULL);
+    if (control->mode->kind != SESSION_UNKNOWN)
+      act(control, STATEMENT_CHECK, NULL);
+    else if (!control->echo)
+      control->echo = echo_new(control->loop, control->options->db, control->mode, on_echo, control);
     return;
   }
   if (control->worker_id && control->mode->kind == SESSION_OWN)
@@ -258,10 +260,6 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     return;
   }
   switch (statement) {
-  case STATEMENT_ECHO_LISTEN:
-    if (!control->echo)
-      control->echo = echo_new(control->loop, control->options->db, control->mode, on_echo, control);
-    break;
   case STATEMENT_CHECK:
     take_check(control, result);
     break;
@@ -321,10 +319,7 @@ static void on_leave_timeout(uv_timer_t *timer) {
 
 static void on_notified(void *owner, const char *payload) {
   struct control *control = owner;
-  if (control->mode->kind == SESSION_UNKNOWN && control->echo)
-    echo_heard(control->echo, payload);
-  else
-    doorbell_notified(control->bell, payload);
+  doorbell_notified(control->bell, payload);
 }
 
 bool control_flag(struct control *control, bool up) {

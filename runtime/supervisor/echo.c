@@ -8,54 +8,105 @@
 #include "lease.h"
 #include "memory.h"
 
-/* How long to wait for the connection and for what it says: a pooler may have no session left to lend. */
-enum { TRY_MS = 2000 };
+/* How long it may all take: a pooler may have no session left to lend. */
+enum { TRY_MS = 3000 };
+
+/* How often the first connection asks where it is, while the second keeps a session busy. */
+enum { ASK_TIMES = 8 };
+
+struct voice {
+  struct echo *echo;
+  struct connection *connection;
+};
 
 struct echo {
-  struct connection *connection;
+  struct voice first, second;
   uv_timer_t timer;
+  int32_t session; /* process number of the first's */
+  int asked;
   char word[48]; /* that nobody else says */
   bool over;
-  void (*done)(void *owner, bool heard);
+  void (*done)(void *owner, bool own);
   void *owner;
 };
 
-static void end(struct echo *echo, bool heard) {
+static void end(struct echo *echo, bool own) {
   if (echo->over)
     return;
   echo->over = true;
   uv_timer_stop(&echo->timer);
-  echo->done(echo->owner, heard);
+  echo->done(echo->owner, own);
 }
 
-static void on_up(void *owner) {
-  struct echo *echo = owner;
+static void say(struct voice *voice, enum statement statement, const struct parameters *parameters) {
+  connection_send(voice->connection, statement, parameters);
+  connection_sync(voice->connection);
+}
+
+static void notify(struct echo *echo) {
   struct parameters parameters = {0};
   parameters_add_text(&parameters, echo->word);
-  connection_send(echo->connection, STATEMENT_ECHO, &parameters);
-  connection_sync(echo->connection);
+  connection_send(echo->second.connection, STATEMENT_COMMIT, NULL);
+  connection_sync(echo->second.connection);
+  say(&echo->second, STATEMENT_ECHO, &parameters);
   parameters_free(&parameters);
 }
 
+/* The first's answer: the first time it counts, and the others have to be the same. */
+static void take_first(struct echo *echo, int32_t session) {
+  if (echo->asked++ == 0) {
+    echo->session = session;
+    connection_open(echo->second.connection);
+  } else if (session != echo->session) {
+    end(echo, false);
+  } else {
+    say(&echo->first, echo->asked < ASK_TIMES ? STATEMENT_WHO : STATEMENT_ECHO_LISTEN, NULL);
+  }
+}
+
+static void take_second(struct echo *echo, int32_t session) {
+  if (session == echo->session)
+    end(echo, false);
+  else
+    say(&echo->first, STATEMENT_WHO, NULL);
+}
+
+static void on_up(void *owner) {
+  struct voice *voice = owner;
+  if (voice == &voice->echo->second)
+    connection_begin(voice->connection);
+  say(voice, STATEMENT_WHO, NULL);
+}
+
 static void on_down(void *owner, const char *reason) {
-  (void)owner, (void)reason; /* the time runs out */
+  struct voice *voice = owner;
+  (void)reason;
+  end(voice->echo, false);
 }
 
 static void on_result(void *owner, enum statement statement, PGresult *result) {
-  (void)statement;
+  struct voice *voice = owner;
+  struct echo *echo = voice->echo;
+  if (echo->over)
+    return;
   if (result_failed(result))
-    end(owner, false);
+    end(echo, false);
+  else if (statement == STATEMENT_WHO && voice == &echo->first)
+    take_first(echo, result_i32(result, 0, 0));
+  else if (statement == STATEMENT_WHO)
+    take_second(echo, result_i32(result, 0, 0));
+  else if (statement == STATEMENT_ECHO_LISTEN)
+    notify(echo);
 }
 
 static void on_synced(void *owner) {
   (void)owner;
 }
 
-/* The word comes in here: this is the session in which the other said LISTEN. */
 static void on_notified(void *owner, const char *payload) {
-  struct echo *echo = owner;
-  if (strcmp(payload, echo->word) == 0)
-    end(echo, false);
+  struct voice *voice = owner;
+  if (strcmp(payload, voice->echo->word) == 0)
+    end(voice->echo, voice == &voice->echo->first);
 }
 
 static void on_timer(uv_timer_t *timer) {
@@ -64,8 +115,14 @@ static void on_timer(uv_timer_t *timer) {
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};
 
+static void make_voice(struct echo *echo, struct voice *voice, uv_loop_t *loop, const char *conninfo,
+                       struct session_mode *mode) {
+  voice->echo = echo;
+  voice->connection = connection_new(loop, "echo", conninfo, 0, mode, &connection_events, voice);
+}
+
 struct echo *echo_new(uv_loop_t *loop, const char *conninfo, struct session_mode *mode,
-                      void (*done)(void *owner, bool heard), void *owner) {
+                      void (*done)(void *owner, bool own), void *owner) {
   struct echo *echo = memory_new(sizeof *echo);
   echo->done = done;
   echo->owner = owner;
@@ -73,14 +130,10 @@ struct echo *echo_new(uv_loop_t *loop, const char *conninfo, struct session_mode
   uv_timer_init(loop, &echo->timer);
   echo->timer.data = echo;
   uv_timer_start(&echo->timer, on_timer, TRY_MS, 0);
-  echo->connection = connection_new(loop, "echo", conninfo, 0, mode, &connection_events, echo);
-  connection_open(echo->connection);
+  make_voice(echo, &echo->first, loop, conninfo, mode);
+  make_voice(echo, &echo->second, loop, conninfo, mode);
+  connection_open(echo->first.connection);
   return echo;
-}
-
-void echo_heard(struct echo *echo, const char *payload) {
-  if (strcmp(payload, echo->word) == 0)
-    end(echo, true);
 }
 
 static void free_echo(uv_handle_t *timer) {
@@ -90,6 +143,7 @@ static void free_echo(uv_handle_t *timer) {
 void echo_free(struct echo *echo) {
   if (!echo)
     return;
-  connection_free(echo->connection);
+  connection_free(echo->first.connection);
+  connection_free(echo->second.connection);
   uv_close((uv_handle_t *)&echo->timer, free_echo);
 }

@@ -7,19 +7,23 @@
 #include "connection.h"
 
 /*
- * Whose sessions are they? Between us and the server stands a pooler, as the process number tells. When it lends a
- * session for as long as a connection lasts, all is well. When it lends it for a transaction only, what is notified in
- * one of our sessions is not heard in another that has said LISTEN: it is not ours any more. So that is tried.
+ * Whose sessions are they? Between us and the server stands a pooler, as the process number tells. It may lend a
+ * session for as long as a connection lasts: then all is well. Or it lends it for a transaction, and then to others.
+ * Two connections try it:
+ *
+ *     first:  which session is this?
+ *     second: BEGIN; and this?                     the same: shared
+ *     first:  and now, and now …?                  another: shared
+ *     first:  LISTEN
+ *     second: COMMIT; NOTIFY                       the first hears it: its session is its own
+ *
+ * The last step alone would tell; but LISTEN would stay in a stranger's session.
  */
 struct echo;
 
-/*
- * echo_new(loop, conninfo, mode, done, owner): another connection has said LISTEN pgq_echo, and passes on what comes in
- * there with echo_heard(). done(owner, heard) is called once, within a second or two.
- */
+/* echo_new(loop, conninfo, mode, done, owner): done(owner, own) is called once, within three seconds. */
 struct echo *echo_new(uv_loop_t *loop, const char *conninfo, struct session_mode *mode,
-                      void (*done)(void *owner, bool heard), void *owner);
-void echo_heard(struct echo *echo, const char *payload);
+                      void (*done)(void *owner, bool own), void *owner);
 
 /* echo_free(echo): NULL is allowed. */
 void echo_free(struct echo *echo);

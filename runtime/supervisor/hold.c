@@ -90,6 +90,10 @@ bool hold_runs_alone(const struct hold *hold) {
   return hold->state == STATE_RUNNING && hold->batch.alone;
 }
 
+bool hold_is_claiming(const struct hold *hold) {
+  return hold->state == STATE_CLAIMING;
+}
+
 bool hold_has_leased(const struct hold *hold) {
   return lease_list_busy(&hold->leased) > 0;
 }

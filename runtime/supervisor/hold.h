@@ -34,6 +34,8 @@ struct hold_events {
   bool (*has_room)(void *owner, const struct hold *hold);
   /* A job that is to run alone is here. Whether it may now; else it goes back. */
   bool (*alone)(void *owner, const struct hold *hold);
+  /* The time of the hold is up, and a job of it still runs: what waits behind it in the executor is to go back. */
+  void (*blocked)(void *owner, const struct hold *hold);
   /* A claim brought jobs. */
   void (*found)(void *owner, const struct hold *hold);
   /* There may be jobs for other holds: a claim brought as many as it asked for, or some went back. */
@@ -95,6 +97,12 @@ void hold_child_died(struct hold *hold, const struct child_death *death);
 
 /* hold_recall(hold, queue): jobs of the queue (NULL: of all) that have not started go back. */
 void hold_recall(struct hold *hold, const struct queue *queue);
+
+/* hold_give_back(hold): the executor is busy with another hold's job, for long: all that has not begun goes back. */
+void hold_give_back(struct hold *hold);
+
+/* hold_is_claiming(hold): a claim is under way. */
+bool hold_is_claiming(const struct hold *hold);
 
 /* hold_stop(hold): no more claims; jobs not started go back, running ones are settled when they end. */
 void hold_stop(struct hold *hold);

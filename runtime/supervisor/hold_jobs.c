@@ -103,6 +103,13 @@ static bool is_bringing_data(struct hold *hold) {
   return job->outcome == OUTCOME_NONE && job->position > child_begun(hold->child, hold->batch.number);
 }
 
+void hold_give_back(struct hold *hold) {
+  if (hold->state != STATE_RUNNING || hold->batch.open == 0 || is_bringing_data(hold))
+    return;
+  split(hold);
+  hold_go_on(hold);
+}
+
 void hold_on_watch(uv_timer_t *timer) {
   struct hold *hold = timer->data;
   if (hold->state != STATE_RUNNING && hold->leased.count == 0) {
@@ -114,8 +121,8 @@ void hold_on_watch(uv_timer_t *timer) {
   check_lost(hold);
   if (hold->state == STATE_RUNNING && hold->batch.open > 0 && !is_bringing_data(hold) &&
       clock_ms() - hold->running_since_ms >= hold->start.options->hold_limit_ms) {
-    split(hold);
-    hold_go_on(hold);
+    hold_give_back(hold);
+    hold->start.events->blocked(hold->start.owner, hold);
   }
 }
 

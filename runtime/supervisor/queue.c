@@ -70,6 +70,11 @@ void queue_drop_floor(struct queue *queue) {
   queue->floor_id = FLOOR_ID_LEAST;
 }
 
+void queue_saw_data(struct queue *queue, int jobs, int64_t bytes) {
+  double seen = (double)bytes / jobs;
+  queue->data_bytes = queue->data_bytes > 0 ? (queue->data_bytes * 3 + seen) / 4 : seen;
+}
+
 void queue_saw(struct queue *queue, int64_t duration_us) {
   queue->seen++;
   queue->seen_us += duration_us;

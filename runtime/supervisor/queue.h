@@ -22,8 +22,9 @@ struct queue {
   double job_us;           /* what a job takes: moving average, 0 while unknown */
   int seen;                /* jobs since the last queue_learn(), and what they took */
   int64_t seen_us;
-  int batch; /* how many jobs a claim may take */
-  bool busy; /* the last claim that asked it brought jobs */
+  int batch;         /* how many jobs a claim may take */
+  double data_bytes; /* of a job: moving average */
+  bool busy;         /* the last claim that asked it brought jobs */
   /*
    * The floor: claims begin behind it, in the order of run_after (as Postgres counts) and id. What is due below it was
    * enqueued by a transaction that began early and committed late, or was given back: a sweep finds it.
@@ -59,6 +60,9 @@ void queue_raise_floor(struct queue *queue, int64_t run_after_us, int64_t id, bo
 
 /* queue_drop_floor(queue): the next claim begins at the beginning. */
 void queue_drop_floor(struct queue *queue);
+
+/* queue_saw_data(queue, jobs, bytes): a claim brought so many jobs, with so much data altogether. */
+void queue_saw_data(struct queue *queue, int jobs, int64_t bytes);
 
 /* queue_saw(queue, duration_us): a job ran, this long. */
 void queue_saw(struct queue *queue, int64_t duration_us);

@@ -263,8 +263,18 @@ static void on_died(void *owner, const struct child_death *death) {
 
 /* ── what the holds say ── */
 
+/* A worker of one executor runs jobs in their order: of two claims at once, each would skip what the other locks. */
+static bool another_claims(const struct slot *slot, const struct hold *hold) {
+  for (int lane = 0; slot->start.options->executors == 1 && lane < HOLDS_PER_EXECUTOR; lane++)
+    if (slot->holds[lane] != hold && hold_is_claiming(slot->holds[lane]))
+      return true;
+  return false;
+}
+
 static bool on_hold_has_room(void *owner, const struct hold *hold) {
   const struct slot *slot = owner;
+  if (another_claims(slot, hold))
+    return false;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (hold_has_leased(slot->holds[lane]))
       return false; /* a job takes long: nobody knows how long */
@@ -284,6 +294,15 @@ static void on_hold_found(void *owner, const struct hold *hold) {
   if (hold == slot->holds[FIRST] && !hold_runs_alone(hold))
     slot->alone = false;
   slot->start.events->found(slot->start.owner);
+  if (hold != slot->holds[FIRST]) /* it may have waited for the other's claim */
+    hold_wake(slot->holds[FIRST], false);
+}
+
+static void on_hold_blocked(void *owner, const struct hold *hold) {
+  struct slot *slot = owner;
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    if (slot->holds[lane] != hold)
+      hold_give_back(slot->holds[lane]);
 }
 
 static void on_hold_more(void *owner, const struct hold *hold) {
@@ -315,7 +334,7 @@ static void on_hold_rested(void *owner, const struct hold *hold) {
     hold_wake(slot->holds[FIRST], false);
 }
 
-static const struct hold_events hold_events = {on_hold_has_room, on_hold_alone,      on_hold_found, on_hold_more,
-                                               on_hold_slept,    on_hold_backed_off, on_hold_rested};
+static const struct hold_events hold_events = {on_hold_has_room, on_hold_alone, on_hold_blocked,    on_hold_found,
+                                               on_hold_more,     on_hold_slept, on_hold_backed_off, on_hold_rested};
 
 static const struct child_events child_events = {on_ready, on_broken, on_outcome, on_outcomes_end, on_stop, on_died};

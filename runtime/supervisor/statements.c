@@ -255,7 +255,6 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
     /* Is what one session notifies heard in another? See echo.h. */
     [STATEMENT_ECHO_LISTEN] = {.name = "echo_listen", .text = "LISTEN pgq_echo"},
     [STATEMENT_ECHO] = {.name = "echo", .text = "SELECT pg_notify('pgq_echo', $1)", .count = 1, .types = {OID_TEXT}},
-    [STATEMENT_ECHO_UNLISTEN] = {.name = "echo_unlisten", .text = "UNLISTEN pgq_echo"},
 
     /*
      * The doorbell; its other end is the function pgq_ring in create_table.sql, and the two must agree on the keys:

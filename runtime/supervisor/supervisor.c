@@ -225,6 +225,7 @@ static void on_checked(void *owner) {
   if (s->stage != STAGE_CONNECTING)
     return;
   uv_timer_stop(&s->stop_timer);
+  s->options->executors = executors;
   s->stage = STAGE_SERVING;
   log_info("worker is serving", LOG_T("version", PGQ_LUA_VERSION), LOG_T("script", s->start.argv[s->start.script]),
            LOG_I("queues", s->queues.count), LOG_I("executors", executors));
