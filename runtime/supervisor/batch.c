@@ -312,15 +312,16 @@ void batch_make_ascii(struct batch *batch) {
   }
 }
 
-void batch_drop_floors(const struct batch *batch) {
+void batch_sweep_next(const struct batch *batch) {
   for (int i = 0; i < batch->count; i++)
     if (batch->jobs[i].outcome == OUTCOME_UNRUN || batch->jobs[i].outcome == OUTCOME_SUSPECT)
-      queue_drop_floor(batch->jobs[i].queue);
+      batch->jobs[i].queue->low = true;
 }
 
 void batch_learn(const struct batch *batch) {
   for (int i = 0; i < batch->count; i++)
-    if (batch->jobs[i].position > 0 && batch->jobs[i].outcome != OUTCOME_UNRUN)
+    if (batch->jobs[i].position > 0 && batch->jobs[i].outcome != OUTCOME_UNRUN &&
+        batch->jobs[i].outcome != OUTCOME_LEASE) /* that goes on, and is learned of when it ends */
       queue_saw(batch->jobs[i].queue, (int64_t)batch->jobs[i].duration_us);
   for (int i = 0; i < batch->count; i++)
     queue_learn(batch->jobs[i].queue);

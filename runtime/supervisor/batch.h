@@ -109,8 +109,8 @@ bool batch_has_open(const struct batch *batch, const struct queue *queue, uint32
 /* batch_make_ascii(batch): error texts keep only what every encoding has; for databases that do not have all. */
 void batch_make_ascii(struct batch *batch);
 
-/* batch_drop_floors(batch): of the queues of which jobs go back: claims that begin at the floor would not see them. */
-void batch_drop_floors(const struct batch *batch);
+/* batch_sweep_next(batch): the next claim of queues of which jobs go back is a sweep: else it would not see them. */
+void batch_sweep_next(const struct batch *batch);
 
 /* batch_learn(batch): tells the queues how long their jobs took. */
 void batch_learn(const struct batch *batch);

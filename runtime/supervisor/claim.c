@@ -21,6 +21,7 @@ void claim_free(struct claim *claim) {
   free(claim->asked);
   free(claim->asked_index);
   free(claim->most);
+  free(claim->low);
   *claim = (struct claim){0};
 }
 
@@ -65,13 +66,14 @@ static void ask_quick(struct claim *claim, enum claim_kind kind, int64_t now_ms)
   }
 }
 
-/* All of them; or, beside quick queues that have jobs, the one whose turn it is. */
-static void ask_slow(struct claim *claim, bool all, int64_t now_ms) {
+/* All of them, the quick ones too unless `only_slow`; or, beside quick queues that have jobs, the one whose turn it is.
+ */
+static void ask_slow(struct claim *claim, bool all, bool only_slow, int64_t now_ms) {
   uint32_t turn = all ? claim->turn : claim->slow_turn;
   for (uint32_t i = 0; i < claim->queue_count; i++) {
     uint32_t index = (turn + i) % claim->queue_count;
     struct queue *queue = claim->queues[index];
-    if (is_quick(queue) || queue_is_paused(queue, now_ms))
+    if ((only_slow && is_quick(queue)) || queue_is_paused(queue, now_ms))
       continue;
     ask(claim, index, 1);
     claim->slow_turn = index + 1;
@@ -94,13 +96,15 @@ bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most) {
   claim->asked = memory_resize(claim->asked, count * sizeof *claim->asked);
   claim->asked_index = memory_resize(claim->asked_index, count * sizeof *claim->asked_index);
   claim->most = memory_resize(claim->most, count * sizeof *claim->most);
+  claim->low = memory_resize(claim->low, count * sizeof *claim->low);
   claim->asked_count = 0;
   claim->stale = false;
-  ask_quick(claim, kind, now_ms);
+  if (most > 1)
+    ask_quick(claim, kind, now_ms);
   for (uint32_t i = 0; i < claim->asked_count; i++)
     quick = quick || claim->asked[i]->busy;
   if (kind == CLAIM_ANY)
-    ask_slow(claim, !quick, now_ms);
+    ask_slow(claim, !quick, most > 1, now_ms);
   claim->complete = has_asked_all(claim, now_ms);
   claim->most_jobs = quick || claim->asked_count == 1 ? CLAIM_MOST : 1;
   if (claim->most_jobs > most)
@@ -108,20 +112,25 @@ bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most) {
   return claim->asked_count > 0;
 }
 
-void claim_parameters(struct claim *claim, bool sweep, struct parameters *parameters) {
+void claim_parameters(struct claim *claim, struct parameters *parameters) {
   uint32_t count = claim->asked_count;
   const char **names = memory_new(count * sizeof *names);
   int64_t *floors = memory_new(2 * count * sizeof *floors), *floor_ids = floors + count;
   int32_t jobs = 0;
+  claim->sent_ms = clock_ms();
+  claim->sweep = true;
+  claim->low_one = false;
   for (uint32_t i = 0; i < count; i++) {
     const struct queue *queue = claim->asked[i];
     names[i] = queue->name;
     jobs += claim->most[i] < claim->most_jobs - jobs ? claim->most[i] : claim->most_jobs - jobs;
-    floors[i] = sweep ? FLOOR_US_LEAST : queue->floor_us;
-    floor_ids[i] = sweep ? FLOOR_ID_LEAST : queue->floor_id;
+    claim->low[i] = queue->low;
+    claim->sweep = claim->sweep && queue->low;
+    claim->low_one = claim->low_one || queue->low;
+    floors[i] = queue->low ? FLOOR_US_LEAST : queue->floor_us;
+    floor_ids[i] = queue->low ? FLOOR_ID_LEAST : queue->floor_id;
   }
   int32_t bytes = CLAIM_BYTES / jobs > CLAIM_BYTES_LEAST ? CLAIM_BYTES / jobs : CLAIM_BYTES_LEAST;
-  claim->sweep = sweep;
   parameters_add_text_array(parameters, names, (int)count);
   parameters_add_i32_array(parameters, claim->most, (int)count);
   parameters_add_i32(parameters, bytes);
@@ -150,18 +159,25 @@ void claim_take(struct claim *claim, const PGresult *result) {
       row++;
     bool full = row - first >= claim->most[i] || (row > first && row == rows && claim->full);
     claim->full = claim->full || full;
-    queue->busy = row > first || (queue->busy && row == rows && claim->full); /* its turn did not come */
+    bool passed_over = row == first && row == rows && claim->full; /* its turn did not come */
+    queue->busy = row > first || (queue->busy && passed_over);
+    queue->low = queue->low && !(claim->low[i] && !passed_over);
     if (row == first)
       continue;
     claim->turn = claim->asked_index[i] + 1;
     queue_saw_data(queue, row - first, data_of(result, first, row));
-    queue_raise_floor(queue, result_i64(result, row - 1, CLAIM_RUN_AFTER), result_i64(result, row - 1, CLAIM_ID), full);
+    queue_set_floor(queue, result_i64(result, row - 1, CLAIM_RUN_AFTER), result_i64(result, row - 1, CLAIM_ID), full);
   }
 }
 
-void claim_drop_floors(const struct claim *claim) {
+void claim_sweep(const struct claim *claim) {
   for (uint32_t i = 0; i < claim->queue_count; i++)
-    queue_drop_floor(claim->queues[i]);
+    claim->queues[i]->low = true;
+}
+
+void claim_forget_floors(const struct claim *claim) {
+  for (uint32_t i = 0; i < claim->queue_count; i++)
+    queue_forget_floor(claim->queues[i]);
 }
 
 void look_parameters(const struct claim *claim, struct parameters *parameters) {

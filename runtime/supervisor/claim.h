@@ -42,8 +42,11 @@ struct claim {
   uint32_t asked_count;
   int32_t most_jobs; /* altogether */
   bool complete;     /* all queues that are not paused */
-  bool sweep;        /* from the beginning, not from the floors */
-  bool stale;        /* the executor has changed since: it does not know these indexes */
+  bool *low;         /* of each: from the beginning, not from its floor */
+  bool sweep;        /* all of them; `low_one`: one at least */
+  bool low_one;
+  int64_t sent_ms;
+  bool stale; /* the executor has changed since: it does not know these indexes */
   /* What it brought. */
   bool full; /* as much as was asked for, of one queue at least: there may be more */
 };
@@ -57,14 +60,17 @@ void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t coun
  * False when there are none to ask. */
 bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most);
 
-/* claim_parameters(claim, sweep, parameters): of STATEMENT_CLAIM. */
-void claim_parameters(struct claim *claim, bool sweep, struct parameters *parameters);
+/* claim_parameters(claim, parameters): of STATEMENT_CLAIM, which is to be sent now. */
+void claim_parameters(struct claim *claim, struct parameters *parameters);
 
-/* claim_take(claim, result): what came back: raises the floors, and finds whether there may be more. */
+/* claim_take(claim, result): what came back: sets the floors, and finds whether there may be more. */
 void claim_take(struct claim *claim, const PGresult *result);
 
-/* claim_drop_floors(claim): the session was lost, and who knows where the next one leads: all is looked at again. */
-void claim_drop_floors(const struct claim *claim);
+/* claim_sweep(claim): all queues are to be swept. */
+void claim_sweep(const struct claim *claim);
+
+/* claim_forget_floors(claim): the session was lost, and who knows where the next one leads: all is looked at again. */
+void claim_forget_floors(const struct claim *claim);
 
 /* look_parameters(claim, parameters): of STATEMENT_LOOK. look_take(claim, result, look): what it found. */
 void look_parameters(const struct claim *claim, struct parameters *parameters);

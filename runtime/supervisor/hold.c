@@ -108,9 +108,11 @@ static bool may_claim(struct hold *hold) {
 
 static void send_claim(struct hold *hold, bool sweep) {
   struct parameters parameters = {0};
-  claim_parameters(&hold->claim, sweep, &parameters);
-  if (sweep)
+  if (sweep) {
     sweep_begin(hold->start.sweep, clock_ms());
+    claim_sweep(&hold->claim);
+  }
+  claim_parameters(&hold->claim, &parameters);
   connection_begin(hold->connection);
   connection_send(hold->connection, STATEMENT_CLAIM, &parameters);
   parameters_free(&parameters);
@@ -121,7 +123,7 @@ static void send_claim(struct hold *hold, bool sweep) {
 static void send_look(struct hold *hold) {
   struct parameters parameters = {0};
   look_parameters(&hold->claim, &parameters);
-  sweep_begin(hold->start.sweep, clock_ms());
+  hold->claim.sent_ms = clock_ms();
   connection_send(hold->connection, STATEMENT_LOOK, &parameters);
   parameters_free(&parameters);
 }
@@ -129,7 +131,7 @@ static void send_look(struct hold *hold) {
 /* In a transaction: writes all outcomes that are known, commits, and claims again in the same round trip. */
 void hold_settle(struct hold *hold) {
   batch_learn(&hold->batch);
-  batch_drop_floors(&hold->batch);
+  batch_sweep_next(&hold->batch);
   batch_move(&hold->settling, &hold->batch);
   if (!hold->rescue.singly)
     lease_list_collect(&hold->leased, &hold->settling);
@@ -209,6 +211,12 @@ void hold_claim_ahead(struct hold *hold) {
 
 /* ── what comes back ── */
 
+/* What the claim has cost, or the look: sweeps have a budget. */
+static void claim_cost(struct hold *hold, bool swept) {
+  int64_t now_ms = clock_ms();
+  sweep_saw(hold->start.sweep, now_ms, now_ms - hold->claim.sent_ms, swept);
+}
+
 static void take_claim(struct hold *hold, const PGresult *result) {
   claim_take(&hold->claim, result);
   if (PQntuples(result) == 0)
@@ -248,7 +256,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     take_data(hold, result);
     break;
   case STATEMENT_LOOK:
-    sweep_end(hold->start.sweep, clock_ms());
+    claim_cost(hold, true);
     look_take(&hold->claim, result, &hold->look);
     break;
   default:
@@ -258,8 +266,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
 
 /* The claim is back: its jobs go to the executor, if that is still there and wanted. */
 static void end_claim(struct hold *hold) {
-  if (hold->claim.sweep)
-    sweep_end(hold->start.sweep, clock_ms());
+  claim_cost(hold, hold->claim.low_one);
   if (hold->batch.count == 0) {
     close_and_look(hold);
     return;
@@ -366,6 +373,6 @@ static void on_down(void *owner, const char *reason) {
              LOG_T("hold", hold->name), LOG_I("jobs", jobs), LOG_I("to_rescue", hold->rescue.jobs.count));
   hold->loss_told = jobs > 0;
   hold->state = STATE_DOWN;
-  claim_drop_floors(&hold->claim);
+  claim_forget_floors(&hold->claim);
   hold->start.events->rested(hold->start.owner, hold);
 }

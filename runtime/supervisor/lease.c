@@ -94,6 +94,9 @@ void lease_list_collect(struct lease_list *list, struct batch *batch) {
     if (lease->job.outcome == OUTCOME_NONE) {
       list->items[kept++] = *lease;
     } else if (!lease->lost) {
+      if (lease->job.outcome != OUTCOME_UNRUN)
+        queue_saw(lease->job.queue, (int64_t)lease->job.duration_us);
+      queue_learn(lease->job.queue);
       batch_add(batch, &lease->job);
     } else {
       log_warn("outcome dropped: the lease was lost", LOG_T("queue", lease->job.queue->name),

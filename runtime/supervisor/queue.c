@@ -21,7 +21,7 @@ struct queue *queue_find(struct queue_list *list, const char *name) {
   *at = memory_new(sizeof **at);
   (*at)->name = memory_text(name);
   (*at)->batch = 1;
-  queue_drop_floor(*at);
+  queue_forget_floor(*at);
   list->count++;
   return *at;
 }
@@ -55,7 +55,7 @@ bool queue_is_paused(const struct queue *queue, int64_t now_ms) {
   return queue->paused_until_ms > now_ms;
 }
 
-void queue_raise_floor(struct queue *queue, int64_t run_after_us, int64_t id, bool full) {
+void queue_set_floor(struct queue *queue, int64_t run_after_us, int64_t id, bool full) {
   if (full || run_after_us < INT64_MIN + FLOOR_MARGIN_US) {
     queue->floor_us = run_after_us;
     queue->floor_id = id;
@@ -65,7 +65,8 @@ void queue_raise_floor(struct queue *queue, int64_t run_after_us, int64_t id, bo
   }
 }
 
-void queue_drop_floor(struct queue *queue) {
+void queue_forget_floor(struct queue *queue) {
+  queue->low = true;
   queue->floor_us = FLOOR_US_LEAST;
   queue->floor_id = FLOOR_ID_LEAST;
 }

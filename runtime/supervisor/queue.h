@@ -30,6 +30,7 @@ struct queue {
    * enqueued by a transaction that began early and committed late, or was given back: a sweep finds it.
    */
   int64_t floor_us, floor_id;
+  bool low; /* the next claim is a sweep: it begins at the beginning */
   struct queue *next;
 };
 
@@ -53,13 +54,13 @@ void queue_succeeded(struct queue *queue);
 bool queue_is_paused(const struct queue *queue, int64_t now_ms);
 
 /*
- * queue_raise_floor(queue, run_after_us, id, full): a claim ended with this job. When it brought less than was asked
+ * queue_set_floor(queue, run_after_us, id, full): a claim ended with this job. When it brought less than was asked
  * for (not `full`), the queue is nearly empty, and the floor stays a second behind, for those who commit late.
  */
-void queue_raise_floor(struct queue *queue, int64_t run_after_us, int64_t id, bool full);
+void queue_set_floor(struct queue *queue, int64_t run_after_us, int64_t id, bool full);
 
-/* queue_drop_floor(queue): the next claim begins at the beginning. */
-void queue_drop_floor(struct queue *queue);
+/* queue_forget_floor(queue): nothing is known of what lies below. */
+void queue_forget_floor(struct queue *queue);
 
 /* queue_saw_data(queue, jobs, bytes): a claim brought so many jobs, with so much data altogether. */
 void queue_saw_data(struct queue *queue, int jobs, int64_t bytes);

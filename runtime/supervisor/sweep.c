@@ -15,8 +15,12 @@ void sweep_begin(struct sweep *sweep, int64_t now_ms) {
   sweep->began_ms = now_ms;
 }
 
-void sweep_end(struct sweep *sweep, int64_t now_ms) {
-  int64_t allowed_ms = now_ms + (SHARE - 1) * (now_ms - sweep->began_ms);
+void sweep_saw(struct sweep *sweep, int64_t now_ms, int64_t took_ms, bool swept) {
+  if (!swept) {
+    sweep->usual_ms = (sweep->usual_ms * 7 + (double)took_ms) / 8;
+    return;
+  }
+  int64_t allowed_ms = now_ms + (int64_t)((SHARE - 1) * ((double)took_ms - sweep->usual_ms));
   if (allowed_ms > sweep->allowed_ms)
     sweep->allowed_ms = allowed_ms;
 }
