@@ -1,0 +1,44 @@
+-- What processes have in memory, in MB, from /proc; nil of one that is gone.
+
+local memory = {}
+
+local function read(pid, name)
+  local file = io.open(("/proc/%d/%s"):format(pid, name))
+  local text = file and file:read "*a"
+  if file then
+    file:close()
+  end
+  return text ~= "" and text or nil
+end
+
+local function field(pid, name, word)
+  local text = read(pid, name)
+  local kib = text and text:match(word .. ":%s+(%d+) kB")
+  return kib and kib / 1024
+end
+
+-- What is resident, shared pages included.
+function memory.resident(pid)
+  return field(pid, "status", "VmRSS")
+end
+
+-- The same with each shared page divided by those who share it.
+function memory.proportional(pid)
+  return field(pid, "smaps_rollup", "Pss")
+end
+
+-- The most that has been resident so far.
+function memory.peak(pid)
+  return field(pid, "status", "VmHWM")
+end
+
+-- The pids of a process's children.
+function memory.children(pid)
+  local list = {}
+  for child in (read(pid, ("task/%d/children"):format(pid)) or ""):gmatch "%d+" do
+    list[#list + 1] = tonumber(child)
+  end
+  return list
+end
+
+return memory

@@ -1,0 +1,101 @@
+-- Runs of pgq-lua workers, and what is learnt from them.
+
+local uv = require "luv"
+local process = require "spec.support.process"
+local wait = require "spec.support.wait"
+local folders = require "spec.bench.folders"
+local tally = require "spec.bench.tally"
+
+local runs = {}
+
+-- A run that takes longer is broken, in seconds.
+local TIMEOUT = 1800
+
+local help_texts = {}
+
+-- Whether a command of pgq-lua ("" is the worker) has that option.
+function runs.has_option(command, option)
+  local words = { os.getenv "PGQ_LUA", "--help" }
+  if command ~= "" then
+    table.insert(words, 2, command)
+  end
+  help_texts[command] = help_texts[command] or process.check(words)
+  return help_texts[command]:find(option, 1, true) ~= nil
+end
+
+-- Every how many jobs an executor notes how far it is: some hundred notes a run, whatever its size.
+function runs.step(jobs)
+  return math.max(1, math.min(500, math.floor(jobs / 200)))
+end
+
+-- runs.start(db, { kind =, queues =, args =, jobs = }): starts a worker on worker.lua, which notes into the field
+-- `folder`.
+function runs.start(db, options)
+  local words = { os.getenv "PGQ_LUA", "--db", db.conninfo, "--log-level", "info" }
+  for _, word in ipairs(options.args or {}) do
+    words[#words + 1] = word
+  end
+  local folder = folders.new()
+  for _, word in ipairs { "spec/bench/worker.lua", options.kind or "nothing", folder, options.queues or 1,
+    runs.step(options.jobs or 1000) } do
+    words[#words + 1] = word
+  end
+  words.env = { DATABASE_URL = false }
+  local began = uv.hrtime()
+  local worker = process.start(words)
+  worker.folder, worker.began = folder, began
+  return worker
+end
+
+-- The same, and waits until it serves.
+function runs.start_serving(db, options)
+  local worker = runs.start(db, options)
+  worker:read_until("worker is serving", 30, "stderr")
+  return worker
+end
+
+-- Stops a worker by SIGTERM; an end in disorder is an error.
+function runs.stop(worker)
+  worker:kill "sigterm"
+  local result = worker:wait(60)
+  assert(result.status == 0 and result.signal == 0, "a worker did not stop in good order: " .. result.stderr)
+  folders.remove(worker.folder)
+end
+
+-- runs.drain(db, { jobs =, kind =, queues =, args =, rows_left =, failed =, watch = }): a worker runs all that is due
+-- and exits. Returns jobs per second from its first handler on, and those from its start; both till its exit, and so
+-- with the last commit. `watch` is called with the worker's process several times a second.
+function runs.drain(db, options)
+  local args = { "--drain", unpack(options.args or {}) }
+  local worker = runs.start(db, {
+    kind = options.kind, queues = options.queues, args = args, jobs = options.jobs,
+  })
+  while options.watch and worker:is_running() do
+    options.watch(worker)
+    wait.sleep(0.05)
+  end
+  local result = worker:wait(TIMEOUT)
+  local ended = uv.hrtime()
+  assert(result.status == 0 and result.signal == 0, "the worker failed: " .. result.stderr)
+  db:expect(options.rows_left or 0, options.failed)
+  local first = assert(tally.time_of(worker.folder, 1), "no handler has run")
+  folders.remove(worker.folder)
+  return options.jobs / ((ended - first) / 1e9), options.jobs / ((ended - worker.began) / 1e9)
+end
+
+-- runs.first_jobs(db, { jobs =, queues =, args = }): jobs per second over the first so many, from the first handler on;
+-- the worker is then stopped.
+function runs.first_jobs(db, options)
+  local worker = runs.start(db, options)
+  wait.till("the first jobs to be done", TIMEOUT, function()
+    assert(worker:is_running(), "the worker has ended: " .. worker.stderr)
+    local seen = tally.total(worker.folder)
+    return seen >= options.jobs, seen
+  end)
+  local first, last = tally.time_of(worker.folder, 1), tally.time_of(worker.folder, options.jobs)
+  runs.stop(worker)
+  assert(db:psql "SELECT count(error) FROM pgq_jobs" == "0", "jobs have failed")
+  return (options.jobs - 1) / ((last - first) / 1e9)
+end
+
+return runs

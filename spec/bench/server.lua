@@ -1,0 +1,125 @@
+-- The server that is measured on, with one database for each thing that needs rows of its own.
+
+local Postgres = require "spec.support.postgres"
+local process = require "spec.support.process"
+
+local Server = {}
+Server.__index = Server
+
+local Database = {}
+Database.__index = Database
+
+-- What is asked of a server in production. The rest is for calm figures: a checkpoint in the middle of one run and not
+-- of the next would be all that is seen.
+Server.settings = {
+  { "fsync", "on" }, { "full_page_writes", "on" }, { "synchronous_commit", "on" }, { "wal_level", "replica" },
+  { "shared_buffers", "512MB" }, { "max_wal_size", "4GB" }, { "checkpoint_timeout", "30min" },
+  { "max_connections", "200" }, { "autovacuum", "on" },
+}
+
+-- Making ten million jobs takes minutes on a slow disk.
+local TIMEOUT = 3600
+
+function Server.start()
+  local settings = {}
+  for _, setting in ipairs(Server.settings) do
+    settings[setting[1]] = setting[2]
+  end
+  local self = setmetatable({ pg = Postgres.start { settings = settings }, databases = {} }, Server)
+  self.dir = self.pg.dir
+  return self
+end
+
+-- Server:database(name): that database with the tables of pgq-lua; made when it is not there.
+function Server:database(name)
+  if not self.databases[name] then
+    local database = self:bare_database(name)
+    process.check { os.getenv "PGQ_LUA", "migrate", "--db", database.conninfo, timeout = 60 }
+  end
+  return self.databases[name]
+end
+
+-- The same without tables, for the peers.
+function Server:bare_database(name)
+  if not self.databases[name] then
+    self.pg:psql("CREATE DATABASE " .. name)
+    self.databases[name] = setmetatable({
+      server = self, name = name, conninfo = self.pg.conninfo:gsub("dbname=%S+", "dbname=" .. name),
+    }, Database)
+  end
+  return self.databases[name]
+end
+
+function Server:drop(name)
+  if self.databases[name] then
+    self.databases[name] = nil
+    self.pg:psql(("DROP DATABASE %s WITH (FORCE)"):format(name))
+  end
+end
+
+-- The settings as the server has them: a list of { name, value }.
+function Server:shown_settings()
+  local list = {}
+  for i, setting in ipairs(Server.settings) do
+    list[i] = { setting[1], self.pg:psql("SHOW " .. setting[1]) }
+  end
+  return list
+end
+
+function Server:stop()
+  self.pg:stop()
+end
+
+-- Where the server is, for clients that want a URL.
+function Database:url()
+  return ("postgres://postgres@/%s?host=%s&port=%d"):format(self.name, self.server.dir, self.server.pg.port)
+end
+
+function Database:psql(sql)
+  local out = process.check {
+    "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.conninfo, "-f", "-", input = sql,
+    timeout = TIMEOUT,
+  }
+  return (out:gsub("\n$", ""))
+end
+
+-- Enqueues `count` jobs by one statement, for each queue in turn. options: queues (1); data and due (run_after), both
+-- SQL over their number n; waits (retry_waits).
+function Database:enqueue(count, options)
+  options = options or {}
+  local queues = options.queues or 1
+  self:psql(([[INSERT INTO pgq_jobs (queue_name, data, run_after, retry_waits)
+    SELECT 'bench' || coalesce(nullif(n %% %d + 1, 1)::text, ''), %s, %s, '%s'
+    FROM generate_series(1, %d) AS n]]):format(queues,
+    options.data or "convert_to(lpad(n::text, 20, '0'), 'UTF8')", options.due or "now()",
+    options.waits or "{1m0s,10m0s,30m0s}", count))
+end
+
+function Database:empty()
+  self:psql "TRUNCATE pgq_jobs"
+end
+
+-- Brings tables and disk to rest, so that no run pays for what came before it.
+function Database:settle()
+  self:psql "VACUUM (ANALYZE)"
+  self:psql "CHECKPOINT"
+end
+
+-- Raises an error unless the table has so many rows in all, and so many of them with an error.
+function Database:expect(rows, failed)
+  local seen = self:psql "SELECT count(*), count(error) FROM pgq_jobs"
+  local wanted = ("%d|%d"):format(rows, failed or 0)
+  assert(seen == wanted, ("this run did not do its work: jobs|errors in the table are %s, not %s"):format(seen, wanted))
+end
+
+-- Whether the tables have a doorbell.
+function Database:has_trigger()
+  return self:psql [[SELECT count(*) > 0 FROM pg_trigger
+    WHERE tgrelid = 'pgq_jobs'::regclass AND NOT tgisinternal]] == "t"
+end
+
+function Database:set_trigger(on)
+  self:psql(("ALTER TABLE pgq_jobs %s TRIGGER USER"):format(on and "ENABLE" or "DISABLE"))
+end
+
+return Server

@@ -1,0 +1,68 @@
+-- How far the handlers of a worker are. Each executor writes, every so many jobs, a line "time count" into a file of
+-- its own: this disturbs less than to ask the database, and tells more.
+
+local uv = require "luv"
+local folders = require "spec.bench.folders"
+
+local tally = {}
+
+-- In the worker: tally.counter(folder, step) returns a function that counts one job.
+function tally.counter(folder, step)
+  local count, next_note, file = 0, 1, nil
+  return function()
+    count = count + 1
+    if count == next_note then
+      file = file or assert(io.open(("%s/%d"):format(folder, uv.os_getpid()), "w"))
+      file:write(("%.0f %d\n"):format(uv.hrtime(), count))
+      file:flush()
+      next_note = count < step and step or count + step
+    end
+  end
+end
+
+-- An iterator over what was noted, line by line and file by file: number of the file, time (ns), count.
+local function lines_of(folder)
+  return coroutine.wrap(function()
+    for number, path in ipairs(folders.files(folder)) do
+      for line in io.lines(path) do
+        local time, count = line:match "^(%d+) (%d+)$"
+        if time then -- what is being written may be half a line
+          coroutine.yield(number, tonumber(time), tonumber(count))
+        end
+      end
+    end
+  end)
+end
+
+-- tally.read(folder): all notes, in the order of time: a list of { time = ns, jobs = how many more }.
+function tally.read(folder)
+  local steps, before = {}, {}
+  for number, time, count in lines_of(folder) do
+    steps[#steps + 1] = { time = time, jobs = count - (before[number] or 0) }
+    before[number] = count
+  end
+  table.sort(steps, function(a, b) return a.time < b.time end)
+  return steps
+end
+
+-- How many jobs were noted.
+function tally.total(folder)
+  local total = 0
+  for _, step in ipairs(tally.read(folder)) do
+    total = total + step.jobs
+  end
+  return total
+end
+
+-- tally.time_of(folder, count): when that many jobs had begun, in ns; nil when there are fewer.
+function tally.time_of(folder, count)
+  local total = 0
+  for _, step in ipairs(tally.read(folder)) do
+    total = total + step.jobs
+    if total >= count then
+      return step.time
+    end
+  end
+end
+
+return tally
