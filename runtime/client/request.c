@@ -14,6 +14,8 @@
 /* Far beyond what the index takes: names between that and this are refused by the server, in its own words. */
 #define QUEUE_MAX ((size_t)1 << 20)
 
+static const char moment_sql[] = "SELECT pg_catalog.statement_timestamp() + $1 * interval '1 millisecond'";
+
 enum { QUEUE, DATA, AFTER, DELAY, WAITS }; /* $1 to $5 */
 
 static const struct pgq_options default_options = PGQ_OPTIONS_INIT;
@@ -134,6 +136,25 @@ void request_set_data(struct request *request, Oid type, const void *data, size_
   request->values[DATA] = length > 0 ? data : ""; /* a NULL value would be an SQL null */
   request->lengths[DATA] = (int)length;
   request->formats[DATA] = 1;
+}
+
+/* The moment travels in binary: its text would depend on the session's DateStyle. */
+int request_fix_moment(struct request *request, PGconn *conn, struct pgq_error *error) {
+  if (request->values[DELAY] == NULL)
+    return 0;
+  PGresult *result = PQexecParams(conn, moment_sql, 1, &request->types[DELAY], &request->values[DELAY], NULL, NULL, 1);
+  bool known = PQresultStatus(result) == PGRES_TUPLES_OK && PQgetlength(result, 0, 0) == sizeof request->moment;
+  if (known) {
+    memcpy(request->moment, PQgetvalue(result, 0, 0), sizeof request->moment);
+    request->values[AFTER] = request->moment;
+    request->lengths[AFTER] = sizeof request->moment;
+    request->formats[AFTER] = 1;
+    request->values[DELAY] = NULL;
+  } else {
+    failure_from_result(error, conn, result);
+  }
+  PQclear(result);
+  return known ? 0 : -1;
 }
 
 void request_explain(const PGconn *conn, const PGresult *result, struct pgq_error *error) {

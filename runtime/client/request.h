@@ -23,7 +23,7 @@ struct request {
   const char *values[REQUEST_PARAMETERS];
   int lengths[REQUEST_PARAMETERS];
   int formats[REQUEST_PARAMETERS];
-  char delay[24]; /* what values[3] may point to, hence a request is not to be copied */
+  char delay[24], moment[8]; /* what values may point to, hence a request is not to be copied */
   char *waits;
 };
 
@@ -40,6 +40,11 @@ int request_check_data(const void *data, size_t length, struct pgq_error *error)
 
 /* Sets the data: `length` bytes, in the binary form of `type`. They stay the caller's. */
 void request_set_data(struct request *request, Oid type, const void *data, size_t length);
+
+/* Turns a delay into the moment that it leads to from now on the database's clock, so that all statements of the call
+ * have the same; without a delay does nothing. Returns 0, or -1 with an error. */
+int request_fix_moment(struct request *request, PGconn *conn, struct pgq_error *error)
+    __attribute__((warn_unused_result));
 
 /* Says why an INSERT had no success, as failure_from_result() does, and adds what to do about errors that are about pgq
  * rather than about the jobs. */
