@@ -13,7 +13,7 @@
 #include "failure.h"
 #include "request.h"
 
-/* More in a batch is not faster; less is, slowly, slower. */
+/* Larger batches are no faster; smaller ones are slower where a network lies between. */
 enum { BATCH_JOBS = 8192, BATCH_BYTES = 1 << 20 };
 
 /* The order of the jobs is that of the ids: the ids are given out above the ORDER BY, which costs no sort. */
