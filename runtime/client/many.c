@@ -272,7 +272,8 @@ int64_t pgq_enqueue_stream(PGconn *conn, const char *queue, pgq_next_function *n
   const int nonblocking = PQisnonblocking(conn);
   stream.began_as = stream.at_rest = PQtransactionStatus(conn);
   stream.ids = malloc(size);
-  /* Blocking, libpq itself reads while it cannot write, so that neither side waits for the other. */
+  /* So that a batch is on its way before the next is filled. Neither side waits for the other for ever: libpq reads
+   * when it cannot write. */
   (void)PQsetnonblocking(conn, 0);
   int status = stream.ids != NULL ? enqueue_all(&stream, error) : no_memory(error, size);
   if (status != 0)
