@@ -15,6 +15,7 @@
 #include "conninfo.h"
 #include "duration.h"
 #include "failure.h"
+#include "many.h"
 #include "pgq.h"
 #include "values.h"
 #include "version.h"
@@ -26,6 +27,7 @@ __attribute__((visibility("default"))) int luaopen_pgq_core(lua_State *L);
 
 struct handle {
   PGconn *conn; /* NULL once closed */
+  bool busy;    /* a function of the user's runs in the middle of a call, and must not use the connection */
 };
 
 static int push_failure(lua_State *L, const struct pgq_error *error) {
@@ -59,7 +61,7 @@ static int core_connect(lua_State *L) {
   const char *keywords[] = {"fallback_application_name", "connect_timeout", "dbname", "client_encoding", NULL};
   const char *values[] = {"pgq-lua", has_timeout ? NULL : CONNECT_TIMEOUT_SECONDS, conninfo, "UTF8", NULL};
   struct handle *handle = lua_newuserdata(L, sizeof *handle);
-  handle->conn = NULL;
+  *handle = (struct handle){0};
   luaL_setmetatable(L, HANDLE_TYPE);
   handle->conn = PQconnectdbParams(keywords, values, 1);
   if (PQstatus(handle->conn) != CONNECTION_OK) {
@@ -97,6 +99,12 @@ static int handle_describe(lua_State *L) {
   else
     lua_pushfstring(L, "%s at %s:%s%s", PQdb(conn), PQhost(conn), PQport(conn),
                     PQstatus(conn) == CONNECTION_OK ? "" : ", broken");
+  return 1;
+}
+
+/* handle:is_busy() -> boolean: whether the caller stands inside of another call on the handle. */
+static int handle_is_busy(lua_State *L) {
+  lua_pushboolean(L, check_handle(L)->busy);
   return 1;
 }
 
@@ -222,29 +230,50 @@ static void read_waits(lua_State *L, int index, struct pgq_options *options) {
   options->no_retries = count == 0;
 }
 
+/* The arguments (queue, what, after, delay_ms, waits) of which the last three may be nil. Returns 0, or what fail()
+ * has pushed. */
+static int read_enqueue_arguments(lua_State *L, const PGconn *conn, const char **queue, struct pgq_options *options) {
+  size_t queue_length, after_length = 0;
+  *queue = luaL_checklstring(L, 2, &queue_length);
+  options->after = luaL_optlstring(L, 4, NULL, &after_length);
+  options->delay_ms = (int64_t)luaL_optnumber(L, 5, 0);
+  if (!lua_isnoneornil(L, 6))
+    read_waits(L, 6, options);
+  if (conn == NULL)
+    return fail_closed(L);
+  if (strlen(*queue) != queue_length)
+    return fail(L, "22023", "the queue name holds a NUL byte");
+  if (options->after != NULL && strlen(options->after) != after_length)
+    return fail(L, "22023", "the earliest time to run holds a NUL byte");
+  return 0;
+}
+
 /* handle:enqueue(queue, data, after, delay_ms, waits) -> id. The last three may be nil. */
 static int handle_enqueue(lua_State *L) {
   PGconn *conn = check_handle(L)->conn;
   struct pgq_options options = PGQ_OPTIONS_INIT;
   struct pgq_error error;
-  size_t queue_length, data_length, after_length = 0;
-  const char *queue = luaL_checklstring(L, 2, &queue_length);
+  const char *queue;
+  size_t data_length;
   const char *data = luaL_checklstring(L, 3, &data_length);
-  options.after = luaL_optlstring(L, 4, NULL, &after_length);
-  options.delay_ms = (int64_t)luaL_optnumber(L, 5, 0);
-  if (!lua_isnoneornil(L, 6))
-    read_waits(L, 6, &options);
-  if (conn == NULL)
-    return fail_closed(L);
-  if (strlen(queue) != queue_length)
-    return fail(L, "22023", "the queue name holds a NUL byte");
-  if (options.after != NULL && strlen(options.after) != after_length)
-    return fail(L, "22023", "the earliest time to run holds a NUL byte");
+  int failed = read_enqueue_arguments(L, conn, &queue, &options);
+  if (failed)
+    return failed;
   int64_t id = pgq_enqueue(conn, queue, data, data_length, &options, &error);
   if (id < 0)
     return push_failure(L, &error);
   lua_pushnumber(L, (lua_Number)id);
   return 1;
+}
+
+/* handle:enqueue_many(queue, source, after, delay_ms, waits) -> list of ids; see many_enqueue() for the source. The
+ * last three may be nil. */
+static int handle_enqueue_many(lua_State *L) {
+  struct handle *handle = check_handle(L);
+  struct pgq_options options = PGQ_OPTIONS_INIT;
+  const char *queue;
+  int failed = read_enqueue_arguments(L, handle->conn, &queue, &options);
+  return failed ? failed : many_enqueue(L, 3, handle->conn, queue, &options, &handle->busy);
 }
 
 /* ---- Times */
@@ -307,8 +336,10 @@ static const luaL_Reg handle_methods[] = {
     {"close", handle_close},
     {"describe", handle_describe},
     {"enqueue", handle_enqueue},
+    {"enqueue_many", handle_enqueue_many},
     {"exec", handle_exec},
     {"is_alive", handle_is_alive},
+    {"is_busy", handle_is_busy},
     {"transaction_state", handle_transaction_state},
     {NULL, NULL},
 };
@@ -323,6 +354,7 @@ static const luaL_Reg functions[] = {
 
 int luaopen_pgq_core(lua_State *L) {
   values_init(L);
+  many_init(L);
   luaL_newmetatable(L, HANDLE_TYPE);
   lua_pushcfunction(L, handle_close);
   lua_setfield(L, -2, "__gc");

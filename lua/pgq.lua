@@ -55,7 +55,10 @@ end
 -- The connection of pgq.enqueue: opened by the first call, and again by the call after it was lost.
 local default
 
-local function default_connection()
+local function default_connection(method)
+  if default then
+    default:_check_idle(method, 3)
+  end
   if default and not default:_is_alive() then
     default:close()
     default = nil
@@ -86,11 +89,40 @@ function pgq.enqueue(queue, data, options)
     return nil, message, code
   end
   local conn
-  conn, message, code = default_connection()
+  conn, message, code = default_connection("enqueue")
   if not conn then
     return nil, message, code
   end
   return conn:_enqueue(queue, data, prepared)
+end
+
+--- Enqueues many jobs, all or none of them, over the connection of pgq.enqueue. They keep their order, and travel in
+-- batches, so that a function can give any number of them in bounded memory (but for the list of ids).
+-- @tparam string queue name of the queue, UTF-8 and not empty
+-- @tparam table|function jobs the data of the jobs: a list of strings; or a function that returns the next string,
+-- and nil at the end, such as io.lines(path) or coroutine.wrap(f). It must call neither pgq.enqueue nor
+-- pgq.enqueue_many, nor yield
+-- @tparam[opt] table options as for pgq.enqueue; they are those of all jobs
+-- @treturn[1] table list of the ids, in the order of the jobs; {} when there were none
+-- @return[2] nil, and nothing is enqueued
+-- @treturn[2] string message, which names the job or the jobs ("jobs 1 to 8192: …") where it is about them
+-- @treturn[2] string code: those of pgq.enqueue, and 08007 when the connection broke during the COMMIT: all jobs may
+-- then be enqueued, or none
+-- @raise what the function throws, after the rollback; an error for an element that is no string, or is missing
+function pgq.enqueue_many(queue, jobs, options)
+  local prepared, message, code = job.prepare_many(queue, jobs, options, 2)
+  if not prepared then
+    return nil, message, code
+  end
+  local conn
+  conn, message, code = default_connection("enqueue_many")
+  if not conn then
+    return nil, message, code
+  end
+  local ids
+  ids, message, code = conn:_enqueue_many(queue, jobs, prepared)
+  job.check_given(2, ids, message, code)
+  return ids, message, code
 end
 
 --- Marks bytes as a parameter of type bytea for conn:query. A plain string travels as text, which cannot hold every

@@ -45,9 +45,9 @@ static int run_dev(struct options *options, int argc, char **argv) {
 }
 
 static const struct command_row commands[] = {
-    {"enqueue", COMMAND_ENQUEUE, "enqueue [options] QUEUE [DATA | -]",
+    {"enqueue", COMMAND_ENQUEUE, "enqueue [options] QUEUE [DATA | - | --lines]",
      "Enqueues a job and prints its id. DATA is the job's data, - reads it from standard input; without it the data is "
-     "empty.",
+     "empty. With --lines, every line of standard input is a job.",
      run_enqueue},
     {"migrate", COMMAND_MIGRATE, "migrate [options]",
      "Creates the tables pgq_jobs and pgq_workers, or brings older ones up to date, in one transaction.", run_migrate},

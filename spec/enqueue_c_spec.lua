@@ -1,6 +1,6 @@
+local Library = require "spec.support.library"
 local process = require "spec.support.process"
 local Postgres = require "spec.support.postgres"
-local uv = require "luv"
 
 -- Characters that no compression makes shorter, the same in every run.
 local function noise(length)
@@ -13,29 +13,18 @@ local function noise(length)
 end
 
 describe("libpgq, the C library", function()
-  local pg, prefix, libdir, flags
-
-  local function sh(command)
-    return (process.check({ "sh", "-c", command, timeout = 60 }):gsub("%s+$", ""))
-  end
+  local pg, library, prefix
 
   setup(function()
     pg = Postgres.start()
     pg:migrate()
-    prefix = assert(uv.fs_mkdtemp("/tmp/pgq-spec-install-XXXXXX"))
-    process.check { "cmake", "--install", os.getenv "PGQ_BUILD", "--prefix", prefix, timeout = 60 }
-    libdir = sh(("dirname $(dirname $(find %s -name pgq.pc))"):format(prefix))
-    flags = "-Wall -Wextra -Werror -Wpedantic"
-    if os.getenv "PGQ_ASAN_LIBRARY" then
-      flags = flags .. " -fsanitize=address,undefined"
-    end
-    local pkgs = ("$(PKG_CONFIG_PATH=%s/pkgconfig pkg-config --cflags --libs pgq) -Wl,-rpath,%s"):format(libdir, libdir)
-    sh(("gcc -std=c11 %s spec/support/enqueue_client.c -o %s/client-c %s"):format(flags, prefix, pkgs))
-    sh(("g++ -std=c++11 %s -x c++ spec/support/enqueue_client.c -o %s/client-c++ %s"):format(flags, prefix, pkgs))
+    library = Library.install()
+    library:compile("spec/support/enqueue_client.c", "client")
+    prefix = library.prefix
   end)
 
   teardown(function()
-    process.check { "rm", "-rf", prefix }
+    library:remove()
     pg:stop()
   end)
 
@@ -214,14 +203,12 @@ describe("libpgq, the C library", function()
     assert.matches("^%d+\n$", process.check { prefix .. "/client-c", pg.conninfo, "quiet=" })
   end)
 
-  it("exports pgq_enqueue and nothing else", function()
-    local names = sh(("nm -D --defined-only %s/libpgq.so | awk '$3 !~ /^_/ { print $3 }'"):format(libdir))
-    assert.equal("pgq_enqueue", names)
+  it("exports the functions of pgq.h and nothing else", function()
+    assert.equal("pgq_enqueue\npgq_enqueue_many\npgq_enqueue_stream", library:exported_names())
   end)
 
   it("can be linked statically", function()
-    sh(("gcc -std=c11 %s spec/support/enqueue_client.c -o %s/client-static -I%s/include %s/libpgq.a %s")
-      :format(flags, prefix, prefix, libdir, "$(pkg-config --cflags --libs libpq)"))
+    library:compile_statically("spec/support/enqueue_client.c", "client")
     assert.is_true(call_as("client-static", { "wait=1s" }) > 0)
   end)
 end)

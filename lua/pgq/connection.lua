@@ -31,6 +31,13 @@ function Transaction:__tostring()
   return format("pgq transaction (%s)", self._open and self._connection._handle:describe() or "ended")
 end
 
+-- Raises an error when the caller stands in the function that gives the jobs of enqueue_many: the connection is in use.
+local function check_idle(conn, what, level)
+  if conn._handle:is_busy() then
+    error(what .. ": the connection is busy with enqueue_many; what gives the jobs needs another one", level + 1)
+  end
+end
+
 -- Raises an error about the caller of the method unless `self` can be used.
 local function check_connection(self, method)
   if type(self) ~= "table" or getmetatable(self) ~= Connection then
@@ -39,6 +46,7 @@ local function check_connection(self, method)
   if self._transaction then
     error(format("the connection has an open transaction: use tx:%s in its function, not conn:%s", method, method), 3)
   end
+  check_idle(self, method, 3)
 end
 
 local function check_transaction(self, method)
@@ -48,6 +56,7 @@ local function check_transaction(self, method)
   if not self._open then
     error("the transaction has ended: tx is of use in the function given to conn:transaction only", 3)
   end
+  check_idle(self._connection, method, 3)
 end
 
 local PARAMETER_TYPES = { ["nil"] = true, boolean = true, number = true, string = true }
@@ -101,6 +110,31 @@ function Connection:enqueue(queue, data, options)
   return self:_enqueue(queue, data, prepared)
 end
 
+--- Enqueues many jobs, all or none of them: in a transaction of its own, which it commits. They keep their order, and
+-- travel in batches, so that a function can give any number of them in bounded memory (but for the list of ids).
+-- @function Connection:enqueue_many
+-- @tparam string queue name of the queue, UTF-8 and not empty
+-- @tparam table|function jobs the data of the jobs: a list of strings; or a function that returns the next string,
+-- and nil at the end, such as io.lines(path) or coroutine.wrap(f). It must not use the connection, nor yield
+-- @tparam[opt] table options as for Connection:enqueue; they are those of all jobs
+-- @treturn[1] table list of the ids, in the order of the jobs; {} when there were none
+-- @return[2] nil, and nothing is enqueued
+-- @treturn[2] string message, which names the job or the jobs ("jobs 1 to 8192: …") where it is about them
+-- @treturn[2] string code: those of Connection:enqueue, and 08007 when the connection broke during the COMMIT: all
+-- jobs may then be enqueued, or none
+-- @raise what the function throws, after the rollback; an error for an element that is no string, or is missing
+function Connection:enqueue_many(queue, jobs, options)
+  check_connection(self, "enqueue_many")
+  local prepared, message, code = job.prepare_many(queue, jobs, options, 2)
+  if not prepared then
+    return nil, message, code
+  end
+  local ids
+  ids, message, code = self:_enqueue_many(queue, jobs, prepared)
+  job.check_given(2, ids, message, code)
+  return ids, message, code
+end
+
 --- Runs one SQL statement.
 -- @function Connection:query
 -- @tparam string sql the statement, with $1, $2, … for the parameters
@@ -130,6 +164,14 @@ function Connection:_enqueue(queue, data, prepared)
   return self._handle:enqueue(queue, data, prepared.after, prepared.delay_ms, prepared.waits)
 end
 
+-- Enqueues with arguments that job.prepare_many has checked; the outcome is for job.check_given.
+function Connection:_enqueue_many(queue, jobs, prepared)
+  return self._handle:enqueue_many(queue, jobs, prepared.after, prepared.delay_ms, prepared.waits)
+end
+
+-- For pgq.enqueue and pgq.enqueue_many, which have no connection to name; `level` counts from here.
+Connection._check_idle = check_idle
+
 -- Whether the connection still stands, as far as can be told without asking the server.
 function Connection:_is_alive()
   return self._handle:is_alive()
@@ -155,6 +197,22 @@ function Transaction:enqueue(queue, data, options)
     return nil, message, code
   end
   return note(self, self._connection:_enqueue(queue, data, prepared))
+end
+
+--- Enqueues many jobs that workers see once the transaction commits. As Connection:enqueue_many, in this transaction;
+-- when it fails after the check of its arguments, also by an error of the function that gives the jobs, the transaction
+-- has failed, and can only be rolled back, to a savepoint at best.
+-- @function Transaction:enqueue_many
+function Transaction:enqueue_many(queue, jobs, options)
+  check_transaction(self, "enqueue_many")
+  local prepared, message, code = job.prepare_many(queue, jobs, options, 2)
+  if not prepared then
+    return nil, message, code
+  end
+  local ids
+  ids, message, code = self._connection:_enqueue_many(queue, jobs, prepared)
+  job.check_given(2, ids, message, code)
+  return note(self, ids, message, code)
 end
 
 --- Runs one SQL statement in the transaction. As Connection:query.

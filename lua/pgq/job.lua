@@ -1,4 +1,4 @@
--- The arguments of enqueue, checked and brought into the form that the C half takes.
+-- The arguments of enqueue and enqueue_many, checked and brought into the form that the C half takes.
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
@@ -11,52 +11,88 @@ local job = {}
 
 local OPTIONS = { after = true, delay = true, retry_waits = true }
 
--- Raises an error about the caller of the public function that called; `level` counts from here.
-local function misuse(level, message, ...)
-  error("enqueue: " .. format(message, ...), level + 1)
+-- Each of these says how an argument is misused, or returns nothing.
+
+local function misused_data(data)
+  if type(data) ~= "string" then
+    return format("data must be a string, not a %s; encode it first", type(data))
+  end
 end
 
-local function check_types(queue, data, options, level)
-  if type(queue) ~= "string" then
-    misuse(level + 1, "the queue name must be a string, not a %s", type(queue))
+-- A hole would end the list early, and a name be passed over.
+local function misused_list(list)
+  local count = 0
+  for _ in pairs(list) do
+    count = count + 1
   end
-  if type(data) ~= "string" then
-    misuse(level + 1, "data must be a string, not a %s; encode it first", type(data))
-  end
-  if options ~= nil and type(options) ~= "table" then
-    misuse(level + 1, "options must be a table, not a %s", type(options))
-  end
-  for name in pairs(options or {}) do
-    if not OPTIONS[name] then
-      local shown = type(name) == "string" and '"' .. name .. '"' or "a " .. type(name)
-      misuse(level + 1, "%s is not an option; there are after, delay and retry_waits", shown)
+  for i = 1, count do
+    local data = list[i]
+    if data == nil then
+      return format("job %d is nil, but there is more in the list: it must be one without holes or names", i)
+    elseif type(data) ~= "string" then
+      return format("job %d must be a string, not a %s; encode it first", i, type(data))
     end
   end
 end
 
-local function check_option(value, name, level)
-  if value ~= nil and type(value) ~= "number" and type(value) ~= "string" then
-    misuse(level + 1, "%s must be a number or a string, not a %s", name, type(value))
+-- What a function gives is checked when it gives it.
+local function misused_jobs(jobs)
+  if type(jobs) == "table" then
+    return misused_list(jobs)
+  elseif type(jobs) ~= "function" then
+    return format("the jobs must be a list of strings, or a function that returns the next, not a %s", type(jobs))
   end
 end
 
-local function check_waits(waits, level)
+local function misused_option(value, name)
+  if value ~= nil and type(value) ~= "number" and type(value) ~= "string" then
+    return format("%s must be a number or a string, not a %s", name, type(value))
+  end
+end
+
+local function misused_waits(waits)
   if waits == nil then
-    return
+    return nil
   end
   if type(waits) ~= "table" then
-    misuse(level + 1, "retry_waits must be a list, not a %s", type(waits))
+    return format("retry_waits must be a list, not a %s", type(waits))
   end
   local count = 0
   for _ in pairs(waits) do
     count = count + 1
   end
   for i, wait in ipairs(waits) do
-    check_option(wait, "retry wait " .. i, level + 1)
+    local problem = misused_option(wait, "retry wait " .. i)
+    if problem then
+      return problem
+    end
     count = count - 1
   end
   if count ~= 0 then
-    misuse(level + 1, "retry_waits must be a list without holes or names")
+    return "retry_waits must be a list without holes or names"
+  end
+end
+
+local function misused_options(options)
+  if options == nil then
+    return nil
+  end
+  if type(options) ~= "table" then
+    return format("options must be a table, not a %s", type(options))
+  end
+  for name in pairs(options) do
+    if not OPTIONS[name] then
+      local shown = type(name) == "string" and '"' .. name .. '"' or "a " .. type(name)
+      return format("%s is not an option; there are after, delay and retry_waits", shown)
+    end
+  end
+  return misused_option(options.delay, "delay") or misused_option(options.after, "after")
+    or misused_waits(options.retry_waits)
+end
+
+local function misused_queue(queue)
+  if type(queue) ~= "string" then
+    return format("the queue name must be a string, not a %s", type(queue))
   end
 end
 
@@ -101,16 +137,8 @@ local function read_waits(waits)
   return texts
 end
 
---- Checks the arguments of enqueue. A wrong type or an unknown option is an error about the function at `level`,
--- where 1 is the caller of this function.
--- @return a table with after (text or nil), delay_ms (number or nil) and waits (list of texts or nil); or nil,
--- message, code for a value that cannot be used
-function job.prepare(queue, data, options, level)
-  check_types(queue, data, options, level + 1)
-  options = options or {}
-  check_option(options.delay, "delay", level + 1)
-  check_option(options.after, "after", level + 1)
-  check_waits(options.retry_waits, level + 1)
+-- The options, whose types have been checked.
+local function read_options(options)
   if options.delay ~= nil and options.after ~= nil then
     return nil, "both a delay and an earliest time to run are given; give one of them", "22023"
   end
@@ -122,6 +150,35 @@ function job.prepare(queue, data, options, level)
     return nil, problem, "22023"
   end
   return { after = after, delay_ms = delay_ms, waits = waits }
+end
+
+--- Checks the arguments of enqueue. A wrong type or an unknown option is an error about the function at `level`,
+-- where 1 is the caller of this function.
+-- @return a table with after (text or nil), delay_ms (number or nil) and waits (list of texts or nil); or nil,
+-- message, code for a value that cannot be used
+function job.prepare(queue, data, options, level)
+  local problem = misused_queue(queue) or misused_data(data) or misused_options(options)
+  if problem then
+    error("enqueue: " .. problem, level + 1)
+  end
+  return read_options(options or {})
+end
+
+--- Checks the arguments of enqueue_many, as job.prepare does. `jobs` is a list or a function.
+function job.prepare_many(queue, jobs, options, level)
+  local problem = misused_queue(queue) or misused_jobs(jobs) or misused_options(options)
+  if problem then
+    error("enqueue_many: " .. problem, level + 1)
+  end
+  return read_options(options or {})
+end
+
+--- Looks at what the C half returned for enqueue_many: a failure without a code is misuse by the function that gave
+-- the jobs, and an error about the function at `level`, where 1 is the caller of this function.
+function job.check_given(level, ids, message, code)
+  if not ids and not code then
+    error("enqueue_many: " .. message, level + 1)
+  end
 end
 
 return job

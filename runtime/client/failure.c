@@ -34,6 +34,19 @@ void failure_set(struct pgq_error *error, const char *sqlstate, const char *form
   snprintf(error->sqlstate, sizeof error->sqlstate, "%s", sqlstate);
 }
 
+void failure_prefix(struct pgq_error *error, const char *format, ...) {
+  char prefix[128], sqlstate[sizeof error->sqlstate], message[PGQ_MESSAGE_SIZE];
+  va_list arguments;
+  if (error == NULL)
+    return;
+  va_start(arguments, format);
+  vsnprintf(prefix, sizeof prefix, format, arguments);
+  va_end(arguments);
+  memcpy(sqlstate, error->sqlstate, sizeof sqlstate);
+  memcpy(message, error->message, sizeof message);
+  failure_set(error, sqlstate, "%s%s", prefix, message);
+}
+
 void failure_from_result(struct pgq_error *error, const PGconn *conn, const PGresult *result) {
   const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
   const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);

@@ -9,6 +9,9 @@
 void failure_set(struct pgq_error *error, const char *sqlstate, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Puts a text as printf makes it in front of the message. `error` may be NULL. */
+void failure_prefix(struct pgq_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Says why a command on `conn` had no success: `result` is what libpq returned for it, NULL included. A connection that
  * is broken by now gives 08006, whatever the server's last words were. `error` may be NULL; `result` stays the
  * caller's. */

@@ -1,131 +1,16 @@
 #include "pgq.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "duration.h"
 #include "failure.h"
-#include "text.h"
+#include "request.h"
 
-#define DEFAULT_RETRY_WAITS "{1m0s,10m0s,30m0s}"
-
-/* Far beyond what the index takes: names between that and this are refused by the server, in its own words. */
-#define QUEUE_MAX ((size_t)1 << 20)
-
-/* The queue name travels as bytes and is decoded by the server: in this way it does not depend on the connection's
- * client encoding, which is the caller's to choose. Times are the database's own. */
-static const char enqueue_sql[] =
-    "INSERT INTO pgq_jobs (queue_name, data, run_after, retry_waits) VALUES ("
-    "pg_catalog.convert_from($1, 'UTF8'), $2,"
-    " coalesce($3, pg_catalog.statement_timestamp() + $4 * interval '1 millisecond', pg_catalog.now()), $5)"
-    " RETURNING id";
-
-enum { PARAMETER_COUNT = 5 };
-enum { OID_BYTEA = 17, OID_INT8 = 20, OID_TEXT_ARRAY = 1009, OID_TIMESTAMPTZ = 1184 };
-
-static const Oid parameter_types[PARAMETER_COUNT] = {OID_BYTEA, OID_BYTEA, OID_TIMESTAMPTZ, OID_INT8, OID_TEXT_ARRAY};
-static const int parameter_formats[PARAMETER_COUNT] = {1, 1, 0, 0, 0};
-
-static const struct pgq_options default_options = PGQ_OPTIONS_INIT;
-
-static int check_job(const char *queue, const void *data, size_t length, struct pgq_error *error) {
-  if (queue == NULL || *queue == '\0')
-    failure_set(error, "22023", "the queue name is empty");
-  else if (!text_is_utf8(queue, strlen(queue)))
-    failure_set(error, "22023", "the queue name is not valid UTF-8");
-  else if (strlen(queue) > QUEUE_MAX)
-    failure_set(error, "54000", "the queue name has %zu bytes, the limit is %zu", strlen(queue), QUEUE_MAX);
-  else if (data == NULL && length > 0)
-    failure_set(error, "22023", "data is NULL, but its length is %zu", length);
-  else if (length > PGQ_DATA_MAX)
-    failure_set(error, "54000", "data has %zu bytes, the limit is %zu", length, PGQ_DATA_MAX);
-  else
-    return 0;
-  return -1;
-}
-
-static int check_options(const struct pgq_options *options, struct pgq_error *error) {
-  if (options->delay_ms < 0)
-    failure_set(error, "22023", "the delay is negative: %" PRId64 " ms", options->delay_ms);
-  else if (options->delay_ms > DURATION_MAX_MS)
-    failure_set(error, "22023", "the delay is too long: %" PRId64 " ms", options->delay_ms);
-  else if (options->after != NULL && options->delay_ms > 0)
-    failure_set(error, "22023", "both a delay and an earliest time to run are given; give one of them");
-  else if (options->after != NULL && !text_is_utf8(options->after, strlen(options->after)))
-    failure_set(error, "22023", "the earliest time to run is not valid UTF-8");
-  else if (options->no_retries && options->retry_wait_count > 0)
-    failure_set(error, "22023", "both retry waits and no retries are asked for");
-  else if (options->retry_waits == NULL && options->retry_wait_count > 0)
-    failure_set(error, "22023", "the retry waits are NULL, but their count is %zu", options->retry_wait_count);
-  else
-    return 0;
-  return -1;
-}
-
-/* Writes the wait at `index` in the form of Go, whatever way it was written. */
-static int format_wait(const char *wait, size_t index, char buffer[DURATION_TEXT_SIZE], struct pgq_error *error) {
-  const char *problem = "is NULL";
-  char shown[64] = "";
-  int64_t ms;
-  if (wait != NULL && duration_parse(wait, strlen(wait), &ms, &problem) == 0) {
-    duration_format(ms, buffer);
-    return 0;
-  }
-  if (wait != NULL)
-    text_clean(shown, sizeof shown, wait, strlen(wait));
-  failure_set(error, "22023", "retry wait %zu (\"%s\") %s; write 1h30m, 10m0s, 45s or 250ms", index + 1, shown,
-              problem);
-  return -1;
-}
-
-/* Returns the waits as the text of an array, to be freed by the caller; NULL on failure. */
-static char *format_waits(const struct pgq_options *options, struct pgq_error *error) {
-  size_t count = options->retry_wait_count;
-  char *array = NULL;
-  if (count == 0)
-    array = strdup(options->no_retries ? "{}" : DEFAULT_RETRY_WAITS);
-  else if (count < SIZE_MAX / DURATION_TEXT_SIZE - 1)
-    array = malloc(count * DURATION_TEXT_SIZE + sizeof "{}");
-  if (array == NULL) {
-    failure_set(error, "53200", "out of memory for %zu retry waits", count);
-    return NULL;
-  }
-  char *end = array;
-  for (size_t i = 0; i < count; i++) {
-    *end++ = i == 0 ? '{' : ',';
-    if (format_wait(options->retry_waits[i], i, end, error) != 0) {
-      free(array);
-      return NULL;
-    }
-    end += strlen(end);
-  }
-  if (count > 0)
-    memcpy(end, "}", 2);
-  return array;
-}
-
-/* Adds what to do about it to errors of the server that are about pgq rather than about the job. */
-static void explain(struct pgq_error *error, const PGresult *result) {
-  const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
-  char message[PGQ_MESSAGE_SIZE];
-  if (error == NULL)
-    return;
-  memcpy(message, error->message, sizeof message);
-  if (strcmp(error->sqlstate, "42P01") == 0)
-    failure_set(error, "42P01", "%s; run `pgq-lua migrate` to create the table", message);
-  /* Told by the place in the server, since the message may be in any language. */
-  if (strcmp(error->sqlstate, "54000") == 0 && function != NULL &&
-      (strstr(function, "bt_check_third_page") != NULL || strstr(function, "index_form_tuple") != NULL))
-    failure_set(error, "54000", "the queue name is too long for the index: %s", message);
-}
+static const char enqueue_sql[] = "INSERT INTO " REQUEST_COLUMNS " VALUES (" REQUEST_VALUES ", $2) RETURNING id";
 
 /* Reads the id from the answer of the server. */
 static int64_t take_id(const PGconn *conn, const PGresult *result, struct pgq_error *error) {
   if (PQresultStatus(result) != PGRES_TUPLES_OK) {
-    failure_from_result(error, conn, result);
-    explain(error, result);
+    request_explain(conn, result, error);
     return -1;
   }
   if (PQntuples(result) != 1) {
@@ -137,26 +22,19 @@ static int64_t take_id(const PGconn *conn, const PGresult *result, struct pgq_er
 
 int64_t pgq_enqueue(PGconn *conn, const char *queue, const void *data, size_t length, const struct pgq_options *options,
                     struct pgq_error *error) {
-  if (options == NULL)
-    options = &default_options;
+  struct request request;
+  int64_t id = -1;
   if (error != NULL)
     *error = (struct pgq_error){.sqlstate = "00000"};
-  if (failure_check_connection(error, conn) != 0 || check_job(queue, data, length, error) != 0 ||
-      check_options(options, error) != 0)
+  if (request_init(&request, conn, queue, options, error) != 0)
     return -1;
-  char *waits = format_waits(options, error);
-  if (waits == NULL)
-    return -1;
-  char delay[24];
-  snprintf(delay, sizeof delay, "%" PRId64, options->delay_ms);
-  /* A NULL value would be an SQL null: empty data needs a pointer. */
-  const char *values[PARAMETER_COUNT] = {queue, length > 0 ? data : "", options->after,
-                                         options->delay_ms > 0 ? delay : NULL, waits};
-  const int lengths[PARAMETER_COUNT] = {(int)strlen(queue), (int)length, 0, 0, 0};
-  PGresult *result =
-      PQexecParams(conn, enqueue_sql, PARAMETER_COUNT, parameter_types, values, lengths, parameter_formats, 0);
-  int64_t id = take_id(conn, result, error);
-  PQclear(result);
-  free(waits);
+  if (request_check_data(data, length, error) == 0) {
+    request_set_data(&request, OID_BYTEA, data, length);
+    PGresult *result = PQexecParams(conn, enqueue_sql, REQUEST_PARAMETERS, request.types, request.values,
+                                    request.lengths, request.formats, 0);
+    id = take_id(conn, result, error);
+    PQclear(result);
+  }
+  request_free(&request);
   return id;
 }

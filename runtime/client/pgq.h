@@ -67,12 +67,16 @@ struct pgq_error {
    *   22023  an argument cannot be used, and the message says which; nothing was sent
    *   54000  the data is longer than PGQ_DATA_MAX (nothing was sent), or the queue name is too long for the index
    *   08003  the connection is NULL                      (nothing was sent)
-   *   08006  the connection is broken, or broke during the call; in that case it is not known whether the job was
-   *          enqueued, unless a transaction was open: then it was not
+   *   08006  the connection is broken, or broke during the call; in that case it is not known whether the job of
+   *          pgq_enqueue was enqueued, unless a transaction was open: then it was not. Many jobs were not.
+   *   08007  the connection broke during the COMMIT of many jobs: it is not known whether all of them were enqueued, or
+   *          none
    *   25P02  the transaction on the connection has failed (nothing was sent)
-   *   55000  the connection is in pipeline mode, or still busy with another command (nothing was sent)
+   *   55000  the connection is in pipeline mode, or still busy with another command (nothing was sent), or a callback
+   *          has used it
    *   53200  out of memory
-   *   02000  the database inserted no row, because of a trigger or rule on the table
+   *   02000  the database inserted no row, or fewer than there were jobs, because of a trigger or rule on the table
+   *   38000  a callback ended the call
    * and 00000 after a success. */
   char sqlstate[6];
 
@@ -98,6 +102,50 @@ struct pgq_error {
  * characters outside ASCII in a message of the server may be replaced by U+FFFD. */
 PGQ_API int64_t pgq_enqueue(PGconn *conn, const char *queue, const void *data, size_t length,
                             const struct pgq_options *options, struct pgq_error *error);
+
+/* ---- During: enqueue many jobs ------------------------------------------------------------------------------------
+ *
+ * All jobs of a call are enqueued, or none is. When no transaction is open on the connection, the call makes one of its
+ * own and commits it; on failure it rolls that back, and the connection can be used again unless it broke. When one is
+ * open, the jobs are part of it; a call that fails then makes that transaction fail, as any other error does, and only
+ * a rollback (to a savepoint from before the call, or of everything) is left. Only what the arguments alone show,
+ * before anything is sent and before the first callback, leaves the transaction as it was.
+ *
+ * The jobs keep their order: each id is above the one before, and all have the same earliest time to run. Ids may have
+ * gaps. Jobs travel in batches of some thousand or about a mebibyte, a larger one alone; the memory that a call takes
+ * is bounded by that, not by the number of jobs.
+ *
+ * What is said of `conn`, `queue`, `options` and `error` for pgq_enqueue holds here. A message about one job names it
+ * as "job 7: …", the first being 1; a refusal of the server that can only be said of a whole batch, such as that of a
+ * CHECK constraint, as "jobs 1 to 8192: …". */
+
+/* The data of one job: `length` bytes of any kind, at most PGQ_DATA_MAX; NULL with length 0 is empty data. */
+struct pgq_job {
+  const void *data;
+  size_t length;
+};
+
+/* Enqueues the `count` jobs of an array, and writes their ids to `ids`, which has room for as many; `ids` may be NULL.
+ * With a count of 0 nothing is sent. Returns 0, or -1 on failure; then `ids` holds nothing of use. */
+PGQ_API int pgq_enqueue_many(PGconn *conn, const char *queue, const struct pgq_job *jobs, size_t count, int64_t *ids,
+                             const struct pgq_options *options, struct pgq_error *error);
+
+/* Gives the next job: sets `*job` and returns 1, or returns 0 when there is none left, or a negative number to end the
+ * call with failure 38000. The data has to stay until the next call of this function, or the end of the whole call. */
+typedef int pgq_next_function(void *context, struct pgq_job *job);
+
+/* Takes the ids of the next `count` jobs, in the order of the jobs; the array is valid during the call only. The ids
+ * are of use once the whole call has succeeded: until then nothing is committed. Returns 0, or another number to end
+ * the call with failure 38000. */
+typedef int pgq_ids_function(void *context, const int64_t *ids, size_t count);
+
+/* Enqueues the jobs that `next` gives, until it gives no more, and hands their ids to `take`, which may be NULL.
+ * `context` is passed to both. They run on the caller's thread, most of the time while the server is at work; they have
+ * to return (no longjmp, no exception may leave them), and must not use `conn`.
+ *
+ * Returns the number of jobs, or -1 on failure. */
+PGQ_API int64_t pgq_enqueue_stream(PGconn *conn, const char *queue, pgq_next_function *next, pgq_ids_function *take,
+                                   void *context, const struct pgq_options *options, struct pgq_error *error);
 
 /* ---- After: nothing is to be released -----------------------------------------------------------------------------
  */

@@ -10,6 +10,7 @@
 #include "buffer.h"
 #include "database.h"
 #include "duration.h"
+#include "enqueue_lines.h"
 #include "memory.h"
 #include "pgq.h"
 
@@ -69,20 +70,9 @@ static int read_input(struct buffer *data) {
   return length < 0 ? -1 : 0;
 }
 
-static int enqueue(const struct options *options, const char *queue, const struct buffer *data,
-                   const struct wait_list *waits) {
-  struct pgq_options how = PGQ_OPTIONS_INIT;
+static int enqueue_one(PGconn *conn, const char *queue, const struct buffer *data, const struct pgq_options *how) {
   struct pgq_error error;
-  PGconn *conn = database_connect(options);
-  if (!conn)
-    return 1;
-  how.after = options->after;
-  how.delay_ms = options->delay_ms > 0 ? options->delay_ms : 0;
-  how.retry_waits = (const char *const *)waits->texts;
-  how.retry_wait_count = waits->count;
-  how.no_retries = options->retry_waits && waits->count == 0;
-  int64_t id = pgq_enqueue(conn, queue, data->bytes, data->length, &how, &error);
-  PQfinish(conn);
+  int64_t id = pgq_enqueue(conn, queue, data->bytes, data->length, how, &error);
   if (id < 0) {
     fprintf(stderr, "pgq-lua enqueue: %s\n", error.message);
     return 1;
@@ -95,20 +85,49 @@ static int enqueue(const struct options *options, const char *queue, const struc
   return 1;
 }
 
+/* `data` is that of the one job; NULL for a job a line. */
+static int enqueue(const struct options *options, const char *queue, const struct buffer *data,
+                   const struct wait_list *waits) {
+  struct pgq_options how = PGQ_OPTIONS_INIT;
+  PGconn *conn = database_connect(options);
+  if (!conn)
+    return 1;
+  how.after = options->after;
+  how.delay_ms = options->delay_ms > 0 ? options->delay_ms : 0;
+  how.retry_waits = (const char *const *)waits->texts;
+  how.retry_wait_count = waits->count;
+  how.no_retries = options->retry_waits && waits->count == 0;
+  int status = data ? enqueue_one(conn, queue, data, &how) : enqueue_lines(conn, queue, &how);
+  PQfinish(conn);
+  return status;
+}
+
+/* What is wrong with the words of the command, or NULL. */
+static const char *find_misuse(const struct options *options, int argc) {
+  if (argc < 1)
+    return "the name of the queue is missing";
+  if (argc > 2)
+    return "there are too many words; quote data with spaces";
+  if (argc == 2 && options->lines)
+    return "--lines takes the data from standard input, none can be given beside it";
+  return NULL;
+}
+
 int enqueue_command(const struct options *options, int argc, char **argv) {
   struct buffer data = {0};
   struct wait_list waits = {0};
   int status = 2;
-  if (argc < 1 || argc > 2)
-    fprintf(stderr, "pgq-lua enqueue: %s\nusage: pgq-lua enqueue [options] QUEUE [DATA | -]\n",
-            argc < 1 ? "the name of the queue is missing" : "there are too many words; quote data with spaces");
+  const char *misuse = find_misuse(options, argc);
+  if (misuse)
+    fprintf(stderr, "pgq-lua enqueue: %s\nusage: pgq-lua enqueue [options] QUEUE [DATA | - | --lines]\n", misuse);
   else if (options->after && options->delay_ms > 0)
     fprintf(stderr, "pgq-lua enqueue: --delay and --after exclude each other\n");
   else if (read_waits(&waits, options->retry_waits) == 0) {
     bool from_input = argc == 2 && strcmp(argv[1], "-") == 0;
     if (argc == 2 && !from_input)
       buffer_add(&data, argv[1], strlen(argv[1]));
-    status = from_input && read_input(&data) != 0 ? 1 : enqueue(options, argv[0], &data, &waits);
+    bool unreadable = from_input && read_input(&data) != 0;
+    status = unreadable ? 1 : enqueue(options, argv[0], options->lines ? NULL : &data, &waits);
   }
   free_waits(&waits);
   buffer_free(&data);

@@ -4,8 +4,8 @@
 #include "options.h"
 
 /*
- * enqueue_command(options, argc, argv): `pgq-lua enqueue QUEUE [DATA | -]`; argv holds the words behind `enqueue`
- * without the options. Prints the job's id. Returns the status to exit with: 0, 1 when the job was not enqueued, 2 for
+ * enqueue_command(options, argc, argv): `pgq-lua enqueue QUEUE [DATA | - | --lines]`; argv holds the words behind
+ * `enqueue` without the options. Prints the ids. Returns the status to exit with: 0, 1 when no job was enqueued, 2 for
  * wrong usage.
  */
 int enqueue_command(const struct options *options, int argc, char **argv);

@@ -141,6 +141,11 @@ const struct option_row option_rows[] = {
      .most = DAYS_MS(365),
      .help = "at start, how long to keep trying to reach the database before giving up with status 1; without it a "
              "worker tries for ever, any other command once"},
+    {.name = "lines",
+     .kind = KIND_FLAG,
+     .offset = AT(lines),
+     .commands = COMMAND_ENQUEUE,
+     .help = "enqueue every line of standard input as a job, all or none of them, and print their ids"},
     {.name = "delay",
      .kind = KIND_DURATION,
      .offset = AT(delay_ms),

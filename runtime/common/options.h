@@ -38,6 +38,7 @@ struct options {
   int64_t delay_ms; /* enqueue; -1: not given */
   char *after;
   char *retry_waits;
+  bool lines;
   bool version;
   bool help;
   unsigned char source[32]; /* per row of the table: who set it, see options.c */

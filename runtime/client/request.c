@@ -1,0 +1,173 @@
+#include "request.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "duration.h"
+#include "failure.h"
+#include "text.h"
+
+#define DEFAULT_RETRY_WAITS "{1m0s,10m0s,30m0s}"
+
+/* Far beyond what the index takes: names between that and this are refused by the server, in its own words. */
+#define QUEUE_MAX ((size_t)1 << 20)
+
+static const char moment_sql[] = "SELECT pg_catalog.statement_timestamp() + $1 * interval '1 millisecond'";
+
+enum { QUEUE, DATA, AFTER, DELAY, WAITS }; /* $1 to $5 */
+
+static const struct pgq_options default_options = PGQ_OPTIONS_INIT;
+
+static int check_queue(const char *queue, struct pgq_error *error) {
+  if (queue == NULL || *queue == '\0')
+    failure_set(error, "22023", "the queue name is empty");
+  else if (!text_is_utf8(queue, strlen(queue)))
+    failure_set(error, "22023", "the queue name is not valid UTF-8");
+  else if (strlen(queue) > QUEUE_MAX)
+    failure_set(error, "54000", "the queue name has %zu bytes, the limit is %zu", strlen(queue), QUEUE_MAX);
+  else
+    return 0;
+  return -1;
+}
+
+int request_check_data(const void *data, size_t length, struct pgq_error *error) {
+  if (data == NULL && length > 0)
+    failure_set(error, "22023", "data is NULL, but its length is %zu", length);
+  else if (length > PGQ_DATA_MAX)
+    failure_set(error, "54000", "data has %zu bytes, the limit is %zu", length, PGQ_DATA_MAX);
+  else
+    return 0;
+  return -1;
+}
+
+static int check_options(const struct pgq_options *options, struct pgq_error *error) {
+  if (options->delay_ms < 0)
+    failure_set(error, "22023", "the delay is negative: %" PRId64 " ms", options->delay_ms);
+  else if (options->delay_ms > DURATION_MAX_MS)
+    failure_set(error, "22023", "the delay is too long: %" PRId64 " ms", options->delay_ms);
+  else if (options->after != NULL && options->delay_ms > 0)
+    failure_set(error, "22023", "both a delay and an earliest time to run are given; give one of them");
+  else if (options->after != NULL && !text_is_utf8(options->after, strlen(options->after)))
+    failure_set(error, "22023", "the earliest time to run is not valid UTF-8");
+  else if (options->no_retries && options->retry_wait_count > 0)
+    failure_set(error, "22023", "both retry waits and no retries are asked for");
+  else if (options->retry_waits == NULL && options->retry_wait_count > 0)
+    failure_set(error, "22023", "the retry waits are NULL, but their count is %zu", options->retry_wait_count);
+  else
+    return 0;
+  return -1;
+}
+
+/* Writes the wait at `index` in the form of Go, whatever way it was written. */
+static int format_wait(const char *wait, size_t index, char buffer[DURATION_TEXT_SIZE], struct pgq_error *error) {
+  const char *problem = "is NULL";
+  char shown[64] = "";
+  int64_t ms;
+  if (wait != NULL && duration_parse(wait, strlen(wait), &ms, &problem) == 0) {
+    duration_format(ms, buffer);
+    return 0;
+  }
+  if (wait != NULL)
+    text_clean(shown, sizeof shown, wait, strlen(wait));
+  failure_set(error, "22023", "retry wait %zu (\"%s\") %s; write 1h30m, 10m0s, 45s or 250ms", index + 1, shown,
+              problem);
+  return -1;
+}
+
+/* Returns the waits as the text of an array, to be freed by the caller; NULL on failure. */
+static char *format_waits(const struct pgq_options *options, struct pgq_error *error) {
+  size_t count = options->retry_wait_count;
+  char *array = NULL;
+  if (count == 0)
+    array = strdup(options->no_retries ? "{}" : DEFAULT_RETRY_WAITS);
+  else if (count < SIZE_MAX / DURATION_TEXT_SIZE - 1)
+    array = malloc(count * DURATION_TEXT_SIZE + sizeof "{}");
+  if (array == NULL) {
+    failure_set(error, "53200", "out of memory for %zu retry waits", count);
+    return NULL;
+  }
+  char *end = array;
+  for (size_t i = 0; i < count; i++) {
+    *end++ = i == 0 ? '{' : ',';
+    if (format_wait(options->retry_waits[i], i, end, error) != 0) {
+      free(array);
+      return NULL;
+    }
+    end += strlen(end);
+  }
+  if (count > 0)
+    memcpy(end, "}", 2);
+  return array;
+}
+
+int request_init(struct request *request, const PGconn *conn, const char *queue, const struct pgq_options *options,
+                 struct pgq_error *error) {
+  if (options == NULL)
+    options = &default_options;
+  if (failure_check_connection(error, conn) != 0 || check_queue(queue, error) != 0 ||
+      check_options(options, error) != 0)
+    return -1;
+  *request = (struct request){.waits = format_waits(options, error)};
+  if (request->waits == NULL)
+    return -1;
+  snprintf(request->delay, sizeof request->delay, "%" PRId64, options->delay_ms);
+  request->types[QUEUE] = OID_BYTEA;
+  request->values[QUEUE] = queue;
+  request->lengths[QUEUE] = (int)strlen(queue);
+  request->formats[QUEUE] = 1;
+  request->types[AFTER] = OID_TIMESTAMPTZ;
+  request->values[AFTER] = options->after;
+  request->types[DELAY] = OID_INT8;
+  request->values[DELAY] = options->delay_ms > 0 ? request->delay : NULL;
+  request->types[WAITS] = OID_TEXT_ARRAY;
+  request->values[WAITS] = request->waits;
+  return 0;
+}
+
+void request_free(struct request *request) {
+  free(request->waits);
+  request->waits = NULL;
+}
+
+void request_set_data(struct request *request, Oid type, const void *data, size_t length) {
+  request->types[DATA] = type;
+  request->values[DATA] = length > 0 ? data : ""; /* a NULL value would be an SQL null */
+  request->lengths[DATA] = (int)length;
+  request->formats[DATA] = 1;
+}
+
+/* The moment travels in binary: its text would depend on the session's DateStyle. */
+int request_fix_moment(struct request *request, PGconn *conn, struct pgq_error *error) {
+  if (request->values[DELAY] == NULL)
+    return 0;
+  PGresult *result = PQexecParams(conn, moment_sql, 1, &request->types[DELAY], &request->values[DELAY], NULL, NULL, 1);
+  bool known = PQresultStatus(result) == PGRES_TUPLES_OK && PQgetlength(result, 0, 0) == sizeof request->moment;
+  if (known) {
+    memcpy(request->moment, PQgetvalue(result, 0, 0), sizeof request->moment);
+    request->values[AFTER] = request->moment;
+    request->lengths[AFTER] = sizeof request->moment;
+    request->formats[AFTER] = 1;
+    request->values[DELAY] = NULL;
+  } else {
+    failure_from_result(error, conn, result);
+  }
+  PQclear(result);
+  return known ? 0 : -1;
+}
+
+void request_explain(const PGconn *conn, const PGresult *result, struct pgq_error *error) {
+  const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+  char message[PGQ_MESSAGE_SIZE];
+  failure_from_result(error, conn, result);
+  if (error == NULL)
+    return;
+  memcpy(message, error->message, sizeof message);
+  if (strcmp(error->sqlstate, "42P01") == 0)
+    failure_set(error, "42P01", "%s; run `pgq-lua migrate` to create the table", message);
+  /* Told by the place in the server, since the message may be in any language. */
+  if (strcmp(error->sqlstate, "54000") == 0 && function != NULL &&
+      (strstr(function, "bt_check_third_page") != NULL || strstr(function, "index_form_tuple") != NULL))
+    failure_set(error, "54000", "the queue name is too long for the index: %s", message);
+}

@@ -1,0 +1,53 @@
+#ifndef PGQ_REQUEST_H
+#define PGQ_REQUEST_H
+
+/* What the ways of enqueueing share: the checks of a call's arguments, and the parameters of its INSERT. No part of the
+ * public interface. */
+
+#include "pgq.h"
+
+/* The columns that an INSERT fills, and what goes into all but `data`; $2 is the data. The queue name travels as bytes
+ * and is decoded by the server: in this way it does not depend on the connection's client encoding, which is the
+ * caller's to choose. Times are the database's own. */
+#define REQUEST_COLUMNS "pgq_jobs (queue_name, run_after, retry_waits, data)"
+#define REQUEST_VALUES                                                                                                 \
+  "pg_catalog.convert_from($1, 'UTF8'),"                                                                               \
+  " coalesce($3, pg_catalog.statement_timestamp() + $4 * interval '1 millisecond', pg_catalog.now()), $5"
+
+enum { REQUEST_PARAMETERS = 5 };
+enum { OID_BYTEA = 17, OID_INT8 = 20, OID_BYTEA_ARRAY = 1001, OID_TEXT_ARRAY = 1009, OID_TIMESTAMPTZ = 1184 };
+
+/* The parameters of one call, as PQexecParams() takes them; for reading. */
+struct request {
+  Oid types[REQUEST_PARAMETERS];
+  const char *values[REQUEST_PARAMETERS];
+  int lengths[REQUEST_PARAMETERS];
+  int formats[REQUEST_PARAMETERS];
+  char delay[24], moment[8]; /* what values may point to, hence a request is not to be copied */
+  char *waits;
+};
+
+/* Checks connection, queue and options (NULL for the defaults), and sets all parameters but the data. Returns 0, or -1
+ * with an error; then there is nothing to free. The texts stay the caller's and are read until request_free(). */
+int request_init(struct request *request, const PGconn *conn, const char *queue, const struct pgq_options *options,
+                 struct pgq_error *error) __attribute__((warn_unused_result));
+
+/* Frees what the request holds, not the request. */
+void request_free(struct request *request);
+
+/* Returns 0 when a job may have these bytes as its data, else -1 with an error. */
+int request_check_data(const void *data, size_t length, struct pgq_error *error) __attribute__((warn_unused_result));
+
+/* Sets the data: `length` bytes, in the binary form of `type`. They stay the caller's. */
+void request_set_data(struct request *request, Oid type, const void *data, size_t length);
+
+/* Turns a delay into the moment that it leads to from now on the database's clock, so that all statements of the call
+ * have the same; without a delay does nothing. Returns 0, or -1 with an error. */
+int request_fix_moment(struct request *request, PGconn *conn, struct pgq_error *error)
+    __attribute__((warn_unused_result));
+
+/* Says why an INSERT had no success, as failure_from_result() does, and adds what to do about errors that are about pgq
+ * rather than about the jobs. */
+void request_explain(const PGconn *conn, const PGresult *result, struct pgq_error *error);
+
+#endif

@@ -1,0 +1,92 @@
+#include "enqueue_lines.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lines.h"
+#include "progress.h"
+
+enum { COPY_SIZE = 1 << 16 };
+
+struct command {
+  struct lines lines;
+  struct progress progress;
+  FILE *ids;         /* the ids so far, as they will be printed: any number of them, hence not in memory */
+  char problem[256]; /* why a callback ended the call, when one did */
+};
+
+static int next_line(void *context, struct pgq_job *job) {
+  struct command *command = context;
+  struct lines *lines = &command->lines;
+  enum lines_result result = lines_next(lines, &job->data, &job->length);
+  progress_update(&command->progress, lines->count, lines->bytes);
+  switch (result) {
+  case LINES_LINE:
+    return 1;
+  case LINES_END:
+    return 0;
+  case LINES_TOO_LONG:
+    snprintf(command->problem, sizeof command->problem,
+             "line %" PRId64 " has more than %zu bytes, the limit of a job's data", lines->count + 1, lines->longest);
+    return -1;
+  default:
+    snprintf(command->problem, sizeof command->problem, "cannot read standard input: %s", strerror(errno));
+    return -1;
+  }
+}
+
+static int keep_ids(void *context, const int64_t *ids, size_t count) {
+  struct command *command = context;
+  for (size_t i = 0; i < count; i++)
+    if (fprintf(command->ids, "%" PRId64 "\n", ids[i]) < 0) {
+      snprintf(command->problem, sizeof command->problem, "cannot keep the ids in a temporary file: %s",
+               strerror(errno));
+      return -1;
+    }
+  return 0;
+}
+
+static int print_ids(FILE *ids) {
+  char buffer[COPY_SIZE];
+  size_t length;
+  if (fflush(ids) != 0 || fseek(ids, 0, SEEK_SET) != 0)
+    return -1;
+  while ((length = fread(buffer, 1, sizeof buffer, ids)) > 0)
+    if (fwrite(buffer, 1, length, stdout) != length)
+      return -1;
+  return ferror(ids) || fflush(stdout) != 0 ? -1 : 0;
+}
+
+static int run(struct command *command, PGconn *conn, const char *queue, const struct pgq_options *options) {
+  struct pgq_error error;
+  struct lines *lines = &command->lines;
+  progress_begin(&command->progress, lines->fd);
+  int64_t count = pgq_enqueue_stream(conn, queue, next_line, keep_ids, command, options, &error);
+  if (count < 0) {
+    progress_leave(&command->progress);
+    fprintf(stderr, "pgq-lua enqueue: %s%s\n", *command->problem ? command->problem : error.message,
+            strcmp(error.sqlstate, "08007") == 0 ? "" : "; nothing is enqueued");
+    return 1;
+  }
+  progress_done(&command->progress, lines->count, lines->bytes);
+  if (print_ids(command->ids) == 0)
+    return 0;
+  fprintf(stderr, "pgq-lua enqueue: %" PRId64 " jobs are enqueued, but not all of their ids could be printed: %s\n",
+          count, strerror(errno));
+  return 1;
+}
+
+int enqueue_lines(PGconn *conn, const char *queue, const struct pgq_options *options) {
+  struct command command = {.lines = {.fd = STDIN_FILENO, .longest = PGQ_DATA_MAX}, .ids = tmpfile()};
+  if (!command.ids) {
+    fprintf(stderr, "pgq-lua enqueue: cannot make a temporary file for the ids: %s\n", strerror(errno));
+    return 1;
+  }
+  int status = run(&command, conn, queue, options);
+  fclose(command.ids);
+  lines_free(&command.lines);
+  return status;
+}
