@@ -65,42 +65,53 @@ COMMENT ON COLUMN pgq_workers.started_at IS 'When the worker reached the databas
 COMMENT ON COLUMN pgq_workers.last_seen_at IS 'When the worker last said that it is alive; it says so every ten seconds.';
 COMMENT ON COLUMN pgq_workers.pooled IS 'True for a worker behind a pooler that shares sessions: it has no session of its own, and only last_seen_at tells that it lives.';
 
--- The doorbell: wakes workers that sleep, and costs next to nothing while none does. NOTIFY takes one lock for the whole
--- cluster at commit, so it is only for when somebody listens in earnest. Who enqueues raises a flag ("enqueueing", shared,
--- until his transaction has ended) and then looks at the workers' ("asleep", shared, while they sleep); a worker raises
--- its flag and then looks at those: of any two, at least one sees the other. Flags are advisory locks of the class of
--- the table's oid; their objects are the 256 buckets into which the queues' names fall, and as many above them. A look
--- is one expression, so that nothing that ends the statement can leave the lock behind; it may fail because another
--- enqueuer looks at the same moment, and is then made a second time.
--- In a transaction that is to be prepared (PREPARE TRANSACTION), NOTIFY is forbidden: SET LOCAL pgq.bell = off.
+-- The doorbell: wakes workers that sleep, and costs little while none does. NOTIFY takes one lock for the whole cluster at
+-- commit, so it is only for when somebody listens in earnest. Who enqueues raises a flag ("enqueueing", shared, until his
+-- transaction has ended) and then looks at the workers' ("asleep", shared, while they sleep); a worker raises its flag and
+-- then looks at those: of any two, at least one sees the other. Once for each queue in a transaction is enough: a worker
+-- that sees the first flag looks for jobs until it is down. Flags are advisory locks of the class of the table's oid;
+-- their objects are the 256 buckets into which the queues' names fall, and as many above them. A look is one expression,
+-- so that nothing that ends the statement can leave the lock behind; it may fail because somebody else who enqueues
+-- looks at the same moment, and is then made a second time.
+-- In a transaction that is to be prepared (PREPARE TRANSACTION), NOTIFY is forbidden: SET LOCAL pgq.bell = off. Else that
+-- setting is the trigger's own: the table and the queue it has served last in the transaction.
 CREATE OR REPLACE FUNCTION pgq_ring() RETURNS trigger LANGUAGE plpgsql AS $pgq$
 DECLARE
-  bucket integer;
+  bucket integer := pg_catalog.hashtext(NEW.queue_name) OPERATOR(pg_catalog.&) 255;
 BEGIN
-  IF pg_catalog.current_setting('pgq.bell', true) = 'off' THEN
-    RETURN NULL;
+  IF pg_catalog.current_setting('pgq.bell', true) OPERATOR(pg_catalog.=) 'off'
+    OR pg_catalog.pg_advisory_xact_lock_shared(TG_RELID::pg_catalog.int4, bucket) IS NULL
+    OR pg_catalog.set_config('pgq.bell', TG_RELID OPERATOR(pg_catalog.||) (':' OPERATOR(pg_catalog.||) NEW.queue_name), true)
+      IS NULL
+    OR (CASE WHEN pg_catalog.pg_try_advisory_lock(TG_RELID::pg_catalog.int4, bucket OPERATOR(pg_catalog.+) 256)
+      THEN pg_catalog.pg_advisory_unlock(TG_RELID::pg_catalog.int4, bucket OPERATOR(pg_catalog.+) 256) ELSE false END)
+  THEN
+    RETURN NEW;
   END IF;
-  FOR bucket IN SELECT DISTINCT pg_catalog.hashtext(queue_name) OPERATOR(pg_catalog.&) 255 FROM pgq_enqueued ORDER BY 1 LOOP
-    PERFORM pg_catalog.pg_advisory_xact_lock_shared(TG_RELID::pg_catalog.int4, bucket);
-    IF NOT (CASE WHEN pg_catalog.pg_try_advisory_lock(TG_RELID::pg_catalog.int4, 256 OPERATOR(pg_catalog.+) bucket)
-        THEN pg_catalog.pg_advisory_unlock(TG_RELID::pg_catalog.int4, 256 OPERATOR(pg_catalog.+) bucket) ELSE false END)
-      AND NOT (CASE WHEN pg_catalog.pg_try_advisory_lock(TG_RELID::pg_catalog.int4, 256 OPERATOR(pg_catalog.+) bucket)
-        THEN pg_catalog.pg_advisory_unlock(TG_RELID::pg_catalog.int4, 256 OPERATOR(pg_catalog.+) bucket) ELSE false END)
-    THEN
-      PERFORM pg_catalog.pg_notify('pgq_bell', TG_RELID::pg_catalog.text || ':' || bucket::pg_catalog.text);
-    END IF;
-  END LOOP;
-  RETURN NULL;
+  IF NOT (CASE WHEN pg_catalog.pg_try_advisory_lock(TG_RELID::pg_catalog.int4, bucket OPERATOR(pg_catalog.+) 256)
+    THEN pg_catalog.pg_advisory_unlock(TG_RELID::pg_catalog.int4, bucket OPERATOR(pg_catalog.+) 256) ELSE false END)
+  THEN
+    PERFORM pg_catalog.pg_notify('pgq_bell', TG_RELID OPERATOR(pg_catalog.||) (':' OPERATOR(pg_catalog.||) bucket::pg_catalog.text));
+  END IF;
+  RETURN NEW;
 END
 $pgq$;
-COMMENT ON FUNCTION pgq_ring() IS 'Trigger of pgq_jobs: wakes sleeping workers of the queues that jobs were enqueued into.';
+COMMENT ON FUNCTION pgq_ring() IS 'Trigger of pgq_jobs: wakes sleeping workers of the queues that jobs are enqueued into.';
 
+-- Rows beyond the first of a queue in a transaction do not even call the function. A table that was restored from a dump
+-- has another oid than its trigger says; that is only slower, and mended here.
 DO $pgq$
+DECLARE
+  jobs regclass := 'pgq_jobs'::regclass;
+  now_served text := quote_literal(jobs::oid || ':');
 BEGIN
-  IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = 'pgq_jobs'::regclass AND tgname = 'pgq_ring') THEN
-    CREATE TRIGGER pgq_ring AFTER INSERT ON pgq_jobs REFERENCING NEW TABLE AS pgq_enqueued
-      FOR EACH STATEMENT EXECUTE FUNCTION pgq_ring();
+  IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = jobs AND tgname = 'pgq_ring' AND strpos(pg_get_triggerdef(oid), now_served) > 0) THEN
+    RETURN;
   END IF;
+  DROP TRIGGER IF EXISTS pgq_ring ON pgq_jobs;
+  EXECUTE format('CREATE TRIGGER pgq_ring BEFORE INSERT ON pgq_jobs FOR EACH ROW'
+    ' WHEN (pg_catalog.current_setting(''pgq.bell'', true) IS DISTINCT FROM %s OPERATOR(pg_catalog.||) NEW.queue_name)'
+    ' EXECUTE FUNCTION pgq_ring()', now_served);
 END
 $pgq$;
 

@@ -9,6 +9,9 @@
 /* Somebody who enqueues may just be trying a flag of ours: then it cannot be raised, for a moment. */
 enum { RAISE_AGAIN_MS = 1 };
 
+/* A statement of the doorbell has failed; somebody cancelled it, perhaps. */
+enum { OPEN_AGAIN_MS = 1000 };
+
 struct doorbell {
   struct connection *connection;
   const struct queue_list *queues;
@@ -22,6 +25,7 @@ struct doorbell {
   bool hears;  /* LISTEN has been answered, and the buckets are known */
   bool wanted; /* the flags are to be up */
   int acts;    /* under way */
+  bool failed; /* a statement has: all begins anew in a moment */
   bool told;   /* that there is no bell has been logged */
 };
 
@@ -98,11 +102,18 @@ static void advance(struct doorbell *bell) {
 }
 
 static void on_again(uv_timer_t *timer) {
-  advance(timer->data);
+  struct doorbell *bell = timer->data;
+  if (!connection_is_up(bell->connection))
+    return;
+  if (bell->failed)
+    doorbell_open(bell);
+  else
+    advance(bell);
 }
 
 void doorbell_open(struct doorbell *bell) {
   struct parameters parameters = {0};
+  bell->failed = false;
   const char **names = memory_new((size_t)bell->queues->count * sizeof *names);
   int count = 0;
   for (const struct queue *queue = bell->queues->first; queue; queue = queue->next)
@@ -154,6 +165,7 @@ static void take_keys(struct doorbell *bell, const PGresult *result) {
     return;
   bell->table = result_i64(result, 0, KEYS_TABLE);
   bell->hears = *PQgetvalue(result, 0, KEYS_BELL);
+  bell->told = bell->told && !bell->hears;
   if (!bell->hears)
     complain(bell, "pgq_jobs has no trigger pgq_ring that is enabled; 'pgq-lua migrate' makes it");
 }
@@ -164,16 +176,22 @@ static void mark(struct doorbell *bell, int32_t bucket, bool raised) {
       bell->raised[i] = raised;
 }
 
-/* Which flags are up is not known: all are taken down, and nobody is waited for until the next session. */
-static void give_up(struct doorbell *bell, const PGresult *result) {
+/* Which flags are up is not known: all are taken down, and all begins anew in a moment. */
+static void fail(struct doorbell *bell, enum statement statement, const PGresult *result) {
   const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
   bool waited = bell->wanted && bell->hears;
   complain(bell, primary ? primary : PQresultErrorMessage(result));
+  bell->failed = true;
+  bell->hears = false;
+  uv_timer_start(&bell->again, on_again, OPEN_AGAIN_MS, 0);
+  if (statement == STATEMENT_BELL_LOWER) { /* flags that stay up would be rung at for ever */
+    connection_fail(bell->connection, "the doorbell's flags could not be lowered");
+    return;
+  }
   for (int i = 0; i < bell->count; i++)
     bell->raised[i] = true;
-  if (bell->hears && connection_is_up(bell->connection))
+  if (bell->count > 0)
     act_on(bell, STATEMENT_BELL_LOWER, true);
-  bell->hears = false;
   if (waited)
     bell->events->raised(bell->owner, true);
 }
@@ -221,7 +239,7 @@ bool doorbell_result(struct doorbell *bell, enum statement statement, const PGre
     return false;
   bell->acts -= bell->acts > 0;
   if (result_failed(result))
-    give_up(bell, result);
+    fail(bell, statement, result);
   else
     take(bell, statement, result);
   return true;
