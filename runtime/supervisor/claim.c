@@ -106,7 +106,7 @@ bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most) {
   if (kind == CLAIM_ANY)
     ask_slow(claim, !quick, most > 1, now_ms);
   claim->complete = has_asked_all(claim, now_ms);
-  claim->most_jobs = quick || claim->asked_count == 1 ? CLAIM_MOST : 1;
+  claim->most_jobs = quick || claim->asked_count == 1 ? CLAIM_MOST + 1 : 1; /* the one is for the slow queue */
   if (claim->most_jobs > most)
     claim->most_jobs = most;
   return claim->asked_count > 0;

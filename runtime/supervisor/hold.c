@@ -101,9 +101,10 @@ bool hold_has_leased(const struct hold *hold) {
 /* The executor has room for jobs, and there is a queue to ask. Chooses the queues. */
 static bool may_claim(struct hold *hold) {
   const struct hold_start *start = &hold->start;
-  return !hold->stopping && child_is_ready(hold->child) && !hold_has_leased(hold) &&
-         start->events->has_room(start->owner, hold) &&
-         claim_choose(&hold->claim, start->ahead ? CLAIM_AHEAD : CLAIM_ANY, hold_is_careful(hold) ? 1 : INT32_MAX);
+  if (hold->stopping || !child_is_ready(hold->child))
+    return false;
+  int32_t room = start->events->room(start->owner, hold);
+  return room > 0 && claim_choose(&hold->claim, start->ahead ? CLAIM_AHEAD : CLAIM_ANY, room);
 }
 
 static void send_claim(struct hold *hold, bool sweep) {

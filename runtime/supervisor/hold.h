@@ -30,8 +30,8 @@
 struct hold;
 
 struct hold_events {
-  /* Whether the executor has room for jobs of this hold, and of which kind its claims are to be; see claim_choose(). */
-  bool (*has_room)(void *owner, const struct hold *hold);
+  /* For how many more jobs of this hold the executor has room: none (0), one, or as many as a claim brings. */
+  int32_t (*room)(void *owner, const struct hold *hold);
   /* A job that is to run alone is here. Whether it may now; else it goes back. */
   bool (*alone)(void *owner, const struct hold *hold);
   /* The time of the hold is up, and a job of it still runs: what waits behind it in the executor is to go back. */

@@ -271,16 +271,16 @@ static bool another_claims(const struct slot *slot, const struct hold *hold) {
   return false;
 }
 
-static bool on_hold_has_room(void *owner, const struct hold *hold) {
+/* In careful times, and while suspects are about, jobs come one by one, and none ahead of its time. */
+static int32_t on_hold_room(void *owner, const struct hold *hold) {
   const struct slot *slot = owner;
-  if (another_claims(slot, hold))
-    return false;
+  bool singly = slot->alone || clock_ms() < slot->careful_until_ms;
+  if (another_claims(slot, hold) || (singly && (hold != slot->holds[FIRST] || !others_rest(slot))))
+    return 0;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (hold_has_leased(slot->holds[lane]))
-      return false; /* a job takes long: nobody knows how long */
-  if (hold == slot->holds[FIRST])
-    return !slot->alone || others_rest(slot);
-  return !slot->alone && clock_ms() >= slot->careful_until_ms;
+      return 0; /* a job takes long: nobody knows how long */
+  return singly ? 1 : INT32_MAX;
 }
 
 static bool on_hold_alone(void *owner, const struct hold *hold) {
@@ -334,7 +334,7 @@ static void on_hold_rested(void *owner, const struct hold *hold) {
     hold_wake(slot->holds[FIRST], false);
 }
 
-static const struct hold_events hold_events = {on_hold_has_room, on_hold_alone, on_hold_blocked,    on_hold_found,
-                                               on_hold_more,     on_hold_slept, on_hold_backed_off, on_hold_rested};
+static const struct hold_events hold_events = {on_hold_room, on_hold_alone, on_hold_blocked,    on_hold_found,
+                                               on_hold_more, on_hold_slept, on_hold_backed_off, on_hold_rested};
 
 static const struct child_events child_events = {on_ready, on_broken, on_outcome, on_outcomes_end, on_stop, on_died};
