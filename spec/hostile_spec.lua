@@ -111,18 +111,13 @@ describe("a worker survives", function()
   end)
 
   it("a queue that is paused while its session is lost", function()
+    enqueue("down", "", "{0s,0s,0s,0s,0s,0s}")
     local worker = Worker.start { pg = pg, args = { "--executors", "1", "--poll-interval", "1h" }, script = [[
       local pgq = require "pgq"
       pgq.register_queue("down", function(data, job)
         print("attempt " .. job.attempt)
         if job.attempt < 6 then return pgq.backoff "down" end
       end)]] }
-    worker:read_until "worker is serving"
-    enqueue("down", "", "{0s,0s,0s,0s,0s,0s}")
-    worker:kill "sigterm"
-    worker:wait()
-    worker = Worker.start { pg = pg, args = { "--executors", "1", "--poll-interval", "1h" },
-      script = io.open(worker.script_path):read "*a" }
     worker:read_until "pause=1.600000"
     pg:psql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgq-lua'"
     worker:read_until("attempt 6", 10)

@@ -46,7 +46,7 @@ describe("the tables and pgq_enqueue in SQL", function()
     for name in columns("pgq_workers"):gmatch "([%w_]+)|[^\n]*" do
       names[#names + 1] = name
     end
-    assert.same({ "id", "host", "pid", "version", "queues", "started_at", "last_seen_at" }, names)
+    assert.same({ "id", "host", "pid", "version", "queues", "started_at", "last_seen_at", "pooled" }, names)
   end)
 
   it("every column, table, index and function has a comment", function()

@@ -269,6 +269,8 @@ describe("a worker", function()
 
   describe("whose handler asks for backoff", function()
     it("pauses that queue 100 ms, doubling, while other queues go on, until a success", function()
+      pg:psql "SELECT pgq_enqueue('down', '', now(), '{0s,0s,0s,0s,0s}')"
+      local began = uv.hrtime()
       local worker = Worker.start { pg = pg, args = { "--poll-interval", "1h", "--executors", "1" }, script = [[
         local pgq = require "pgq"
         pgq.register_queue("down", function(data, job)
@@ -278,13 +280,6 @@ describe("a worker", function()
           print("up again")
         end)
         pgq.register_queue("echo", function(data) print("ran " .. data) end)]] }
-      worker:read_until "worker is serving"
-      pg:psql "SELECT pgq_enqueue('down', '', now(), '{0s,0s,0s,0s,0s}')"
-      worker:kill "sigterm"
-      worker:wait()
-      local began = uv.hrtime()
-      worker = Worker.start { pg = pg, args = { "--poll-interval", "1h", "--executors", "1" },
-        script = io.open(worker.script_path):read "*a" }
       worker:read_until("pause=0.800000", 10)
       enqueue("echo", "meanwhile")
       worker:read_until("up again", 10)

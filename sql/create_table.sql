@@ -98,20 +98,15 @@ END
 $pgq$;
 COMMENT ON FUNCTION pgq_ring() IS 'Trigger of pgq_jobs: wakes sleeping workers of the queues that jobs are enqueued into.';
 
--- Rows beyond the first of a queue in a transaction do not even call the function. A table that was restored from a dump
--- has another oid than its trigger says; that is only slower, and mended here.
+-- Rows beyond the first of a queue in a transaction do not even call the function.
 DO $pgq$
-DECLARE
-  jobs regclass := 'pgq_jobs'::regclass;
-  now_served text := quote_literal(jobs::oid || ':');
 BEGIN
-  IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = jobs AND tgname = 'pgq_ring' AND strpos(pg_get_triggerdef(oid), now_served) > 0) THEN
-    RETURN;
+  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'pgq_jobs'::regclass AND tgname = 'pgq_ring') THEN
+    CREATE TRIGGER pgq_ring BEFORE INSERT ON pgq_jobs FOR EACH ROW
+      WHEN (pg_catalog.current_setting('pgq.bell', true)
+        IS DISTINCT FROM ('pgq_jobs'::regclass::oid::text || ':' OPERATOR(pg_catalog.||) NEW.queue_name))
+      EXECUTE FUNCTION pgq_ring();
   END IF;
-  DROP TRIGGER IF EXISTS pgq_ring ON pgq_jobs;
-  EXECUTE format('CREATE TRIGGER pgq_ring BEFORE INSERT ON pgq_jobs FOR EACH ROW'
-    ' WHEN (pg_catalog.current_setting(''pgq.bell'', true) IS DISTINCT FROM %s OPERATOR(pg_catalog.||) NEW.queue_name)'
-    ' EXECUTE FUNCTION pgq_ring()', now_served);
 END
 $pgq$;
 

@@ -51,6 +51,7 @@ static void close_watch(uv_handle_t *timer) {
 void hold_free(struct hold *hold) {
   if (!hold)
     return;
+  turn_leave(hold->start.turn, hold);
   connection_free(hold->connection);
   trouble_close(&hold->trouble, close_watch); /* one after the other: the last one takes the memory along */
 }
@@ -90,10 +91,6 @@ bool hold_runs_alone(const struct hold *hold) {
   return hold->state == STATE_RUNNING && hold->batch.alone;
 }
 
-bool hold_is_claiming(const struct hold *hold) {
-  return hold->state == STATE_CLAIMING;
-}
-
 bool hold_has_leased(const struct hold *hold) {
   return lease_list_busy(&hold->leased) > 0;
 }
@@ -104,7 +101,11 @@ static bool may_claim(struct hold *hold) {
   if (hold->stopping || !child_is_ready(hold->child))
     return false;
   int32_t room = start->events->room(start->owner, hold);
-  return room > 0 && claim_choose(&hold->claim, start->ahead ? CLAIM_AHEAD : CLAIM_ANY, room);
+  if (room == 0 || !claim_choose(&hold->claim, start->ahead ? CLAIM_AHEAD : CLAIM_ANY, room))
+    return false;
+  bool needs_turn = hold->claim.most_jobs > 1 || start->options->executors == 1;
+  hold->waits = needs_turn && !turn_take(start->turn, hold);
+  return !hold->waits;
 }
 
 static void send_claim(struct hold *hold, bool sweep) {
@@ -177,7 +178,7 @@ static void lock_rescue(struct hold *hold) {
 
 /* Nothing to do: somebody has to know when to look again. */
 static void tell_rest(struct hold *hold) {
-  if (!hold->stopping && child_is_ready(hold->child) && !hold_has_leased(hold))
+  if (!hold->stopping && child_is_ready(hold->child) && !hold_has_leased(hold) && !hold->waits)
     hold->start.events->slept(hold->start.owner, hold, &hold->look);
   hold->look = (struct hold_look){.wait_ms = -1};
   hold->start.events->rested(hold->start.owner, hold);
@@ -203,6 +204,18 @@ bool hold_wake(struct hold *hold, bool sweep) {
   send_claim(hold, sweep);
   connection_sync(hold->connection);
   return true;
+}
+
+bool hold_take_turn(struct hold *hold) {
+  bool waits = hold->waits;
+  hold->waits = false;
+  if (!waits)
+    return false;
+  if (hold_wake(hold, false))
+    return true;
+  if (hold->state == STATE_IDLE)
+    tell_rest(hold);
+  return false;
 }
 
 void hold_claim_ahead(struct hold *hold) {
@@ -268,6 +281,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
 /* The claim is back: its jobs go to the executor, if that is still there and wanted. */
 static void end_claim(struct hold *hold) {
   claim_cost(hold, hold->claim.low_one);
+  turn_end(hold->start.turn, hold);
   if (hold->batch.count == 0) {
     close_and_look(hold);
     return;
@@ -310,6 +324,7 @@ static void undo(struct hold *hold) {
   }
   bool content = trouble_is_content(&hold->trouble);
   hold_keep_for_rescue(hold);
+  turn_end(hold->start.turn, hold);
   trouble_begin(&hold->trouble, hold->name, !(content && hold->rescue.jobs.count > 0));
   hold->state = STATE_UNDOING;
   connection_send(hold->connection, STATEMENT_ROLLBACK, NULL);
@@ -375,5 +390,7 @@ static void on_down(void *owner, const char *reason) {
   hold->loss_told = jobs > 0;
   hold->state = STATE_DOWN;
   claim_forget_floors(&hold->claim);
+  hold->waits = false;
+  turn_leave(hold->start.turn, hold);
   hold->start.events->rested(hold->start.owner, hold);
 }

@@ -11,6 +11,7 @@
 #include "options.h"
 #include "queue.h"
 #include "sweep.h"
+#include "turn.h"
 
 /*
  * A hold: one connection whose open transaction holds the locks of the jobs claimed in it, while their handlers run in
@@ -57,6 +58,7 @@ struct hold_start {
   bool ahead;          /* it claims only ahead of time, for an executor that is at work, and never looks */
   struct sweep *sweep; /* of the worker */
   struct session_mode *mode;
+  struct turn *turn;
   const struct hold_events *events;
   void *owner;
 };
@@ -75,6 +77,9 @@ void hold_open(struct hold *hold);
  * With `sweep`, from the beginning of the queues; a hold sleeps in earnest only after that found nothing.
  */
 bool hold_wake(struct hold *hold, bool sweep);
+
+/* hold_take_turn(hold): it waited for its turn to claim (turn.h), which has come. Whether it claims. */
+bool hold_take_turn(struct hold *hold);
 
 /* hold_claim_ahead(hold): the same for a hold that claims ahead; it is opened when it is not. */
 void hold_claim_ahead(struct hold *hold);
@@ -100,9 +105,6 @@ void hold_recall(struct hold *hold, const struct queue *queue);
 
 /* hold_give_back(hold): the executor is busy with another hold's job, for long: all that has not begun goes back. */
 void hold_give_back(struct hold *hold);
-
-/* hold_is_claiming(hold): a claim is under way. */
-bool hold_is_claiming(const struct hold *hold);
 
 /* hold_stop(hold): no more claims; jobs not started go back, running ones are settled when they end. */
 void hold_stop(struct hold *hold);

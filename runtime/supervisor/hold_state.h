@@ -42,6 +42,7 @@ struct hold {
   bool lease_first;      /* the job in it is being leased: it is sent when it is */
   bool fetching;         /* the data of a large job is under way */
   int large;             /* which one; then it is on its way to the executor */
+  bool waits;            /* for its turn to claim */
   bool released;         /* this act gives jobs back */
   bool nothing;          /* it ends a claim that found nothing */
   struct hold_look look; /* what is known of that */

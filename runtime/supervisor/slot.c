@@ -150,6 +150,7 @@ static void make_holds(struct slot *slot) {
                                      .ahead = lane >= AHEAD,
                                      .sweep = slot->start.sweep,
                                      .mode = slot->start.mode,
+                                     .turn = slot->start.turn,
                                      .events = &hold_events,
                                      .owner = slot};
     char name[32];
@@ -263,19 +264,11 @@ static void on_died(void *owner, const struct child_death *death) {
 
 /* ── what the holds say ── */
 
-/* A worker of one executor runs jobs in their order: of two claims at once, each would skip what the other locks. */
-static bool another_claims(const struct slot *slot, const struct hold *hold) {
-  for (int lane = 0; slot->start.options->executors == 1 && lane < HOLDS_PER_EXECUTOR; lane++)
-    if (slot->holds[lane] != hold && hold_is_claiming(slot->holds[lane]))
-      return true;
-  return false;
-}
-
 /* In careful times, and while suspects are about, jobs come one by one, and none ahead of its time. */
 static int32_t on_hold_room(void *owner, const struct hold *hold) {
   const struct slot *slot = owner;
   bool singly = slot->alone || clock_ms() < slot->careful_until_ms;
-  if (another_claims(slot, hold) || (singly && (hold != slot->holds[FIRST] || !others_rest(slot))))
+  if (singly && (hold != slot->holds[FIRST] || !others_rest(slot)))
     return 0;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (hold_has_leased(slot->holds[lane]))
@@ -294,8 +287,6 @@ static void on_hold_found(void *owner, const struct hold *hold) {
   if (hold == slot->holds[FIRST] && !hold_runs_alone(hold))
     slot->alone = false;
   slot->start.events->found(slot->start.owner);
-  if (hold != slot->holds[FIRST]) /* it may have waited for the other's claim */
-    hold_wake(slot->holds[FIRST], false);
 }
 
 static void on_hold_blocked(void *owner, const struct hold *hold) {

@@ -42,6 +42,7 @@ struct slot_start {
   struct queue_list *queues; /* gets those that the script registered */
   struct sweep *sweep;
   struct session_mode *mode;
+  struct turn *turn;
   const struct slot_events *events;
   void *owner;
 };

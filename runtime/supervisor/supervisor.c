@@ -46,6 +46,7 @@ struct supervisor {
   int slot_count;
   struct sweep sweep;
   struct session_mode mode;
+  struct turn *turn;
   struct lookout *lookout;
   uv_timer_t stop_timer; /* connect timeout, grace, leave timeout: one at a time */
   uv_signal_t terminate, interrupt;
@@ -368,6 +369,7 @@ static void close_all(struct supervisor *s) {
     slot_free(s->slots[i]);
   control_free(s->control);
   lookout_free(s->lookout);
+  turn_free(s->turn);
   uv_close((uv_handle_t *)&s->stop_timer, NULL);
   uv_close((uv_handle_t *)&s->terminate, NULL);
   uv_close((uv_handle_t *)&s->interrupt, NULL);
@@ -399,12 +401,14 @@ static void set_up(struct supervisor *s) {
   uv_signal_start(&s->interrupt, on_signal, SIGINT);
   signal(SIGPIPE, SIG_IGN);
   s->lookout = lookout_new(&s->loop, s->options, &s->queues, &s->sweep, &lookout_events, s);
+  s->turn = turn_new(&s->loop, hold_take_turn);
   s->slot_start = (struct slot_start){.loop = &s->loop,
                                       .options = s->options,
                                       .child = &s->start,
                                       .queues = &s->queues,
                                       .sweep = &s->sweep,
                                       .mode = &s->mode,
+                                      .turn = s->turn,
                                       .events = &slot_events,
                                       .owner = s};
 }
