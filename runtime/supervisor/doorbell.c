@@ -180,7 +180,9 @@ static void mark(struct doorbell *bell, int32_t bucket, bool raised) {
 static void fail(struct doorbell *bell, enum statement statement, const PGresult *result) {
   const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
   bool waited = bell->wanted && bell->hears;
-  complain(bell, primary ? primary : PQresultErrorMessage(result));
+  if (!primary) /* not the server's word: the connection is lost, and doorbell_down() follows */
+    return;
+  complain(bell, primary);
   bell->failed = true;
   bell->hears = false;
   uv_timer_start(&bell->again, on_again, OPEN_AGAIN_MS, 0);
