@@ -6,7 +6,10 @@
 #include "memory.h"
 
 /* A worker that found jobs this long ago does not sleep: who enqueues would have to ring all the time. */
-enum { LINGER_MS = 50, LINGER_LEAST_MS = 2 };
+enum { LINGER_MS = 50, LINGER_LEAST_MS = 2, LINGER_MOST_MS = 5 };
+
+/* Where claims bring jobs in such quick succession, looking less often brings more of them at a time. */
+enum { BUSY_MS = 20, LINGER_BUSY_MS = 10 };
 
 /* How often to look while an enqueue is in flight. */
 enum { FLIGHT_LEAST_MS = 2, FLIGHT_MOST_MS = 250 };
@@ -138,7 +141,8 @@ static void linger(struct lookout *lookout) {
     return;
   }
   in_time(lookout, &lookout->claim_at_ms, lookout->wait_ms);
-  lookout->wait_ms *= 2;
+  if (lookout->wait_ms * 2 <= LINGER_MOST_MS)
+    lookout->wait_ms *= 2;
 }
 
 /* A sweep has found nothing. */
@@ -204,12 +208,13 @@ void lookout_found(struct lookout *lookout) {
     return;
   if (lookout->state != STATE_LINGERING)
     lookout->events->flag(lookout->owner, false);
+  int64_t now_ms = clock_ms();
   lookout->state = STATE_LINGERING;
-  lookout->found_ms = clock_ms();
-  lookout->wait_ms = LINGER_LEAST_MS;
+  lookout->wait_ms = now_ms - lookout->found_ms < BUSY_MS ? LINGER_BUSY_MS : LINGER_LEAST_MS;
+  lookout->found_ms = now_ms;
   lookout->claim_at_ms = lookout->probe_at_ms = INT64_MAX;
   if (!lookout->options->drain) /* a hold that sleeps does not say so again */
-    in_time(lookout, &lookout->claim_at_ms, LINGER_LEAST_MS);
+    in_time(lookout, &lookout->claim_at_ms, lookout->wait_ms);
 }
 
 void lookout_more(struct lookout *lookout) {

@@ -16,7 +16,7 @@
  *        ▲             a claim brought jobs     │
  *        └──────────────────────────────────────┘
  *
- * lingering  the last jobs were found a moment ago: it looks again after 2 ms, 4 ms …, for 50 ms
+ * lingering  the last jobs were found a moment ago: it looks again every few ms, for 50 ms
  * raising    the flags of the doorbell go up: from now on whoever enqueues rings
  * watching   enqueues that began before that may still commit: it looks until there are none, and sweeps
  * asleep     a sweep has found nothing: until somebody rings, a job falls due, or the polling interval is over
