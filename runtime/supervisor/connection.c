@@ -130,6 +130,10 @@ void connection_free(struct connection *c) {
   uv_close((uv_handle_t *)&c->timer, free_connection);
 }
 
+void connection_close(struct connection *c) {
+  drop_session(c);
+}
+
 void connection_works(struct connection *c) {
   c->wait_ms = WAIT_LEAST_MS;
   *c->reason = '\0';

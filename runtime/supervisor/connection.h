@@ -67,6 +67,9 @@ void connection_fail(struct connection *connection, const char *reason);
  */
 void connection_works(struct connection *connection);
 
+/* connection_close(connection): ends the session without calling anybody; connection_open() begins another. */
+void connection_close(struct connection *connection);
+
 /* connection_free(connection): closes at once, without calling anybody. NULL is allowed. */
 void connection_free(struct connection *connection);
 

@@ -206,6 +206,14 @@ bool hold_wake(struct hold *hold, bool sweep) {
   return true;
 }
 
+bool hold_close(struct hold *hold) {
+  if (hold_is_asleep(hold) && !hold->waits && !trouble_is_waiting(&hold->trouble)) {
+    connection_close(hold->connection);
+    hold->state = STATE_DOWN;
+  }
+  return hold->state == STATE_DOWN;
+}
+
 bool hold_take_turn(struct hold *hold) {
   bool waits = hold->waits;
   hold->waits = false;
@@ -219,7 +227,8 @@ bool hold_take_turn(struct hold *hold) {
 }
 
 void hold_claim_ahead(struct hold *hold) {
-  connection_open(hold->connection);
+  if (hold->state == STATE_DOWN && claim_choose(&hold->claim, CLAIM_AHEAD, INT32_MAX))
+    connection_open(hold->connection);
   hold_wake(hold, false);
 }
 

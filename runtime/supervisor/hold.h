@@ -78,10 +78,13 @@ void hold_open(struct hold *hold);
  */
 bool hold_wake(struct hold *hold, bool sweep);
 
+/* hold_close(hold): closes its connection, if it sleeps. Whether it is closed. */
+bool hold_close(struct hold *hold);
+
 /* hold_take_turn(hold): it waited for its turn to claim (turn.h), which has come. Whether it claims. */
 bool hold_take_turn(struct hold *hold);
 
-/* hold_claim_ahead(hold): the same for a hold that claims ahead; it is opened when it is not. */
+/* hold_claim_ahead(hold): the same for a hold that claims ahead; it is opened when there is a queue for it. */
 void hold_claim_ahead(struct hold *hold);
 
 /* hold_runs_alone(hold): the job of the hold is a suspect, beside which nothing may run. */

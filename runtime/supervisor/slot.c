@@ -10,6 +10,9 @@
 /* Executors that die young are replaced after waits that grow from 100 ms to 10 s. */
 enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000 };
 
+/* A hold that claims ahead is closed when it has not been of use for so long. */
+enum { AHEAD_IDLE_MS = 10000 };
+
 /* How often an executor's memory is looked at. */
 enum { MEMORY_LOOK_MS = 10 };
 
@@ -25,6 +28,7 @@ struct slot {
   bool finishing, breaking, leaving;
   int64_t careful_until_ms;
   uv_timer_t restart;
+  uv_timer_t idle; /* closes holds that claim ahead */
   int64_t started_ms, restart_wait_ms;
   int64_t jobs;  /* that the executor has run */
   bool retiring; /* it has run enough of them, or has grown: it leaves when the hold is at rest */
@@ -40,7 +44,8 @@ struct slot *slot_new(const struct slot_start *start, int number) {
   slot->number = number;
   slot->child = child_new(start->loop, start->child, &child_events, slot);
   uv_timer_init(start->loop, &slot->restart);
-  slot->restart.data = slot;
+  uv_timer_init(start->loop, &slot->idle);
+  slot->restart.data = slot->idle.data = slot;
   return slot;
 }
 
@@ -48,11 +53,17 @@ static void free_slot(uv_handle_t *timer) {
   free(timer->data);
 }
 
+/* One after the other: the loop calls back in an order of its own, and the last one takes the memory along. */
+static void close_restart(uv_handle_t *idle) {
+  struct slot *slot = idle->data;
+  uv_close((uv_handle_t *)&slot->restart, free_slot);
+}
+
 void slot_free(struct slot *slot) {
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_free(slot->holds[lane]);
   child_free(slot->child);
-  uv_close((uv_handle_t *)&slot->restart, free_slot);
+  uv_close((uv_handle_t *)&slot->idle, close_restart);
 }
 
 static void on_restart(uv_timer_t *timer) {
@@ -296,11 +307,23 @@ static void on_hold_blocked(void *owner, const struct hold *hold) {
       hold_give_back(slot->holds[lane]);
 }
 
+static void on_idle(uv_timer_t *timer) {
+  struct slot *slot = timer->data;
+  bool closed = true;
+  for (int lane = AHEAD; lane < HOLDS_PER_EXECUTOR; lane++)
+    closed = hold_close(slot->holds[lane]) && closed;
+  if (closed)
+    uv_timer_stop(timer);
+}
+
 static void on_hold_more(void *owner, const struct hold *hold) {
   struct slot *slot = owner;
   slot->start.events->more(slot->start.owner);
-  for (int lane = AHEAD; lane < HOLDS_PER_EXECUTOR && hold == slot->holds[FIRST]; lane++)
+  if (hold != slot->holds[FIRST])
+    return;
+  for (int lane = AHEAD; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_claim_ahead(slot->holds[lane]);
+  uv_timer_start(&slot->idle, on_idle, AHEAD_IDLE_MS, AHEAD_IDLE_MS);
 }
 
 static void on_hold_slept(void *owner, const struct hold *hold, const struct hold_look *look) {
