@@ -43,6 +43,7 @@ struct connection {
   size_t expected_head, expected_tail, expected_capacity;
   bool asked_who;      /* the prelude has found out whose the session is, and may go on */
   bool answered;       /* the head has had its result; its closing NULL is still to come */
+  int last;            /* the statement that was answered last */
   char *prelude_error; /* first error of the prelude */
 };
 
@@ -334,6 +335,16 @@ static void take_sync(struct connection *c) {
     end_prelude(c);
 }
 
+/*
+ * The statement at the head has no more results. A result at the head's EXPECT_SYNC was the error of a commit, of an
+ * act without BEGIN: the sync is still to come.
+ */
+static void close_answer(struct connection *c) {
+  if (c->answered)
+    c->expected_head += c->expected[c->expected_head] != EXPECT_SYNC;
+  c->answered = false;
+}
+
 /* Hands out all answers that are there. Whoever is called may give the connection up: then pg changes. */
 static void take_answers(struct connection *c) {
   PGconn *pg = c->pg;
@@ -341,15 +352,17 @@ static void take_answers(struct connection *c) {
     PGresult *result = PQgetResult(pg);
     if (!result && !c->answered)
       return;
-    if (!result) {
-      c->answered = false;
-      c->expected_head++;
-    } else if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
+    close_answer(c); /* libpq leaves out an error's NULL when something is sent before it is asked for */
+    if (!result)
+      continue;
+    if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
       PQclear(result);
       take_sync(c);
     } else {
       c->answered = true;
-      take_answer(c, c->expected[c->expected_head], result);
+      if (c->expected[c->expected_head] != EXPECT_SYNC)
+        c->last = c->expected[c->expected_head];
+      take_answer(c, c->last, result);
       PQclear(result);
     }
   }

@@ -172,6 +172,8 @@ static void open_bell(struct control *control) {
 static void on_echo(void *owner, bool own) {
   struct control *control = owner;
   control->mode->kind = own ? SESSION_OWN : SESSION_SHARED;
+  echo_free(control->echo); /* it may keep the only session that there is */
+  control->echo = NULL;
   if (!own)
     log_warn("a pooler shares sessions: statements are not prepared, and nobody can wake this worker",
              LOG_US("poll_interval", control->options->poll_interval_ms * 1000));

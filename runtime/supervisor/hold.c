@@ -141,7 +141,8 @@ void hold_settle(struct hold *hold) {
     batch_make_ascii(&hold->settling);
   batch_settle(&hold->settling, hold->start.options->lease_ms, send_statement, hold);
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
-  bool more = !hold->start.ahead || hold->claim.full;
+  /* What goes back lies behind a job that takes long, which may be another hold's: what that gives back comes first. */
+  bool more = !hold->released && (!hold->start.ahead || hold->claim.full);
   if (hold->rescue.jobs.count == 0 && hold->out.length == 0 && more && may_claim(hold))
     send_claim(hold, sweep_is_wanted(hold->start.sweep, clock_ms()));
   else

@@ -6,7 +6,8 @@ packages_to_build=(
   libpq-dev libuv1-dev libluajit-5.1-dev lua-luv lua-luv-dev libcjson-dev
   luajit postgresql
 )
-packages_to_test=("${packages_to_build[@]}" lua-busted lua-check lua-cjson libcmocka-dev clang-format util-linux valgrind)
+packages_to_test=("${packages_to_build[@]}" lua-busted lua-check lua-cjson libcmocka-dev clang-format util-linux valgrind
+  pgbouncer)
 packages_to_fuzz=("${packages_to_test[@]}" clang libclang-rt-dev)
 
 fail() {

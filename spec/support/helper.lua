@@ -6,11 +6,13 @@ require "luv"
 pcall(require, "pgq.core")
 
 local loop = require "spec.support.loop"
+local Pgbouncer = require "spec.support.pgbouncer"
 local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
 
 -- A spec that fails in its setup never reaches its teardown.
 require "busted".subscribe({ "suite", "end" }, function()
+  Pgbouncer.stop_all()
   Postgres.stop_all()
   Worker.remove_scripts()
   loop.settle()

@@ -73,6 +73,13 @@ local function get_installation()
   return installation
 end
 
+-- Postgres.as_user(): the words that make the rest of a command line run as the user of the servers, as a table, and
+-- that user's name; neither has any when that is whoever runs the specs.
+function Postgres.as_user()
+  local found = get_installation()
+  return found.prefix, found.user
+end
+
 -- The command line that runs a program of the server, as a table.
 local function command(program, ...)
   local found = get_installation()

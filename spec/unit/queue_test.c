@@ -81,6 +81,71 @@ static void a_queue_that_turns_slow_is_claimed_job_by_job(void **state) {
   assert_int_equal(queue.batch, 1);
 }
 
+static void assert_floor(const struct queue *queue, int64_t us, int64_t id) {
+  assert_true(queue->floor_us == us);
+  assert_true(queue->floor_id == id);
+}
+
+static void a_new_queue_has_no_floor(void **state) {
+  (void)state;
+  struct queue_list list = {0};
+  assert_floor(queue_find(&list, "mail"), FLOOR_US_LEAST, FLOOR_ID_LEAST);
+  queue_list_free(&list);
+}
+
+static void a_full_claim_puts_the_floor_where_it_ended(void **state) {
+  (void)state;
+  struct queue queue = {.floor_us = FLOOR_US_LEAST, .floor_id = FLOOR_ID_LEAST};
+  queue_set_floor(&queue, 5000000, 7, true);
+  assert_floor(&queue, 5000000, 7);
+  queue_set_floor(&queue, 5000000, 9, true);
+  assert_floor(&queue, 5000000, 9);
+}
+
+static void a_full_sweep_goes_on_from_where_it_ended(void **state) {
+  (void)state;
+  struct queue queue = {.floor_us = 9000000, .floor_id = 100};
+  queue_set_floor(&queue, 5000000, 7, true);
+  assert_floor(&queue, 5000000, 7);
+}
+
+static void a_claim_that_was_not_full_leaves_a_second_to_those_who_commit_late(void **state) {
+  (void)state;
+  struct queue queue = {.floor_us = FLOOR_US_LEAST, .floor_id = FLOOR_ID_LEAST};
+  queue_set_floor(&queue, 5000000, 7, false);
+  assert_floor(&queue, 4000000, FLOOR_ID_LEAST);
+}
+
+static void a_claim_that_was_not_full_never_lowers_the_floor(void **state) {
+  (void)state;
+  struct queue queue = {.floor_us = 4500000, .floor_id = 3};
+  queue_set_floor(&queue, 5000000, 7, false);
+  assert_floor(&queue, 4500000, 3);
+  queue_set_floor(&queue, 1000000, 1, false);
+  assert_floor(&queue, 4500000, 3);
+  queue_set_floor(&queue, 5500000, 8, false); /* exactly a second ahead: the ids below stay in sight */
+  assert_floor(&queue, 4500000, 3);
+}
+
+static void a_floor_that_was_forgotten_is_below_all(void **state) {
+  (void)state;
+  struct queue queue = {.floor_us = 9000000, .floor_id = 100};
+  queue_forget_floor(&queue);
+  assert_floor(&queue, FLOOR_US_LEAST, FLOOR_ID_LEAST);
+}
+
+/* Jobs of all times (run_after -infinity), and of long before 2000. */
+static void the_floor_does_not_wrap_at_the_end_of_time(void **state) {
+  (void)state;
+  struct queue queue = {.floor_us = FLOOR_US_LEAST, .floor_id = FLOOR_ID_LEAST};
+  queue_set_floor(&queue, INT64_MIN, 7, false);
+  assert_floor(&queue, INT64_MIN, 7);
+  queue_set_floor(&queue, INT64_MIN, 9, true);
+  assert_floor(&queue, INT64_MIN, 9);
+  queue_set_floor(&queue, -5000000, 11, false);
+  assert_floor(&queue, -6000000, FLOOR_ID_LEAST);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_queue_is_found_by_its_name),
@@ -89,6 +154,13 @@ int main(void) {
       cmocka_unit_test(the_first_success_resets_backoff),
       cmocka_unit_test(batches_double_to_what_fits_into_50_ms),
       cmocka_unit_test(a_queue_that_turns_slow_is_claimed_job_by_job),
+      cmocka_unit_test(a_new_queue_has_no_floor),
+      cmocka_unit_test(a_full_claim_puts_the_floor_where_it_ended),
+      cmocka_unit_test(a_full_sweep_goes_on_from_where_it_ended),
+      cmocka_unit_test(a_claim_that_was_not_full_leaves_a_second_to_those_who_commit_late),
+      cmocka_unit_test(a_claim_that_was_not_full_never_lowers_the_floor),
+      cmocka_unit_test(a_floor_that_was_forgotten_is_below_all),
+      cmocka_unit_test(the_floor_does_not_wrap_at_the_end_of_time),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,296 @@
+local uv = require "luv"
+local Postgres = require "spec.support.postgres"
+local Worker = require "spec.support.worker"
+local pgq = require "pgq"
+local wait = require "spec.support.wait"
+
+describe("under a backlog", function()
+  local pg, conn
+  local workers = {}
+
+  setup(function()
+    pg = Postgres.start()
+    pg:migrate()
+    conn = assert(pgq.connect(pg.conninfo))
+  end)
+
+  teardown(function()
+    conn:close()
+    pg:stop()
+  end)
+
+  before_each(function() pg:psql "TRUNCATE pgq_jobs, pgq_workers RESTART IDENTITY" end)
+
+  -- A backlog is seldom run to its end.
+  after_each(function()
+    for _, worker in ipairs(workers) do
+      if worker:kill "sigkill" then
+        worker:wait()
+      end
+    end
+    workers = {}
+  end)
+
+  -- Queues s1 … s10 of jobs that take 50 ms; `long`: 350 ms; `quick`: 0.1 ms; `instant`: so short that a claim brings
+  -- 1000 of them. They print what data they are given, if any.
+  local SCRIPT = [[
+    local pgq = require "pgq"
+    local uv = require "luv"
+    local function say(data)
+      if data ~= "" then print("ran " .. data) end
+    end
+    for i = 1, 10 do
+      pgq.register_queue("s" .. i, function(data)
+        uv.sleep(50)
+        say(data)
+      end)
+    end
+    pgq.register_queue("long", function() uv.sleep(350) end)
+    local function spin(us)
+      local till = uv.hrtime() + us * 1000
+      while uv.hrtime() < till do end
+    end
+    pgq.register_queue("quick", function(data)
+      spin(100)
+      say(data)
+    end)
+    local ran = 0
+    local function count(data)
+      ran = ran + 1
+      if ran % 10000 == 0 then print(("%d at %.0f"):format(ran, uv.hrtime())) end
+      say(data)
+    end
+    pgq.register_queue("instant", function(data)
+      spin(15)
+      count(data)
+    end)
+    pgq.register_queue("other", count)]]
+
+  local function start(...)
+    local worker = Worker.start { pg = pg, script = SCRIPT, args = { "--executors", "1", "--poll-interval", "1h", ... } }
+    workers[#workers + 1] = worker
+    worker:read_until "worker is serving"
+    return worker
+  end
+
+  local function fill(queue, count, run_after)
+    pg:psql(("INSERT INTO pgq_jobs (queue_name, data, run_after) SELECT '%s', '', %s FROM generate_series(1, %d) n"):format(
+      queue, run_after or "now()", count))
+  end
+
+  local function count(queue)
+    return tonumber(pg:psql(("SELECT count(*) FROM pgq_jobs WHERE queue_name = '%s'"):format(queue)))
+  end
+
+  -- The worker has begun with the backlog; it does not end before the spec does.
+  local function wait_for_progress(queue, before, least)
+    wait.till(queue .. " to be under way", 10, function() return count(queue) <= before - (least or 1) end)
+  end
+
+  -- Quick jobs, more than are run in the time of a spec.
+  local MANY = 70000
+
+  describe("of quick jobs", function()
+
+    it("another queue waits for less than a second", function()
+      fill("instant", 200000)
+      local worker = start()
+      worker:read_until "20000 at"
+      for i = 1, 5 do
+        assert(conn:enqueue("other", "rare" .. i))
+        worker:read_until("ran rare" .. i, 1)
+        assert(conn:enqueue("s3", "slow" .. i))
+        worker:read_until("ran slow" .. i, 1)
+      end
+      assert.is_true(count "instant" > 0)
+    end)
+
+    for what, sql in pairs {
+      ["that was committed long after it began"] = "in a transaction",
+      ["with a time long past"] = "INSERT INTO pgq_jobs (queue_name, data, run_after) VALUES ('quick', 'late', now() - interval '1 day')",
+      ["that was released by hand"] = "UPDATE pgq_jobs SET run_after = now() - interval '1 day' WHERE data = 'late'",
+      ["at the beginning of time"] = "UPDATE pgq_jobs SET run_after = '-infinity' WHERE data = 'late'",
+    } do
+      it("a job " .. what .. " is found within seconds", function()
+        fill("quick", MANY)
+        pg:psql "INSERT INTO pgq_jobs (queue_name, data, run_after) VALUES ('quick', 'late', now() + interval '1 hour')"
+        if sql == "in a transaction" then
+          pg:psql "DELETE FROM pgq_jobs WHERE data = 'late'"
+        end
+        local worker
+        assert(conn:transaction(function(tx)
+          assert(tx:query "SELECT now()") -- the transaction's time, which is run_after, is below the floor in the end
+          worker = start()
+          wait_for_progress("quick", MANY, 5000)
+          if sql == "in a transaction" then
+            assert(tx:query "INSERT INTO pgq_jobs (queue_name, data, run_after) VALUES ('quick', 'late', now() - interval '1 s')")
+          else
+            assert(tx:query(sql))
+          end
+          return true
+        end))
+        worker:read_until("ran late", 4)
+        assert.is_true(count "quick" > 0)
+      end)
+    end
+
+    it("jobs of a worker that was killed are found within seconds, and none is lost", function()
+      fill("quick", 30000)
+      local first, second = start(), start()
+      wait_for_progress("quick", 30000, 5000)
+      first:kill "sigkill"
+      first:wait()
+      wait.till("all to be done", 20, function() return count "quick" == 0 end)
+      second:stop()
+    end)
+  end)
+
+  describe("of ten slow queues", function()
+    local function fill_all(jobs)
+      for i = 1, 10 do
+        fill("s" .. i, jobs)
+      end
+    end
+
+    it("no worker hoards, and each queue gets its turn", function()
+      fill_all(100)
+      start()
+      start()
+      wait.sleep(1)
+      local most = 0
+      for _ = 1, 30 do
+        -- What is locked by the claims: one job runs in each worker, and few wait.
+        most = math.max(most, tonumber(pg:psql [[SELECT (SELECT count(*) FROM pgq_jobs)
+          - (SELECT count(*) FROM (SELECT FROM pgq_jobs FOR UPDATE SKIP LOCKED) AS free)]]))
+        wait.sleep(0.05)
+      end
+      assert.is_true(most <= 6, most .. " jobs were claimed by two workers")
+      local left = {}
+      for i = 1, 10 do
+        left[i] = count("s" .. i)
+      end
+      assert.is_true(math.max(unpack(left)) - math.min(unpack(left)) <= 3, table.concat(left, " "))
+      assert.is_true(math.max(unpack(left)) < 98, table.concat(left, " "))
+    end)
+
+    it("two workers share the work", function()
+      fill_all(8)
+      local first, second = start("--log-level", "debug"), start("--log-level", "debug")
+      wait.till("all to be done", 15, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
+      first:stop()
+      second:stop()
+      for _, worker in ipairs { first, second } do
+        local _, jobs = worker.stderr:gsub("job completed", "")
+        assert.is_true(jobs >= 25, jobs .. " of 80 jobs")
+      end
+    end)
+
+    for _, i in ipairs { 3, 8 } do
+      it("a job below the floor of queue " .. i .. " is found within seconds", function()
+        fill_all(200)
+        local worker = start()
+        wait_for_progress("s" .. i, 200, 2)
+        pg:psql(("INSERT INTO pgq_jobs (queue_name, data, run_after) VALUES ('s%d', 'late', now() - interval '1 day')"):format(i))
+        worker:read_until("ran late", 6)
+      end)
+    end
+
+    it("beside a quick one, all of them get on", function()
+      fill_all(200)
+      fill("quick", MANY)
+      start()
+      wait.sleep(3)
+      for i = 1, 10 do
+        assert.is_true(count("s" .. i) < 199, ("s%d: %d of 200 were left"):format(i, count("s" .. i)))
+      end
+      assert.is_true(count "quick" < MANY - 5000, count "quick" .. " quick jobs were left")
+    end)
+  end)
+
+  it("of jobs that outlive the hold, nobody hoards", function()
+    fill("long", 500)
+    start("--hold-limit", "100ms")
+    local most = 0
+    for _ = 1, 60 do
+      wait.sleep(0.05)
+      most = math.max(most, tonumber(pg:psql [[SELECT (SELECT count(*) FROM pgq_jobs WHERE lease IS NULL)
+        - (SELECT count(*) FROM (SELECT FROM pgq_jobs WHERE lease IS NULL FOR UPDATE SKIP LOCKED) AS free)]]))
+    end
+    assert.is_true(most <= 4, most .. " jobs were claimed at a time")
+  end)
+
+  it("of several queues a careful worker serves them all", function()
+    for i = 1, 5 do
+      fill("s" .. i, 100)
+    end
+    fill("quick", 1000)
+    pg:psql "INSERT INTO pgq_workers (host, pid, version, last_seen_at) VALUES ('gone', 1, '', now() - interval '1 hour')"
+    local worker = start()
+    assert.matches("a worker vanished", worker.stderr)
+    wait.sleep(3)
+    for i = 1, 5 do
+      assert.is_true(count("s" .. i) < 98, ("s%d: %d of 100 were left"):format(i, count("s" .. i)))
+    end
+    assert.is_true(count "quick" < 998, count "quick" .. " quick jobs were left")
+  end)
+
+  describe("claims stay quick", function()
+    it("while a snapshot of another session keeps all dead rows", function()
+      fill("other", 200000)
+      local done, problem = conn:transaction(function(tx)
+        assert(tx:query "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        assert(tx:query "SELECT count(*) FROM pgq_jobs")
+        local worker, at = start(), {}
+        for i = 1, 20 do
+          at[i] = tonumber(worker:read_until(i * 10000 .. " at (%d+)", 30)) / 1e6
+        end
+        local first, second = at[10] - at[1], at[20] - at[11]
+        assert.is_true(second < 2 * first, ("90,000 jobs took %.0f ms, then %.0f"):format(first, second))
+        return true
+      end)
+      assert(done, problem)
+    end)
+
+    it("for one job, too, behind 200,000 dead rows", function()
+      local worker = start()
+      local took = {}
+      local done, problem = conn:transaction(function(tx)
+        assert(tx:query "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        assert(tx:query "SELECT count(*) FROM pgq_jobs")
+        fill("other", 200000, "now() - interval '1 hour' + n * interval '1 us'")
+        pg:psql "DELETE FROM pgq_jobs"
+        local theirs = assert(pgq.connect(pg.conninfo))
+        for i = 1, 60 do
+          local began = uv.hrtime()
+          assert(theirs:enqueue("other", "job" .. i))
+          worker:read_until("ran job" .. i, 5)
+          took[i] = (uv.hrtime() - began) / 1e6
+        end
+        theirs:close()
+        return true
+      end)
+      assert(done, problem)
+      table.sort(took)
+      assert.is_true(took[30] < 15, ("half of the jobs took more than %.0f ms"):format(took[30]))
+    end)
+
+    it("in a table that was vacuumed while it was empty, for they never scan all of it", function()
+      pg:psql "ALTER TABLE pgq_jobs SET (autovacuum_enabled = off); VACUUM ANALYZE pgq_jobs"
+      finally(function() pg:psql "ALTER TABLE pgq_jobs RESET (autovacuum_enabled)" end)
+      local function counted(what)
+        return tonumber(pg:psql(("SELECT %s FROM pg_stat_user_tables WHERE relname = 'pgq_jobs'"):format(what)))
+      end
+      local scans, deleted = counted "seq_scan", counted "n_tup_del"
+      local worker = start()
+      for i = 1, 15 do -- after a few, Postgres would keep the plan that is best for this
+        assert(conn:enqueue("other", "job" .. i))
+        worker:read_until("ran job" .. i, 5)
+      end
+      fill("other", 100000)
+      worker:read_until("100000 at", 30)
+      worker:stop() -- its sessions report what they did at their end
+      wait.till("that to be reported", 5, function() return counted "n_tup_del" >= deleted + 100000 end)
+      assert.equal(scans, counted "seq_scan")
+    end)
+  end)
+end)

@@ -1,0 +1,70 @@
+-- What specs of the doorbell look at: flags, rings, and whether a worker stirs.
+
+local process = require "spec.support.process"
+local wait = require "spec.support.wait"
+
+local bell = {}
+
+-- bell.flags(pg): how many flags "asleep" are up, of all workers.
+function bell.flags(pg)
+  return tonumber(pg:psql [[SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2
+    AND classid = 'pgq_jobs'::regclass AND objid >= 256]])
+end
+
+-- bell.wait_asleep(pg, count): waits until so many flags (1) are up; from then on whoever enqueues rings.
+function bell.wait_asleep(pg, count)
+  wait.till((count or 1) .. " flags to be up", 10, function() return bell.flags(pg) == (count or 1) end)
+end
+
+-- bell.last_stir(pg, name): when the sessions of that application_name last did anything, as text.
+function bell.last_stir(pg, name)
+  return pg:psql(([[SELECT max(state_change) FROM pg_stat_activity WHERE application_name = '%s'
+    AND query NOT LIKE '%%pgq_workers%%' AND query <> '']]):format(name))
+end
+
+-- bell.wait_still(pg, name): waits until they have done nothing for half a second, and returns bell.last_stir().
+function bell.wait_still(pg, name)
+  return wait.till(name .. " to be still", 10, function()
+    local before = bell.last_stir(pg, name)
+    wait.sleep(0.5)
+    return before ~= "" and bell.last_stir(pg, name) == before and before
+  end)
+end
+
+-- bell.control_pid(pg): of the control session of the only worker there is, as text; "" while it has none.
+function bell.control_pid(pg)
+  return pg:psql "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 'pgq_workers'::regclass"
+end
+
+local Listener = {}
+Listener.__index = Listener
+
+-- bell.listen(pg): a psql session that hears the rings.
+function bell.listen(pg)
+  local psql = process.start { "psql", "-XqAt", "-d", pg.conninfo, stdin = "pipe" }
+  local self = setmetatable({ _psql = psql, _asked = 0, _seen = 1 }, Listener)
+  psql:write "LISTEN pgq_bell;\n"
+  self:heard()
+  return self
+end
+
+-- How many rings have come in since the last call.
+function Listener:heard()
+  self._asked = self._asked + 1
+  self._psql:write(("SELECT 'asked %d';\n"):format(self._asked))
+  self._psql:read_until(("asked %d\n"):format(self._asked))
+  -- psql prints them behind the answer of a statement: those of the next one are all there.
+  self._psql:write(("SELECT 'again %d';\n"):format(self._asked))
+  self._psql:read_until(("again %d\n"):format(self._asked))
+  local _, rings = self._psql.stdout:gsub('Asynchronous notification "pgq_bell"', "")
+  local new = rings - self._seen + 1
+  self._seen = rings + 1
+  return new
+end
+
+function Listener:close()
+  self._psql:close_stdin()
+  self._psql:wait()
+end
+
+return bell

@@ -1,0 +1,258 @@
+local Postgres = require "spec.support.postgres"
+local Worker = require "spec.support.worker"
+local bell = require "spec.support.bell"
+local pgq = require "pgq"
+local process = require "spec.support.process"
+local wait = require "spec.support.wait"
+
+-- PGQ_BELL_SEED repeats a run that has failed; each client says its own seed when it does.
+local seed = tonumber(os.getenv "PGQ_BELL_SEED" or os.time() % 100000)
+
+-- How long a job may wait: a worker that is awake looks every 250 ms while an enqueue is in flight.
+local DEADLINE = 3
+
+describe("no wake-up is lost", function()
+  local pg
+  local started = {}
+
+  setup(function()
+    pg = Postgres.start()
+    pg:migrate()
+    pg:psql "CREATE ROLE worker LOGIN; GRANT ALL ON pgq_jobs, pgq_workers TO worker"
+  end)
+
+  teardown(function() pg:stop() end)
+
+  before_each(function() pg:psql "TRUNCATE pgq_jobs, pgq_workers RESTART IDENTITY" end)
+
+  -- Those that a failure has left.
+  after_each(function()
+    for _, child in ipairs(started) do
+      if child:kill "sigkill" then
+        child:wait()
+      end
+    end
+    started = {}
+  end)
+
+  -- A worker of queues, which sleeps for an hour when nobody wakes it. The owner of its sessions is no superuser, so
+  -- that it can be kept out.
+  local function start(queues, executors)
+    local script = { "local pgq = require 'pgq'\n" }
+    for _, name in ipairs(queues) do
+      script[#script + 1] = ("pgq.register_queue('%s', function(data) print('ran ' .. data) end)\n"):format(name)
+    end
+    local worker = Worker.start { script = table.concat(script), args = {
+      "--db", pg.conninfo:gsub("user=postgres", "user=worker") .. " application_name=worker",
+      "--executors", executors or "1", "--poll-interval", "1h" } }
+    started[#started + 1] = worker
+    worker:read_until "worker is serving"
+    return worker
+  end
+
+  local function start_client(number, queues, seconds)
+    local client = process.start { "luajit", "spec/support/ringer.lua", pg.conninfo, table.concat(queues, ","),
+      seed + number, seconds, DEADLINE }
+    started[#started + 1] = client
+    return client
+  end
+
+  -- Waits for the clients; returns how many jobs they have enqueued.
+  local function jobs_of(clients, seconds)
+    local jobs = 0
+    for _, client in ipairs(clients) do
+      local result = client:wait(seconds + DEADLINE + 20)
+      assert.equal(0, result.status, result.stdout .. result.stderr)
+      jobs = jobs + tonumber(result.stdout:match "jobs (%d+)")
+    end
+    return jobs
+  end
+
+  it("while clients enqueue in every way, each with a worker of its own that falls asleep in between", function()
+    local clients = {}
+    for i = 1, 5 do
+      local queues = { "a" .. i, "b" .. i, "c" .. i }
+      start(queues)
+      clients[i] = start_client(i, queues, 12)
+    end
+    local jobs = jobs_of(clients, 12)
+    assert.is_true(jobs > 300, jobs .. " jobs")
+  end)
+
+  it("while they share their queues between them, and with several workers", function()
+    local queues = { "one", "two", "three" }
+    for i = 1, 3 do
+      start(queues, i)
+    end
+    local clients = {}
+    for i = 1, 4 do
+      clients[i] = start_client(10 + i, queues, 8)
+    end
+    local jobs = jobs_of(clients, 8)
+    assert.is_true(jobs > 200, jobs .. " jobs")
+  end)
+
+  it("by thousands of enqueues at once, of pgbench", function()
+    local worker = start { "q" }
+    local dir = process.check({ "mktemp", "-d", "/tmp/pgq-bench-XXXXXX" }):gsub("%s", "")
+    local file = assert(io.open(dir .. "/enqueue.sql", "w"))
+    -- After its second a client is silent for up to 120 ms, and all of them at times.
+    file:write [[
+      \set nap random(0, 120)
+      BEGIN;
+      INSERT INTO pgq_jobs (queue_name, data) VALUES ('q', ''), ('q', '');
+      SAVEPOINT a;
+      INSERT INTO pgq_jobs (queue_name, data) VALUES ('q', '');
+      ROLLBACK TO a;
+      COMMIT;
+      \sleep :nap ms
+      ]]
+    file:close()
+    for round = 1, 3 do
+      process.check { "pgbench", "-n", "-f", dir .. "/enqueue.sql", "-c", 6, "-t", 70, "--random-seed", seed + round,
+        "-d", pg.conninfo, timeout = 60 }
+      wait.till(("the jobs of round %d to be done, seed %d"):format(round, seed), DEADLINE, function()
+        return pg:psql "SELECT count(*) FROM pgq_jobs" == "0"
+      end)
+    end
+    process.check { "rm", "-r", dir }
+    wait.till("all to be told", 5, function()
+      worker:is_running()
+      return select(2, worker.stdout:gsub("ran \n", "")) == 3 * 6 * 70 * 2
+    end)
+    worker:stop()
+  end)
+
+  describe("when the control session", function()
+    local conn
+
+    setup(function() conn = assert(pgq.connect(pg.conninfo)) end)
+    teardown(function() conn:close() end)
+
+    local function terminate_control()
+      local pid = bell.control_pid(pg)
+      pg:psql(("SELECT pg_terminate_backend(%s)"):format(pid))
+      return pid
+    end
+
+    it("is lost: the flags go up again in the next, and rings are heard", function()
+      local worker = start { "q" }
+      for i = 1, 5 do
+        bell.wait_asleep(pg)
+        local pid = terminate_control()
+        wait.till("the next session", 5, function()
+          local new = bell.control_pid(pg)
+          return new ~= "" and new ~= pid
+        end)
+        bell.wait_asleep(pg)
+        assert(conn:enqueue("q", "job" .. i))
+        worker:read_until("ran job" .. i, 1)
+      end
+      worker:stop()
+    end)
+
+    it("is away while jobs are enqueued: they are found when it is back", function()
+      local worker = start { "q" }
+      bell.wait_asleep(pg)
+      pg:psql "ALTER ROLE worker CONNECTION LIMIT 0"
+      terminate_control()
+      worker:read_until "too many connections for role"
+      wait.sleep(0.3)
+      assert(conn:enqueue("q", "meanwhile"))
+      wait.sleep(0.3)
+      assert.is_nil(worker.stdout:find "ran")
+      pg:psql "ALTER ROLE worker CONNECTION LIMIT -1"
+      worker:read_until("ran meanwhile", DEADLINE)
+      bell.wait_asleep(pg)
+      assert(conn:enqueue("q", "after"))
+      worker:read_until("ran after", 1)
+      worker:stop()
+    end)
+
+    it("and all others are lost, again and again", function()
+      local worker = start { "q" }
+      for i = 1, 5 do
+        pg:psql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'worker'"
+        assert(conn:enqueue("q", "job" .. i))
+        worker:read_until("ran job" .. i, DEADLINE)
+      end
+      worker:stop()
+    end)
+
+    it("has a statement cancelled", function()
+      local worker = start { "q" }
+      local hammer = process.start { "psql", "-XqAt", "-d", pg.conninfo, "-c", [[DO $$ BEGIN FOR i IN 1..3000 LOOP
+        PERFORM pg_cancel_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 'pgq_workers'::regclass;
+        PERFORM pg_sleep(0.0005); END LOOP; END $$]] }
+      for i = 1, 20 do
+        conn:enqueue("q", "job" .. i)
+        wait.sleep(0.08)
+      end
+      hammer:wait(30)
+      assert(conn:enqueue("q", "last"))
+      worker:read_until("ran last", DEADLINE + 2)
+      bell.wait_asleep(pg)
+      worker:stop()
+    end)
+
+    -- Cancels may come then, too, but seldom.
+    it("has a statement refused at its commit", function()
+      pg:psql [[CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+        CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON pgq_workers DEFERRABLE INITIALLY DEFERRED
+          FOR EACH ROW EXECUTE FUNCTION refuse()]]
+      finally(function() pg:psql "DROP FUNCTION refuse CASCADE" end)
+      local worker = start { "q" }
+      assert.matches("cannot write this worker's row in pgq_workers\" error=\"not now\"", worker.stderr)
+      for i = 1, 3 do
+        bell.wait_asleep(pg)
+        assert(conn:enqueue("q", "job" .. i))
+        worker:read_until("ran job" .. i, 1)
+      end
+      worker:stop()
+    end)
+  end)
+end)
+
+describe("a cancelled enqueue", function()
+  local pg
+
+  setup(function()
+    pg = Postgres.start()
+    pg:migrate()
+  end)
+
+  teardown(function() pg:stop() end)
+
+  it("leaves no lock in its session, which others may use after it", function()
+    local worker = Worker.start { pg = pg, args = { "--executors", "1", "--poll-interval", "1h" },
+      script = "require 'pgq'.register_queue('q', function() end)" }
+    worker:read_until "worker is serving"
+    local sessions, insert = {}, "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q' || n, '' FROM generate_series(1, 20) n;\n"
+    for i = 1, 3 do
+      sessions[i] = process.start { "psql", "-XqAt", "-d", pg.conninfo .. " application_name=client", stdin = "pipe" }
+      sessions[i]:write((insert .. "INSERT INTO pgq_jobs (queue_name, data) VALUES ('q', '');\n"):rep(300))
+      sessions[i]:write "SELECT 'done';\n"
+    end
+    local hammer = process.start { "psql", "-XqAt", "-d", pg.conninfo, "-c", [[SET application_name = 'hammer'; DO $$ BEGIN LOOP
+      PERFORM pg_stat_clear_snapshot();
+      EXIT WHEN NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'client' AND query NOT LIKE '%done%');
+      PERFORM pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'client' AND state = 'active';
+      PERFORM pg_sleep(0.0002 + random() / 1000); END LOOP; END $$]] }
+    for _, session in ipairs(sessions) do
+      session:read_until("done\n", 60, "stdout")
+    end
+    hammer:wait()
+    local cancelled = 0
+    for _, session in ipairs(sessions) do
+      cancelled = cancelled + select(2, session.stderr:gsub("canceling statement", ""))
+    end
+    assert.is_true(cancelled > 100, cancelled .. " cancelled")
+    assert.equal("0", pg:psql [[SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+      WHERE locktype = 'advisory' AND application_name = 'client']])
+    for _, session in ipairs(sessions) do
+      session:close_stdin()
+      session:wait()
+    end
+    worker:stop()
+  end)
+end)
