@@ -19,7 +19,7 @@
  * The next claim goes out in the same round trip.
  *
  *     down ─► idle ─► claiming ─► running ─► claiming (settle, commit, begin, claim) ─► running …
- *              ▲          └─ nothing due ─► closing (commit, look) ─┐
+ *              ▲          └─ nothing due ─► closing (look, commit) ─┐
  *              └────────────────────────────────────────────────────┘
  *
  * No hold lives longer than the hold limit: then what is done is settled, jobs not begun go back, and what still runs
