@@ -60,9 +60,10 @@ static void ask_quick(struct claim *claim, enum claim_kind kind, int64_t now_ms)
   for (uint32_t i = 0; i < claim->queue_count; i++) {
     uint32_t index = (claim->turn + i) % claim->queue_count;
     struct queue *queue = claim->queues[index];
+    if (!is_quick_enough(queue, kind) || queue_is_paused(queue, now_ms))
+      continue;
     int32_t share = queue->batch / (busy + (queue->busy ? 0 : 1));
-    if (is_quick_enough(queue, kind) && !queue_is_paused(queue, now_ms))
-      ask(claim, index, share > 0 ? share : 1);
+    ask(claim, index, share > 0 ? share : 1);
   }
 }
 
