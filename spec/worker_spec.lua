@@ -423,6 +423,35 @@ describe("a worker", function()
     assert.is_true(took < 3.5, "took " .. took)
   end)
 
+  it("drains at once, however many executors look for the last job", function()
+    pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'short', n::text::bytea FROM generate_series(1, 40) n"
+    local began = uv.hrtime()
+    drain([[require "pgq".register_queue("short", function() require "luv".sleep(50) end)]], { args = { "--executors", "16" } })
+    local took = (uv.hrtime() - began) / 1e9
+    assert.is_true(took < 8, "took " .. took)
+  end)
+
+  it("takes no processor time with many executors and nothing to do", function()
+    local worker = Worker.start { pg = pg, script = ECHO, args = { "--executors", "8", "--poll-interval", "1h" } }
+    local function ticks()
+      local file = assert(io.open(("/proc/%d/stat"):format(worker.pid)))
+      local user, system = file:read("*a"):match "%) %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ (%d+) (%d+)"
+      file:close()
+      return user + system
+    end
+    worker:read_until "worker is serving"
+    for i = 1, 20 do
+      enqueue("echo", tostring(i))
+    end
+    worker:read_until("ran 20", 10)
+    wait.till("the worker to be idle for a second", 10, function()
+      local before = ticks()
+      wait.sleep(1)
+      return ticks() - before <= 3
+    end)
+    worker:stop()
+  end)
+
   it("shares the work with other workers without running a job twice", function()
     pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'echo', n::text::bytea FROM generate_series(1, 3000) n"
     local workers = {}

@@ -90,6 +90,14 @@ static bool has_asked_all(const struct claim *claim, int64_t now_ms) {
   return claim->asked_count + paused == claim->queue_count;
 }
 
+/* What is asked for altogether; the one beyond is for the slow queue. */
+static int32_t asked_jobs(const struct claim *claim) {
+  int32_t jobs = 0;
+  for (uint32_t i = 0; i < claim->asked_count && jobs < CLAIM_MOST; i++)
+    jobs += claim->most[i];
+  return jobs < CLAIM_MOST ? jobs : CLAIM_MOST + 1;
+}
+
 bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most) {
   int64_t now_ms = clock_ms();
   size_t count = claim->queue_count;
@@ -107,7 +115,7 @@ bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most) {
   if (kind == CLAIM_ANY)
     ask_slow(claim, !quick, most > 1, now_ms);
   claim->complete = has_asked_all(claim, now_ms);
-  claim->most_jobs = quick || claim->asked_count == 1 ? CLAIM_MOST + 1 : 1; /* the one is for the slow queue */
+  claim->most_jobs = quick || claim->asked_count == 1 ? asked_jobs(claim) : 1;
   if (claim->most_jobs > most)
     claim->most_jobs = most;
   return claim->asked_count > 0;

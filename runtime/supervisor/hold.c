@@ -68,12 +68,16 @@ void hold_be_careful(struct hold *hold, int64_t until_ms) {
   hold->careful_until_ms = until_ms;
 }
 
+static bool has_jobs(const struct hold *hold) {
+  return hold->leased.count > 0 || hold->rescue.jobs.count > 0;
+}
+
 bool hold_is_asleep(const struct hold *hold) {
-  return hold->state == STATE_IDLE && hold->leased.count == 0 && hold->rescue.jobs.count == 0;
+  return hold->state == STATE_IDLE && !has_jobs(hold) && !hold->waits;
 }
 
 bool hold_is_at_rest(const struct hold *hold) {
-  return hold_is_asleep(hold) || (hold->state == STATE_DOWN && hold->leased.count == 0 && hold->rescue.jobs.count == 0);
+  return (hold->state == STATE_IDLE || hold->state == STATE_DOWN) && !has_jobs(hold);
 }
 
 /* ── acts: what is sent ── */
@@ -179,7 +183,7 @@ static void lock_rescue(struct hold *hold) {
 
 /* Nothing to do: somebody has to know when to look again. */
 static void tell_rest(struct hold *hold) {
-  if (!hold->stopping && child_is_ready(hold->child) && !hold_has_leased(hold) && !hold->waits)
+  if (!hold->stopping && child_is_ready(hold->child) && !hold_has_leased(hold))
     hold->start.events->slept(hold->start.owner, hold, &hold->look);
   hold->look = (struct hold_look){.wait_ms = -1};
   hold->start.events->rested(hold->start.owner, hold);
@@ -200,15 +204,18 @@ void hold_proceed(struct hold *hold) {
 }
 
 bool hold_wake(struct hold *hold, bool sweep) {
-  if (!hold_is_asleep(hold) || trouble_is_waiting(&hold->trouble) || !may_claim(hold))
+  if (hold->state != STATE_IDLE || has_jobs(hold) || trouble_is_waiting(&hold->trouble))
     return false;
+  hold->sweeps = sweep || (hold->waits && hold->sweeps);
+  if (hold->waits || !may_claim(hold))
+    return hold->waits;
   send_claim(hold, sweep);
   connection_sync(hold->connection);
   return true;
 }
 
 bool hold_close(struct hold *hold) {
-  if (hold_is_asleep(hold) && !hold->waits && !trouble_is_waiting(&hold->trouble)) {
+  if (hold_is_asleep(hold) && !trouble_is_waiting(&hold->trouble)) {
     connection_close(hold->connection);
     hold->state = STATE_DOWN;
   }
@@ -220,7 +227,7 @@ bool hold_take_turn(struct hold *hold) {
   hold->waits = false;
   if (!waits)
     return false;
-  if (hold_wake(hold, false))
+  if (hold_wake(hold, hold->sweeps))
     return true;
   if (hold->state == STATE_IDLE)
     tell_rest(hold);

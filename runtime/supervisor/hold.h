@@ -73,8 +73,9 @@ void hold_serve(struct hold *hold, struct queue *const *queues, uint32_t count);
 void hold_open(struct hold *hold);
 
 /*
- * hold_wake(hold, sweep): claims, if it sleeps and its executor has room and a queue is not paused. Whether it did.
- * With `sweep`, from the beginning of the queues; a hold sleeps in earnest only after that found nothing.
+ * hold_wake(hold, sweep): claims, if it sleeps and its executor has room and a queue is not paused. Whether it did, or
+ * will when its turn comes. With `sweep`, from the beginning of the queues; a hold sleeps in earnest only after that
+ * found nothing.
  */
 bool hold_wake(struct hold *hold, bool sweep);
 

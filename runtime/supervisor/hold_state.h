@@ -43,6 +43,7 @@ struct hold {
   bool fetching;         /* the data of a large job is under way */
   int large;             /* which one; then it is on its way to the executor */
   bool waits;            /* for its turn to claim */
+  bool sweeps;           /* which is to be a sweep */
   bool released;         /* this act gives jobs back */
   bool nothing;          /* it ends a claim that found nothing */
   struct hold_look look; /* what is known of that */
