@@ -222,16 +222,20 @@ describe("the doorbell", function()
       bell.wait_asleep(pg)
       assert(conn:enqueue("echo", "one"))
       assert.equal(1, listener:heard())
+      local function wait_for_locks()
+        wait.till("all locks to be gone", 5, function()
+          return pg:psql "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'" == "0"
+        end)
+      end
       worker:stop()
+      wait_for_locks()
       enqueue_many()
       assert.equal(0, listener:heard())
       worker = start()
       bell.wait_asleep(pg)
       worker:kill "sigkill"
       worker:wait()
-      wait.till("all locks to be gone", 5, function()
-        return pg:psql "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'" == "0"
-      end)
+      wait_for_locks()
       enqueue_many()
       assert.equal(0, listener:heard())
     end)

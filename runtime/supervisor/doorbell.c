@@ -154,6 +154,8 @@ static void complain(struct doorbell *bell, const char *why) {
 }
 
 static void take_keys(struct doorbell *bell, const PGresult *result) {
+  if (bell->failed) /* LISTEN has: all begins anew in a moment */
+    return;
   bell->count = PQntuples(result);
   bell->buckets = memory_resize(bell->buckets, (size_t)bell->count * sizeof *bell->buckets);
   bell->raised = memory_resize(bell->raised, (size_t)bell->count * sizeof *bell->raised);

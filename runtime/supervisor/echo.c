@@ -9,7 +9,7 @@
 #include "memory.h"
 
 /* How long it may all take: a pooler may have no session left to lend. */
-enum { TRY_MS = 3000 };
+enum { TRY_MS = 3000, CLEAN_MS = 1000 };
 
 /* How often the first connection asks where it is, while the second keeps a session busy. */
 enum { ASK_TIMES = 8 };
@@ -24,11 +24,15 @@ struct echo {
   uv_timer_t timer;
   int32_t session; /* process number of the first's */
   int asked;
+  bool listens;  /* in that session, somebody does because of us */
   char word[48]; /* that nobody else says */
+  bool cleaning; /* the verdict is known: shared */
   bool over;
   void (*done)(void *owner, bool own);
   void *owner;
 };
+
+static void on_timer(uv_timer_t *timer);
 
 static void end(struct echo *echo, bool own) {
   if (echo->over)
@@ -36,6 +40,26 @@ static void end(struct echo *echo, bool own) {
   echo->over = true;
   uv_timer_stop(&echo->timer);
   echo->done(echo->owner, own);
+}
+
+/* LISTEN was said, and the session is not ours: UNLISTEN goes wherever the pooler sends it, until it was there. */
+static void clean(struct echo *echo) {
+  connection_send(echo->first.connection, STATEMENT_ECHO_UNLISTEN, NULL);
+  connection_send(echo->first.connection, STATEMENT_WHO, NULL);
+  connection_sync(echo->first.connection);
+}
+
+static void end_shared(struct echo *echo) {
+  if (echo->over || echo->cleaning)
+    return;
+  if (!echo->listens || !connection_is_up(echo->first.connection)) {
+    end(echo, false);
+    return;
+  }
+  echo->cleaning = true;
+  connection_close(echo->second.connection); /* it may have a session that is wanted */
+  uv_timer_start(&echo->timer, on_timer, CLEAN_MS, 0);
+  clean(echo);
 }
 
 static void say(struct voice *voice, enum statement statement, const struct parameters *parameters) {
@@ -54,19 +78,30 @@ static void notify(struct echo *echo) {
 
 /* The first's answer: the first time it counts, and the others have to be the same. */
 static void take_first(struct echo *echo, int32_t session) {
-  if (echo->asked++ == 0) {
+  if (echo->cleaning && session == echo->session) {
+    end(echo, false);
+  } else if (echo->cleaning) {
+    clean(echo);
+  } else if (echo->asked++ == 0) {
     echo->session = session;
     connection_open(echo->second.connection);
   } else if (session != echo->session) {
-    end(echo, false);
+    echo->session = session; /* if LISTEN was said, then here */
+    end_shared(echo);
+  } else if (echo->asked < ASK_TIMES) {
+    say(&echo->first, STATEMENT_WHO, NULL);
+  } else if (!echo->listens) { /* and where was that? */
+    echo->listens = true;
+    connection_send(echo->first.connection, STATEMENT_ECHO_LISTEN, NULL);
+    say(&echo->first, STATEMENT_WHO, NULL);
   } else {
-    say(&echo->first, echo->asked < ASK_TIMES ? STATEMENT_WHO : STATEMENT_ECHO_LISTEN, NULL);
+    notify(echo);
   }
 }
 
 static void take_second(struct echo *echo, int32_t session) {
   if (session == echo->session)
-    end(echo, false);
+    end_shared(echo);
   else
     say(&echo->first, STATEMENT_WHO, NULL);
 }
@@ -81,7 +116,7 @@ static void on_up(void *owner) {
 static void on_down(void *owner, const char *reason) {
   struct voice *voice = owner;
   (void)reason;
-  end(voice->echo, false);
+  end(voice->echo, false); /* what its session knew is gone with it */
 }
 
 static void on_result(void *owner, enum statement statement, PGresult *result) {
@@ -95,8 +130,6 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     take_first(echo, result_i32(result, 0, 0));
   else if (statement == STATEMENT_WHO)
     take_second(echo, result_i32(result, 0, 0));
-  else if (statement == STATEMENT_ECHO_LISTEN)
-    notify(echo);
 }
 
 static void on_synced(void *owner) {
@@ -105,12 +138,21 @@ static void on_synced(void *owner) {
 
 static void on_notified(void *owner, const char *payload) {
   struct voice *voice = owner;
-  if (strcmp(payload, voice->echo->word) == 0)
-    end(voice->echo, voice == &voice->echo->first);
+  struct echo *echo = voice->echo;
+  if (strcmp(payload, echo->word) != 0 || echo->cleaning)
+    return;
+  if (voice == &echo->first)
+    end(echo, true);
+  else
+    end_shared(echo);
 }
 
 static void on_timer(uv_timer_t *timer) {
-  end(timer->data, false);
+  struct echo *echo = timer->data;
+  if (echo->cleaning)
+    end(echo, false);
+  else
+    end_shared(echo);
 }
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};

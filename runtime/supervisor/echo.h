@@ -16,12 +16,13 @@
  *     first:  and now, and now …?                  another: shared
  *     first:  LISTEN
  *     second: COMMIT; NOTIFY                       the first hears it: its session is its own
+ *     first:  UNLISTEN, until that was said where LISTEN was
  *
- * The last step alone would tell; but LISTEN would stay in a stranger's session.
+ * The last step alone would tell; but finding the session again in which LISTEN was said takes luck in a busy pool.
  */
 struct echo;
 
-/* echo_new(loop, conninfo, mode, done, owner): done(owner, own) is called once, within three seconds. */
+/* echo_new(loop, conninfo, mode, done, owner): done(owner, own) is called once, within four seconds. */
 struct echo *echo_new(uv_loop_t *loop, const char *conninfo, struct session_mode *mode,
                       void (*done)(void *owner, bool own), void *owner);
 

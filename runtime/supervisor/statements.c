@@ -233,6 +233,7 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
 
     /* Is what one session notifies heard in another? See echo.h. */
     [STATEMENT_ECHO_LISTEN] = {.name = "echo_listen", .text = "LISTEN pgq_echo"},
+    [STATEMENT_ECHO_UNLISTEN] = {.name = "echo_unlisten", .text = "UNLISTEN pgq_echo"},
     [STATEMENT_ECHO] = {.name = "echo", .text = "SELECT pg_notify('pgq_echo', $1)", .count = 1, .types = {OID_TEXT}},
 
     /*
@@ -245,7 +246,7 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
     [STATEMENT_BELL_KEYS] =
         {.name = "bell_keys",
          .text = "SELECT 'pgq_jobs'::regclass::oid::int8, EXISTS (SELECT FROM pg_trigger"
-                 "  WHERE tgrelid = 'pgq_jobs'::regclass AND tgname = 'pgq_ring' AND tgenabled <> 'D'), bucket"
+                 "  WHERE tgrelid = 'pgq_jobs'::regclass AND tgname = 'pgq_ring' AND tgenabled IN ('O', 'A')), bucket"
                  " FROM (SELECT DISTINCT hashtext(name) & 255 AS bucket FROM unnest($1::text[]) AS name) AS queue"
                  " ORDER BY bucket",
          .count = 1,

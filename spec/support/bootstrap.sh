@@ -41,9 +41,17 @@ apt_install() {
     as_root mkdir -p "${no_cluster%/*}"
     echo "create_main_cluster = false" | as_root tee "$no_cluster" >/dev/null
   fi
+  # Nor for a pgbouncer that runs.
+  local policy=""
+  if [[ " $* " == *" pgbouncer "* && ! -e /usr/sbin/policy-rc.d ]]; then
+    policy=/usr/sbin/policy-rc.d
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod +x "$policy"
+  fi
   local status=0
   as_root apt-get update -qq &&
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null || status=$?
+  [ -z "$policy" ] || as_root rm -f "$policy"
   if [ -n "$no_cluster" ]; then
     as_root rm -f "$no_cluster"
     as_root rmdir "${no_cluster%/*}" 2>/dev/null || true
