@@ -203,14 +203,18 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
          .count = 4,
          .types = {OID_INT8_ARRAY, OID_INT4_ARRAY, OID_INT8_ARRAY, OID_TIMESTAMPTZ_ARRAY}},
 
-    /* Before sleeping: is something due in one of the queues $1 after all, and when does the next job fall due? */
+    /*
+     * Before sleeping: is something due in one of the queues $1 after all, and when does the next job fall due? It is
+     * asked in the claim's transaction, whose now() is over: jobs have failed, and are due again, since then.
+     */
     [STATEMENT_LOOK] =
         {.name = "look",
          .text = "SELECT queue.position,"
                  " EXISTS (SELECT FROM pgq_jobs WHERE queue_name = queue.name AND ran_at IS NULL"
-                 "  AND run_after <= now()),"
+                 "  AND run_after <= statement_timestamp()),"
                  " (SELECT ceil(extract(epoch FROM run_after - clock_timestamp()) * 1000)::int8 FROM pgq_jobs"
-                 "  WHERE queue_name = queue.name AND ran_at IS NULL AND run_after > now() AND run_after < 'infinity'"
+                 "  WHERE queue_name = queue.name AND ran_at IS NULL AND run_after > statement_timestamp() AND "
+                 "run_after < 'infinity'"
                  "  ORDER BY run_after, id LIMIT 1)"
                  " FROM unnest($1::text[]) WITH ORDINALITY AS queue (name, position)",
          .prepared = true,
