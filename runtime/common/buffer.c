@@ -25,13 +25,6 @@ void *buffer_space(struct buffer *buffer, size_t length) {
   return buffer->bytes + buffer->length;
 }
 
-void buffer_add(struct buffer *buffer, const void *bytes, size_t length) {
-  if (length == 0)
-    return;
-  memcpy(buffer_space(buffer, length), bytes, length);
-  buffer->length += length;
-}
-
 void buffer_drop(struct buffer *buffer, size_t length) {
   buffer->length -= length;
   if (buffer->length == 0 && buffer->capacity > BUFFER_KEEP)

@@ -63,6 +63,12 @@ static void add_columns(const struct columns *columns, enum statement statement,
   }
 }
 
+/* Which statements have something to write: most batches need one. */
+static void mark_needed(const struct batch *batch, bool needed[static STATEMENT_COUNT + 1]) {
+  for (int i = 0; i < batch->count; i++)
+    needed[statement_of(&batch->jobs[i])] = true;
+}
+
 static void collect(const struct batch *batch, enum statement statement, struct columns *columns) {
   columns->count = 0;
   for (int i = 0; i < batch->count; i++) {
@@ -88,6 +94,8 @@ void batch_settle(const struct batch *batch, int64_t lease_ms,
       STATEMENT_PRESERVE_BY_ID, STATEMENT_COMPLETE_LEASED, STATEMENT_PRESERVE_LEASED, STATEMENT_FAIL,
       STATEMENT_RELEASE,        STATEMENT_SUSPECT,
   };
+  bool needed[STATEMENT_COUNT + 1] = {false};
+  mark_needed(batch, needed);
   size_t count = (size_t)batch->count;
   int64_t *numbers = memory_new(5 * count * sizeof *numbers);
   struct columns columns = {.ids = numbers, .leases = numbers + count, .waits = numbers + 2 * count};
@@ -96,9 +104,9 @@ void batch_settle(const struct batch *batch, int64_t lease_ms,
   columns.errors = memory_new(count * sizeof *columns.errors);
   for (size_t s = 0; s < sizeof statements / sizeof statements[0]; s++) {
     struct parameters parameters = {0};
-    collect(batch, statements[s], &columns);
-    if (columns.count == 0)
+    if (!needed[statements[s]])
       continue;
+    collect(batch, statements[s], &columns);
     add_columns(&columns, statements[s], lease_ms, &parameters);
     send(context, statements[s], &parameters);
     parameters_free(&parameters);

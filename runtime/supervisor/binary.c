@@ -94,6 +94,7 @@ void parameters_add_time_array(struct parameters *parameters, const int64_t *val
 /* A tid travels as a block number and a place in the block. */
 void parameters_add_tid_array(struct parameters *parameters, const uint64_t *values, int count) {
   begin_array(parameters, OID_TID, count);
+  buffer_space(&parameters->bytes, (size_t)count * 10); /* once for all */
   for (int i = 0; i < count; i++) {
     uint16_t place = htobe16((uint16_t)values[i]);
     add_u32(&parameters->bytes, sizeof(uint32_t) + sizeof place);
