@@ -27,7 +27,8 @@ void *buffer_space(struct buffer *buffer, size_t length);
 static inline void buffer_add(struct buffer *buffer, const void *bytes, size_t length) {
   if (length == 0)
     return;
-  void *end = buffer->capacity - buffer->length < length ? buffer_space(buffer, length) : buffer->bytes + buffer->length;
+  void *end =
+      buffer->capacity - buffer->length < length ? buffer_space(buffer, length) : buffer->bytes + buffer->length;
   memcpy(end, bytes, length);
   buffer->length += length;
 }
