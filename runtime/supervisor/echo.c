@@ -9,10 +9,16 @@
 #include "memory.h"
 
 /* How long it may all take: a pooler may have no session left to lend. */
-enum { TRY_MS = 3000, CLEAN_MS = 1000 };
+enum { TRY_MS = 3000, CLEAN_MS = 3000 };
 
 /* How often the first connection asks where it is, while the second keeps a session busy. */
 enum { ASK_TIMES = 8 };
+
+/*
+ * Between two questions passes a time of no fixed length: in a busy pool, connections that ask again at once fall into
+ * step, and then each gets the same session over and over.
+ */
+enum { PAUSE_MS = 12 };
 
 struct voice {
   struct echo *echo;
@@ -21,12 +27,14 @@ struct voice {
 
 struct echo {
   struct voice first, second;
-  uv_timer_t timer;
+  uv_timer_t timer; /* when it has taken too long */
+  uv_timer_t pause;
   int32_t session; /* process number of the first's */
   int asked;
-  bool listens;  /* in that session, somebody does because of us */
-  char word[48]; /* that nobody else says */
-  bool cleaning; /* the verdict is known: shared */
+  bool listening; /* LISTEN was sent, and has no answer */
+  bool listens;   /* in that session, somebody does because of us */
+  char word[48];  /* that nobody else says */
+  bool cleaning;  /* the verdict is known: shared */
   bool over;
   void (*done)(void *owner, bool own);
   void *owner;
@@ -39,6 +47,7 @@ static void end(struct echo *echo, bool own) {
     return;
   echo->over = true;
   uv_timer_stop(&echo->timer);
+  uv_timer_stop(&echo->pause);
   echo->done(echo->owner, own);
 }
 
@@ -52,14 +61,16 @@ static void clean(struct echo *echo) {
 static void end_shared(struct echo *echo) {
   if (echo->over || echo->cleaning)
     return;
-  if (!echo->listens || !connection_is_up(echo->first.connection)) {
+  if ((!echo->listens && !echo->listening) || !connection_is_up(echo->first.connection)) {
     end(echo, false);
     return;
   }
   echo->cleaning = true;
   connection_close(echo->second.connection); /* it may have a session that is wanted */
   uv_timer_start(&echo->timer, on_timer, CLEAN_MS, 0);
-  clean(echo);
+  uv_timer_stop(&echo->pause);
+  if (!echo->listening)
+    clean(echo);
 }
 
 static void say(struct voice *voice, enum statement statement, const struct parameters *parameters) {
@@ -76,26 +87,50 @@ static void notify(struct echo *echo) {
   parameters_free(&parameters);
 }
 
+static void on_pause(uv_timer_t *timer) {
+  struct echo *echo = timer->data;
+  if (echo->cleaning) {
+    clean(echo);
+  } else if (echo->asked < ASK_TIMES) {
+    say(&echo->first, STATEMENT_WHO, NULL);
+  } else {
+    echo->listening = true;
+    connection_send(echo->first.connection, STATEMENT_ECHO_LISTEN, NULL);
+    say(&echo->first, STATEMENT_WHO, NULL);
+  }
+}
+
+static void pause_a_while(struct echo *echo) {
+  uv_timer_start(&echo->pause, on_pause, 1 + uv_hrtime() / 1000 % PAUSE_MS, 0);
+}
+
+/* Where LISTEN was said is known now. */
+static void take_listening(struct echo *echo, int32_t session) {
+  bool same = session == echo->session;
+  echo->listening = false;
+  echo->listens = true;
+  echo->session = session;
+  if (echo->cleaning)
+    clean(echo);
+  else if (same)
+    notify(echo);
+  else
+    end_shared(echo);
+}
+
 /* The first's answer: the first time it counts, and the others have to be the same. */
 static void take_first(struct echo *echo, int32_t session) {
-  if (echo->cleaning && session == echo->session) {
+  if (echo->listening) {
+    take_listening(echo, session);
+  } else if (echo->cleaning && session == echo->session) {
     end(echo, false);
-  } else if (echo->cleaning) {
-    clean(echo);
   } else if (echo->asked++ == 0) {
     echo->session = session;
     connection_open(echo->second.connection);
-  } else if (session != echo->session) {
-    echo->session = session; /* if LISTEN was said, then here */
+  } else if (session != echo->session && !echo->cleaning) {
     end_shared(echo);
-  } else if (echo->asked < ASK_TIMES) {
-    say(&echo->first, STATEMENT_WHO, NULL);
-  } else if (!echo->listens) { /* and where was that? */
-    echo->listens = true;
-    connection_send(echo->first.connection, STATEMENT_ECHO_LISTEN, NULL);
-    say(&echo->first, STATEMENT_WHO, NULL);
   } else {
-    notify(echo);
+    pause_a_while(echo);
   }
 }
 
@@ -103,7 +138,7 @@ static void take_second(struct echo *echo, int32_t session) {
   if (session == echo->session)
     end_shared(echo);
   else
-    say(&echo->first, STATEMENT_WHO, NULL);
+    pause_a_while(echo);
 }
 
 static void on_up(void *owner) {
@@ -170,7 +205,8 @@ struct echo *echo_new(uv_loop_t *loop, const char *conninfo, struct session_mode
   echo->owner = owner;
   snprintf(echo->word, sizeof echo->word, "echo %" PRId64, lease_token(1));
   uv_timer_init(loop, &echo->timer);
-  echo->timer.data = echo;
+  uv_timer_init(loop, &echo->pause);
+  echo->timer.data = echo->pause.data = echo;
   uv_timer_start(&echo->timer, on_timer, TRY_MS, 0);
   make_voice(echo, &echo->first, loop, conninfo, mode);
   make_voice(echo, &echo->second, loop, conninfo, mode);
@@ -182,10 +218,16 @@ static void free_echo(uv_handle_t *timer) {
   free(timer->data);
 }
 
+/* One after the other: the last one takes the memory along. */
+static void close_timer(uv_handle_t *pause) {
+  struct echo *echo = pause->data;
+  uv_close((uv_handle_t *)&echo->timer, free_echo);
+}
+
 void echo_free(struct echo *echo) {
   if (!echo)
     return;
   connection_free(echo->first.connection);
   connection_free(echo->second.connection);
-  uv_close((uv_handle_t *)&echo->timer, free_echo);
+  uv_close((uv_handle_t *)&echo->pause, close_timer);
 }

@@ -22,7 +22,8 @@
  */
 struct echo;
 
-/* echo_new(loop, conninfo, mode, done, owner): done(owner, own) is called once, within four seconds. */
+/* echo_new(loop, conninfo, mode, done, owner): done(owner, own) is called once, within six seconds, mostly a tenth of
+ * one. */
 struct echo *echo_new(uv_loop_t *loop, const char *conninfo, struct session_mode *mode,
                       void (*done)(void *owner, bool own), void *owner);
 
