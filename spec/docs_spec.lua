@@ -56,7 +56,7 @@ end
 -- The same from --help of every command.
 local function read_help()
   local options = {}
-  for _, command in ipairs { "--help", "enqueue", "migrate", "dev" } do
+  for _, command in ipairs { "--help", "enqueue", "cancel", "migrate", "dev" } do
     for line in process.check({ PGQ_LUA, command, "--help" }):gmatch "\n  %-%-([^\n]+)" do
       local name = line:match "^%S+"
       options[name] = {
