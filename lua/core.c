@@ -1,6 +1,7 @@
 /* pgq.core: the part of the Lua module `pgq` that needs libpq. The Lua half in lua/pgq/ is its only caller, and checks
  * the arguments; here they are trusted as to their types. Failures are returned as nil, message, code. */
 
+#include <errno.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <math.h>
@@ -331,6 +332,15 @@ static int core_timestamp(lua_State *L) {
   return 1;
 }
 
+/* sleep(ms): blocks. */
+static int core_sleep(lua_State *L) {
+  int64_t ms = (int64_t)luaL_checknumber(L, 1);
+  struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+  while (nanosleep(&left, &left) != 0 && errno == EINTR)
+    ;
+  return 0;
+}
+
 /* ---- The module */
 
 static const luaL_Reg handle_methods[] = {
@@ -349,6 +359,7 @@ static const luaL_Reg functions[] = {
     {"bytea", values_bytea},
     {"connect", core_connect},
     {"duration", core_duration},
+    {"sleep", core_sleep},
     {"timestamp", core_timestamp},
     {NULL, NULL},
 };

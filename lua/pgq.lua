@@ -11,6 +11,8 @@
 local core = require "pgq.core"
 local connection = require "pgq.connection"
 local job = require "pgq.job"
+local outcome = require "pgq.outcome"
+local tasks = require "pgq.tasks"
 
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 local error, getenv, type = error, os.getenv, type
@@ -27,8 +29,15 @@ local pgq = {
   _VERSION = core.version,
   register_queue = handlers.register_queue,
   configure = handlers.configure,
-  backoff = handlers.backoff,
   stop = handlers.stop,
+  backoff = outcome.backoff,
+  snooze = outcome.snooze,
+  discard = outcome.discard,
+  retry = outcome.retry,
+  timeout = outcome.timeout,
+  cancelled = outcome.cancelled,
+  sleep = tasks.sleep,
+  await = tasks.await,
 }
 
 local function default_conninfo()

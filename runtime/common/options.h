@@ -25,8 +25,10 @@ enum command {
 };
 
 struct options {
-  char *db;          /* connection string, or NULL for libpq's own PG* variables and service file */
-  int64_t executors; /* 0: as many as there are cores */
+  char *db;            /* connection string, or NULL for libpq's own PG* variables and service file */
+  int64_t executors;   /* 0: as many as there are cores */
+  int64_t concurrency; /* jobs that wait at once in an executor */
+  int64_t pool;        /* connections that an executor's handlers share */
   int64_t poll_interval_ms;
   int64_t grace_ms;
   int64_t hold_limit_ms;
