@@ -13,6 +13,7 @@
 
 #include <libpq-fe.h>
 
+#include "checks.h"
 #include "conninfo.h"
 #include "duration.h"
 #include "failure.h"
@@ -375,6 +376,7 @@ int luaopen_pgq_core(lua_State *L) {
   lua_pop(L, 1);
   lua_newtable(L);
   luaL_setfuncs(L, functions, 0);
+  checks_register(L);
   lua_pushliteral(L, PGQ_LUA_VERSION);
   lua_setfield(L, -2, "version");
   return 1;
