@@ -289,7 +289,7 @@ local function commit(conn, failure)
   end
   if state == "busy" then
     conn._handle:abandon()
-    return nil, "the transaction was rolled back: a statement of another task ran in it when its function ended", "55000"
+    return nil, "the transaction was rolled back: another task ran a statement in it when its function ended", "55000"
   end
   if state == "failed" then
     run(conn, "ROLLBACK")
