@@ -1,6 +1,7 @@
 /* pgq.core: the part of the Lua module `pgq` that needs libpq. The Lua half in lua/pgq/ is its only caller, and checks
  * the arguments; here they are trusted as to their types. */
 
+#include <errno.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <math.h>
@@ -68,6 +69,15 @@ static int core_timestamp(lua_State *L) {
   return 1;
 }
 
+/* sleep(ms): blocks. */
+static int core_sleep(lua_State *L) {
+  int64_t ms = (int64_t)luaL_checknumber(L, 1);
+  struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+  while (nanosleep(&left, &left) != 0 && errno == EINTR)
+    ;
+  return 0;
+}
+
 /* ---- The module */
 
 int luaopen_pgq_core(lua_State *L) {
@@ -77,6 +87,7 @@ int luaopen_pgq_core(lua_State *L) {
       {"connect_start", handle_connect_start},
       {"duration", core_duration},
       {"json", values_json},
+      {"sleep", core_sleep},
       {"timestamp", core_timestamp},
       {NULL, NULL},
   };

@@ -11,6 +11,7 @@
 local core = require "pgq.core"
 local connection = require "pgq.connection"
 local job = require "pgq.job"
+local outcome = require "pgq.outcome"
 local tasks = require "pgq.tasks"
 
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
@@ -26,12 +27,19 @@ local handlers = require "pgq.handlers"(host)
 local pgq = {
   --- Version of pgq-lua.
   _VERSION = core.version,
-  --- NULL, in rows and as a parameter. It equals only itself, and is no `false`: compare it with ==.
+  --- NULL, in rows and as a parameter; cjson.null is the same. To be compared with ==, for it is not false.
   null = core.null,
   register_queue = handlers.register_queue,
   configure = handlers.configure,
-  backoff = handlers.backoff,
   stop = handlers.stop,
+  backoff = outcome.backoff,
+  snooze = outcome.snooze,
+  discard = outcome.discard,
+  retry = outcome.retry,
+  timeout = outcome.timeout,
+  cancelled = outcome.cancelled,
+  sleep = tasks.sleep,
+  await = tasks.await,
 }
 
 local function default_conninfo()
@@ -49,6 +57,7 @@ end
 -- @treturn[2] string message, never with a password in it
 -- @treturn[2] string code: 08001 when there is no connection, 22023 for a string that cannot be read
 function pgq.connect(conninfo)
+  tasks.check("connect", 2)
   if conninfo ~= nil and type(conninfo) ~= "string" then
     error("connect: the connection string must be a string, not a " .. type(conninfo), 2)
   end

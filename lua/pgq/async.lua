@@ -68,27 +68,42 @@ local function follow(handle, wake)
   return stop
 end
 
---- Waits until what was sent on the connection has been answered.
+-- Waits until start's argument is called, and returns what that got. A wait that is interrupted ends with undo(), once
+-- or twice, and an error.
+local function wait(what, start, undo)
+  local ok, first, second = pcall(tasks.wait, what, function(wake)
+    start(wake)
+    return undo
+  end)
+  if not ok then
+    undo()
+    error(first, 0)
+  end
+  return first, second
+end
+
+--- Waits until what was sent on the connection has been answered. When the wait is interrupted, the connection is
+-- closed.
 function async.finish(conn, what)
   local handle = conn._handle
   if tasks.mode() ~= "task" then
     return handle:finish()
   end
-  local before = conn._using
+  local before, stop = conn._using, nil
   conn._using = what
-  local problem = tasks.wait(what, function(wake)
-    local stop = follow(handle, wake)
-    return function()
+  local function give_up()
+    if stop then
       stop()
-      handle:abandon()
-      conn._using = nil
     end
-  end)
-  conn._using = before
-  if problem then
     handle:abandon()
+    conn._using = nil
+  end
+  local problem = wait(what, function(wake) stop = follow(handle, wake) end, give_up)
+  if problem then
+    give_up()
     error(problem, 0)
   end
+  conn._using = before
 end
 
 -- Makes Lua values of what has come; a result that does not fit into memory is not kept.
@@ -134,7 +149,6 @@ end
 -- Returns a function that ends this.
 local function follow_connecting(handle, wake)
   local poll, timer, on_event
-  local patience = handle:patience()
   local function stop()
     if poll then
       poll:close()
@@ -154,22 +168,25 @@ local function follow_connecting(handle, wake)
     poll = nil
     local progress, message, code = handle:connect_step()
     if progress and progress ~= DONE then
-      return watch(progress)
+      watch(progress)
+      return nil
     end
-    stop()
-    return wake(message, code)
+    return true, message, code
   end
   function on_event()
-    local ok, problem = pcall(step)
+    local ok, done, message, code = pcall(step)
     if not ok then
+      message, code = format("cannot connect: %s", done), "08001"
+    end
+    if not ok or done then
       stop()
-      wake(format("cannot connect: %s", problem), "08001")
+      wake(message, code)
     end
   end
+  local patience = handle:patience()
   if patience > 0 then
     timer = async.timer(1000 * patience, function()
       stop()
-      handle:close()
       wake(format("cannot connect: no answer within %d s", patience), "08001")
     end)
   end
@@ -187,13 +204,14 @@ function async.connect(conninfo, what)
   if not handle then
     return nil, problem, code
   end
-  problem, code = tasks.wait(what, function(wake)
-    local stop = follow_connecting(handle, wake)
-    return function()
+  local stop
+  local function give_up()
+    if stop then
       stop()
-      handle:close()
     end
-  end)
+    handle:close()
+  end
+  problem, code = wait(what, function(wake) stop = follow_connecting(handle, wake) end, give_up)
   if problem then
     handle:close()
     return nil, problem, code

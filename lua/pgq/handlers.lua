@@ -3,101 +3,25 @@
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
-local error, pairs, pcall, rawget, tostring, type, xpcall = error, pairs, pcall, rawget, tostring, type, xpcall
-local format, sub = string.format, string.sub
-local getinfo, traceback = debug.getinfo, debug.traceback
+local outcome = require "pgq.outcome"
+
+local error, pairs, tostring, type = error, pairs, tostring, type
+local floor, format, getinfo = math.floor, string.format, debug.getinfo
+local describe, outcome_of = outcome.describe, outcome.of
 
 -- A job's data is its own business; a queue's options are these.
-local QUEUE_OPTIONS = { preserve_completed = true, discard_failed = true, timeout = true }
+local QUEUE_OPTIONS = {
+  concurrency = true,
+  discard_failed = true,
+  preserve_completed = true,
+  timeout = true,
+  transactional = true,
+}
 
 local function not_a_worker(name)
   return function()
     error(name .. ": this script is not run by a worker; start it with: pgq-lua FILE", 2)
   end
-end
-
--- Whatever it is as a text, even when its __tostring fails.
-local function describe(value)
-  if type(value) == "string" then
-    return value
-  end
-  local ok, text = pcall(tostring, value)
-  if ok and type(text) == "string" then
-    return text
-  end
-  return format("(a %s whose __tostring fails)", type(value))
-end
-
--- Is this the way handlers say "failed", { error = …, backoff = … }?
-local function is_failure(value)
-  return type(value) == "table" and (rawget(value, "error") ~= nil or rawget(value, "backoff") ~= nil)
-end
-
-local function read_failure(value)
-  local message = rawget(value, "error")
-  local backoff = rawget(value, "backoff")
-  if message == nil then
-    message = "backoff"
-  end
-  return describe(message), backoff ~= nil and backoff ~= false
-end
-
---- Says that a job failed because what it needs is out of order, so that its whole queue slows down: 100 ms, doubling
--- with each further backoff up to a minute, until a job of the queue succeeds. To be returned by a handler, or thrown
--- with error().
--- @tparam[opt] string message why
--- @treturn table the failure: { error = message, backoff = true }
-local function backoff(message)
-  if message == nil then
-    message = "backoff"
-  end
-  return { error = describe(message), backoff = true }
-end
-
--- What a handler returned, as: succeeded, message, backoff.
-local function judge(first, second)
-  if first == true or (first == nil and second == nil) then
-    return true
-  end
-  if is_failure(first) then
-    return false, read_failure(first)
-  end
-  if first == nil or first == false then
-    if is_failure(second) then
-      return false, read_failure(second)
-    end
-    return false, second == nil and "the handler returned false" or describe(second), false
-  end
-  return false, format("the handler returned a %s (%s): return nothing or true for success; nil and a message, or a "
-    .. "table with the field error, for failure", type(first), sub(describe(first), 1, 200)), false
-end
-
--- Runs where an error was raised, while its stack is still there.
-local function on_error(value)
-  if is_failure(value) and rawget(value, "backoff") then
-    return { value = value }
-  end
-  return { value = value, traceback = sub(traceback("", 2), 2) } -- without the newline behind the empty message
-end
-
-local function judge_error(caught)
-  if type(caught) ~= "table" then -- on_error itself failed: no stack or no memory was left
-    return false, describe(caught), false
-  end
-  local value = rawget(caught, "value")
-  if is_failure(value) then
-    local message, with_backoff = read_failure(value)
-    return false, message, with_backoff, rawget(caught, "traceback")
-  end
-  local message = value == nil and "the handler called error(nil)" or describe(value)
-  return false, message, false, rawget(caught, "traceback")
-end
-
-local function finish(ok, first, second)
-  if ok then
-    return judge(first, second)
-  end
-  return judge_error(first)
 end
 
 local function worker_half(host)
@@ -138,14 +62,27 @@ local function worker_half(host)
     return ms
   end
 
+  -- How many jobs of a queue an executor may have in flight, 0 for none given.
+  local function read_concurrency(value)
+    if value == nil then
+      return 0
+    end
+    if type(value) ~= "number" or value < 1 or value > 1000000 or value ~= floor(value) then
+      error(format("register_queue: the concurrency must be a whole number from 1 to 1000000, not %s", describe(value)),
+        3)
+    end
+    return value
+  end
+
   --- Registers the handler of a queue; the worker then claims jobs from it.
   -- @tparam string name name of the queue, UTF-8 and not empty
   -- @tparam function handler called as handler(data, job) with the job's bytes as a string, and a table of id, queue,
   -- attempt (from 1), created_at and run_after (Unix seconds), retries_left. Returning nothing, nil or true is
   -- success; nil or false and a message, a thrown error, or { error = message, backoff = true } is failure
   -- @tparam[opt] table options preserve_completed, discard_failed: as the worker's flags, for this queue; timeout:
-  -- seconds or a duration such as "30s", after which a handler that still runs is killed with its executor, and the
-  -- attempt fails; 0 for none
+  -- seconds or a duration such as "30s", after which pgq.timeout is thrown in a handler that waits, and one that does
+  -- not is killed with its executor, and the attempt fails; 0 for none; concurrency: how many jobs of this queue an
+  -- executor may have in flight; transactional: job.tx is a transaction that completes the job when it commits
   -- @raise when an argument is wrong, or the name is registered already
   local function register_queue(name, handler, options)
     only_while_loading "register_queue"
@@ -166,14 +103,16 @@ local function worker_half(host)
     end
     for option in pairs(options or {}) do
       if not QUEUE_OPTIONS[option] then
-        error(format("register_queue: there is no option %s; there are preserve_completed, discard_failed and timeout",
-          describe(option)), 2)
+        error(format("register_queue: there is no option %s; there are concurrency, discard_failed, "
+          .. "preserve_completed, timeout and transactional", describe(option)), 2)
       end
     end
     local queue = { name = name, handler = handler, where = where() }
     queue.preserve_completed = read_choice("preserve_completed", options and options.preserve_completed)
     queue.discard_failed = read_choice("discard_failed", options and options.discard_failed)
     queue.timeout_ms = read_timeout(options and options.timeout)
+    queue.concurrency = read_concurrency(options and options.concurrency)
+    queue.transactional = read_choice("transactional", options and options.transactional) or false
     queues[#queues + 1] = queue
     by_name[name] = queue
   end
@@ -207,9 +146,8 @@ local function worker_half(host)
     end
   end
 
-  -- The executor's call: queue number from 1, then what the job is made of. Returns succeeded, message, backoff,
-  -- traceback.
-  function host.run(number, data, id, attempt, created_at, run_after, retries_left)
+  -- The executor's call: queue number from 1, then what the job is made of. Returns what outcome.of() does.
+  function host.run(number, data, id, attempt, created_at, run_after, retries_left, lease, preserve)
     local queue = queues[number]
     local job = {
       id = id,
@@ -219,13 +157,15 @@ local function worker_half(host)
       run_after = run_after,
       retries_left = retries_left,
     }
-    return finish(xpcall(queue.handler, on_error, data, job))
+    if lease then
+      return host.run_transactional(queue.handler, data, job, lease, preserve)
+    end
+    return outcome_of(queue.handler, data, job)
   end
 
   return {
     register_queue = register_queue,
     configure = configure,
-    backoff = backoff,
     --- Asks the worker to stop, as SIGTERM does: running jobs end, this one too, and no more are claimed.
     stop = host.stop,
   }
@@ -238,7 +178,6 @@ return function(host)
   return {
     register_queue = not_a_worker "register_queue",
     configure = not_a_worker "configure",
-    backoff = backoff,
     stop = not_a_worker "stop",
   }
 end

@@ -27,16 +27,11 @@ Pool.__index = Pool
 
 -- ---- Waiting
 
--- The one who waits longest, or nil. Those who have given up are passed over.
-local function next_waiter(self)
-  local queue = self._queue
-  while queue.first <= queue.last do
-    local waiter = queue[queue.first]
+-- Takes those off the front of the queue who wait no more.
+local function trim(queue)
+  while queue.first <= queue.last and not queue[queue.first].waits do
     queue[queue.first] = nil
     queue.first = queue.first + 1
-    if waiter.waits then
-      return waiter
-    end
   end
 end
 
@@ -44,6 +39,7 @@ local function stop_waiting(self, waiter)
   if waiter.waits then
     waiter.waits = false
     waiter.timer:close()
+    trim(self._queue)
     self._waiting = self._waiting - 1
     if self._waiting == 0 then
       self._logged = false
@@ -53,7 +49,7 @@ end
 
 -- Gives a slot to the one who waits longest, with the connection if there is one. Returns whether there was somebody.
 local function serve(self, conn)
-  local waiter = next_waiter(self)
+  local waiter = self._queue[self._queue.first]
   if not waiter then
     return false
   end
@@ -61,6 +57,21 @@ local function serve(self, conn)
   waiter.lease.slot, waiter.lease.conn = true, conn
   waiter.wake(true)
   return true
+end
+
+-- Ends a lease whose connection, if it has one, is of no more use.
+local function drop(self, lease)
+  lease.unguard()
+  if lease.conn then
+    lease.conn:_break()
+    lease.conn = nil
+  end
+  if lease.slot then
+    lease.slot = false
+    if not serve(self, nil) then
+      self._count = self._count - 1
+    end
+  end
 end
 
 local function log_waiting(self)
@@ -73,7 +84,7 @@ end
 
 -- Waits until the lease has a slot. Returns whether it has got one in time.
 local function wait_for_slot(self, lease, what)
-  return tasks.wait(what, function(wake)
+  local ok, in_time = pcall(tasks.wait, what, function(wake)
     local waiter = { lease = lease, wake = wake, waits = true }
     local queue = self._queue
     queue.last = queue.last + 1
@@ -89,6 +100,11 @@ local function wait_for_slot(self, lease, what)
     end)
     return function() stop_waiting(self, waiter) end
   end)
+  if not ok then
+    drop(self, lease) -- it may have been given a connection when the wait was interrupted
+    error(in_time, 0)
+  end
+  return in_time
 end
 
 -- ---- Connections that nobody uses
@@ -142,21 +158,6 @@ local function keep(self, conn)
 end
 
 -- ---- Leases
-
--- Ends a lease whose connection, if it has one, is of no more use.
-local function drop(self, lease)
-  lease.unguard()
-  if lease.conn then
-    lease.conn:_break()
-    lease.conn = nil
-  end
-  if lease.slot then
-    lease.slot = false
-    if not serve(self, nil) then
-      self._count = self._count - 1
-    end
-  end
-end
 
 -- Ends a lease whose connection the next call may have.
 local function give_back(self, lease)

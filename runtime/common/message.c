@@ -8,8 +8,9 @@
 /* The fewest bytes that one of these takes: a count of more of them than fit is not believed, nor allocated for. */
 enum {
   TEXT_LEAST = 4,
-  JOB_LEAST = 5 * 4 + 3 * 8 + 4,
-  QUEUE_LEAST = TEXT_LEAST + 2 + 8,
+  JOB_LEAST = 5 * 4 + 4 * 8 + 4,
+  QUEUE_LEAST = TEXT_LEAST + 2 + 8 + 4 + 1,
+  SERVE_QUEUE_LEAST = 4 + 8 + 1,
   SETTING_LEAST = 2 * TEXT_LEAST,
 };
 
@@ -79,6 +80,7 @@ void message_put_job(struct buffer *out, const struct message_job *job) {
   put_u32(out, job->retries_left);
   put_f64(out, job->created_at);
   put_f64(out, job->run_after);
+  put_i64(out, job->lease);
   put_bytes(out, job->data, job->data_length);
 }
 
@@ -91,6 +93,7 @@ bool message_get_job(struct frame *frame, struct message_job *job) {
   job->retries_left = get_u32(frame);
   job->created_at = get_f64(frame);
   job->run_after = get_f64(frame);
+  job->lease = get_i64(frame);
   job->data = get_bytes(frame, &job->data_length);
   return check(frame, job->position > 0 && job->data_length <= JOB_DATA_MOST);
 }
@@ -135,6 +138,8 @@ void message_put_ready(struct buffer *out, const struct message_ready *ready) {
     put_u8(out, (uint8_t)queue->preserve_completed);
     put_u8(out, (uint8_t)queue->discard_failed);
     put_i64(out, queue->timeout_ms);
+    put_u32(out, queue->concurrency);
+    put_u8(out, queue->transactional);
   }
   put_u32(out, ready->setting_count);
   for (uint32_t i = 0; i < ready->setting_count; i++) {
@@ -148,11 +153,18 @@ static enum choice get_choice(struct frame *frame) {
   return check(frame, choice <= CHOICE_YES) ? choice : CHOICE_UNSET;
 }
 
+static bool get_flag(struct frame *frame) {
+  uint8_t flag = get_u8(frame);
+  return check(frame, flag <= 1) && flag == 1;
+}
+
 static void get_queue(struct frame *frame, struct message_queue *queue) {
   queue->name = get_text(frame);
   queue->preserve_completed = get_choice(frame);
   queue->discard_failed = get_choice(frame);
   queue->timeout_ms = get_i64(frame);
+  queue->concurrency = get_u32(frame);
+  queue->transactional = get_flag(frame);
   check(frame, queue->timeout_ms >= -1);
 }
 
@@ -185,6 +197,68 @@ void message_free_ready(struct message_ready *ready) {
   *ready = (struct message_ready){0};
 }
 
+/* ── SERVE ── */
+
+void message_put_serve(struct buffer *out, const struct message_serve *serve) {
+  put_u32(out, serve->concurrency);
+  put_u32(out, serve->pool);
+  put_u32(out, serve->queue_count);
+  for (uint32_t i = 0; i < serve->queue_count; i++) {
+    put_u32(out, serve->queues[i].concurrency);
+    put_i64(out, serve->queues[i].timeout_ms);
+    put_u8(out, serve->queues[i].preserve_completed);
+  }
+}
+
+bool message_get_serve(struct frame *frame, struct message_serve *serve) {
+  *serve = (struct message_serve){.concurrency = get_u32(frame), .pool = get_u32(frame)};
+  serve->queue_count = get_count(frame, SERVE_QUEUE_LEAST);
+  serve->queues = memory_new(serve->queue_count * sizeof *serve->queues);
+  for (uint32_t i = 0; i < serve->queue_count; i++) {
+    serve->queues[i].concurrency = get_u32(frame);
+    serve->queues[i].timeout_ms = get_i64(frame);
+    serve->queues[i].preserve_completed = get_flag(frame);
+    check(frame, serve->queues[i].timeout_ms >= 0);
+  }
+  check(frame, serve->concurrency > 0 && serve->pool > 0);
+  if (check_end(frame))
+    return true;
+  message_free_serve(serve);
+  return false;
+}
+
+void message_free_serve(struct message_serve *serve) {
+  free(serve->queues);
+  *serve = (struct message_serve){0};
+}
+
+/* ── CANCEL ── */
+
+void message_put_cancel(struct buffer *out, const struct message_cancel *cancel) {
+  put_u32(out, cancel->batch);
+  put_u32(out, cancel->index);
+}
+
+bool message_get_cancel(struct frame *frame, struct message_cancel *cancel) {
+  cancel->batch = get_u32(frame);
+  cancel->index = get_u32(frame);
+  return check_end(frame);
+}
+
+/* ── LOG ── */
+
+void message_put_log(struct buffer *out, const struct message_log *log) {
+  put_u8(out, (uint8_t)log->level);
+  put_bytes(out, log->text, log->length);
+}
+
+bool message_get_log(struct frame *frame, struct message_log *log) {
+  uint8_t level = get_u8(frame);
+  log->level = level;
+  log->text = get_bytes(frame, &log->length);
+  return check(frame, level <= LOG_ERROR) && check_end(frame);
+}
+
 /* ── BROKEN ── */
 
 void message_put_broken(struct buffer *out, const void *message, size_t length) {
@@ -203,7 +277,11 @@ void message_put_outcome(struct buffer *out, const struct message_outcome *outco
   put_u32(out, outcome->index);
   put_u8(out, (uint8_t)outcome->outcome);
   put_u8(out, outcome->backoff);
+  put_u8(out, outcome->discard);
+  put_u8(out, outcome->waited);
+  put_i64(out, outcome->wait_ms);
   put_u64(out, outcome->duration_us);
+  put_u64(out, outcome->busy_us);
   put_bytes(out, outcome->error, outcome->error_length);
   put_bytes(out, outcome->traceback, outcome->traceback_length);
 }
@@ -211,12 +289,18 @@ void message_put_outcome(struct buffer *out, const struct message_outcome *outco
 bool message_get_outcome(struct frame *frame, struct message_outcome *outcome) {
   outcome->batch = get_u32(frame);
   outcome->index = get_u32(frame);
-  uint8_t kind = get_u8(frame), backoff = get_u8(frame);
+  uint8_t kind = get_u8(frame);
   outcome->outcome = kind;
-  outcome->backoff = backoff;
+  outcome->backoff = get_flag(frame);
+  outcome->discard = get_flag(frame);
+  outcome->waited = get_flag(frame);
+  outcome->wait_ms = get_i64(frame);
   outcome->duration_us = get_u64(frame);
+  outcome->busy_us = get_u64(frame);
   outcome->error = get_bytes(frame, &outcome->error_length);
   outcome->traceback = get_bytes(frame, &outcome->traceback_length);
-  return check(frame, kind >= OUTCOME_COMPLETE && kind <= OUTCOME_UNRUN && backoff <= 1 &&
-                          outcome->duration_us / 1000 <= DURATION_MAX_MS);
+  return check(frame, kind >= OUTCOME_COMPLETE && kind <= OUTCOME_SETTLED &&
+                          outcome->duration_us / 1000 <= DURATION_MAX_MS && outcome->busy_us <= outcome->duration_us &&
+                          outcome->wait_ms >= -1 && outcome->wait_ms <= DURATION_MAX_MS &&
+                          (outcome->wait_ms >= 0 || kind != OUTCOME_SNOOZE));
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "frame.h"
+#include "log.h"
 #include "protocol.h"
 
 /*
@@ -52,6 +53,7 @@ struct message_job {
   int64_t id;
   uint32_t attempt, retries_left;
   double created_at, run_after; /* Unix seconds */
+  int64_t lease;                /* token under which the handler itself is to complete the job; 0: it is not */
   const char *data;             /* read in place: lives as long as the frame's bytes; any bytes, no NUL behind */
   size_t data_length;
 };
@@ -79,7 +81,9 @@ bool message_get_recall(struct frame *frame, struct message_recall *recall) __at
 struct message_queue {
   char *name;
   enum choice preserve_completed, discard_failed;
-  int64_t timeout_ms; /* 0: none; -1: not said */
+  int64_t timeout_ms;   /* 0: none; -1: not said */
+  uint32_t concurrency; /* 0: not said */
+  bool transactional;
 };
 
 struct message_setting {
@@ -100,6 +104,44 @@ void message_put_ready(struct buffer *out, const struct message_ready *ready);
 bool message_get_ready(struct frame *frame, struct message_ready *ready) __attribute__((warn_unused_result));
 void message_free_ready(struct message_ready *ready);
 
+/* FRAME_SERVE */
+struct message_serve_queue {
+  uint32_t concurrency; /* 0: no limit of its own */
+  int64_t timeout_ms;   /* 0: none */
+  bool preserve_completed;
+};
+
+struct message_serve {
+  uint32_t concurrency; /* of the executor, at least 1 */
+  uint32_t pool;        /* connections, at least 1 */
+  uint32_t queue_count;
+  struct message_serve_queue *queues; /* in the order of FRAME_READY */
+};
+
+void message_put_serve(struct buffer *out, const struct message_serve *serve);
+
+/* message_get_serve(frame, serve): the list is to be freed with message_free_serve(). */
+bool message_get_serve(struct frame *frame, struct message_serve *serve) __attribute__((warn_unused_result));
+void message_free_serve(struct message_serve *serve);
+
+/* FRAME_CANCEL */
+struct message_cancel {
+  uint32_t batch, index;
+};
+
+void message_put_cancel(struct buffer *out, const struct message_cancel *cancel);
+bool message_get_cancel(struct frame *frame, struct message_cancel *cancel) __attribute__((warn_unused_result));
+
+/* FRAME_LOG: any bytes, read in place. */
+struct message_log {
+  enum log_level level;
+  const char *text;
+  size_t length;
+};
+
+void message_put_log(struct buffer *out, const struct message_log *log);
+bool message_get_log(struct frame *frame, struct message_log *log) __attribute__((warn_unused_result));
+
 /* FRAME_BROKEN: why the script could not be loaded; any bytes, read in place. */
 void message_put_broken(struct buffer *out, const void *message, size_t length);
 bool message_get_broken(struct frame *frame, const char **message, size_t *length) __attribute__((warn_unused_result));
@@ -107,9 +149,13 @@ bool message_get_broken(struct frame *frame, const char **message, size_t *lengt
 /* FRAME_OUTCOMES: these, one behind the other, while frame_left() is not 0. */
 struct message_outcome {
   uint32_t batch, index;
-  enum outcome outcome; /* OUTCOME_COMPLETE, OUTCOME_FAIL or OUTCOME_UNRUN */
+  enum outcome outcome; /* OUTCOME_COMPLETE to OUTCOME_SETTLED */
   bool backoff;
+  bool discard;    /* a failure: without a retry */
+  bool waited;     /* the handler did not run through in one go */
+  int64_t wait_ms; /* OUTCOME_SNOOZE: until it runs again; OUTCOME_FAIL: instead of the next retry wait; -1: none */
   uint64_t duration_us;          /* at most DURATION_MAX_MS: the sum over a batch is still a number */
+  uint64_t busy_us;              /* how much of it the handler did not wait; at most the duration */
   const char *error, *traceback; /* any bytes, read in place; the length may be 0 */
   size_t error_length, traceback_length;
 };

@@ -18,8 +18,10 @@
 enum command { COMMAND_WORKER = 1, COMMAND_ENQUEUE = 2, COMMAND_MIGRATE = 4, COMMAND_DEV = 8, COMMAND_ANY = 15 };
 
 struct options {
-  char *db;          /* connection string, or NULL for libpq's own PG* variables and service file */
-  int64_t executors; /* 0: as many as there are cores */
+  char *db;            /* connection string, or NULL for libpq's own PG* variables and service file */
+  int64_t executors;   /* 0: as many as there are cores */
+  int64_t concurrency; /* jobs that wait at once in an executor */
+  int64_t pool;        /* connections that an executor's handlers share */
   int64_t poll_interval_ms;
   int64_t grace_ms;
   int64_t hold_limit_ms;

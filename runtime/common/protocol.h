@@ -12,10 +12,13 @@
  *     CONFIGURE ───────────────────►            once, first
  *               ◄─────────────────── READY      the script loaded; or
  *               ◄─────────────────── BROKEN     it did not, and the executor leaves with status 1
+ *     SERVE     ───────────────────►            once, then: what was resolved of its settings
  *     JOBS      ───────────────────►            any number of batches
  *               ◄─────────────────── OUTCOMES   one outcome for every job, in any grouping
  *     RECALL    ───────────────────►            jobs not started come back as OUTCOME_UNRUN
+ *     CANCEL    ───────────────────►            a job that has begun is to end
  *               ◄─────────────────── STOP       a handler called pgq.stop()
+ *               ◄─────────────────── LOG        a line for the log
  *     LEAVE     ───────────────────►            (or the end of the socket) the executor exits with status 0
  */
 enum frame_type {
@@ -23,16 +26,22 @@ enum frame_type {
                           count, texts argv */
   FRAME_JOBS,     /* u32 batch; u32 count, jobs: u32 index in the batch, u32 position (the batch's jobs are sent, and
                      begun, in the order of their positions, from 1), u32 queue (as registered, from 0), i64 id,
-                     u32 attempt, u32 retries left, f64 created_at, f64 run_after (Unix seconds), bytes data */
+                     u32 attempt, u32 retries left, f64 created_at, f64 run_after (Unix seconds), i64 token of the lease
+                     under which the handler itself is to complete it, 0 for none; bytes data */
   FRAME_RECALL,   /* u32 batch; u32 queue or QUEUE_ALL */
   FRAME_LEAVE,    /* nothing */
   FRAME_READY,    /* u32 count, queues: text name, u8 preserve_completed, u8 discard_failed (enum choice),
-                     i64 timeout in ms, -1 for none said;
+                     i64 timeout in ms, -1 for none said; u32 concurrency, 0 for none said; u8 transactional;
                      u32 count, settings: text name, text value */
   FRAME_BROKEN,   /* bytes message */
   FRAME_OUTCOMES, /* outcomes to the frame's end: u32 batch, u32 index in the batch, u8 enum outcome, u8 backoff,
-                     u64 duration in µs, bytes error, bytes traceback */
+                     u8 discard, u8 waited, i64 wait in ms (-1 for none), u64 duration in µs, u64 of it busy, bytes
+                     error, bytes traceback */
   FRAME_STOP,     /* nothing */
+  FRAME_SERVE,    /* u32 concurrency; u32 connections of the pool; u32 count, queues as registered: u32 concurrency, 0
+                     for no limit of its own, i64 timeout in ms, 0 for none, u8 preserve_completed */
+  FRAME_CANCEL,   /* u32 batch; u32 index in the batch */
+  FRAME_LOG,      /* u8 enum log_level; bytes message */
 };
 
 enum { QUEUE_ALL = 0xffffffff };
@@ -53,6 +62,8 @@ enum outcome {
   OUTCOME_COMPLETE, /* the handler succeeded */
   OUTCOME_FAIL,     /* it failed: error says why */
   OUTCOME_UNRUN,    /* it was never started: the job goes back as if it had not been claimed */
+  OUTCOME_SNOOZE,   /* it is to run again after a wait, and this was no attempt */
+  OUTCOME_SETTLED,  /* the handler succeeded, and its own transaction has completed the job */
   OUTCOME_LEASE,    /* the supervisor's own, never on the wire: it goes on running, and is to be leased */
   OUTCOME_SUSPECT,  /* the same: its executor died, perhaps because of it; it goes back, to run alone */
 };
@@ -84,7 +95,10 @@ struct page_lane {
  */
 struct shared_page {
   _Atomic int64_t current_job;                /* id of the job whose handler is running right now, 0 for none */
-  _Atomic int64_t started_us;                 /* clock_us() when that began */
+  _Atomic int64_t started_us;                 /* clock_us() when the job began */
+  _Atomic int64_t resumed_us;                 /* clock_us() when its handler last began, or went on after a wait */
+  _Atomic int64_t kill_at_us;                 /* when it has taken too long, if it has not waited by then; 0: never */
+  _Atomic uint32_t parked;                    /* 1: no handler can go on, nor job begin, until something happens */
   struct page_lane lanes[HOLDS_PER_EXECUTOR]; /* by batch % HOLDS_PER_EXECUTOR */
 };
 

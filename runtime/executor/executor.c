@@ -21,13 +21,16 @@
 /* Jobs run for this long before the socket is looked at, and known outcomes are sent, again. */
 enum { TURN_US = 1000, READ_SIZE = 256 * 1024 };
 
+enum { IDLE_MS = 5000 };
+
 /* What a process exits with that was started wrongly, or is not understood by its supervisor. */
 enum { STATUS_MISUSED = 2 };
 
 struct executor {
   uv_loop_t loop;
   uv_pipe_t socket;
-  uv_idle_t turn; /* active while there are jobs */
+  uv_idle_t turn;  /* active while there is something to do */
+  uv_timer_t idle; /* looks every now and then whether there is time to collect garbage */
   struct shared_page *page;
   struct buffer in;
   struct outbox *outbox;
@@ -47,10 +50,39 @@ static void last_words(void) {
     outbox_flush(the_executor->outbox);
 }
 
+/* ── what the script asks for ── */
+
 static void on_script_stop(void *owner) {
   struct executor *e = owner;
   outbox_send(e->outbox, FRAME_STOP, &(struct buffer){0});
 }
+
+static void on_script_log(void *owner, enum log_level level, const char *text, size_t length) {
+  struct executor *e = owner;
+  struct buffer fields = {0};
+  message_put_log(&fields, &(struct message_log){.level = level, .text = text, .length = length});
+  outbox_send(e->outbox, FRAME_LOG, &fields);
+  buffer_free(&fields);
+}
+
+static bool on_script_current(void *owner, uint32_t *number) {
+  const struct executor *e = owner;
+  return e->tasks && task_list_current(e->tasks, number);
+}
+
+static void on_script_ready(void *owner, uint32_t number) {
+  struct executor *e = owner;
+  if (e->tasks)
+    task_list_ready(e->tasks, number);
+}
+
+static void on_script_watch(void *owner, uint32_t number) {
+  struct executor *e = owner;
+  if (e->tasks)
+    task_list_watch(e->tasks, number);
+}
+
+/* ── turns ── */
 
 static void leave(struct executor *e) {
   e->leaving = true;
@@ -64,10 +96,23 @@ static void on_turn(uv_idle_t *turn) {
   int64_t until_us = clock_us() + TURN_US;
   bool more = true;
   while (more && clock_us() < until_us)
-    more = task_list_step(e->tasks) && !task_list_is_empty(e->tasks);
+    more = task_list_step(e->tasks);
   outbox_flush(e->outbox);
   if (!more)
     uv_idle_stop(turn);
+}
+
+static void on_work(void *owner) {
+  struct executor *e = owner;
+  if (!e->leaving)
+    uv_idle_start(&e->turn, on_turn);
+}
+
+/* Nothing happens, but tasks wait: some of them, perhaps, for what can no longer come, and only the collector knows. */
+static void on_idle(uv_timer_t *timer) {
+  struct executor *e = timer->data;
+  if (e->tasks && task_list_waits(e->tasks) > 0 && !uv_is_active((uv_handle_t *)&e->turn))
+    script_collect(e->script);
 }
 
 static void start_script(struct executor *e) {
@@ -79,7 +124,8 @@ static void start_script(struct executor *e) {
     e->status = 1;
     leave(e);
   } else {
-    e->tasks = task_list_new(e->script, e->page, e->outbox);
+    e->tasks = task_list_new(&e->loop, e->script, e->page, e->outbox, on_work, e);
+    uv_timer_start(&e->idle, on_idle, IDLE_MS, IDLE_MS);
     script_describe(e->script, &fields);
     outbox_send(e->outbox, FRAME_READY, &fields);
   }
@@ -102,8 +148,13 @@ static bool configure(struct executor *e, struct frame *frame) {
                                      .argv = (const char *const *)e->configure.argv,
                                      .argc = (int)e->configure.argc,
                                      .script = (int)e->configure.script,
+                                     .loop = &e->loop,
+                                     .owner = e,
                                      .stop = on_script_stop,
-                                     .owner = e};
+                                     .log = on_script_log,
+                                     .current = on_script_current,
+                                     .ready = on_script_ready,
+                                     .watch = on_script_watch};
   start_script(e);
   return true;
 }
@@ -111,7 +162,7 @@ static bool configure(struct executor *e, struct frame *frame) {
 static bool take_jobs(struct executor *e, struct frame *frame) {
   if (!e->tasks || !task_list_add(e->tasks, frame))
     return false;
-  uv_idle_start(&e->turn, on_turn);
+  on_work(e);
   return true;
 }
 
@@ -123,15 +174,27 @@ static bool take_recall(struct executor *e, struct frame *frame) {
   return true;
 }
 
+static bool take_cancel(struct executor *e, struct frame *frame) {
+  struct message_cancel cancel;
+  if (!e->tasks || !message_get_cancel(frame, &cancel))
+    return false;
+  task_list_cancel(e->tasks, cancel.batch, cancel.index);
+  return true;
+}
+
 /* False for a frame that no supervisor of ours sends, or not at this time. */
 static bool take_frame(struct executor *e, struct frame *frame) {
   switch (frame->type) {
   case FRAME_CONFIGURE:
     return configure(e, frame);
+  case FRAME_SERVE:
+    return e->tasks && task_list_serve(e->tasks, frame);
   case FRAME_JOBS:
     return take_jobs(e, frame);
   case FRAME_RECALL:
     return take_recall(e, frame);
+  case FRAME_CANCEL:
+    return take_cancel(e, frame);
   case FRAME_LEAVE:
     leave(e);
     return frame_end_ok(frame);
@@ -200,15 +263,27 @@ static void settle_in(void) {
   }
 }
 
+/* What a handler has left open: a timer, a pipe. */
+static void close_left(uv_handle_t *handle, void *unused) {
+  (void)unused;
+  if (!uv_is_closing(handle))
+    uv_close(handle, NULL);
+}
+
 static void tear_down(struct executor *e) {
   the_executor = NULL;
   uv_close((uv_handle_t *)&e->socket, NULL);
   uv_close((uv_handle_t *)&e->turn, NULL);
+  uv_close((uv_handle_t *)&e->idle, NULL);
+  if (e->tasks)
+    task_list_close(e->tasks);
+  uv_run(&e->loop, UV_RUN_NOWAIT);
+  script_free(e->script); /* closes the handles that its collector finds */
+  uv_walk(&e->loop, close_left, NULL);
   uv_run(&e->loop, UV_RUN_NOWAIT);
   uv_loop_close(&e->loop);
   if (e->tasks)
     task_list_free(e->tasks);
-  script_free(e->script);
   outbox_free(e->outbox);
   buffer_free(&e->in);
   message_free_configure(&e->configure);
@@ -225,7 +300,8 @@ int executor_main(void) {
   uv_loop_init(&e->loop);
   uv_pipe_init(&e->loop, &e->socket, 0);
   uv_idle_init(&e->loop, &e->turn);
-  e->socket.data = e->turn.data = e;
+  uv_timer_init(&e->loop, &e->idle);
+  e->socket.data = e->turn.data = e->idle.data = e;
   e->outbox = outbox_new(EXECUTOR_SOCKET);
   the_executor = e;
   atexit(last_words);

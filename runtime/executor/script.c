@@ -1,105 +1,17 @@
-#include "script.h"
+#include "script_state.h"
 
 #include <lauxlib.h>
-#include <lua.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "duration.h"
 #include "embedded.h"
 #include "frame.h"
 #include "memory.h"
-#include "options.h"
-#include "text.h"
 
 /* The C half of the module, linked in (lua/core.c). */
 int luaopen_pgq_core(lua_State *L);
-
-/* Data of this size is not left to the garbage collector's own pace. */
-enum { LARGE_DATA = 1 << 20 };
-
-/* Where the state keeps what C needs, in its registry. */
-static const char host_key, task_key;
-
-struct script {
-  lua_State *L;
-  const struct script_config *config;
-  uint32_t queue_count;
-};
-
-/* ── what the module finds in require "pgq.host" ── */
-
-static struct script *self(lua_State *L) {
-  return lua_touserdata(L, lua_upvalueindex(1));
-}
-
-static int host_stop(lua_State *L) {
-  const struct script_config *config = self(L)->config;
-  config->stop(config->owner);
-  return 0;
-}
-
-static int host_is_text(lua_State *L) {
-  size_t length;
-  const char *text = luaL_checklstring(L, 1, &length);
-  lua_pushboolean(L, text_is_utf8(text, length));
-  return 1;
-}
-
-static int host_check_setting(lua_State *L) {
-  struct option_problem problem;
-  if (options_from_script(NULL, luaL_checkstring(L, 1), luaL_checkstring(L, 2), &problem) == 0)
-    return 0;
-  lua_pushstring(L, problem.message);
-  return 1;
-}
-
-static int host_read_duration(lua_State *L) {
-  size_t length;
-  int64_t ms;
-  const char *problem, *text = luaL_checklstring(L, 1, &length);
-  if (duration_parse_option(text, length, &ms, &problem) == 0) {
-    lua_pushnumber(L, (lua_Number)ms);
-    return 1;
-  }
-  lua_pushnil(L);
-  lua_pushstring(L, problem);
-  return 2;
-}
-
-static void push_host(lua_State *L) {
-  lua_pushlightuserdata(L, (void *)&host_key);
-  lua_rawget(L, LUA_REGISTRYINDEX);
-}
-
-static int open_host(lua_State *L) {
-  push_host(L);
-  return 1;
-}
-
-static void make_host(lua_State *L, struct script *script) {
-  static const luaL_Reg functions[] = {{"stop", host_stop},
-                                       {"is_text", host_is_text},
-                                       {"check_setting", host_check_setting},
-                                       {"read_duration", host_read_duration},
-                                       {NULL, NULL}};
-  lua_pushlightuserdata(L, (void *)&host_key);
-  lua_newtable(L);
-  for (const luaL_Reg *function = functions; function->name; function++) {
-    lua_pushlightuserdata(L, script);
-    lua_pushcclosure(L, function->func, 1);
-    lua_setfield(L, -2, function->name);
-  }
-  if (*script->config->conninfo) {
-    lua_pushstring(L, script->config->conninfo);
-    lua_setfield(L, -2, "conninfo");
-  }
-  lua_pushboolean(L, 1);
-  lua_setfield(L, -2, "loading");
-  lua_rawset(L, LUA_REGISTRYINDEX);
-}
 
 /* ── the state ── */
 
@@ -129,8 +41,10 @@ static void add_loaders(lua_State *L) {
   lua_getfield(L, -1, "preload");
   lua_pushcfunction(L, luaopen_pgq_core);
   lua_setfield(L, -2, "pgq.core");
-  lua_pushcfunction(L, open_host);
+  lua_pushcfunction(L, script_open_host);
   lua_setfield(L, -2, "pgq.host");
+  lua_pushcfunction(L, script_open_luv);
+  lua_setfield(L, -2, "luv");
   lua_pop(L, 1);
   lua_getfield(L, -1, "loaders");
   for (int i = (int)lua_objlen(L, -1); i >= 2; i--) {
@@ -155,7 +69,7 @@ static void set_arg(lua_State *L, const struct script_config *config) {
 static int set_up(lua_State *L) {
   struct script *script = lua_touserdata(L, 1);
   luaL_openlibs(L);
-  make_host(L, script);
+  script_make_host(L, script);
   add_loaders(L);
   set_arg(L, script->config);
   return 0;
@@ -177,6 +91,7 @@ void script_free(struct script *script) {
     return;
   if (script->L)
     lua_close(script->L);
+  free(script->threads);
   free(script);
 }
 
@@ -195,7 +110,7 @@ static int add_traceback(lua_State *L) {
 /* Queues that were registered; the host's flag `loading` ends here. */
 static int end_loading(lua_State *L) {
   struct script *script = lua_touserdata(L, 1);
-  push_host(L);
+  script_push_host(L);
   lua_pushnil(L);
   lua_setfield(L, -2, "loading");
   lua_getfield(L, -1, "queues");
@@ -273,7 +188,7 @@ static void put_settings(lua_State *L, struct buffer *out) {
 
 void script_describe(struct script *script, struct buffer *out) {
   lua_State *L = script->L;
-  push_host(L);
+  script_push_host(L);
   lua_getfield(L, -1, "queues");
   put_u32(out, script->queue_count);
   for (uint32_t i = 1; i <= script->queue_count; i++) {
@@ -286,6 +201,12 @@ void script_describe(struct script *script, struct buffer *out) {
     lua_getfield(L, -1, "timeout_ms");
     put_i64(out, (int64_t)lua_tonumber(L, -1));
     lua_pop(L, 1);
+    lua_getfield(L, -1, "concurrency");
+    put_u32(out, (uint32_t)lua_tonumber(L, -1));
+    lua_pop(L, 1);
+    lua_getfield(L, -1, "transactional");
+    put_u8(out, (uint8_t)lua_toboolean(L, -1));
+    lua_pop(L, 1);
     lua_pop(L, 1);
   }
   lua_pop(L, 1);
@@ -295,74 +216,4 @@ void script_describe(struct script *script, struct buffer *out) {
 
 uint32_t script_queue_count(const struct script *script) {
   return script->queue_count;
-}
-
-/* ── running ── */
-
-/* A coroutine for the job: the last one's, if that ended well, else a new one; it is kept in the registry. */
-static lua_State *take_task(lua_State *L) {
-  lua_pushlightuserdata(L, (void *)&task_key);
-  lua_rawget(L, LUA_REGISTRYINDEX);
-  lua_State *task = lua_tothread(L, -1);
-  lua_pop(L, 1);
-  if (task)
-    return task;
-  lua_pushlightuserdata(L, (void *)&task_key);
-  task = lua_newthread(L);
-  lua_rawset(L, LUA_REGISTRYINDEX);
-  return task;
-}
-
-static void drop_task(lua_State *L) {
-  lua_pushlightuserdata(L, (void *)&task_key);
-  lua_pushnil(L);
-  lua_rawset(L, LUA_REGISTRYINDEX);
-}
-
-/* Protected: argument 1 is the script_job. Returns what host.run() returned, or false and a message. */
-static int run_job(lua_State *L) {
-  const struct script_job *job = lua_touserdata(L, 1);
-  lua_State *task = take_task(L);
-  push_host(task);
-  lua_getfield(task, -1, "run");
-  lua_remove(task, -2);
-  lua_pushinteger(task, (lua_Integer)job->queue + 1);
-  lua_pushlstring(task, job->data, job->data_length);
-  lua_pushnumber(task, (lua_Number)job->id);
-  lua_pushinteger(task, (lua_Integer)job->attempt);
-  lua_pushnumber(task, job->created_at);
-  lua_pushnumber(task, job->run_after);
-  lua_pushinteger(task, (lua_Integer)job->retries_left);
-  int result = lua_resume(task, 7);
-  if (result == 0) {
-    int count = lua_gettop(task);
-    lua_xmove(task, L, count);
-    return count;
-  }
-  lua_pushboolean(L, 0);
-  if (result == LUA_YIELD)
-    lua_pushliteral(L, "the handler yielded, and nothing resumes it: coroutine.yield is for coroutines of your own");
-  else
-    lua_xmove(task, L, 1);
-  drop_task(L);
-  return 2;
-}
-
-void script_run(struct script *script, const struct script_job *job, struct script_end *end) {
-  lua_State *L = script->L;
-  bool large = job->data_length >= LARGE_DATA;
-  lua_settop(L, 0);
-  lua_pushcfunction(L, run_job);
-  lua_pushlightuserdata(L, (void *)job);
-  bool ran = lua_pcall(L, 1, 4, 0) == 0;
-  int message = ran ? 2 : 1;
-  *end = (struct script_end){.outcome = ran && lua_toboolean(L, 1) ? OUTCOME_COMPLETE : OUTCOME_FAIL};
-  if (end->outcome == OUTCOME_FAIL) {
-    end->backoff = ran && lua_toboolean(L, 3);
-    end->error = lua_tolstring(L, message, &end->error_length);
-    if (ran)
-      end->traceback = lua_tolstring(L, 4, &end->traceback_length);
-  }
-  if (large)
-    lua_gc(L, LUA_GCCOLLECT, 0);
 }

@@ -4,14 +4,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <uv.h>
 
 #include "buffer.h"
+#include "log.h"
 #include "protocol.h"
 
 /*
  * The one door to Lua: a state with the user's script in it. Nobody else in the executor includes lua.h.
  *
- *     script_new ─ script_load ─ script_run* ─ script_free
+ *     script_new ─ script_load ─ (script_begin ─ script_resume* ─ script_ended)* ─ script_free
+ *
+ * A task is the coroutine of one job. The caller gives tasks their numbers, which are small, and used again and again.
  */
 struct script;
 
@@ -19,9 +23,14 @@ struct script_config {
   const char *conninfo;    /* what pgq.connect() uses without an argument; "" for libpq's own settings */
   const char *const *argv; /* the command line of pgq-lua */
   int argc;
-  int script;                /* argv[script] is the file to load, what follows are its arguments */
-  void (*stop)(void *owner); /* pgq.stop() was called */
+  int script;      /* argv[script] is the file to load, what follows are its arguments */
+  uv_loop_t *loop; /* that luv is to use */
   void *owner;
+  void (*stop)(void *owner); /* pgq.stop() was called */
+  void (*log)(void *owner, enum log_level level, const char *text, size_t length);
+  bool (*current)(void *owner, uint32_t *number); /* whether a task is running right now, and which */
+  void (*ready)(void *owner, uint32_t number);    /* what the task has waited for has come */
+  void (*watch)(void *owner, uint32_t number);    /* script_ended() is wanted for it */
 };
 
 /* A job as a handler sees it; data is not kept. */
@@ -30,14 +39,18 @@ struct script_job {
   int64_t id;
   uint32_t attempt, retries_left;
   double created_at, run_after; /* Unix seconds */
+  int64_t lease;                /* the handler itself is to complete the job under this token; 0: it is not */
+  bool preserve;                /* … and the row is to stay then */
   const char *data;
   size_t data_length;
 };
 
 /* How a handler ended. The texts live until the next call of any script_ function. */
 struct script_end {
-  enum outcome outcome; /* OUTCOME_COMPLETE or OUTCOME_FAIL */
+  enum outcome outcome; /* OUTCOME_NONE: it waits */
   bool backoff;
+  bool discard;
+  int64_t wait_ms; /* -1: none */
   const char *error;
   size_t error_length;
   const char *traceback;
@@ -60,8 +73,31 @@ void script_describe(struct script *script, struct buffer *out);
 /* script_queue_count(script): how many queues it registered. */
 uint32_t script_queue_count(const struct script *script);
 
-/* script_run(script, job, end): calls the queue's handler. Whatever the handler does, short of ending the process, the
- * call returns and says how it ended. */
-void script_run(struct script *script, const struct script_job *job, struct script_end *end);
+/* script_serve(script, pool): how many connections the tasks share. */
+void script_serve(struct script *script, uint32_t pool);
+
+/*
+ * script_begin(script, number, job, end): calls the queue's handler in the task of that number. Whatever the handler
+ * does, short of ending the process, the call returns, and says how it ended, or that it waits.
+ */
+void script_begin(struct script *script, uint32_t number, const struct script_job *job, struct script_end *end);
+
+/* script_resume(script, number, end): a task that waited goes on, as script_begin() says. */
+void script_resume(struct script *script, uint32_t number, struct script_end *end);
+
+/* Why a task is to end before its time. */
+enum script_interrupt { SCRIPT_TIMEOUT, SCRIPT_CANCELLED };
+
+/*
+ * script_interrupt(script, number, why, final): the wait of the task is over and raises an error, when it is resumed
+ * next. `final`: every further wait raises it too.
+ */
+void script_interrupt(struct script *script, uint32_t number, enum script_interrupt why, bool final);
+
+/* script_ended(script, number): the task has ended: what it has left behind is cleared away. */
+void script_ended(struct script *script, uint32_t number);
+
+/* script_collect(script): collects garbage; when there is time for it. */
+void script_collect(struct script *script);
 
 #endif

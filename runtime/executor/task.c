@@ -2,107 +2,220 @@
 
 #include <stdlib.h>
 
+#include "batches.h"
 #include "clock.h"
 #include "memory.h"
 #include "message.h"
 
-/* A frame of jobs: those before `jobs.at` have had their turn. */
-struct task_batch {
-  struct task_batch *next;
-  char *bytes;
-  struct frame jobs;
+/* How long a task may take to clean up after it was interrupted; then each of its waits raises at once. */
+enum { TIMEOUT_CLEAN_MS = 5000, CANCEL_CLEAN_MS = 1000 };
+
+/* After that it has this long before its process is killed. */
+enum { FINAL_MS = 1000 };
+
+/* The job of a task, from its beginning to its end. */
+struct task {
+  struct task_list *list;
   uint32_t number;
-  uint32_t left;
-  bool recalled; /* all of it */
-  uint32_t *recalled_queues;
-  uint32_t recalled_count;
+  struct task *next; /* in the list of those that may go on, or of those that are free */
+  bool waits, ready, watched;
+  uint32_t batch, index, queue;
+  int64_t id;
+  int64_t started_us, busy_us;
+  int64_t timeout_ms; /* 0: none */
+  bool interrupted, final;
+  enum script_interrupt why;
+  int64_t kill_at_us;
+  uv_timer_t limit; /* while it waits: the time limit, or the end of the time to clean up */
+};
+
+/* What SERVE has said of a queue, and how many of its tasks wait. */
+struct queue_limit {
+  uint32_t concurrency;
+  int64_t timeout_ms;
+  bool preserve;
+  uint32_t waiting;
 };
 
 struct task_list {
+  uv_loop_t *loop;
   struct script *script;
   struct shared_page *page;
   struct outbox *outbox;
+  void (*work)(void *owner);
+  void *owner;
+  struct batches batches;
+  struct task **tasks; /* by number */
+  uint32_t task_count;
+  struct task *free, *first, **last; /* of those that may go on, in order */
+  struct task *current;
+  uint32_t waiting, concurrency;
+  struct queue_limit *queues; /* NULL before SERVE */
+  uint32_t queue_count;
   struct buffer fields; /* of the outcome at hand */
-  struct task_batch *first, **last;
 };
 
-struct task_list *task_list_new(struct script *script, struct shared_page *page, struct outbox *outbox) {
+struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct shared_page *page, struct outbox *outbox,
+                                void (*work)(void *owner), void *owner) {
   struct task_list *list = memory_new(sizeof *list);
-  *list = (struct task_list){.script = script, .page = page, .outbox = outbox};
+  *list =
+      (struct task_list){.loop = loop, .script = script, .page = page, .outbox = outbox, .work = work, .owner = owner};
+  batches_init(&list->batches);
   list->last = &list->first;
   return list;
 }
 
-static void drop_first(struct task_list *list) {
-  struct task_batch *batch = list->first;
-  list->first = batch->next;
-  if (!list->first)
-    list->last = &list->first;
-  free(batch->recalled_queues);
-  free(batch->bytes);
-  free(batch);
+void task_list_close(struct task_list *list) {
+  for (uint32_t i = 0; i < list->task_count; i++)
+    uv_close((uv_handle_t *)&list->tasks[i]->limit, NULL);
 }
 
 void task_list_free(struct task_list *list) {
-  while (list->first)
-    drop_first(list);
+  for (uint32_t i = 0; i < list->task_count; i++)
+    free(list->tasks[i]);
+  batches_free(&list->batches);
   buffer_free(&list->fields);
+  free(list->tasks);
+  free(list->queues);
   free(list);
 }
 
-bool task_list_add(struct task_list *list, struct frame *frame) {
-  struct message_jobs jobs;
-  if (!message_get_jobs(frame, &jobs))
+bool task_list_serve(struct task_list *list, struct frame *frame) {
+  struct message_serve serve;
+  if (list->queues || !message_get_serve(frame, &serve))
     return false;
-  size_t length = frame_left(frame);
-  struct task_batch *batch = memory_new(sizeof *batch);
-  *batch = (struct task_batch){.number = jobs.batch, .left = jobs.count, .bytes = memory_copy(frame->at, length)};
-  batch->jobs.at = (const unsigned char *)batch->bytes;
-  batch->jobs.end = batch->jobs.at + length;
-  *list->last = batch;
-  list->last = &batch->next;
-  return true;
+  bool right = serve.queue_count == script_queue_count(list->script);
+  list->queues = memory_new((serve.queue_count + 1) * sizeof *list->queues);
+  list->queue_count = serve.queue_count;
+  list->concurrency = serve.concurrency;
+  for (uint32_t i = 0; i < serve.queue_count; i++)
+    list->queues[i] = (struct queue_limit){.concurrency = serve.queues[i].concurrency,
+                                           .timeout_ms = serve.queues[i].timeout_ms,
+                                           .preserve = serve.queues[i].preserve_completed};
+  script_serve(list->script, serve.pool);
+  message_free_serve(&serve);
+  return right;
 }
 
-static bool is_recalled(const struct task_batch *batch, uint32_t queue) {
-  bool recalled = batch->recalled;
-  for (uint32_t i = 0; i < batch->recalled_count && !recalled; i++)
-    recalled = batch->recalled_queues[i] == queue;
-  return recalled;
+bool task_list_add(struct task_list *list, struct frame *frame) {
+  return list->queues && batches_add(&list->batches, frame);
 }
 
-static void recall(struct task_batch *batch, uint32_t queue) {
-  if (queue == QUEUE_ALL) {
-    batch->recalled = true;
-    return;
+void task_list_recall(struct task_list *list, uint32_t batch, uint32_t queue) {
+  batches_recall(&list->batches, batch, queue);
+}
+
+uint32_t task_list_waits(const struct task_list *list) {
+  return list->waiting;
+}
+
+/* ── tasks ── */
+
+static struct task *new_task(struct task_list *list) {
+  struct task *task = list->free;
+  if (task) {
+    list->free = task->next;
+    return task;
   }
-  if (is_recalled(batch, queue))
-    return;
-  size_t size = (batch->recalled_count + 1) * sizeof *batch->recalled_queues;
-  batch->recalled_queues = memory_resize(batch->recalled_queues, size);
-  batch->recalled_queues[batch->recalled_count++] = queue;
+  if ((list->task_count & (list->task_count - 1)) == 0) { /* 0, or a power of two: it is full */
+    uint32_t room = list->task_count ? 2 * list->task_count : 1;
+    list->tasks = memory_resize(list->tasks, room * sizeof(struct task *));
+  }
+  task = memory_new(sizeof *task);
+  task->list = list;
+  task->number = list->task_count;
+  uv_timer_init(list->loop, &task->limit);
+  task->limit.data = task;
+  list->tasks[list->task_count++] = task;
+  return task;
 }
 
-void task_list_recall(struct task_list *list, uint32_t number, uint32_t queue) {
-  for (struct task_batch *batch = list->first; batch; batch = batch->next)
-    if (batch->number == number)
-      recall(batch, queue);
+static void free_task(struct task_list *list, struct task *task) {
+  task->next = list->free;
+  list->free = task;
 }
+
+bool task_list_current(const struct task_list *list, uint32_t *number) {
+  if (list->current)
+    *number = list->current->number;
+  return list->current != NULL;
+}
+
+void task_list_watch(struct task_list *list, uint32_t number) {
+  if (number < list->task_count)
+    list->tasks[number]->watched = true;
+}
+
+static void make_ready(struct task_list *list, struct task *task) {
+  if (!task->waits || task->ready)
+    return;
+  task->ready = true;
+  task->next = NULL;
+  *list->last = task;
+  list->last = &task->next;
+  list->work(list->owner);
+}
+
+void task_list_ready(struct task_list *list, uint32_t number) {
+  if (number < list->task_count)
+    make_ready(list, list->tasks[number]);
+}
+
+/* ── interrupting ── */
+
+static void on_limit(uv_timer_t *timer);
+
+static void interrupt(struct task *task, enum script_interrupt why, bool final) {
+  struct task_list *list = task->list;
+  int64_t clean_ms = why == SCRIPT_TIMEOUT ? TIMEOUT_CLEAN_MS : CANCEL_CLEAN_MS;
+  task->why = why;
+  task->interrupted = true;
+  task->final = final;
+  task->kill_at_us = clock_us() + (final ? 0 : clean_ms * 1000) + (int64_t)FINAL_MS * 1000;
+  uv_timer_stop(&task->limit);
+  if (!final)
+    uv_timer_start(&task->limit, on_limit, (uint64_t)clean_ms, 0);
+  script_interrupt(list->script, task->number, why, final);
+  make_ready(list, task);
+}
+
+static void on_limit(uv_timer_t *timer) {
+  struct task *task = timer->data;
+  if (task->interrupted)
+    interrupt(task, task->why, true);
+  else
+    interrupt(task, SCRIPT_TIMEOUT, false);
+}
+
+void task_list_cancel(struct task_list *list, uint32_t batch, uint32_t index) {
+  batches_cancel(&list->batches, batch, index);
+  for (uint32_t i = 0; i < list->task_count; i++) {
+    struct task *task = list->tasks[i];
+    if (task->waits && task->batch == batch && task->index == index && !task->final)
+      interrupt(task, SCRIPT_CANCELLED, false);
+  }
+}
+
+/* ── running ── */
 
 static size_t at_most(size_t length) {
   return length < ERROR_TEXT_MOST + 4 ? length
                                       : ERROR_TEXT_MOST + 4; /* more than the most: so it shows that it was cut */
 }
 
-static void put_outcome(struct task_list *list, uint32_t batch, uint32_t index, const struct script_end *end,
+static void put_outcome(struct task_list *list, const struct task *task, const struct script_end *end,
                         int64_t duration_us) {
   struct buffer *fields = &list->fields;
   fields->length = 0;
-  message_put_outcome(fields, &(struct message_outcome){.batch = batch,
-                                                        .index = index,
+  message_put_outcome(fields, &(struct message_outcome){.batch = task->batch,
+                                                        .index = task->index,
                                                         .outcome = end->outcome,
                                                         .backoff = end->backoff,
+                                                        .discard = end->discard,
+                                                        .waited = task->waits,
+                                                        .wait_ms = end->wait_ms,
                                                         .duration_us = (uint64_t)duration_us,
+                                                        .busy_us = (uint64_t)task->busy_us,
                                                         .error = end->error,
                                                         .error_length = at_most(end->error_length),
                                                         .traceback = end->traceback,
@@ -110,50 +223,132 @@ static void put_outcome(struct task_list *list, uint32_t batch, uint32_t index, 
   outbox_add_outcome(list->outbox, fields);
 }
 
-/* Says on the shared page that a job begins; false when the supervisor has taken its batch back (see protocol.h). */
-static bool may_begin(struct task_list *list, const struct task_batch *batch, uint32_t position) {
-  struct page_lane *lane = &list->page->lanes[batch->number % HOLDS_PER_EXECUTOR];
-  atomic_store(&lane->begun, PAGE_TASK(batch->number, position));
-  return (int32_t)(batch->number - atomic_load(&lane->revoked)) > 0;
+/* The shared page says whose handler runs, so that a death can be told from whose it was. */
+static int64_t enter(struct task_list *list, struct task *task) {
+  struct shared_page *page = list->page;
+  int64_t now_us = clock_us();
+  if (task->started_us == 0) {
+    task->started_us = now_us;
+    task->kill_at_us = task->timeout_ms > 0 ? now_us + task->timeout_ms * 1000 : 0;
+  }
+  list->current = task;
+  atomic_store_explicit(&page->started_us, task->started_us, memory_order_relaxed);
+  atomic_store_explicit(&page->resumed_us, now_us, memory_order_relaxed);
+  atomic_store_explicit(&page->kill_at_us, task->kill_at_us, memory_order_relaxed);
+  atomic_store_explicit(&page->current_job, task->id, memory_order_release);
+  return now_us;
 }
 
-/* Runs one job; the shared page says which, so that a death can be told from whose it was. */
-static void run(struct task_list *list, struct task_batch *batch, const struct message_job *job) {
-  struct script_job given = {.queue = job->queue,
-                             .id = job->id,
-                             .attempt = job->attempt,
-                             .retries_left = job->retries_left,
-                             .created_at = job->created_at,
-                             .run_after = job->run_after,
-                             .data = job->data,
-                             .data_length = job->data_length};
-  struct script_end end = {.outcome = OUTCOME_UNRUN};
-  int64_t duration_us = 0;
-  if (!is_recalled(batch, job->queue) && may_begin(list, batch, job->position)) {
-    int64_t start_us = clock_us();
-    atomic_store_explicit(&list->page->started_us, start_us, memory_order_relaxed);
-    atomic_store_explicit(&list->page->current_job, job->id, memory_order_release);
-    script_run(list->script, &given, &end);
-    duration_us = clock_us() - start_us;
+static void set_aside(struct task_list *list, struct task *task, int64_t now_us) {
+  if (!task->waits) {
+    task->waits = true;
+    list->waiting++;
+    list->queues[task->queue].waiting++;
   }
-  if (end.backoff) /* the rest of this queue is not to run into the same wall */
-    for (struct task_batch *other = list->first; other; other = other->next)
-      recall(other, job->queue);
-  put_outcome(list, batch->number, job->index, &end, duration_us);
-  atomic_store_explicit(&list->page->current_job, 0, memory_order_release);
+  if (task->timeout_ms == 0 || task->interrupted || uv_is_active((uv_handle_t *)&task->limit))
+    return;
+  int64_t left_ms = task->timeout_ms - (now_us - task->started_us) / 1000;
+  uv_update_time(list->loop);
+  uv_timer_start(&task->limit, on_limit, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
+}
+
+static void end_task(struct task_list *list, struct task *task, const struct script_end *end, int64_t now_us) {
+  if (end->backoff) /* the rest of this queue is not to run into the same wall */
+    batches_recall(&list->batches, 0, task->queue);
+  put_outcome(list, task, end, now_us - task->started_us);
+  if (task->waits) {
+    list->waiting--;
+    list->queues[task->queue].waiting--;
+    uv_timer_stop(&task->limit);
+  }
+  task->waits = false;
+  if (task->watched)
+    script_ended(list->script, task->number);
+  free_task(list, task);
+}
+
+/* The handler has come back: it waits, or it has ended. */
+static void leave(struct task_list *list, struct task *task, const struct script_end *end, int64_t entered_us) {
+  int64_t now_us = clock_us();
+  list->current = NULL;
+  task->busy_us += now_us - entered_us;
+  if (end->outcome == OUTCOME_NONE)
+    set_aside(list, task, now_us);
+  else
+    end_task(list, task, end, now_us);
+  atomic_store_explicit(&list->page->current_job, 0, memory_order_release); /* its outcome is in the outbox */
+}
+
+static void go_on(struct task_list *list) {
+  struct task *task = list->first;
+  struct script_end end;
+  list->first = task->next;
+  if (!list->first)
+    list->last = &list->first;
+  task->ready = false;
+  int64_t entered_us = enter(list, task);
+  script_resume(list->script, task->number, &end);
+  leave(list, task, &end, entered_us);
+}
+
+/* Says on the shared page that a job begins; false when the supervisor has taken its batch back (see protocol.h). */
+static bool may_begin(struct task_list *list, uint32_t batch, uint32_t position) {
+  struct page_lane *lane = &list->page->lanes[batch % HOLDS_PER_EXECUTOR];
+  atomic_store(&lane->begun, PAGE_TASK(batch, position));
+  return (int32_t)(batch - atomic_load(&lane->revoked)) > 0;
+}
+
+/* Too many of its queue wait: it goes back, so that it does not hold up the others. */
+static bool has_room(const struct task_list *list, uint32_t queue) {
+  const struct queue_limit *limit = &list->queues[queue];
+  return limit->concurrency == 0 || limit->waiting < limit->concurrency;
+}
+
+static void begin(struct task_list *list, uint32_t batch, const struct message_job *job) {
+  struct script_end end = {.outcome = OUTCOME_UNRUN, .wait_ms = -1};
+  struct task *task = new_task(list);
+  task->waits = task->ready = task->watched = task->interrupted = task->final = false;
+  task->batch = batch;
+  task->index = job->index;
+  task->queue = job->queue;
+  task->id = job->id;
+  task->started_us = task->busy_us = 0;
+  task->timeout_ms = list->queues[job->queue].timeout_ms;
+  if (!batches_may_begin(&list->batches, job) || !has_room(list, job->queue) ||
+      !may_begin(list, batch, job->position)) {
+    put_outcome(list, task, &end, 0);
+    free_task(list, task);
+    return;
+  }
+  const struct script_job given = {.queue = job->queue,
+                                   .id = job->id,
+                                   .attempt = job->attempt,
+                                   .retries_left = job->retries_left,
+                                   .created_at = job->created_at,
+                                   .run_after = job->run_after,
+                                   .lease = job->lease,
+                                   .preserve = list->queues[job->queue].preserve,
+                                   .data = job->data,
+                                   .data_length = job->data_length};
+  int64_t entered_us = enter(list, task);
+  script_begin(list->script, task->number, &given, &end);
+  leave(list, task, &end, entered_us);
 }
 
 bool task_list_step(struct task_list *list) {
-  struct task_batch *batch = list->first;
   struct message_job job;
-  if (!batch || !message_get_job(&batch->jobs, &job)) /* the frame was checked when it came */
+  uint32_t batch;
+  bool ready = list->first != NULL;
+  if (!ready && (list->waiting >= list->concurrency || !batches_peek(&list->batches, &batch, &job))) {
+    atomic_store_explicit(&list->page->parked, 1, memory_order_release);
     return false;
-  run(list, batch, &job);
-  if (--batch->left == 0)
-    drop_first(list);
+  }
+  atomic_store_explicit(&list->page->parked, 0, memory_order_release);
+  if (ready) {
+    go_on(list);
+  } else {
+    begin(list, batch, &job);
+    batches_drop(&list->batches);
+  }
   return true;
-}
-
-bool task_list_is_empty(const struct task_list *list) {
-  return !list->first;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "duration.h"
+#include "lease.h"
 #include "memory.h"
 #include "message.h"
 #include "text.h"
@@ -67,18 +68,28 @@ void job_fail(struct job *job, const char *error) {
   job->outcome = OUTCOME_FAIL;
 }
 
-void job_fail_for_good(struct job *job, const char *error) {
-  job_fail(job, error);
+static void end_retries(struct job *job) {
   job->next_wait_ms = PARAMETER_NULL_I64;
   job->retries_left = 0;
 }
 
+void job_fail_for_good(struct job *job, const char *error) {
+  job_fail(job, error);
+  end_retries(job);
+}
+
 void job_end(struct job *job, const struct child_outcome *outcome) {
   job->duration_us = outcome->duration_us;
+  job->busy_us = outcome->busy_us;
+  job->waited = outcome->waited;
   job->backoff = outcome->backoff;
   job->outcome = outcome->outcome;
   if (outcome->outcome == OUTCOME_FAIL)
     job->error = clean_copy(outcome->error, outcome->error_length);
+  if (outcome->discard)
+    end_retries(job);
+  else if (outcome->outcome == OUTCOME_SNOOZE || (outcome->wait_ms >= 0 && job->next_wait_ms != PARAMETER_NULL_I64))
+    job->next_wait_ms = outcome->wait_ms;
   if (outcome->traceback_length)
     job->traceback = clean_copy(outcome->traceback, outcome->traceback_length);
 }
@@ -141,8 +152,14 @@ void batch_take(struct batch *batch, const PGresult *result, struct queue *const
   batch->jobs = memory_new((size_t)batch->count * sizeof *batch->jobs);
   batch->number += HOLDS_PER_EXECUTOR;
   batch->sent = 0;
-  for (int row = 0; row < batch->count; row++)
+  batch->token = 0;
+  bool transactional = false;
+  for (int row = 0; row < batch->count; row++) {
     take_row(batch, result, row, queues, indexes);
+    transactional = transactional || batch->jobs[row].queue->transactional;
+  }
+  if (transactional)
+    batch->token = lease_token(batch->count);
   isolate_suspects(batch);
 }
 
@@ -164,6 +181,7 @@ static void put_job(struct batch *batch, int index, const char *data, size_t len
                            .retries_left = (uint32_t)job->retries_left,
                            .created_at = time_as_seconds(job->created_at_us),
                            .run_after = time_as_seconds(job->run_after_us),
+                           .lease = job->queue->transactional ? batch->token + index : 0,
                            .data = data,
                            .data_length = length,
                        });
@@ -252,7 +270,8 @@ int batch_split(struct batch *batch, uint32_t begun, int64_t token) {
       continue;
     bool runs = job->position > 0 && job->position <= begun;
     job->outcome = runs ? OUTCOME_LEASE : OUTCOME_UNRUN;
-    job->lease = runs ? token + leases++ : 0;
+    job->lease = runs ? token + i : 0;
+    leases += runs;
     batch->open--;
   }
   return leases;
@@ -318,11 +337,24 @@ void batch_sweep_next(const struct batch *batch) {
       batch->jobs[i].queue->low = true;
 }
 
+void job_learn(const struct job *job) {
+  queue_saw(job->queue, (int64_t)job->busy_us);
+  queue_saw_run(job->queue, job->waited, (int64_t)job->duration_us);
+}
+
+void batch_park(const struct batch *batch, int64_t busy_us) {
+  for (int i = 0; i < batch->count; i++)
+    if (batch->jobs[i].outcome == OUTCOME_LEASE) {
+      queue_saw(batch->jobs[i].queue, busy_us);
+      queue_saw_run(batch->jobs[i].queue, true, busy_us);
+    }
+}
+
 void batch_learn(const struct batch *batch) {
   for (int i = 0; i < batch->count; i++)
     if (batch->jobs[i].position > 0 && batch->jobs[i].outcome != OUTCOME_UNRUN &&
         batch->jobs[i].outcome != OUTCOME_LEASE) /* that goes on, and is learned of when it ends */
-      queue_saw(batch->jobs[i].queue, (int64_t)batch->jobs[i].duration_us);
+      job_learn(&batch->jobs[i]);
   for (int i = 0; i < batch->count; i++)
     queue_learn(batch->jobs[i].queue);
 }

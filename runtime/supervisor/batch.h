@@ -20,13 +20,13 @@ struct job {
   bool suspect;                        /* it was in flight when an executor died without a culprit: it runs alone */
   int64_t lease;                       /* token; 0: held by the transaction's lock, not leased */
   int32_t retries_left;                /* after this attempt */
-  int64_t next_wait_ms;                /* PARAMETER_NULL_I64: no retry */
+  int64_t next_wait_ms;                /* PARAMETER_NULL_I64: no retry; when it is snoozed: until it runs again */
   int64_t created_at_us, run_after_us; /* as Postgres counts */
   int32_t data_length;                 /* of large data, which the claim has left behind; 0: it came along */
   uint32_t position; /* among those sent to the executor, from 1; 0: not sent. Much data is sent alone, in its turn */
   enum outcome outcome;
-  bool backoff;
-  uint64_t duration_us;
+  bool backoff, waited;
+  uint64_t duration_us, busy_us;
   char *error, *traceback; /* clean text, NULL without */
   bool written;            /* the database has taken the outcome */
   bool blamed;             /* it could not be settled, not even alone: its error says so now */
@@ -38,6 +38,7 @@ struct batch {
   int open;        /* jobs without an outcome */
   uint32_t number; /* of the batch, on the wire */
   uint32_t sent;   /* the last position given */
+  int64_t token;   /* its jobs are to be leased before they run, with tokens from this on; 0: they need not */
   bool alone;      /* its one job is a suspect: nothing else may be with the executor */
 };
 
@@ -66,6 +67,9 @@ void job_fail(struct job *job, const char *error);
 /* job_fail_for_good(job, error): the same, and no retry. */
 void job_fail_for_good(struct job *job, const char *error);
 
+/* job_learn(job): tells the queue how long it took. */
+void job_learn(const struct job *job);
+
 /* job_free(job): frees its texts. */
 void job_free(struct job *job);
 
@@ -87,7 +91,7 @@ void batch_release(struct batch *batch, const struct queue *queue, bool only_uns
 
 /*
  * batch_split(batch, begun, token): the time of the hold is up. Jobs that were begun, up to position `begun`, are to be
- * leased, with tokens from `token` on; the others go back. Returns the number of leases.
+ * leased, each with the token `token` and its index; the others go back. Returns the number of leases.
  */
 int batch_split(struct batch *batch, uint32_t begun, int64_t token);
 
@@ -112,11 +116,16 @@ void batch_make_ascii(struct batch *batch);
 /* batch_sweep_next(batch): the next claim of queues of which jobs go back is a sweep: else it would not see them. */
 void batch_sweep_next(const struct batch *batch);
 
+/* batch_park(batch, busy_us): those of its jobs that are to be leased all wait: tells their queues, and for how long
+ * each kept the executor busy at most. */
+void batch_park(const struct batch *batch, int64_t busy_us);
+
 /* batch_learn(batch): tells the queues how long their jobs took. */
 void batch_learn(const struct batch *batch);
 
 /*
- * batch_settle(batch, lease_ms, send, context): calls send() with each statement that writes the outcomes; none when
+ * batch_settle(batch, lease_ms, send, context): leases last `lease_ms` (of transactional queues: the time limit and a
+ * margin). Calls send() with each statement that writes the outcomes; none when
  * all jobs go back and none is leased.
  */
 void batch_settle(const struct batch *batch, int64_t lease_ms,

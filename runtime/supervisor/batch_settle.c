@@ -6,6 +6,8 @@
 #include "log.h"
 #include "memory.h"
 
+enum { LEASE_MARGIN_MS = 10000 };
+
 static bool is_retried(const struct job *job) {
   return job->outcome == OUTCOME_FAIL && job->next_wait_ms != PARAMETER_NULL_I64;
 }
@@ -26,6 +28,8 @@ static enum statement statement_of(const struct job *job) {
     return discarded ? removal_of(job) : STATEMENT_FAIL;
   case OUTCOME_UNRUN:
     return job->lease ? STATEMENT_RELEASE : STATEMENT_COUNT;
+  case OUTCOME_SNOOZE:
+    return STATEMENT_SNOOZE;
   case OUTCOME_LEASE:
     return STATEMENT_LEASE;
   case OUTCOME_SUSPECT:
@@ -43,8 +47,7 @@ struct columns {
   const char **errors;
 };
 
-static void add_columns(const struct columns *columns, enum statement statement, int64_t lease_ms,
-                        struct parameters *parameters) {
+static void add_columns(const struct columns *columns, enum statement statement, struct parameters *parameters) {
   if (statement == STATEMENT_COMPLETE || statement == STATEMENT_PRESERVE) {
     parameters_add_tid_array(parameters, columns->tids, columns->count);
     return;
@@ -58,8 +61,8 @@ static void add_columns(const struct columns *columns, enum statement statement,
     parameters_add_text_array(parameters, columns->errors, columns->count);
   } else if (statement == STATEMENT_RELEASE || statement == STATEMENT_SUSPECT) {
     parameters_add_time_array(parameters, columns->times, columns->count);
-  } else if (statement == STATEMENT_LEASE) {
-    parameters_add_i64(parameters, lease_ms);
+  } else if (statement == STATEMENT_LEASE || statement == STATEMENT_SNOOZE) {
+    parameters_add_i64_array(parameters, columns->waits, columns->count);
   }
 }
 
@@ -69,7 +72,12 @@ static void mark_needed(const struct batch *batch, bool needed[static STATEMENT_
     needed[statement_of(&batch->jobs[i])] = true;
 }
 
-static void collect(const struct batch *batch, enum statement statement, struct columns *columns) {
+/* A transactional job's lease is not extended: the time limit of its handler, and a margin, is all it needs. */
+static int64_t lease_of(const struct job *job, int64_t lease_ms) {
+  return job->queue->transactional ? job->queue->timeout_ms + LEASE_MARGIN_MS : lease_ms;
+}
+
+static void collect(const struct batch *batch, enum statement statement, int64_t lease_ms, struct columns *columns) {
   columns->count = 0;
   for (int i = 0; i < batch->count; i++) {
     const struct job *job = &batch->jobs[i];
@@ -79,7 +87,7 @@ static void collect(const struct batch *batch, enum statement statement, struct 
     columns->ids[at] = job->id;
     columns->tids[at] = job->tid;
     columns->leases[at] = job->lease ? job->lease : PARAMETER_NULL_I64;
-    columns->waits[at] = job->next_wait_ms;
+    columns->waits[at] = statement == STATEMENT_LEASE ? lease_of(job, lease_ms) : job->next_wait_ms;
     columns->times[at] = job->run_after_us;
     columns->errors[at] = job->error ? job->error : "";
   }
@@ -92,7 +100,7 @@ void batch_settle(const struct batch *batch, int64_t lease_ms,
       /* First: a job may be leased and, having ended meanwhile, settled under that lease in one act. */
       STATEMENT_LEASE,          STATEMENT_COMPLETE,        STATEMENT_PRESERVE,        STATEMENT_COMPLETE_BY_ID,
       STATEMENT_PRESERVE_BY_ID, STATEMENT_COMPLETE_LEASED, STATEMENT_PRESERVE_LEASED, STATEMENT_FAIL,
-      STATEMENT_RELEASE,        STATEMENT_SUSPECT,
+      STATEMENT_RELEASE,        STATEMENT_SUSPECT,         STATEMENT_SNOOZE,
   };
   bool needed[STATEMENT_COUNT + 1] = {false};
   mark_needed(batch, needed);
@@ -106,8 +114,8 @@ void batch_settle(const struct batch *batch, int64_t lease_ms,
     struct parameters parameters = {0};
     if (!needed[statements[s]])
       continue;
-    collect(batch, statements[s], &columns);
-    add_columns(&columns, statements[s], lease_ms, &parameters);
+    collect(batch, statements[s], lease_ms, &columns);
+    add_columns(&columns, statements[s], &parameters);
     send(context, statements[s], &parameters);
     parameters_free(&parameters);
   }
@@ -161,13 +169,20 @@ void batch_written(struct batch *batch, enum statement statement, const PGresult
       batch->jobs[i].written = true;
 }
 
+static const char *name_of(enum outcome outcome) {
+  return outcome == OUTCOME_COMPLETE ? "complete" : outcome == OUTCOME_SNOOZE ? "snooze" : "fail";
+}
+
 static void log_job(const struct job *job) {
   bool retried = is_retried(job);
   if (!job->written)
     log_warn("outcome dropped: the job is no longer this worker's", LOG_T("queue", job->queue->name),
-             LOG_I("job", job->id), LOG_I("attempt", job->attempt),
-             LOG_T("outcome", job->outcome == OUTCOME_COMPLETE ? "complete" : "fail"), LOG_T("error", job->error));
-  else if (job->outcome == OUTCOME_COMPLETE)
+             LOG_I("job", job->id), LOG_I("attempt", job->attempt), LOG_T("outcome", name_of(job->outcome)),
+             LOG_T("error", job->error));
+  else if (job->outcome == OUTCOME_SNOOZE)
+    log_debug("job snoozed", LOG_T("queue", job->queue->name), LOG_I("job", job->id),
+              LOG_US("run_in", job->next_wait_ms * 1000), LOG_US("duration", (int64_t)job->duration_us));
+  else if (job->outcome == OUTCOME_COMPLETE || job->outcome == OUTCOME_SETTLED)
     log_debug("job completed", LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_I("attempt", job->attempt),
               LOG_US("duration", (int64_t)job->duration_us));
   else if (job->outcome == OUTCOME_FAIL)
@@ -184,7 +199,8 @@ static void log_job(const struct job *job) {
 void batch_log(const struct batch *batch) {
   for (int i = 0; i < batch->count; i++) {
     const struct job *job = &batch->jobs[i];
-    bool ended = job->outcome == OUTCOME_COMPLETE || job->outcome == OUTCOME_FAIL;
+    bool ended = job->outcome == OUTCOME_COMPLETE || job->outcome == OUTCOME_FAIL || job->outcome == OUTCOME_SNOOZE ||
+                 job->outcome == OUTCOME_SETTLED;
     if (ended && (job->outcome == OUTCOME_FAIL || !job->written || log_wants(LOG_DEBUG)))
       log_job(job);
   }

@@ -183,6 +183,22 @@ void child_recall(struct child *child, uint32_t batch, uint32_t queue) {
   child_send(child, &out);
 }
 
+void child_serve(struct child *child, const struct message_serve *serve) {
+  struct buffer out = {0};
+  size_t mark = frame_begin(&out, FRAME_SERVE);
+  message_put_serve(&out, serve);
+  frame_finish(&out, mark);
+  child_send(child, &out);
+}
+
+void child_cancel(struct child *child, uint32_t batch, uint32_t index) {
+  struct buffer out = {0};
+  size_t mark = frame_begin(&out, FRAME_CANCEL);
+  message_put_cancel(&out, &(struct message_cancel){.batch = batch, .index = index});
+  frame_finish(&out, mark);
+  child_send(child, &out);
+}
+
 void child_leave(struct child *child) {
   struct buffer out = {0};
   frame_finish(&out, frame_begin(&out, FRAME_LEAVE));
@@ -225,6 +241,23 @@ bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms) {
   *id = child->page ? atomic_load(&child->page->current_job) : 0;
   *ran_ms = *id ? (clock_us() - atomic_load(&child->page->started_us)) / 1000 : 0;
   return child->alive && *id != 0;
+}
+
+int64_t child_busy_ms(const struct child *child) {
+  int64_t id, ran_ms;
+  return child_current(child, &id, &ran_ms) ? (clock_us() - atomic_load(&child->page->resumed_us)) / 1000 : 0;
+}
+
+bool child_is_overdue(const struct child *child) {
+  int64_t id, ran_ms;
+  if (!child_current(child, &id, &ran_ms))
+    return false;
+  int64_t kill_at_us = atomic_load(&child->page->kill_at_us);
+  return kill_at_us > 0 && clock_us() >= kill_at_us;
+}
+
+bool child_is_parked(const struct child *child) {
+  return child->page && atomic_load(&child->page->parked) != 0;
 }
 
 /* A line of /proc/PID/status, in kB; -1 when it is not there. */
@@ -285,7 +318,9 @@ static void tell_ready(struct child *child, const struct message_ready *ready) {
     queues[i] = (struct child_queue){.name = ready->queues[i].name,
                                      .preserve_completed = ready->queues[i].preserve_completed,
                                      .discard_failed = ready->queues[i].discard_failed,
-                                     .timeout_ms = ready->queues[i].timeout_ms};
+                                     .timeout_ms = ready->queues[i].timeout_ms,
+                                     .concurrency = ready->queues[i].concurrency,
+                                     .transactional = ready->queues[i].transactional};
   for (uint32_t i = 0; i < ready->setting_count; i++)
     settings[i] = (struct child_setting){.name = ready->settings[i].name, .value = ready->settings[i].value};
   child->ready = true;
@@ -324,7 +359,11 @@ static bool take_outcomes(struct child *child, struct frame *frame) {
                                     .index = end.index,
                                     .outcome = end.outcome,
                                     .backoff = end.backoff,
+                                    .discard = end.discard,
+                                    .waited = end.waited,
+                                    .wait_ms = end.wait_ms,
                                     .duration_us = end.duration_us,
+                                    .busy_us = end.busy_us,
                                     .error = end.error,
                                     .error_length = end.error_length,
                                     .traceback = end.traceback,
@@ -342,6 +381,16 @@ static bool take_stop(struct child *child, struct frame *frame) {
   return true;
 }
 
+/* What its handlers, or their callbacks, have to say to people. */
+static bool take_log(struct child *child, struct frame *frame) {
+  struct message_log said;
+  if (!message_get_log(frame, &said))
+    return false;
+  log_line(said.level, "a handler's executor says", LOG_I("pid", child_pid(child)),
+           LOG_B("message", said.text, said.length));
+  return true;
+}
+
 /* False for a frame that no executor of ours sends. */
 static bool take_frame(struct child *child, struct frame *frame) {
   switch (frame->type) {
@@ -353,6 +402,8 @@ static bool take_frame(struct child *child, struct frame *frame) {
     return take_outcomes(child, frame);
   case FRAME_STOP:
     return take_stop(child, frame);
+  case FRAME_LOG:
+    return take_log(child, frame);
   default:
     return false;
   }

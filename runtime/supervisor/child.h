@@ -22,7 +22,9 @@ struct child;
 struct child_queue {
   const char *name;
   enum choice preserve_completed, discard_failed;
-  int64_t timeout_ms; /* -1: not said */
+  int64_t timeout_ms;   /* -1: not said */
+  uint32_t concurrency; /* 0: not said */
+  bool transactional;
 };
 
 struct child_setting {
@@ -41,8 +43,10 @@ struct child_script {
 struct child_outcome {
   uint32_t batch, index;
   enum outcome outcome;
-  bool backoff;
-  uint64_t duration_us;
+  bool backoff, discard, waited;
+  int64_t wait_ms;      /* see struct message_outcome */
+  uint64_t duration_us; /* altogether */
+  uint64_t busy_us;     /* without its waits */
   const char *error;
   size_t error_length;
   const char *traceback;
@@ -83,11 +87,18 @@ struct child *child_new(uv_loop_t *loop, const struct child_start *start, const 
 /* child_start(child): starts the process. 0, or -1 (with a line in the log) if it could not be started. */
 int child_start(struct child *child);
 
+/* child_serve(child, serve): what was resolved of the script's settings; once, before any jobs. */
+struct message_serve;
+void child_serve(struct child *child, const struct message_serve *serve);
+
 /* child_send(child, frames): sends the bytes of `frames`, which becomes empty. Does nothing when the child is dead. */
 void child_send(struct child *child, struct buffer *frames);
 
 /* child_recall(child, batch, queue): jobs of `batch` that have not started are to come back; `queue` or QUEUE_ALL. */
 void child_recall(struct child *child, uint32_t batch, uint32_t queue);
+
+/* child_cancel(child, batch, index): that job, which may have begun, is to end; its outcome will come. */
+void child_cancel(struct child *child, uint32_t batch, uint32_t index);
 
 /* child_leave(child): asks the process to exit when its current job has ended. */
 void child_leave(struct child *child);
@@ -115,6 +126,15 @@ uint32_t child_revoke(struct child *child, uint32_t batch);
 
 /* child_current(child, id, ran_ms): the job whose handler is running right now, and for how long. False for none. */
 bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms);
+
+/* child_busy_ms(child): for how long that handler has not waited; 0 when there is none. */
+int64_t child_busy_ms(const struct child *child);
+
+/* child_is_overdue(child): that handler has passed its time limit, and does not wait. */
+bool child_is_overdue(const struct child *child);
+
+/* child_is_parked(child): nothing in it can go on or begin, until something happens that its handlers wait for. */
+bool child_is_parked(const struct child *child);
 
 /* child_memory(child): bytes of memory it has now; 0 when that cannot be told. */
 int64_t child_memory(const struct child *child);

@@ -18,6 +18,7 @@ enum { AHEAD_LEAST = 4 };
 
 void claim_free(struct claim *claim) {
   free(claim->queues);
+  free(claim->room);
   free(claim->asked);
   free(claim->asked_index);
   free(claim->most);
@@ -29,6 +30,9 @@ void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t coun
   claim->queues = memory_resize(claim->queues, count * sizeof *claim->queues);
   if (count > 0)
     memcpy(claim->queues, queues, count * sizeof *claim->queues);
+  claim->room = memory_resize(claim->room, (count + 1) * sizeof *claim->room);
+  for (uint32_t i = 0; i < count; i++)
+    claim->room[i] = INT32_MAX;
   claim->queue_count = count;
   claim->stale = true;
 }
@@ -43,11 +47,18 @@ static bool is_quick_enough(const struct queue *queue, enum claim_kind kind) {
   return kind == CLAIM_ANY ? is_quick(queue) : queue->batch >= AHEAD_LEAST;
 }
 
+/* Nothing is asked of it: it is paused, or as many of its jobs are in flight as may be. */
+static bool is_shut(const struct claim *claim, uint32_t index, int64_t now_ms) {
+  return claim->room[index] <= 0 || queue_is_paused(claim->queues[index], now_ms);
+}
+
 /* No more jobs than bring their data along, if they are like those before. */
 static void ask(struct claim *claim, uint32_t index, int32_t most) {
   double bring = CLAIM_BYTES / (2 * claim->queues[index]->data_bytes + 1);
   if (bring < most)
     most = bring < 1 ? 1 : (int32_t)bring;
+  if (most > claim->room[index])
+    most = claim->room[index];
   claim->asked[claim->asked_count] = claim->queues[index];
   claim->asked_index[claim->asked_count] = index;
   claim->most[claim->asked_count++] = most;
@@ -60,7 +71,7 @@ static void ask_quick(struct claim *claim, enum claim_kind kind, int64_t now_ms)
   for (uint32_t i = 0; i < claim->queue_count; i++) {
     uint32_t index = (claim->turn + i) % claim->queue_count;
     struct queue *queue = claim->queues[index];
-    if (!is_quick_enough(queue, kind) || queue_is_paused(queue, now_ms))
+    if (!is_quick_enough(queue, kind) || is_shut(claim, index, now_ms))
       continue;
     int32_t share = queue->batch / (busy + (queue->busy ? 0 : 1));
     ask(claim, index, share > 0 ? share : 1);
@@ -74,7 +85,7 @@ static void ask_slow(struct claim *claim, bool all, bool only_slow, int64_t now_
   for (uint32_t i = 0; i < claim->queue_count; i++) {
     uint32_t index = (turn + i) % claim->queue_count;
     struct queue *queue = claim->queues[index];
-    if ((only_slow && is_quick(queue)) || queue_is_paused(queue, now_ms))
+    if ((only_slow && is_quick(queue)) || is_shut(claim, index, now_ms))
       continue;
     ask(claim, index, 1);
     claim->slow_turn = index + 1;
@@ -84,10 +95,10 @@ static void ask_slow(struct claim *claim, bool all, bool only_slow, int64_t now_
 }
 
 static bool has_asked_all(const struct claim *claim, int64_t now_ms) {
-  uint32_t paused = 0;
+  uint32_t shut = 0;
   for (uint32_t i = 0; i < claim->queue_count; i++)
-    paused += queue_is_paused(claim->queues[i], now_ms);
-  return claim->asked_count + paused == claim->queue_count;
+    shut += is_shut(claim, i, now_ms);
+  return claim->asked_count + shut == claim->queue_count;
 }
 
 /* What is asked for altogether; the one beyond is for the slow queue. */
@@ -204,9 +215,9 @@ void look_take(const struct claim *claim, const PGresult *result, struct hold_lo
     if (position > claim->queue_count) /* the executor has been replaced meanwhile, and has fewer queues */
       break;
     if (*PQgetvalue(result, row, LOOK_DUE)) {
-      bool paused = queue_is_paused(claim->queues[position - 1], now_ms);
-      look->due_paused = look->due_paused || paused;
-      look->due_locked = look->due_locked || !paused;
+      bool shut = is_shut(claim, (uint32_t)position - 1, now_ms);
+      look->due_paused = look->due_paused || shut;
+      look->due_locked = look->due_locked || !shut;
     }
     if (PQgetisnull(result, row, LOOK_WAIT_MS))
       continue;

@@ -34,6 +34,7 @@ enum claim_kind {
 struct claim {
   struct queue **queues; /* in the executor's order */
   uint32_t queue_count;
+  int32_t *room;            /* of each: for how many more of its jobs the executor has room; set by whoever chooses */
   uint32_t turn, slow_turn; /* the queue that is asked first: they take turns */
   /* What the claim under way asks for. */
   struct queue **asked;

@@ -373,7 +373,7 @@ static void take_notifications(struct connection *c) {
   PGnotify *notification;
   while (c->pg == pg && (notification = PQnotifies(pg)) != NULL) {
     if (c->state == STATE_UP && c->events->notified)
-      c->events->notified(c->owner, notification->extra);
+      c->events->notified(c->owner, notification->relname, notification->extra);
     PQfreemem(notification);
   }
 }

@@ -28,7 +28,7 @@ struct connection_events {
   void (*result)(void *owner, enum statement statement, PGresult *result);
   void (*synced)(void *owner);
   /* A notification has come in. NULL: nobody listens. */
-  void (*notified)(void *owner, const char *payload);
+  void (*notified)(void *owner, const char *channel, const char *payload);
 };
 
 /* Whose the sessions are that the worker's connections lead to. */

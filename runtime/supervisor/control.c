@@ -37,7 +37,7 @@ static void on_up(void *owner);
 static void on_down(void *owner, const char *reason);
 static void on_result(void *owner, enum statement statement, PGresult *result);
 static void on_synced(void *owner);
-static void on_notified(void *owner, const char *payload);
+static void on_notified(void *owner, const char *channel, const char *payload);
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};
 
@@ -165,8 +165,10 @@ static void on_heartbeat(uv_timer_t *timer) {
 
 /* LISTEN lasts only in a session of our own. */
 static void open_bell(struct control *control) {
-  if (control->mode->kind == SESSION_OWN)
-    doorbell_open(control->bell);
+  if (control->mode->kind != SESSION_OWN)
+    return;
+  act(control, STATEMENT_CANCEL_LISTEN, NULL);
+  doorbell_open(control->bell);
 }
 
 static void on_echo(void *owner, bool own) {
@@ -319,9 +321,16 @@ static void on_leave_timeout(uv_timer_t *timer) {
   left(timer->data);
 }
 
-static void on_notified(void *owner, const char *payload) {
+static void on_notified(void *owner, const char *channel, const char *payload) {
   struct control *control = owner;
-  doorbell_notified(control->bell, payload);
+  char *rest;
+  if (strcmp(channel, "pgq_cancel") != 0) {
+    doorbell_notified(control->bell, payload);
+    return;
+  }
+  int64_t table = strtoll(payload, &rest, 10);
+  if (*rest == ':' && table == doorbell_table(control->bell)) /* there may be more such tables in the database */
+    control->events->cancelled(control->owner, strtoll(rest + 1, NULL, 10));
 }
 
 bool control_flag(struct control *control, bool up) {

@@ -11,7 +11,7 @@
 /*
  * The control connection: finds out at start whose the sessions are, checks that the tables are there, keeps this
  * worker's row in pgq_workers while it runs, looks for the rows of workers that vanished, extends the leases of all
- * holds, and hears the doorbell.
+ * holds, and hears the doorbell, and who cancels jobs.
  */
 struct control;
 
@@ -26,6 +26,8 @@ struct control_events {
   int (*leases)(void *owner, int64_t **ids, int64_t **tokens);
   /* One of them is no longer ours. */
   void (*lease_lost)(void *owner, int64_t id);
+  /* Somebody has cancelled a job that was leased. */
+  void (*cancelled)(void *owner, int64_t id);
   /* What the doorbell says; see struct doorbell_events. */
   void (*raised)(void *owner, bool clear);
   void (*rung)(void *owner);

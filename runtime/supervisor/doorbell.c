@@ -261,3 +261,7 @@ void doorbell_notified(struct doorbell *bell, const char *payload) {
       return;
     }
 }
+
+int64_t doorbell_table(const struct doorbell *bell) {
+  return bell->table;
+}

@@ -48,6 +48,9 @@ bool doorbell_flag(struct doorbell *bell, bool up);
 /* doorbell_probe(bell): the flags are up: looks again whether somebody is enqueueing; raised() follows. */
 void doorbell_probe(struct doorbell *bell);
 
+/* doorbell_table(bell): the oid of pgq_jobs; 0 while it is not known. */
+int64_t doorbell_table(const struct doorbell *bell);
+
 /* doorbell_free(bell): NULL is allowed. */
 void doorbell_free(struct doorbell *bell);
 

@@ -171,8 +171,9 @@ static void on_synced(void *owner) {
   (void)owner;
 }
 
-static void on_notified(void *owner, const char *payload) {
+static void on_notified(void *owner, const char *channel, const char *payload) {
   struct voice *voice = owner;
+  (void)channel;
   struct echo *echo = voice->echo;
   if (strcmp(payload, echo->word) != 0 || echo->cleaning)
     return;

@@ -72,6 +72,20 @@ static bool has_jobs(const struct hold *hold) {
   return hold->leased.count > 0 || hold->rescue.jobs.count > 0;
 }
 
+/* Outcomes that are to be written before anything else. */
+static bool has_outcomes(const struct hold *hold) {
+  return lease_list_ended(&hold->leased) > 0 || hold->rescue.jobs.count > 0;
+}
+
+void hold_count_running(const struct hold *hold, int32_t *counts, uint32_t queue_count) {
+  for (int i = 0; i < hold->batch.count; i++)
+    if (hold->batch.jobs[i].outcome == OUTCOME_NONE && hold->batch.jobs[i].queue_index < queue_count)
+      counts[hold->batch.jobs[i].queue_index]++;
+  for (int i = 0; i < hold->leased.count; i++)
+    if (hold->leased.items[i].job.outcome == OUTCOME_NONE && hold->leased.items[i].job.queue_index < queue_count)
+      counts[hold->leased.items[i].job.queue_index]++;
+}
+
 bool hold_is_asleep(const struct hold *hold) {
   return hold->state == STATE_IDLE && !has_jobs(hold) && !hold->waits;
 }
@@ -104,7 +118,8 @@ static bool may_claim(struct hold *hold) {
   const struct hold_start *start = &hold->start;
   if (hold->stopping || !child_is_ready(hold->child))
     return false;
-  int32_t room = start->events->room(start->owner, hold);
+  int32_t room = start->events->room(start->owner, hold, hold->claim.room);
+  hold->refused = room == 0;
   if (room == 0 || !claim_choose(&hold->claim, start->ahead ? CLAIM_AHEAD : CLAIM_ANY, room))
     return false;
   bool needs_turn = hold->claim.most_jobs > 1 || start->options->executors == 1;
@@ -183,7 +198,7 @@ static void lock_rescue(struct hold *hold) {
 
 /* Nothing to do: somebody has to know when to look again. */
 static void tell_rest(struct hold *hold) {
-  if (!hold->stopping && child_is_ready(hold->child) && !hold_has_leased(hold))
+  if (!hold->stopping && child_is_ready(hold->child) && !hold->refused)
     hold->start.events->slept(hold->start.owner, hold, &hold->look);
   hold->look = (struct hold_look){.wait_ms = -1};
   hold->start.events->rested(hold->start.owner, hold);
@@ -204,7 +219,7 @@ void hold_proceed(struct hold *hold) {
 }
 
 bool hold_wake(struct hold *hold, bool sweep) {
-  if (hold->state != STATE_IDLE || has_jobs(hold) || trouble_is_waiting(&hold->trouble))
+  if (hold->state != STATE_IDLE || has_outcomes(hold) || trouble_is_waiting(&hold->trouble))
     return false;
   hold->sweeps = sweep || (hold->waits && hold->sweeps);
   if (hold->waits || !may_claim(hold))

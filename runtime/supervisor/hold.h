@@ -23,7 +23,8 @@
  *              └────────────────────────────────────────────────────┘
  *
  * No hold lives longer than the hold limit: then what is done is settled, jobs not begun go back, and what still runs
- * becomes leased (lease.h) until its outcome is there.
+ * becomes leased (lease.h) until its outcome is there. When all that a hold waits for is handlers that wait, this
+ * happens within a few milliseconds: the hold is free for other jobs then.
  *
  * An act that failed, or whose session was lost, leaves outcomes that nobody has written: they are rescued, by locking
  * again those of their rows that are as they were, and settling these.
@@ -31,8 +32,9 @@
 struct hold;
 
 struct hold_events {
-  /* For how many more jobs of this hold the executor has room: none (0), one, or as many as a claim brings. */
-  int32_t (*room)(void *owner, const struct hold *hold);
+  /* For how many more jobs of this hold the executor has room: none (0), one, or as many as a claim brings; sets how
+   * many of each queue, in the executor's order. */
+  int32_t (*room)(void *owner, const struct hold *hold, int32_t *of_queues);
   /* A job that is to run alone is here. Whether it may now; else it goes back. */
   bool (*alone)(void *owner, const struct hold *hold);
   /* The time of the hold is up, and a job of it still runs: what waits behind it in the executor is to go back. */
@@ -117,11 +119,18 @@ void hold_stop(struct hold *hold);
 int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int most);
 int hold_lease_count(const struct hold *hold);
 
-/* hold_lease_lost(hold, id): somebody else has the job now. If it still runs here, its executor is killed shortly. */
+/* hold_lease_lost(hold, id): somebody else has the job now. If it still runs here, pgq.cancelled is raised in its
+ * handler, and if that does not end it, its executor is killed shortly. hold_cancel(hold, id): the same, because
+ * somebody cancelled the job. */
 void hold_lease_lost(struct hold *hold, int64_t id);
+void hold_cancel(struct hold *hold, int64_t id);
 
 /* hold_has_leased(hold): a job of it that is leased runs in the executor. */
 bool hold_has_leased(const struct hold *hold);
+
+/* hold_count_running(hold, counts): adds its jobs that are with the executor to those of their queues, in the
+ * executor's order. */
+void hold_count_running(const struct hold *hold, int32_t *counts, uint32_t queue_count);
 
 /* hold_is_at_rest(hold): no jobs here and nothing under way. hold_is_asleep(hold): connected, and nothing was due. */
 bool hold_is_at_rest(const struct hold *hold);

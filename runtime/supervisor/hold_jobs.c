@@ -6,8 +6,17 @@
 #include "duration.h"
 #include "log.h"
 
-/* How often running jobs are looked at, and how long one may go on whose lease is lost. */
-enum { WATCH_MS = 100, LOST_MS = 1000 };
+/* How often running jobs are looked at, and every how many times the process is. */
+enum { WATCH_MS = 10, PROCESS_TICKS = 10 };
+
+/* How long a handler may go on without waiting once its lease is lost, and how long it may go on at all. */
+enum { LOST_MS = 1000, LOST_MOST_MS = 10000 };
+
+/* When a hold's jobs all wait they are leased after so long; later, if there are more that could begin any moment. */
+enum { PARK_MS = 10, PARK_FULL_MS = 50 };
+
+/* A handler that has not waited for so long keeps its executor from others. */
+enum { STUCK_MS = 10 };
 
 /* How long a large job's data may take to the executor. */
 enum { BRING_MS = 30000 };
@@ -19,17 +28,24 @@ static void start_watch(struct hold *hold) {
     uv_timer_start(&hold->watch, hold_on_watch, WATCH_MS, WATCH_MS);
 }
 
-/* Jobs go to the executor; in careful times they are leased first, so that what they do to all of us is known. */
+static int64_t token_of(const struct batch *batch) {
+  return batch->token ? batch->token : lease_token(batch->count);
+}
+
+/*
+ * Jobs go to the executor. They are leased first in careful times, so that what they do to all of us is known, and when
+ * their handlers are to complete them.
+ */
 void hold_dispatch(struct hold *hold) {
   if (hold->out.length == 0)
     return;
   start_watch(hold);
-  if (!hold_is_careful(hold)) {
+  if (!hold_is_careful(hold) && hold->batch.token == 0) {
     child_begin_batch(hold->child, hold->batch.number);
     child_send(hold->child, &hold->out);
     return;
   }
-  batch_split(&hold->batch, hold->batch.sent, lease_token(hold->batch.count));
+  batch_split(&hold->batch, hold->batch.sent, token_of(&hold->batch));
   lease_list_add_from(&hold->leased, &hold->batch);
   hold->lease_first = true;
 }
@@ -65,27 +81,35 @@ void hold_go_on(struct hold *hold) {
 
 /* The jobs of the batch that have not begun go back, those that have are leased: in the settle that follows. */
 static void split(struct hold *hold) {
+  int open = hold->batch.open;
   uint32_t begun = child_revoke(hold->child, hold->batch.number);
-  batch_split(&hold->batch, begun, lease_token(hold->batch.count));
+  int leases = batch_split(&hold->batch, begun, token_of(&hold->batch));
   lease_list_add_from(&hold->leased, &hold->batch);
-  hold->released = true;
+  hold->released = hold->released || leases < open;
+}
+
+static bool is_over(const struct hold *hold, const struct lease *lease) {
+  int64_t id, ran_ms, lost_ms = clock_ms() - lease->lost_ms;
+  if (!lease->lost || lease->job.outcome != OUTCOME_NONE || lost_ms < LOST_MS)
+    return false;
+  bool current = child_current(hold->child, &id, &ran_ms) && id == lease->job.id;
+  return lost_ms >= LOST_MOST_MS || (current && child_busy_ms(hold->child) >= LOST_MS);
 }
 
 static void check_lost(struct hold *hold) {
-  for (int i = 0; i < hold->leased.count; i++) {
-    const struct lease *lease = &hold->leased.items[i];
-    if (lease->lost && lease->job.outcome == OUTCOME_NONE && clock_ms() - lease->lost_ms >= LOST_MS)
-      child_kill(hold->child, "was killed: it ran a job whose lease was lost");
-  }
+  for (int i = 0; i < hold->leased.count; i++)
+    if (is_over(hold, &hold->leased.items[i]))
+      child_kill(hold->child, hold->leased.items[i].cancelled ? "was killed: it ran a job that was cancelled"
+                                                              : "was killed: it ran a job whose lease was lost");
 }
 
 static void check_time_limit(struct hold *hold) {
   int64_t id, ran_ms;
-  if (!child_current(hold->child, &id, &ran_ms))
+  if (!child_is_overdue(hold->child) || !child_current(hold->child, &id, &ran_ms))
     return;
   const struct job *job = batch_find(&hold->batch, id);
   job = job ? job : lease_list_find(&hold->leased, id);
-  if (!job || job->queue->timeout_ms == 0 || ran_ms < job->queue->timeout_ms)
+  if (!job || job->queue->timeout_ms == 0)
     return;
   char limit[DURATION_TEXT_SIZE], cause[128];
   duration_format(job->queue->timeout_ms, limit);
@@ -110,20 +134,44 @@ void hold_give_back(struct hold *hold) {
   hold_go_on(hold);
 }
 
+/* Nothing but handlers that wait: the jobs are leased, so that the hold is free for others. */
+static bool park(struct hold *hold, int64_t ran_ms) {
+  bool all_begun = child_begun(hold->child, hold->batch.number) >= hold->batch.sent;
+  if (!child_is_parked(hold->child) || ran_ms < (all_begun ? PARK_MS : PARK_FULL_MS))
+    return false;
+  int jobs = hold->batch.open;
+  split(hold);
+  batch_park(&hold->batch, ran_ms * 1000 / jobs);
+  hold_go_on(hold);
+  return true;
+}
+
+static void check_hold(struct hold *hold) {
+  if (hold->state != STATE_RUNNING || hold->batch.open == 0 || is_bringing_data(hold))
+    return;
+  int64_t ran_ms = clock_ms() - hold->running_since_ms;
+  if (park(hold, ran_ms) || ran_ms < hold->start.options->hold_limit_ms)
+    return;
+  bool stuck = child_busy_ms(hold->child) >= STUCK_MS;
+  hold_give_back(hold);
+  if (stuck)
+    hold->start.events->blocked(hold->start.owner, hold);
+}
+
 void hold_on_watch(uv_timer_t *timer) {
   struct hold *hold = timer->data;
-  if (hold->state != STATE_RUNNING && hold->leased.count == 0) {
+  if (hold->state != STATE_RUNNING && hold->leased.count == 0 && !hold->refused) {
     uv_timer_stop(timer);
     return;
   }
-  child_watch(hold->child);
   check_time_limit(hold);
-  check_lost(hold);
-  if (hold->state == STATE_RUNNING && hold->batch.open > 0 && !is_bringing_data(hold) &&
-      clock_ms() - hold->running_since_ms >= hold->start.options->hold_limit_ms) {
-    hold_give_back(hold);
-    hold->start.events->blocked(hold->start.owner, hold);
+  if (hold->ticks++ % PROCESS_TICKS == 0) {
+    child_watch(hold->child);
+    check_lost(hold);
   }
+  check_hold(hold);
+  if (hold->refused && hold->state == STATE_IDLE) /* a handler that kept the executor to itself may wait by now */
+    hold_proceed(hold);
 }
 
 /* The careful job has its lease now: it may run, if there still is an executor for it. */
@@ -131,9 +179,9 @@ void hold_send_leased(struct hold *hold) {
   if (!hold->lease_first)
     return;
   hold->lease_first = false;
-  if (lease_list_busy(&hold->leased) == 0 || !child_is_ready(hold->child)) {
+  if (!lease_list_has(&hold->leased, hold->batch.number) || !child_is_ready(hold->child)) {
     buffer_free(&hold->out);
-    lease_list_give_back(&hold->leased);
+    lease_list_give_back(&hold->leased, hold->batch.number);
     return;
   }
   child_begin_batch(hold->child, hold->batch.number);
@@ -151,7 +199,7 @@ static void forget_lease_first(struct hold *hold) {
     job->outcome = OUTCOME_UNRUN;
     job->lease = 0;
   }
-  lease_list_give_back(&hold->leased);
+  lease_list_give_back(&hold->leased, hold->batch.number);
 }
 
 /* Outcomes nobody has written are kept; what runs is to be leased as soon as its row can be locked again. */
@@ -171,7 +219,7 @@ void hold_keep_for_rescue(struct hold *hold) {
 
 /* What an outcome tells about its queue. */
 static void learn(struct hold *hold, const struct job *job) {
-  if (job->outcome == OUTCOME_COMPLETE)
+  if (job->outcome == OUTCOME_COMPLETE || job->outcome == OUTCOME_SETTLED)
     queue_succeeded(job->queue);
   if (!job->backoff)
     return;
@@ -236,7 +284,8 @@ int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int most
   int count = 0;
   for (int i = 0; i < hold->leased.count && count < most; i++) {
     const struct lease *lease = &hold->leased.items[i];
-    if (lease->lost || batch_has_unwritten_lease(&hold->rescue.jobs, lease->job.id) ||
+    if (lease->lost || lease->job.queue->transactional ||
+        batch_has_unwritten_lease(&hold->rescue.jobs, lease->job.id) ||
         batch_has_unwritten_lease(&hold->settling, lease->job.id))
       continue;
     ids[count] = lease->job.id;
@@ -246,9 +295,20 @@ int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int most
 }
 
 void hold_lease_lost(struct hold *hold, int64_t id) {
-  if (!lease_list_lose(&hold->leased, id))
+  const struct lease *lease = lease_list_lose(&hold->leased, id);
+  if (!lease)
     return;
   log_warn("lease lost: the job is somebody else's", LOG_T("hold", hold->name), LOG_I("job", id),
            LOG_I("lost_so_far", ++hold->leases_lost));
+  child_cancel(hold->child, lease->batch, lease->index);
+  start_watch(hold);
+}
+
+void hold_cancel(struct hold *hold, int64_t id) {
+  struct lease *lease = lease_list_lose(&hold->leased, id);
+  if (!lease)
+    return;
+  lease->cancelled = true;
+  child_cancel(hold->child, lease->batch, lease->index);
   start_watch(hold);
 }

@@ -43,6 +43,7 @@ struct hold {
   bool fetching;         /* the data of a large job is under way */
   int large;             /* which one; then it is on its way to the executor */
   bool waits;            /* for its turn to claim */
+  bool refused;          /* a claim: there was no room in the executor */
   bool sweeps;           /* which is to be a sweep */
   bool released;         /* this act gives jobs back */
   bool nothing;          /* it ends a claim that found nothing */
@@ -52,6 +53,7 @@ struct hold {
   struct trouble trouble;
   uv_timer_t watch;
   int64_t running_since_ms;
+  unsigned ticks; /* of the watch */
 };
 
 /* hold_is_careful(hold): jobs are to be leased before they run. */

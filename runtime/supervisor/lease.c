@@ -50,20 +50,29 @@ void lease_list_child_died(struct lease_list *list, const struct child_death *de
   }
 }
 
-void lease_list_give_back(struct lease_list *list) {
-  lease_list_child_died(list, &(struct child_death){0});
+void lease_list_give_back(struct lease_list *list, uint32_t batch) {
+  for (int i = 0; i < list->count; i++)
+    if (list->items[i].batch == batch && list->items[i].job.outcome == OUTCOME_NONE)
+      list->items[i].job.outcome = OUTCOME_UNRUN;
 }
 
-bool lease_list_lose(struct lease_list *list, int64_t id) {
+bool lease_list_has(const struct lease_list *list, uint32_t batch) {
+  for (int i = 0; i < list->count; i++)
+    if (list->items[i].batch == batch && list->items[i].job.outcome == OUTCOME_NONE)
+      return true;
+  return false;
+}
+
+struct lease *lease_list_lose(struct lease_list *list, int64_t id) {
   for (int i = 0; i < list->count; i++) {
     struct lease *lease = &list->items[i];
     if (lease->job.id != id || lease->lost)
       continue;
     lease->lost = true;
     lease->lost_ms = clock_ms();
-    return lease->job.outcome == OUTCOME_NONE;
+    return lease->job.outcome == OUTCOME_NONE ? lease : NULL;
   }
-  return false;
+  return NULL;
 }
 
 void lease_list_drop(struct lease_list *list, int64_t id) {
@@ -95,12 +104,14 @@ void lease_list_collect(struct lease_list *list, struct batch *batch) {
       list->items[kept++] = *lease;
     } else if (!lease->lost) {
       if (lease->job.outcome != OUTCOME_UNRUN)
-        queue_saw(lease->job.queue, (int64_t)lease->job.duration_us);
+        job_learn(&lease->job);
       queue_learn(lease->job.queue);
       batch_add(batch, &lease->job);
     } else {
-      log_warn("outcome dropped: the lease was lost", LOG_T("queue", lease->job.queue->name),
-               LOG_I("job", lease->job.id), LOG_I("attempt", lease->job.attempt));
+      log_line(lease->cancelled ? LOG_INFO : LOG_WARN,
+               lease->cancelled ? "job cancelled" : "outcome dropped: the lease was lost",
+               LOG_T("queue", lease->job.queue->name), LOG_I("job", lease->job.id),
+               LOG_I("attempt", lease->job.attempt));
       job_free(&lease->job);
     }
   }

@@ -15,6 +15,7 @@ struct lease {
   uint32_t batch, index; /* by which the executor knows it */
   bool lost;             /* the row is somebody else's: the outcome will be dropped */
   int64_t lost_ms;       /* clock_ms() when that was found */
+  bool cancelled;        /* because somebody cancelled the job */
 };
 
 /* Zeroed: none. */
@@ -34,14 +35,17 @@ struct job *lease_list_end(struct lease_list *list, const struct child_outcome *
 /* lease_list_child_died(list, death): as hold_child_died() says. */
 void lease_list_child_died(struct lease_list *list, const struct child_death *death);
 
-/* lease_list_give_back(list): what runs according to the list has never been begun: it goes back. */
-void lease_list_give_back(struct lease_list *list);
+/* lease_list_give_back(list, batch): the jobs of that batch have never been begun: they go back. */
+void lease_list_give_back(struct lease_list *list, uint32_t batch);
 
-/* lease_list_lose(list, id): the lease of the job is lost. Whether it was here and running. */
-bool lease_list_lose(struct lease_list *list, int64_t id);
+/* lease_list_lose(list, id): the lease of the job is lost; it is returned, if it was here and runs. Else NULL. */
+struct lease *lease_list_lose(struct lease_list *list, int64_t id);
 
 /* lease_list_drop(list, id): forgets the job, which the executor has never been given. */
 void lease_list_drop(struct lease_list *list, int64_t id);
+
+/* lease_list_has(list, batch): a job of that batch still runs. */
+bool lease_list_has(const struct lease_list *list, uint32_t batch);
 
 /* lease_list_busy(list): how many still run. lease_list_ended(list): how many have an outcome to settle. */
 int lease_list_busy(const struct lease_list *list);

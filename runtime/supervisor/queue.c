@@ -10,6 +10,10 @@ enum { BACKOFF_LEAST_MS = 100, BACKOFF_MOST_MS = 60000 };
 /* A claim brings about this much work: little enough that a crash repeats little, enough to make round trips rare. */
 enum { BATCH_WORK_US = 50000, BATCH_MOST = 1000 };
 
+/* A queue one of whose last few dozen jobs has waited waits; one whose jobs take no longer than this is brief. */
+#define WAITS_LEAST 0.02
+enum { BRIEF_US = 12500 };
+
 /* How far the floor of a nearly empty queue stays behind. */
 enum { FLOOR_MARGIN_US = 1000000 };
 
@@ -76,9 +80,22 @@ void queue_saw_data(struct queue *queue, int jobs, int64_t bytes) {
   queue->data_bytes = queue->data_bytes > 0 ? (queue->data_bytes * 3 + seen) / 4 : seen;
 }
 
-void queue_saw(struct queue *queue, int64_t duration_us) {
+void queue_saw(struct queue *queue, int64_t busy_us) {
   queue->seen++;
-  queue->seen_us += duration_us;
+  queue->seen_us += busy_us;
+}
+
+void queue_saw_run(struct queue *queue, bool waited, int64_t run_us) {
+  queue->waited = (queue->waited * 7 + waited) / 8;
+  queue->run_us = queue->run_us > 0 ? (queue->run_us * 7 + (double)run_us) / 8 : (double)run_us;
+}
+
+bool queue_waits(const struct queue *queue) {
+  return queue->waited > WAITS_LEAST;
+}
+
+bool queue_is_brief(const struct queue *queue) {
+  return queue->run_us > 0 && queue->run_us <= BRIEF_US;
 }
 
 void queue_learn(struct queue *queue) {

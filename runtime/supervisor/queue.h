@@ -17,9 +17,13 @@ struct queue {
   bool preserve_completed; /* resolved from flags, environment, script and queue */
   bool discard_failed;
   int64_t timeout_ms;      /* how long a handler may run; 0: as long as it likes */
+  int32_t concurrency;     /* how many jobs an executor may have in flight; 0: no limit of its own */
+  bool transactional;      /* its handlers complete their jobs themselves: leased at once, and not extended */
   int64_t backoff_ms;      /* 0: none; else the last pause */
   int64_t paused_until_ms; /* the pause ends then; in the past: not paused */
-  double job_us;           /* what a job takes: moving average, 0 while unknown */
+  double job_us;           /* what a job keeps an executor busy for: moving average, 0 while unknown */
+  double run_us;           /* the same with its waits */
+  double waited;           /* share of jobs that waited: moving average */
   int seen;                /* jobs since the last queue_learn(), and what they took */
   int64_t seen_us;
   int batch;         /* how many jobs a claim may take */
@@ -65,8 +69,16 @@ void queue_forget_floor(struct queue *queue);
 /* queue_saw_data(queue, jobs, bytes): a claim brought so many jobs, with so much data altogether. */
 void queue_saw_data(struct queue *queue, int jobs, int64_t bytes);
 
-/* queue_saw(queue, duration_us): a job ran, this long. */
-void queue_saw(struct queue *queue, int64_t duration_us);
+/* queue_saw(queue, busy_us): a job ran, and kept its executor busy for so long. */
+void queue_saw(struct queue *queue, int64_t busy_us);
+
+/* queue_saw_run(queue, waited, run_us): it waited, or not, and its handler took so long altogether. */
+void queue_saw_run(struct queue *queue, bool waited, int64_t run_us);
+
+/* queue_waits(queue): its handlers wait: how many jobs are in flight is bounded. queue_is_brief(queue): not for long.
+ */
+bool queue_waits(const struct queue *queue);
+bool queue_is_brief(const struct queue *queue);
 
 /* queue_learn(queue): from the jobs seen since the last call, how many the next claim may take. */
 void queue_learn(struct queue *queue);

@@ -14,7 +14,7 @@ void rescue_keep(struct rescue *rescue, struct batch *batch) {
     struct job *job = &batch->jobs[i];
     job->written = false;
     job->tid = 0; /* the row may have moved since */
-    if (job->outcome == OUTCOME_UNRUN && !job->lease)
+    if ((job->outcome == OUTCOME_UNRUN && !job->lease) || job->outcome == OUTCOME_SETTLED)
       job_free(job);
     else
       batch_add(&rescue->jobs, job);

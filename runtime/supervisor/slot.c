@@ -2,16 +2,21 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "clock.h"
 #include "log.h"
 #include "memory.h"
+#include "message.h"
 
 /* Executors that die young are replaced after waits that grow from 100 ms to 10 s. */
 enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000 };
 
 /* A hold that claims ahead is closed when it has not been of use for so long. */
 enum { AHEAD_IDLE_MS = 10000 };
+
+/* A handler that has not waited for so long keeps its executor from others. */
+enum { STUCK_MS = 10 };
 
 /* How often an executor's memory is looked at. */
 enum { MEMORY_LOOK_MS = 10 };
@@ -23,6 +28,8 @@ struct slot {
   int number;
   struct child *child;
   struct hold *holds[HOLDS_PER_EXECUTOR]; /* the first claims for the executor, the others ahead; NULL at first */
+  struct queue **queues;                  /* as the executor registered them */
+  uint32_t queue_count;
   bool serving;
   bool alone; /* a job is to run, or runs, with nothing beside it */
   bool finishing, breaking, leaving;
@@ -50,7 +57,9 @@ struct slot *slot_new(const struct slot_start *start, int number) {
 }
 
 static void free_slot(uv_handle_t *timer) {
-  free(timer->data);
+  struct slot *slot = timer->data;
+  free(slot->queues);
+  free(slot);
 }
 
 /* One after the other: the loop calls back in an order of its own, and the last one takes the memory along. */
@@ -183,7 +192,26 @@ static struct queue *add_queue(struct slot *slot, const struct child_queue *aske
       resolve(options, "preserve-completed", options->preserve_completed, asked->preserve_completed);
   queue->discard_failed = resolve(options, "discard-failed", options->discard_failed, asked->discard_failed);
   queue->timeout_ms = asked->timeout_ms >= 0 ? asked->timeout_ms : options->timeout_ms;
+  queue->concurrency = (int32_t)asked->concurrency;
+  queue->transactional = asked->transactional;
+  if (queue->transactional && queue->timeout_ms == 0) /* its lease is not extended */
+    queue->timeout_ms = options->lease_ms;
   return queue;
+}
+
+/* What was resolved of the script's settings, for its executor. */
+static void tell_settings(const struct slot *slot) {
+  const struct options *options = slot->start.options;
+  struct message_serve serve = {.concurrency = (uint32_t)options->concurrency,
+                                .pool = (uint32_t)options->pool,
+                                .queue_count = slot->queue_count,
+                                .queues = memory_new((slot->queue_count + 1) * sizeof *serve.queues)};
+  for (uint32_t i = 0; i < slot->queue_count; i++)
+    serve.queues[i] = (struct message_serve_queue){.concurrency = (uint32_t)slot->queues[i]->concurrency,
+                                                   .timeout_ms = slot->queues[i]->timeout_ms,
+                                                   .preserve_completed = slot->queues[i]->preserve_completed};
+  child_serve(slot->child, &serve);
+  free(serve.queues);
 }
 
 static void on_ready(void *owner, const struct child_script *script) {
@@ -196,12 +224,13 @@ static void on_ready(void *owner, const struct child_script *script) {
     return;
   if (!slot->holds[FIRST])
     make_holds(slot);
-  struct queue **queues = memory_new(script->queue_count * sizeof *queues);
+  slot->queues = memory_resize(slot->queues, (script->queue_count + 1) * sizeof(struct queue *));
+  slot->queue_count = script->queue_count;
   for (uint32_t i = 0; i < script->queue_count; i++)
-    queues[i] = add_queue(slot, &script->queues[i]);
+    slot->queues[i] = add_queue(slot, &script->queues[i]);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
-    hold_serve(slot->holds[lane], queues, script->queue_count);
-  free(queues);
+    hold_serve(slot->holds[lane], slot->queues, slot->queue_count);
+  tell_settings(slot);
   if (slot->serving)
     slot_serve(slot);
 }
@@ -275,22 +304,53 @@ static void on_died(void *owner, const struct child_death *death) {
 
 /* ── what the holds say ── */
 
-/* In careful times, and while suspects are about, jobs come one by one, and none ahead of its time. */
-static int32_t on_hold_room(void *owner, const struct hold *hold) {
-  const struct slot *slot = owner;
-  bool singly = slot->alone || clock_ms() < slot->careful_until_ms;
-  if (singly && (hold != slot->holds[FIRST] || !others_rest(slot)))
-    return 0;
+static bool has_leased(const struct slot *slot) {
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (hold_has_leased(slot->holds[lane]))
-      return 0; /* a job takes long: nobody knows how long */
+      return true;
+  return false;
+}
+
+/* Room for jobs of a queue, when so many of its jobs, and of all whose handlers wait, are with the executor. */
+static int32_t room_for(const struct slot *slot, const struct queue *queue, int32_t running, int32_t waiting) {
+  int32_t most = (int32_t)slot->start.options->concurrency;
+  if (!queue_waits(queue))
+    return INT32_MAX;
+  int32_t room = (queue_is_brief(queue) && most <= INT32_MAX / 2 ? 2 * most : most) - waiting;
+  if (room > most)
+    room = most;
+  if (queue->concurrency > 0 && room > queue->concurrency - running)
+    room = queue->concurrency - running;
+  return room > 0 ? room : 0;
+}
+
+static void find_room(const struct slot *slot, int32_t *of_queues) {
+  int32_t waiting = 0;
+  memset(of_queues, 0, slot->queue_count * sizeof *of_queues);
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    hold_count_running(slot->holds[lane], of_queues, slot->queue_count);
+  for (uint32_t i = 0; i < slot->queue_count; i++)
+    waiting += queue_waits(slot->queues[i]) ? of_queues[i] : 0;
+  for (uint32_t i = 0; i < slot->queue_count; i++)
+    of_queues[i] = room_for(slot, slot->queues[i], of_queues[i], waiting);
+}
+
+/* In careful times, and while suspects are about, jobs come one by one, and none ahead of its time. */
+static int32_t on_hold_room(void *owner, const struct hold *hold, int32_t *of_queues) {
+  const struct slot *slot = owner;
+  bool singly = slot->alone || clock_ms() < slot->careful_until_ms, leased = has_leased(slot);
+  if (singly && (hold != slot->holds[FIRST] || !others_rest(slot) || leased))
+    return 0;
+  if (leased && child_busy_ms(slot->child) >= STUCK_MS)
+    return 0; /* a job takes long: nobody knows how long */
+  find_room(slot, of_queues);
   return singly ? 1 : INT32_MAX;
 }
 
 static bool on_hold_alone(void *owner, const struct hold *hold) {
   struct slot *slot = owner;
   slot->alone = true;
-  return hold == slot->holds[FIRST] && others_rest(slot);
+  return hold == slot->holds[FIRST] && others_rest(slot) && !has_leased(slot);
 }
 
 static void on_hold_found(void *owner, const struct hold *hold) {

@@ -160,15 +160,28 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
          .count = 3,
          .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_TIMESTAMPTZ_ARRAY}},
 
-    /* Held jobs $1 become leased with the tokens $2 for $3 ms: the lock may go. */
+    /*
+     * Jobs $1 (leased with the tokens $2, or held: null) run again after $3 ms, and this was no attempt.
+     */
+    [STATEMENT_SNOOZE] =
+        {.name = "snooze",
+         .text = "UPDATE pgq_jobs AS job SET run_after = statement_timestamp() + snoozed.ms * interval '1 millisecond',"
+                 " lease = NULL, attempt = job.attempt - CASE WHEN snoozed.lease IS NULL THEN 0 ELSE 1 END"
+                 " FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS snoozed (id, lease, ms)"
+                 " WHERE job.id = snoozed.id AND job.lease IS NOT DISTINCT FROM snoozed.lease RETURNING job.id",
+         .prepared = true,
+         .count = 3,
+         .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8_ARRAY}},
+
+    /* Held jobs $1 become leased with the tokens $2, each for $3 ms: the lock may go. */
     [STATEMENT_LEASE] =
         {.name = "lease",
          .text = "UPDATE pgq_jobs AS job SET lease = leased.lease, attempt = least(job.attempt, 2147483646) + 1,"
-                 " run_after = statement_timestamp() + $3::int8 * interval '1 millisecond'"
-                 " FROM unnest($1::int8[], $2::int8[]) AS leased (id, lease) WHERE job.id = leased.id",
+                 " run_after = statement_timestamp() + leased.ms * interval '1 millisecond'"
+                 " FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS leased (id, lease, ms) WHERE job.id = leased.id",
          .prepared = true,
          .count = 3,
-         .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8}},
+         .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8_ARRAY}},
 
     /*
      * Leases $1 with the tokens $2 last $3 ms from now. A row that somebody has locked is left for the next time: one
@@ -273,6 +286,9 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                                       " FROM unnest($1::int4[]) AS bucket",
                               .count = 1,
                               .types = {OID_INT4_ARRAY}},
+
+    /* Who cancels a job that is leased says so: see pgq_cancel in create_table.sql. */
+    [STATEMENT_CANCEL_LISTEN] = {.name = "cancel_listen", .text = "LISTEN pgq_cancel"},
 
     /*
      * This worker's row. While the worker lives, its control session has an advisory lock on the row's number: the lock

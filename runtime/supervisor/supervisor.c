@@ -282,8 +282,15 @@ static void on_lease_lost(void *owner, int64_t id) {
       hold_lease_lost(hold_at(s, i), id);
 }
 
-static const struct control_events control_events = {on_checked,    on_lacking, on_vanished, on_leases,
-                                                     on_lease_lost, on_raised,  on_rung,     on_control_left};
+static void on_cancelled(void *owner, int64_t id) {
+  struct supervisor *s = owner;
+  for (int i = 0; i < hold_count(s); i++)
+    if (hold_at(s, i))
+      hold_cancel(hold_at(s, i), id);
+}
+
+static const struct control_events control_events = {
+    on_checked, on_lacking, on_vanished, on_leases, on_lease_lost, on_cancelled, on_raised, on_rung, on_control_left};
 
 static void start_control(struct supervisor *s) {
   if (s->options->connect_timeout_ms > 0)

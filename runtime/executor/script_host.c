@@ -1,0 +1,183 @@
+/* What the module finds in require "pgq.host", and the luv that handlers get. */
+#include <lauxlib.h>
+#include <luv/luv.h>
+#include <string.h>
+
+#include "duration.h"
+#include "options.h"
+#include "script_state.h"
+#include "text.h"
+
+/* Its address is the registry's key of the host table. */
+static const char host_key;
+
+static struct script *self(lua_State *L) {
+  return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+static int host_stop(lua_State *L) {
+  const struct script_config *config = self(L)->config;
+  config->stop(config->owner);
+  return 0;
+}
+
+static int host_is_text(lua_State *L) {
+  size_t length;
+  const char *text = luaL_checklstring(L, 1, &length);
+  lua_pushboolean(L, text_is_utf8(text, length));
+  return 1;
+}
+
+static int host_check_setting(lua_State *L) {
+  struct option_problem problem;
+  if (options_from_script(NULL, luaL_checkstring(L, 1), luaL_checkstring(L, 2), &problem) == 0)
+    return 0;
+  lua_pushstring(L, problem.message);
+  return 1;
+}
+
+static int host_read_duration(lua_State *L) {
+  size_t length;
+  int64_t ms;
+  const char *problem, *text = luaL_checklstring(L, 1, &length);
+  if (duration_parse_option(text, length, &ms, &problem) == 0) {
+    lua_pushnumber(L, (lua_Number)ms);
+    return 1;
+  }
+  lua_pushnil(L);
+  lua_pushstring(L, problem);
+  return 2;
+}
+
+/* ── tasks ── */
+
+/* task() -> number of the task that runs, nil outside of one. */
+static int host_task(lua_State *L) {
+  const struct script_config *config = self(L)->config;
+  uint32_t number;
+  if (config->current(config->owner, &number))
+    lua_pushinteger(L, (lua_Integer)number);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
+/* ready(number): the task's wait is over. */
+static int host_ready(lua_State *L) {
+  const struct script_config *config = self(L)->config;
+  config->ready(config->owner, (uint32_t)luaL_checkinteger(L, 1));
+  return 0;
+}
+
+/* watch(number): ended(number) is to be called when the task has ended. */
+static int host_watch(lua_State *L) {
+  const struct script_config *config = self(L)->config;
+  config->watch(config->owner, (uint32_t)luaL_checkinteger(L, 1));
+  return 0;
+}
+
+/* log(level, message). */
+static int host_log(lua_State *L) {
+  static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
+  const struct script_config *config = self(L)->config;
+  enum log_level level = (enum log_level)luaL_checkoption(L, 1, NULL, levels);
+  size_t length;
+  const char *text = luaL_checklstring(L, 2, &length);
+  config->log(config->owner, level, text, length);
+  return 0;
+}
+
+/* ── the table ── */
+
+void script_push_host(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&host_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+}
+
+int script_open_host(lua_State *L) {
+  script_push_host(L);
+  return 1;
+}
+
+void script_make_host(lua_State *L, struct script *script) {
+  static const luaL_Reg functions[] = {{"stop", host_stop},
+                                       {"is_text", host_is_text},
+                                       {"check_setting", host_check_setting},
+                                       {"read_duration", host_read_duration},
+                                       {"task", host_task},
+                                       {"ready", host_ready},
+                                       {"watch", host_watch},
+                                       {"log", host_log},
+                                       {NULL, NULL}};
+  lua_pushlightuserdata(L, (void *)&host_key);
+  lua_newtable(L);
+  for (const luaL_Reg *function = functions; function->name; function++) {
+    lua_pushlightuserdata(L, script);
+    lua_pushcclosure(L, function->func, 1);
+    lua_setfield(L, -2, function->name);
+  }
+  if (*script->config->conninfo) {
+    lua_pushstring(L, script->config->conninfo);
+    lua_setfield(L, -2, "conninfo");
+  }
+  lua_pushlightuserdata(L, script);
+  lua_setfield(L, -2, "script");
+  lua_pushboolean(L, 1);
+  lua_setfield(L, -2, "loading");
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+/* ── luv ── */
+
+static int add_traceback(lua_State *L) {
+  const char *text = lua_tostring(L, 1);
+  luaL_traceback(L, L, text ? text : luaL_typename(L, 1), 1);
+  return 1;
+}
+
+static void log_callback_error(lua_State *L) {
+  size_t length;
+  script_push_host(L);
+  lua_getfield(L, -1, "script");
+  const struct script *script = lua_touserdata(L, -1);
+  lua_pop(L, 2);
+  lua_pushliteral(L, "an error in a callback of luv: ");
+  lua_insert(L, -2);
+  lua_concat(L, 2);
+  const char *text = lua_tolstring(L, -1, &length);
+  script->config->log(script->config->owner, LOG_ERROR, text, length);
+}
+
+/*
+ * How luv calls its callbacks: an error in one is for the log, and the executor lives on. Leaves the results on the
+ * stack, as many as it returns, or nothing, and returns something negative.
+ */
+static int call_back(lua_State *L, int arguments, int results, int flags) {
+  int base = lua_gettop(L) - arguments; /* where the function is, and then the results are */
+  (void)flags;
+  lua_pushcfunction(L, add_traceback);
+  lua_insert(L, base);
+  int failed = lua_pcall(L, arguments, results, base);
+  lua_remove(L, base);
+  if (!failed)
+    return results == LUA_MULTRET ? lua_gettop(L) - base + 1 : results;
+  log_callback_error(L);
+  lua_settop(L, base - 1);
+  return -failed;
+}
+
+/* The executor's own loop, without the functions that would take it away. */
+int script_open_luv(lua_State *L) {
+  script_push_host(L);
+  lua_getfield(L, -1, "script");
+  const struct script *script = lua_touserdata(L, -1);
+  lua_getfield(L, -2, "guard");
+  luv_set_loop(L, script->config->loop);
+  luv_set_callback(L, call_back);
+  lua_pushcfunction(L, luaopen_luv);
+  lua_call(L, 0, 1);
+  if (!lua_isfunction(L, -2)) /* pgq has not been required yet: nobody waits, and nobody will */
+    return 1;
+  lua_call(L, 1, 1);
+  return 1;
+}

@@ -1,0 +1,244 @@
+/* The half of script.h that runs tasks. */
+#include <lauxlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "memory.h"
+#include "script_state.h"
+
+/* Data of this size is not left to the garbage collector's own pace. */
+enum { LARGE_DATA = 1 << 20 };
+
+/* Its address is the registry's key of the table of coroutines, by task number. */
+static const char threads_key;
+
+/* What a call in protected mode is about. */
+struct call {
+  struct script *script;
+  uint32_t number;
+  const struct script_job *job; /* NULL: the task goes on */
+};
+
+/* ── coroutines ── */
+
+static void push_threads(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&threads_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  if (!lua_isnil(L, -1))
+    return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_pushlightuserdata(L, (void *)&threads_key);
+  lua_pushvalue(L, -2);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+static void make_room(struct script *script, uint32_t number) {
+  if (number < script->thread_count)
+    return;
+  uint32_t count = number < 8 ? 16 : 2 * number;
+  script->threads = memory_resize(script->threads, count * sizeof *script->threads);
+  memset(script->threads + script->thread_count, 0, (count - script->thread_count) * sizeof *script->threads);
+  script->thread_count = count;
+}
+
+/* The coroutine of that number: the one of the last task, if that ended well, else a new one. */
+static lua_State *take_thread(lua_State *L, struct script *script, uint32_t number) {
+  make_room(script, number);
+  if (script->threads[number])
+    return script->threads[number];
+  push_threads(L);
+  lua_State *thread = lua_newthread(L);
+  lua_rawseti(L, -2, (int)number + 1);
+  lua_pop(L, 1);
+  script->threads[number] = thread;
+  return thread;
+}
+
+static void drop_thread(lua_State *L, struct script *script, uint32_t number) {
+  push_threads(L);
+  lua_pushnil(L);
+  lua_rawseti(L, -2, (int)number + 1);
+  lua_pop(L, 1);
+  script->threads[number] = NULL;
+}
+
+/* ── running ── */
+
+/* All digits: a number where it holds them, else text. */
+static void push_id(lua_State *L, int64_t id) {
+  char text[24];
+  if (id >= -(INT64_C(1) << 53) && id <= INT64_C(1) << 53) {
+    lua_pushnumber(L, (lua_Number)id);
+    return;
+  }
+  snprintf(text, sizeof text, "%lld", (long long)id);
+  lua_pushstring(L, text);
+}
+
+static void push_token(lua_State *L, int64_t token) {
+  char text[24];
+  snprintf(text, sizeof text, "%lld", (long long)token);
+  lua_pushstring(L, text);
+}
+
+/* Pushes host.run and its arguments; returns how many those are. */
+static int push_job(lua_State *thread, const struct script_job *job) {
+  script_push_host(thread);
+  lua_getfield(thread, -1, "run");
+  lua_remove(thread, -2);
+  lua_pushinteger(thread, (lua_Integer)job->queue + 1);
+  lua_pushlstring(thread, job->data, job->data_length);
+  push_id(thread, job->id);
+  lua_pushinteger(thread, (lua_Integer)job->attempt);
+  lua_pushnumber(thread, job->created_at);
+  lua_pushnumber(thread, job->run_after);
+  lua_pushinteger(thread, (lua_Integer)job->retries_left);
+  if (job->lease == 0)
+    return 7;
+  push_token(thread, job->lease);
+  lua_pushboolean(thread, job->preserve);
+  return 9;
+}
+
+/* What a task yields when it waits is a table of the module's own, which no script has: host.wait. */
+static bool has_waited(lua_State *thread) {
+  script_push_host(thread);
+  lua_getfield(thread, -1, "wait");
+  bool waits = lua_gettop(thread) == 3 && lua_rawequal(thread, 1, 3);
+  lua_settop(thread, -3);
+  return waits;
+}
+
+/* Protected: argument 1 is the call. Returns what host.run() returned, nothing when the task waits, or false and a
+ * message. */
+static int run(lua_State *L) {
+  const struct call *call = lua_touserdata(L, 1);
+  lua_State *thread = take_thread(L, call->script, call->number);
+  int result = lua_resume(thread, call->job ? push_job(thread, call->job) : 0);
+  int count = lua_gettop(thread);
+  if (result == LUA_YIELD && has_waited(thread)) {
+    lua_settop(thread, 0);
+    return 0;
+  }
+  if (result == 0) {
+    lua_xmove(thread, L, count);
+    return count;
+  }
+  lua_pushboolean(L, 0);
+  if (result == LUA_YIELD)
+    lua_pushliteral(L, "the handler yielded, and nothing resumes it: coroutine.yield is for coroutines of your own");
+  else
+    lua_xmove(thread, L, 1);
+  drop_thread(L, call->script, call->number);
+  return 2;
+}
+
+enum { OK = 1, MESSAGE, HOW, WAIT, TRACEBACK, RESULTS = TRACEBACK };
+
+/* How a handler failed, of which host.run() has told. */
+static void read_failure(lua_State *L, struct script_end *end) {
+  const char *how = lua_type(L, HOW) == LUA_TSTRING ? lua_tostring(L, HOW) : "";
+  end->outcome = strcmp(how, "snooze") == 0 ? OUTCOME_SNOOZE : OUTCOME_FAIL;
+  end->backoff = strcmp(how, "backoff") == 0;
+  end->discard = strcmp(how, "discard") == 0;
+  end->wait_ms = lua_type(L, WAIT) == LUA_TNUMBER ? (int64_t)lua_tonumber(L, WAIT) : -1;
+  end->error = lua_tolstring(L, MESSAGE, &end->error_length);
+  end->traceback = lua_tolstring(L, TRACEBACK, &end->traceback_length);
+}
+
+static void call(const struct call *call, struct script_end *end) {
+  lua_State *L = call->script->L;
+  *end = (struct script_end){.outcome = OUTCOME_COMPLETE, .wait_ms = -1};
+  lua_settop(L, 0);
+  lua_pushcfunction(L, run);
+  lua_pushlightuserdata(L, (void *)call);
+  if (lua_pcall(L, 1, LUA_MULTRET, 0) != 0) { /* no memory */
+    end->outcome = OUTCOME_FAIL;
+    end->error = lua_tolstring(L, 1, &end->error_length);
+    return;
+  }
+  if (lua_gettop(L) == 0) {
+    end->outcome = OUTCOME_NONE;
+    return;
+  }
+  bool completed = lua_toboolean(L, OK);
+  lua_settop(L, RESULTS);
+  if (!completed)
+    read_failure(L, end);
+  else if (lua_type(L, MESSAGE) == LUA_TSTRING) /* "settled" */
+    end->outcome = OUTCOME_SETTLED;
+}
+
+void script_begin(struct script *script, uint32_t number, const struct script_job *job, struct script_end *end) {
+  call(&(struct call){.script = script, .number = number, .job = job}, end);
+  if (job->data_length >= LARGE_DATA)
+    lua_gc(script->L, LUA_GCCOLLECT, 0);
+}
+
+void script_resume(struct script *script, uint32_t number, struct script_end *end) {
+  call(&(struct call){.script = script, .number = number}, end);
+}
+
+/* ── what the module is told ── */
+
+struct telling {
+  const char *function;
+  uint32_t number;
+  const char *name; /* NULL: the number is all */
+  bool final;
+};
+
+static int tell(lua_State *L) {
+  const struct telling *telling = lua_touserdata(L, 1);
+  script_push_host(L);
+  lua_getfield(L, -1, telling->function);
+  lua_pushinteger(L, (lua_Integer)telling->number);
+  if (!telling->name) {
+    lua_call(L, 1, 0);
+    return 0;
+  }
+  lua_pushstring(L, telling->name);
+  lua_pushboolean(L, telling->final);
+  lua_call(L, 3, 0);
+  return 0;
+}
+
+static void say(struct script *script, const struct telling *telling) {
+  lua_State *L = script->L;
+  int top = lua_gettop(L);
+  if (lua_cpcall(L, tell, (void *)telling) != 0) {
+    size_t length;
+    const char *text = lua_tolstring(L, -1, &length);
+    if (text)
+      script->config->log(script->config->owner, LOG_ERROR, text, length);
+  }
+  lua_settop(L, top);
+}
+
+void script_interrupt(struct script *script, uint32_t number, enum script_interrupt why, bool final) {
+  say(script, &(struct telling){.function = "interrupt",
+                                .number = number,
+                                .name = why == SCRIPT_TIMEOUT ? "timeout" : "cancelled",
+                                .final = final});
+}
+
+void script_ended(struct script *script, uint32_t number) {
+  say(script, &(struct telling){.function = "ended", .number = number});
+}
+
+static int serve(lua_State *L) {
+  script_push_host(L);
+  lua_pushnumber(L, *(const uint32_t *)lua_touserdata(L, 1));
+  lua_setfield(L, -2, "pool");
+  return 0;
+}
+
+void script_serve(struct script *script, uint32_t pool) {
+  (void)lua_cpcall(script->L, serve, &pool); /* without memory for it, it is the default */
+  lua_settop(script->L, 0);
+}
+
+void script_collect(struct script *script) {
+  lua_gc(script->L, LUA_GCCOLLECT, 0);
+}

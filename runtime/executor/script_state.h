@@ -1,0 +1,28 @@
+#ifndef PGQ_SCRIPT_STATE_H
+#define PGQ_SCRIPT_STATE_H
+
+#include "script.h"
+
+#include <lua.h>
+
+/*
+ * What a script is made of: for its files only. script.c has the state, the loading and the description, script_host.c
+ * what the module finds in require "pgq.host" and luv, script_run.c the tasks.
+ */
+struct script {
+  lua_State *L;
+  const struct script_config *config;
+  uint32_t queue_count;
+  lua_State **threads; /* by task number: its coroutine, which the registry keeps; NULL: none yet */
+  uint32_t thread_count;
+};
+
+/* script_make_host(L, script): makes the table and keeps it. script_push_host(L): pushes it. */
+void script_make_host(lua_State *L, struct script *script);
+void script_push_host(lua_State *L);
+
+/* The openers of require "pgq.host" and require "luv". */
+int script_open_host(lua_State *L);
+int script_open_luv(lua_State *L);
+
+#endif
