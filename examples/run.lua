@@ -1,5 +1,5 @@
 -- A module for the examples that start programs: runs one, while other jobs of the executor go on.
--- Use:  local result, problem = require "examples.run"("gm", { "identify", "photo.jpg" })
+-- Use:      local result, problem = require "examples.run"("gm", { "identify", "photo.jpg" })
 local pgq = require "pgq"
 local uv = require "luv"
 

@@ -6,17 +6,19 @@ local run = require "examples.run"
 
 local url = assert(arg[1], "the URL of the webhook is missing")
 
+pgq.configure { concurrency = 100 } -- as many calls in flight, in each executor
+
 pgq.register_queue("webhook", function(body, job)
   -- A job may run more than once; by the key the receiver knows what it has had.
   local curl, problem = run("curl", {
-    "--silent", "--show-error", "--max-time", "10", "--json", "@-",
+    "--silent", "--show-error", "--max-time", "5", "--json", "@-",
     "--header", ("Idempotency-Key: %d"):format(job.id),
     "--output", "/dev/null", "--write-out", "%{http_code} %header{retry-after}", url,
   }, body)
   if not curl then
     return nil, problem
   elseif curl.status ~= 0 then
-    return nil, curl.stderr -- no connection, no answer within 10 seconds …
+    return nil, curl.stderr -- no connection, no answer within 5 seconds …
   end
 
   local status, wait = curl.stdout:match "^(%d+) (%d*)"
@@ -32,4 +34,4 @@ pgq.register_queue("webhook", function(body, job)
   else
     return nil, message
   end
-end, { concurrency = 100, timeout = "30s" })
+end, { timeout = "30s" })
