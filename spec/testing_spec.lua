@@ -166,7 +166,53 @@ describe("pgq.testing", function()
     end)
   end)
 
+  -- A job that fails until its waits are used up, in time that the test moves.
+  local function fails_until_the_end(options)
+    local worker = with_handler("return nil, 'attempt ' .. job.attempt .. ', left ' .. job.retries_left", options)
+    worker:enqueue("q", "x", { delay = "1h", retry_waits = { 10, "1m" } })
+    assert.same({}, worker:drain())
+    worker:advance "1h"
+    assert.equal("retry", worker:drain()[1].status)
+    assert.same({}, worker:drain())
+    assert.same({}, worker:enqueued())
+    assert.same({ "waiting", 1, { "1m0s" } }, { worker:jobs()[1].state, worker:jobs()[1].attempt, worker:jobs()[1].retry_waits })
+    worker:advance(10)
+    assert.equal(60, worker:drain()[1].wait)
+    worker:advance "1m"
+    local last = worker:drain()[1]
+    assert.same({ "failed", "attempt 3, left 0", 3 }, { last.status, last.error, last.job.attempt })
+    worker:advance "1000h"
+    assert.same({}, worker:drain())
+    local job = worker:jobs("q")[1]
+    assert.same({ "failed", 3, "attempt 3, left 0", {} }, { job.state, job.attempt, job.error, job.retry_waits })
+    worker:close()
+    return job
+  end
+
   describe("without a server", function()
+    it("tries until the waits are used up, as time is moved", function()
+      local job = fails_until_the_end()
+      assert.equal(3600 + 10 + 60, job.ran_at - job.created_at)
+    end)
+
+    it("settles as a worker does", function()
+      for _, case in ipairs {
+        { "", nil, "complete" },
+        { "", "{ preserve_completed = true }", "complete", { "preserved", 1, 0, 2 } },
+        { "return pgq.backoff 'no'", nil, "backoff", { "waiting", 1, 10, 1, "no" } },
+        { "return pgq.retry(7, 'no')", nil, "retry", { "waiting", 1, 7, 1, "no" } },
+        { "return pgq.discard 'no'", nil, "discard", { "failed", 1, 0, 2, "no" } },
+        { "return pgq.discard 'no'", "{ discard_failed = true }", "discard" },
+        { "return pgq.snooze '5m'", nil, "snooze", { "waiting", 0, 300, 2 } },
+      } do
+        local worker = with_handler(case[1], nil, case[2])
+        worker:enqueue("q", "", { retry_waits = { 10, 60 } })
+        assert.equal(case[3], worker:drain()[1].status)
+        local job = worker:jobs()[1]
+        assert.same(case[4], job and { job.state, job.attempt, job.delay or 0, #job.retry_waits, job.error }, case[1])
+      end
+    end)
+
     it("lists what a handler enqueued", function()
       local worker = with_handler [[
         assert(pgq.enqueue("mail", "to: ann") == 2)
@@ -416,23 +462,8 @@ describe("pgq.testing", function()
     end)
 
     it("moves time by making jobs older, and tries until the waits are used up", function()
-      local worker = with_handler("return nil, 'attempt ' .. job.attempt", { db = pg.conninfo })
-      worker:enqueue("q", "x", { delay = "1h", retry_waits = { 10, "1m" } })
-      assert.same({}, worker:drain())
-      worker:advance "1h"
-      assert.equal("retry", worker:drain()[1].status)
-      assert.same({}, worker:drain())
-      worker:advance(10)
-      assert.equal(60, worker:drain()[1].wait)
-      worker:advance "1m"
-      local last = worker:drain()[1]
-      assert.same({ "failed", "attempt 3", 3 }, { last.status, last.error, last.job.attempt })
-      worker:advance "1000h"
-      assert.same({}, worker:drain())
-      local job = worker:jobs("q")[1]
-      assert.same({ "failed", 3, "attempt 3", {} }, { job.state, job.attempt, job.error, job.retry_waits })
+      local job = fails_until_the_end { db = pg.conninfo }
       assert.is_true(math.abs(os.time() - 3600000 - job.ran_at) < 60)
-      worker:close()
     end)
 
     it("has waits move time too", function()
@@ -556,10 +587,10 @@ describe("pgq.testing", function()
     end)
 
     it("and loads modules in C once", function()
-      local worker = load [[require "luv" pgq.register_queue("q", function() return nil, tostring(require "luv" == UV) end)]]
-      rawset(_G, "UV", uv)
-      assert.equal("true", worker:perform("q", "").error)
-      rawset(_G, "UV", nil)
+      package.preload["in.c"] = string.upper -- a function in C; what it returns becomes the module
+      load [[assert(require "in.c" == "IN.C") pgq.register_queue("q", print)]]
+      assert.equal("IN.C", package.loaded["in.c"])
+      package.preload["in.c"], package.loaded["in.c"] = nil, nil
     end)
 
     it("and keeps its hands off the coroutine library", function()

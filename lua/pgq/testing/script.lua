@@ -70,10 +70,8 @@ end
 -- An instance of the module for this script alone. Its part for tasks finds no host, so that nothing is suspended and
 -- calls block; the rest does.
 local function new_module(worker)
-  local loaded = package.loaded
-  loaded["pgq.host"] = nil
   local outcome, tasks = require "pgq.outcome", require "pgq.tasks"
-  loaded["pgq.host"] = worker._host
+  package.loaded["pgq.host"] = worker._host
   local pgq = require "pgq"
   local sleep = sleep_function(worker, outcome)
   tasks.sleep, pgq.sleep = sleep, sleep
