@@ -1,139 +1,226 @@
-#include "many.h"
+/* Enqueueing many jobs for Lua: the steps of stream.h, as methods of an object that belongs to a handle. The Lua half
+ * runs them in order, sends BEGIN and COMMIT, and waits after each that has sent something. */
+
+#include "handle.h"
 
 #include <lauxlib.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define IDS_TYPE "pgq.ids"
+#include "failure.h"
+#include "stream.h"
+#include "values.h"
 
-/* The ids so far. They grow while no Lua error may pass, hence outside of Lua's memory; the collector frees them. */
-struct id_list {
-  int64_t *ids;
-  size_t count, capacity;
+#define ENQUEUER_TYPE "pgq.enqueuer"
+
+struct enqueuer {
+  struct handle *handle;
+  struct stream stream;
 };
 
-enum trouble { NONE, THREW, NO_STRING, NO_MEMORY };
-
-/* One call. Nothing that a callback does here can throw: it stands between libpgq and the Lua code that called. */
-struct many {
-  lua_State *L;
-  int source;  /* index of the list or function */
-  int current; /* index of what the function gave last, which keeps it from being collected */
-  int given;   /* elements asked for so far */
-  enum trouble trouble;
-  const char *type; /* of what is no string */
-  struct id_list *list;
-};
-
-static void free_ids(struct id_list *list) {
-  free(list->ids);
-  *list = (struct id_list){0};
-}
-
-static int ids_collect(lua_State *L) {
-  free_ids(luaL_checkudata(L, 1, IDS_TYPE));
+static int enqueuer_gc(lua_State *L) {
+  struct enqueuer *enqueuer = luaL_checkudata(L, 1, ENQUEUER_TYPE);
+  stream_free(&enqueuer->stream);
   return 0;
 }
 
-void many_init(lua_State *L) {
-  luaL_newmetatable(L, IDS_TYPE);
-  lua_pushcfunction(L, ids_collect);
-  lua_setfield(L, -2, "__gc");
-  lua_pop(L, 1);
+/* The enqueuer at stack index 1, if its connection is still open. Else NULL, and pushed is what *failed says. */
+static struct enqueuer *check(lua_State *L, int *failed) {
+  struct enqueuer *enqueuer = luaL_checkudata(L, 1, ENQUEUER_TYPE);
+  if (enqueuer->handle->conn != NULL)
+    return enqueuer;
+  *failed = handle_fail_closed(L, enqueuer->handle);
+  return NULL;
 }
 
-static struct id_list *new_ids(lua_State *L) {
-  struct id_list *list = lua_newuserdata(L, sizeof *list);
-  *list = (struct id_list){0};
-  luaL_setmetatable(L, IDS_TYPE);
-  return list;
-}
-
-static int take_ids(void *context, const int64_t *ids, size_t count) {
-  struct many *many = context;
-  struct id_list *list = many->list;
-  if (list->capacity - list->count < count) {
-    size_t capacity = 2 * list->capacity + count;
-    int64_t *more = realloc(list->ids, capacity * sizeof *more);
-    if (more == NULL) {
-      many->trouble = NO_MEMORY;
-      return -1;
-    }
-    list->ids = more;
-    list->capacity = capacity;
+/* handle:enqueuer(queue, after, delay_ms, waits) -> enqueuer; or nil, message, code. The last three may be nil. */
+int many_new(lua_State *L) {
+  struct handle *handle = handle_check(L);
+  struct pgq_options options = PGQ_OPTIONS_INIT;
+  struct pgq_error error;
+  const char *queue;
+  lua_settop(L, 5);
+  if (handle->conn == NULL)
+    return handle_fail_closed(L, handle);
+  if (statement_read_options(L, 2, &queue, &options, &error) != 0)
+    return handle_push_failure(L, &error);
+  struct enqueuer *enqueuer = lua_newuserdata(L, sizeof *enqueuer);
+  *enqueuer = (struct enqueuer){.handle = handle};
+  luaL_setmetatable(L, ENQUEUER_TYPE);
+  /* The handle and the texts stay as long as the enqueuer. */
+  lua_createtable(L, 3, 0);
+  for (int i = 1; i <= 3; i++) {
+    lua_pushvalue(L, i);
+    lua_rawseti(L, -2, i);
   }
-  memcpy(list->ids + list->count, ids, count * sizeof *ids);
-  list->count += count;
-  return 0;
-}
-
-/* Pushes the next element, or what the function throws. Returns whether it has thrown. */
-static bool push_next(struct many *many) {
-  lua_State *L = many->L;
-  many->given++;
-  if (lua_type(L, many->source) == LUA_TTABLE) {
-    lua_rawgeti(L, many->source, many->given);
-    return false;
-  }
-  lua_pushvalue(L, many->source);
-  return lua_pcall(L, 0, 1, 0) != 0;
-}
-
-static int next_job(void *context, struct pgq_job *job) {
-  struct many *many = context;
-  lua_State *L = many->L;
-  if (push_next(many)) {
-    many->trouble = THREW;
-    return -1;
-  }
-  int type = lua_type(L, -1);
-  if (type == LUA_TSTRING)
-    job->data = lua_tolstring(L, -1, &job->length);
-  lua_replace(L, many->current);
-  if (type == LUA_TSTRING || type == LUA_TNIL)
-    return type == LUA_TSTRING;
-  many->trouble = NO_STRING;
-  many->type = lua_typename(L, type);
-  return -1;
-}
-
-static int push_ids(lua_State *L, struct id_list *list) {
-  lua_createtable(L, (int)list->count, 0);
-  for (size_t i = 0; i < list->count; i++) {
-    lua_pushnumber(L, (lua_Number)list->ids[i]);
-    lua_rawseti(L, -2, (int)i + 1);
-  }
-  free_ids(list);
+  lua_setfenv(L, -2);
+  if (stream_init(&enqueuer->stream, handle->conn, queue, &options, &error) != 0)
+    return handle_push_failure(L, &error);
   return 1;
 }
 
-static int push_failure(lua_State *L, const struct many *many, const struct pgq_error *error) {
-  switch (many->trouble) {
-  case THREW:
-    return lua_error(L); /* what was thrown is on top */
-  case NO_MEMORY:
-    return luaL_error(L, "not enough memory");
-  case NO_STRING:
-    lua_pushnil(L);
-    lua_pushfstring(L, "job %d must be a string, not a %s; encode it first", many->given, many->type);
-    return 2;
-  default:
-    lua_pushnil(L);
-    lua_pushstring(L, error->message);
-    lua_pushstring(L, error->sqlstate);
-    return 3;
-  }
+/* ---- Filling */
+
+/* enqueuer:add(data) -> whether the batch had room for the job; or nil, message, code. */
+static int enqueuer_add(lua_State *L) {
+  struct pgq_error error;
+  size_t length;
+  int failed = 0;
+  struct enqueuer *enqueuer = check(L, &failed);
+  const char *data = luaL_checklstring(L, 2, &length);
+  if (enqueuer == NULL)
+    return failed;
+  int added = stream_add(&enqueuer->stream, data, length, &error);
+  if (added < 0)
+    return handle_push_failure(L, &error);
+  lua_pushboolean(L, added);
+  return 1;
 }
 
-int many_enqueue(lua_State *L, int source, PGconn *conn, const char *queue, const struct pgq_options *options,
-                 bool *busy) {
+/* enqueuer:add_list(list, from) -> the first index that the batch had no room for, or that of the first element that is
+ * no string; or nil, message, code. */
+static int enqueuer_add_list(lua_State *L) {
   struct pgq_error error;
-  luaL_checkstack(L, LUA_MINSTACK, "enqueue_many");
-  struct many many = {.L = L, .source = source, .list = new_ids(L)};
-  lua_pushnil(L);
-  many.current = lua_gettop(L);
-  *busy = true;
-  int64_t count = pgq_enqueue_stream(conn, queue, next_job, take_ids, &many, options, &error);
-  *busy = false;
-  return count < 0 ? push_failure(L, &many, &error) : push_ids(L, many.list);
+  int failed = 0, i = (int)luaL_checkinteger(L, 3), added = 1;
+  struct enqueuer *enqueuer = check(L, &failed);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  if (enqueuer == NULL)
+    return failed;
+  for (; added == 1; i += added == 1) {
+    size_t length;
+    lua_rawgeti(L, 2, i);
+    if (lua_type(L, -1) != LUA_TSTRING)
+      break;
+    const char *data = lua_tolstring(L, -1, &length);
+    added = stream_add(&enqueuer->stream, data, length, &error);
+    lua_pop(L, 1);
+  }
+  if (added < 0)
+    return handle_push_failure(L, &error);
+  lua_pushinteger(L, i);
+  return 1;
+}
+
+/* enqueuer:count() -> the number of jobs in the batch. */
+static int enqueuer_count(lua_State *L) {
+  struct enqueuer *enqueuer = luaL_checkudata(L, 1, ENQUEUER_TYPE);
+  lua_pushinteger(L, (lua_Integer)enqueuer->stream.count);
+  return 1;
+}
+
+/* ---- The transaction */
+
+/* enqueuer:owns_transaction() -> boolean: whether BEGIN and COMMIT are due. */
+static int enqueuer_owns_transaction(lua_State *L) {
+  struct enqueuer *enqueuer = luaL_checkudata(L, 1, ENQUEUER_TYPE);
+  lua_pushboolean(L, stream_owns_transaction(&enqueuer->stream));
+  return 1;
+}
+
+/* enqueuer:undo() -> the statement that undoes the call once all that was sent has ended, or nil. */
+static int enqueuer_undo(lua_State *L) {
+  struct enqueuer *enqueuer = luaL_checkudata(L, 1, ENQUEUER_TYPE);
+  lua_pushstring(L, enqueuer->handle->conn != NULL ? stream_undo(&enqueuer->stream) : NULL);
+  return 1;
+}
+
+/* enqueuer:explain_commit(message, code) -> message, code of a COMMIT that failed. */
+static int enqueuer_explain_commit(lua_State *L) {
+  struct pgq_error error;
+  int failed = 0;
+  struct enqueuer *enqueuer = check(L, &failed);
+  failure_set(&error, luaL_checkstring(L, 3), "%s", luaL_checkstring(L, 2));
+  if (enqueuer != NULL)
+    stream_explain_commit(&enqueuer->stream, &error);
+  lua_pushstring(L, error.message);
+  lua_pushstring(L, error.sqlstate);
+  return 2;
+}
+
+/* enqueuer:send_moment() -> whether something was sent; or nil, message, code. */
+static int enqueuer_send_moment(lua_State *L) {
+  struct pgq_error error;
+  int failed = 0;
+  struct enqueuer *enqueuer = check(L, &failed);
+  if (enqueuer == NULL)
+    return failed;
+  int sent = stream_send_moment(&enqueuer->stream, &error);
+  if (sent < 0)
+    return handle_push_failure(L, &error);
+  lua_pushboolean(L, sent);
+  return 1;
+}
+
+/* enqueuer:take_moment() -> true; or nil, message, code. */
+static int enqueuer_take_moment(lua_State *L) {
+  struct pgq_error error;
+  int failed = 0;
+  struct enqueuer *enqueuer = check(L, &failed);
+  if (enqueuer == NULL)
+    return failed;
+  int status = stream_take_moment(&enqueuer->stream, enqueuer->handle->answer.result, &error);
+  results_clear(&enqueuer->handle->answer);
+  if (status != 0)
+    return handle_push_failure(L, &error);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* ---- Batches */
+
+/* enqueuer:send() -> true; or nil, message, code. */
+static int enqueuer_send(lua_State *L) {
+  struct pgq_error error;
+  int failed = 0;
+  struct enqueuer *enqueuer = check(L, &failed);
+  if (enqueuer == NULL)
+    return failed;
+  if (stream_send(&enqueuer->stream, &error) != 0)
+    return handle_push_failure(L, &error);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* enqueuer:take(ids) -> true, and the ids of the batch behind those in the list; or nil, message, code. */
+static int enqueuer_take(lua_State *L) {
+  struct pgq_error error;
+  int failed = 0;
+  struct enqueuer *enqueuer = check(L, &failed);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  if (enqueuer == NULL)
+    return failed;
+  struct stream *stream = &enqueuer->stream;
+  int status = stream_take(stream, enqueuer->handle->answer.result, &error);
+  results_clear(&enqueuer->handle->answer);
+  if (status != 0)
+    return handle_push_failure(L, &error);
+  int length = (int)lua_objlen(L, 2);
+  for (size_t i = 0; i < stream->id_count; i++) {
+    values_push_integer(L, stream->ids[i]);
+    lua_rawseti(L, 2, length + 1 + (int)i);
+  }
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+void many_init(lua_State *L) {
+  static const luaL_Reg methods[] = {
+      {"add", enqueuer_add},
+      {"add_list", enqueuer_add_list},
+      {"count", enqueuer_count},
+      {"explain_commit", enqueuer_explain_commit},
+      {"owns_transaction", enqueuer_owns_transaction},
+      {"send", enqueuer_send},
+      {"send_moment", enqueuer_send_moment},
+      {"take", enqueuer_take},
+      {"take_moment", enqueuer_take_moment},
+      {"undo", enqueuer_undo},
+      {NULL, NULL},
+  };
+  luaL_newmetatable(L, ENQUEUER_TYPE);
+  lua_pushcfunction(L, enqueuer_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_newtable(L);
+  luaL_setfuncs(L, methods, 0);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
 }

@@ -27,6 +27,8 @@ local handlers = require "pgq.handlers"(host)
 local pgq = {
   --- Version of pgq-lua.
   _VERSION = core.version,
+  --- NULL, in rows and as a parameter; cjson.null is the same. To be compared with ==, for it is not false.
+  null = core.null,
   register_queue = handlers.register_queue,
   configure = handlers.configure,
   stop = handlers.stop,
@@ -55,62 +57,43 @@ end
 -- @treturn[2] string message, never with a password in it
 -- @treturn[2] string code: 08001 when there is no connection, 22023 for a string that cannot be read
 function pgq.connect(conninfo)
+  tasks.check("connect", 2)
   if conninfo ~= nil and type(conninfo) ~= "string" then
     error("connect: the connection string must be a string, not a " .. type(conninfo), 2)
   end
   return connection.open(conninfo or default_conninfo())
 end
 
--- The connection of pgq.enqueue: opened by the first call, and again by the call after it was lost.
-local default
+local pool = require "pgq.pool".new(function() return host and host.pool or 5 end, default_conninfo)
 
-local function default_connection(method)
-  if default then
-    default:_check_idle(method, 3)
-  end
-  if default and not default:_is_alive() then
-    default:close()
-    default = nil
-  end
-  local message, code
-  if not default then
-    default, message, code = connection.open(default_conninfo())
-  end
-  return default, message, code
-end
-
---- Enqueues a job over a connection that the module opens by itself and keeps. A connection that was lost since the
--- last call is opened anew; when it breaks during the call, whether the job was enqueued is not known, and the
--- code is 08006.
+--- Enqueues a job over a connection of the pool. One that was lost since it was used last is replaced; when it breaks
+-- during the call, whether the job was enqueued is not known, and the code is 08006.
 -- @tparam string queue name of the queue, UTF-8 and not empty
 -- @tparam string data bytes for the handler: any bytes, none included, up to 256 MiB
 -- @tparam[opt] table options delay: seconds or a duration such as "1h30m", the job runs not before; after: Unix
 -- seconds or the text of a timestamp, the same as a point in time; retry_waits: list of seconds or durations, one
 -- for each retry, {} for none, by default {60, 600, 1800}
--- @treturn[1] number id of the job
+-- @treturn[1] number id of the job; its digits when it is beyond 2^53
 -- @return[2] nil
 -- @treturn[2] string message
 -- @treturn[2] string code: 22023 for a value that cannot be used, 54000 for too much of something, 08001 when
--- there is no connection, 08006 when it broke, or what the database said
+-- there is no connection, 53300 when all of the pool stay taken, 08006 when it broke, or what the database said
 function pgq.enqueue(queue, data, options)
+  tasks.check("enqueue", 2)
   local prepared, message, code = job.prepare(queue, data, options, 2)
   if not prepared then
     return nil, message, code
   end
-  local conn
-  conn, message, code = default_connection("enqueue")
-  if not conn then
-    return nil, message, code
-  end
-  return conn:_enqueue(queue, data, prepared)
+  local id
+  id, message, code = pool:with("enqueue", connection.enqueue, queue, data, prepared)
+  return id, message, code
 end
 
---- Enqueues many jobs, all or none of them, over the connection of pgq.enqueue. They keep their order, and travel in
+--- Enqueues many jobs, all or none of them, over a connection of the pool. They keep their order, and travel in
 -- batches, so that a function can give any number of them in bounded memory (but for the list of ids).
 -- @tparam string queue name of the queue, UTF-8 and not empty
 -- @tparam table|function jobs the data of the jobs: a list of strings; or a function that returns the next string,
--- and nil at the end, such as io.lines(path) or coroutine.wrap(f). It must call neither pgq.enqueue nor
--- pgq.enqueue_many, nor yield
+-- and nil at the end, such as io.lines(path) or coroutine.wrap(f)
 -- @tparam[opt] table options as for pgq.enqueue; they are those of all jobs
 -- @treturn[1] table list of the ids, in the order of the jobs; {} when there were none
 -- @return[2] nil, and nothing is enqueued
@@ -119,30 +102,78 @@ end
 -- then be enqueued, or none
 -- @raise what the function throws, after the rollback; an error for an element that is no string, or is missing
 function pgq.enqueue_many(queue, jobs, options)
+  tasks.check("enqueue_many", 2)
   local prepared, message, code = job.prepare_many(queue, jobs, options, 2)
   if not prepared then
     return nil, message, code
   end
-  local conn
-  conn, message, code = default_connection("enqueue_many")
-  if not conn then
-    return nil, message, code
-  end
   local ids
-  ids, message, code = conn:_enqueue_many(queue, jobs, prepared)
+  ids, message, code = pool:with("enqueue_many", connection.enqueue_many, queue, jobs, prepared)
   job.check_given(2, ids, message, code)
   return ids, message, code
 end
 
---- Marks bytes as a parameter of type bytea for conn:query. A plain string travels as text, which cannot hold every
--- byte.
+--- Runs one SQL statement on a connection of the pool, in a transaction of its own. As conn:query; besides, what the
+-- statement leaves in the session (SET, temporary tables, advisory locks …) is undone before another call gets the
+-- connection, LISTEN is refused, and so is what begins or ends a transaction: use pgq.transaction.
+-- @tparam string sql the statement, with $1, $2, … for the parameters
+-- @param ... parameters: nil or pgq.null, booleans, numbers, 64-bit integers as 42LL, strings; lists of these, for
+-- arrays; bytes for a bytea as pgq.bytea(bytes); other structures for a jsonb as pgq.json(value)
+-- @treturn[1] table list of rows, each a table by column name, with the field `affected`; NULL is pgq.null
+-- @return[2] nil
+-- @treturn[2] string message
+-- @treturn[2] string code: those of conn:query; 08001 when there is no connection, 53300 when all of the pool stay
+-- taken for 30 seconds, 25001 for BEGIN, 25P01 for COMMIT and ROLLBACK
+function pgq.query(sql, ...)
+  tasks.check("query", 2)
+  if type(sql) ~= "string" then
+    error("query: the statement must be a string, not a " .. type(sql), 2)
+  end
+  local rows, message, code = pool:with("query", connection.query, sql, ...)
+  if rows == false then
+    error("query: " .. message, 2)
+  end
+  return rows, message, code
+end
+
+--- Runs a function in a transaction on a connection of the pool: BEGIN, fn(tx), COMMIT. As conn:transaction. Only what
+-- is done through tx is part of it: pgq.query and pgq.enqueue inside of fn use another connection of the pool.
+-- @tparam function fn gets a transaction, with tx:query, tx:enqueue and tx:enqueue_many
+-- @return[1] true, and what fn returned
+-- @return[2] nil or false, message, …: what fn returned, after the rollback
+-- @return[3] nil
+-- @treturn[3] string message: why there was no BEGIN or no COMMIT
+-- @treturn[3] string code
+-- @raise what fn raised, after the rollback
+function pgq.transaction(fn)
+  tasks.check("transaction", 2)
+  if type(fn) ~= "function" then
+    error("transaction: a function is needed, not a " .. type(fn), 2)
+  end
+  return pool:with("transaction", connection.run, fn)
+end
+
+--- Marks bytes as a parameter of type bytea for a query. A plain string travels as text, which cannot hold every byte.
 -- @tparam string bytes any bytes
--- @return a value for conn:query
+-- @return a value for pgq.query, conn:query and tx:query
 function pgq.bytea(bytes)
   if type(bytes) ~= "string" then
     error("bytea: bytes must be a string, not a " .. type(bytes), 2)
   end
   return core.bytea(bytes)
+end
+
+--- Makes a parameter of type jsonb of a Lua value. Lists become arrays, all other tables objects, {} too; pgq.null and
+-- nil become null.
+-- @param value a table, string, number, boolean, 64-bit integer such as 42LL, pgq.null or nil
+-- @return a value for pgq.query, conn:query and tx:query
+-- @raise for what JSON does not have: functions, NaN, a table that contains itself, bytes that are no UTF-8 …
+function pgq.json(value)
+  local json, problem = core.json(value)
+  if not json then
+    error("json: " .. problem, 2)
+  end
+  return json
 end
 
 return pgq

@@ -1,14 +1,17 @@
 --- Connections to the database, as pgq.connect returns them, and the transactions on them.
--- Every call blocks until the database has answered. What fails is returned as nil, message, code, where code is an
--- SQLSTATE; only wrong use raises an error: a wrong type, an unknown option, a transaction used after its end.
+-- In a handler a call waits until the database has answered, and other handlers go on; elsewhere it blocks. What fails
+-- is returned as nil, message, code, where code is an SQLSTATE; only wrong use raises an error: a wrong type, an
+-- unknown option, a transaction used after its end, a connection that another task uses at the time.
 -- @module pgq.connection
 
-local core = require "pgq.core"
+local async = require "pgq.async"
+local enqueue_many = require "pgq.many"
 local job = require "pgq.job"
+local session = require "pgq.session"
+local tasks = require "pgq.tasks"
 
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
-local error, getmetatable, pcall, select, setmetatable, type =
-  error, getmetatable, pcall, select, setmetatable, type
+local error, getmetatable, pcall, setmetatable, type = error, getmetatable, pcall, setmetatable, type
 local format = string.format
 
 local connection = {}
@@ -31,10 +34,13 @@ function Transaction:__tostring()
   return format("pgq transaction (%s)", self._open and self._connection._handle:describe() or "ended")
 end
 
--- Raises an error when the caller stands in the function that gives the jobs of enqueue_many: the connection is in use.
+-- Raises an error when a call uses the connection: one of another task, or enqueue_many while the function that gives
+-- its jobs runs.
 local function check_idle(conn, what, level)
-  if conn._handle:is_busy() then
-    error(what .. ": the connection is busy with enqueue_many; what gives the jobs needs another one", level + 1)
+  local using = conn._using
+  if using then
+    error(format("%s: the connection is busy with %s; %s another one", what, using,
+      using == "enqueue_many" and "what gives the jobs, or another task, needs" or "each task needs"), level + 1)
   end
 end
 
@@ -43,10 +49,11 @@ local function check_connection(self, method)
   if type(self) ~= "table" or getmetatable(self) ~= Connection then
     error(format("call it with a colon: conn:%s(…)", method), 3)
   end
+  tasks.check(method, 3)
+  check_idle(self, method, 3)
   if self._transaction then
     error(format("the connection has an open transaction: use tx:%s in its function, not conn:%s", method, method), 3)
   end
-  check_idle(self, method, 3)
 end
 
 local function check_transaction(self, method)
@@ -54,23 +61,16 @@ local function check_transaction(self, method)
     error(format("call it with a colon: tx:%s(…)", method), 3)
   end
   if not self._open then
-    error("the transaction has ended: tx is of use in the function given to conn:transaction only", 3)
+    error("the transaction has ended: tx is of use in the function given to transaction only", 3)
   end
+  tasks.check(method, 3)
   check_idle(self._connection, method, 3)
 end
 
-local PARAMETER_TYPES = { ["nil"] = true, boolean = true, number = true, string = true }
-
-local function check_statement(sql, ...)
+-- Raises an error about the caller of the method unless it can be a statement.
+local function check_statement(sql)
   if type(sql) ~= "string" then
     error(format("query: the statement must be a string, not a %s", type(sql)), 3)
-  end
-  for i = 1, select("#", ...) do
-    local value = select(i, ...)
-    if not PARAMETER_TYPES[type(value)] and getmetatable(value) ~= "pgq.bytea" then
-      error(format("query: parameter %d is a %s; give nil, a boolean, a number, a string or pgq.bytea(string)", i,
-        type(value)), 3)
-    end
   end
 end
 
@@ -81,11 +81,11 @@ end
 -- @treturn[2] string message; it quotes neither a password nor a string that cannot be read
 -- @treturn[2] string code: 08001 when there is no connection, 22023 for a string that cannot be read
 function connection.open(conninfo)
-  local handle, message, code = core.connect(conninfo)
+  local handle, message, code = async.connect(conninfo, "connect")
   if not handle then
     return nil, message, code
   end
-  return setmetatable({ _handle = handle, _transaction = nil }, Connection)
+  return setmetatable({ _handle = handle, _transaction = nil, _using = nil }, Connection)
 end
 
 --- Enqueues a job.
@@ -115,7 +115,7 @@ end
 -- @function Connection:enqueue_many
 -- @tparam string queue name of the queue, UTF-8 and not empty
 -- @tparam table|function jobs the data of the jobs: a list of strings; or a function that returns the next string,
--- and nil at the end, such as io.lines(path) or coroutine.wrap(f). It must not use the connection, nor yield
+-- and nil at the end, such as io.lines(path) or coroutine.wrap(f). It must not use the connection
 -- @tparam[opt] table options as for Connection:enqueue; they are those of all jobs
 -- @treturn[1] table list of the ids, in the order of the jobs; {} when there were none
 -- @return[2] nil, and nothing is enqueued
@@ -138,9 +138,10 @@ end
 --- Runs one SQL statement.
 -- @function Connection:query
 -- @tparam string sql the statement, with $1, $2, … for the parameters
--- @param ... parameters: nil, booleans, numbers, strings; bytes for a bytea as pgq.bytea(bytes)
+-- @param ... parameters: nil or pgq.null, booleans, numbers, 64-bit integers as 42LL, strings; lists of these, for
+-- arrays; bytes for a bytea as pgq.bytea(bytes); other structures for a jsonb as pgq.json(value)
 -- @treturn[1] table list of rows, each a table by column name; the field `affected` is the number of rows that the
--- statement returned or changed. NULL is nil, boolean is a boolean, integers and floats are numbers (a bigint that
+-- statement returned or changed. NULL is pgq.null, boolean is a boolean, integers and floats are numbers (a bigint that
 -- a number cannot hold exactly is its digits), bytea is its bytes, and everything else its text
 -- @return[2] nil
 -- @treturn[2] string message
@@ -148,8 +149,12 @@ end
 -- in a text, 08003 after close, 08006 when the connection broke, or what the database said
 function Connection:query(sql, ...)
   check_connection(self, "query")
-  check_statement(sql, ...)
-  return self._handle:exec(sql, ...)
+  check_statement(sql)
+  local rows, message, code = self:_query(sql, ...)
+  if rows == false then
+    error("query: " .. message, 2)
+  end
+  return rows, message, code
 end
 
 --- Closes the connection. Later calls return nil, message, "08003"; closing again does nothing.
@@ -159,22 +164,52 @@ function Connection:close()
   self._handle:close()
 end
 
+-- Runs a statement; what it returns is false, message when a value cannot be a parameter. On a connection of the pool
+-- it also sees what the statement leaves behind.
+function Connection:_query(sql, ...)
+  local rows, message, code = async.exec(self, "query", sql, ...)
+  if self._pooled then
+    local problem, its_code = session.note(self._pooled, sql, rows and message)
+    if problem then
+      return nil, problem, its_code
+    end
+  end
+  if rows then
+    return rows
+  end
+  return rows, message, code
+end
+
 -- Enqueues with arguments that job.prepare has checked.
 function Connection:_enqueue(queue, data, prepared)
-  return self._handle:enqueue(queue, data, prepared.after, prepared.delay_ms, prepared.waits)
+  return async.enqueue(self, queue, data, prepared)
+end
+
+-- Has the connection closed when the task ends in the middle of what the caller does: a task that is given up never
+-- comes back from where it waits. Returns a function that takes this back.
+local function guard(conn)
+  if tasks.mode() ~= "task" then
+    return function() end
+  end
+  return tasks.at_end(function() conn:_break() end)
 end
 
 -- Enqueues with arguments that job.prepare_many has checked; the outcome is for job.check_given.
 function Connection:_enqueue_many(queue, jobs, prepared)
-  return self._handle:enqueue_many(queue, jobs, prepared.after, prepared.delay_ms, prepared.waits)
+  local unguard = guard(self)
+  local ids, message, code = enqueue_many(self, queue, jobs, prepared)
+  unguard()
+  return ids, message, code
 end
 
--- For pgq.enqueue and pgq.enqueue_many, which have no connection to name; `level` counts from here.
-Connection._check_idle = check_idle
-
--- Whether the connection still stands, as far as can be told without asking the server.
-function Connection:_is_alive()
-  return self._handle:is_alive()
+-- Closes the connection in the middle of whatever it does.
+function Connection:_break()
+  local tx = self._transaction
+  if tx then
+    tx._open = false
+  end
+  self._transaction, self._using = nil, nil
+  self._handle:abandon()
 end
 
 -- Remembers the first error that made the transaction fail, until a savepoint brings it back.
@@ -219,8 +254,12 @@ end
 -- @function Transaction:query
 function Transaction:query(sql, ...)
   check_transaction(self, "query")
-  check_statement(sql, ...)
-  return note(self, self._connection._handle:exec(sql, ...))
+  check_statement(sql)
+  local rows, message, code = note(self, self._connection:_query(sql, ...))
+  if rows == false then
+    error("query: " .. message, 2)
+  end
+  return rows, message, code
 end
 
 --- Raises an error: transactions do not nest. Use SAVEPOINT and ROLLBACK TO with tx:query.
@@ -230,60 +269,85 @@ function Transaction:transaction()
   error("transactions do not nest; use SAVEPOINT and ROLLBACK TO with tx:query", 2)
 end
 
-local function begin(handle)
-  local state = handle:transaction_state()
+local function run(conn, sql)
+  return async.exec(conn, "transaction", sql)
+end
+
+local function begin(conn)
+  local state = conn._handle:transaction_state()
   if state == "open" or state == "failed" then
     return nil, "the connection is in a transaction already, by a BEGIN of your own", "25001"
   end
-  return handle:exec("BEGIN")
+  return run(conn, "BEGIN")
 end
 
 -- Commits what the function of the transaction has done, or says why that cannot be.
-local function commit(handle, failure)
-  local state = handle:transaction_state()
+local function commit(conn, failure)
+  local state = conn._handle:transaction_state()
   if state == "idle" then
     return nil, "the transaction ended before its function did, by a COMMIT or ROLLBACK of its own", "25P01"
   end
+  if state == "busy" then
+    conn._handle:abandon()
+    return nil, "the transaction was rolled back: another task ran a statement in it when its function ended", "55000"
+  end
   if state == "failed" then
-    handle:exec("ROLLBACK")
+    run(conn, "ROLLBACK")
     failure = failure or { message = "a statement failed", code = "25P02" }
     return nil, "the transaction was rolled back, since a statement in it had failed: " .. failure.message, failure.code
   end
-  return handle:exec("COMMIT")
+  return run(conn, "COMMIT")
 end
 
-local function roll_back(handle)
-  local state = handle:transaction_state()
+local function roll_back(conn)
+  local state = conn._handle:transaction_state()
   if state == "open" or state == "failed" then
-    handle:exec("ROLLBACK")
+    run(conn, "ROLLBACK")
+  elseif state == "busy" then
+    conn._handle:abandon()
   end
 end
 
 -- What comes after the function of a transaction: `ok` and what follows is what pcall gave.
-local function finish(conn, tx, ok, ...)
-  local handle = conn._handle
+local function finish(conn, tx, unguard, ok, ...)
   tx._open = false
   conn._transaction = nil
   if not ok then
-    roll_back(handle)
+    roll_back(conn)
+    unguard()
     error((...), 0)
   end
   local first, second = ...
   if not first and second ~= nil then
-    roll_back(handle)
+    roll_back(conn)
+    unguard()
     return ...
   end
-  local committed, message, code = commit(handle, tx._failure)
+  local committed, message, code = commit(conn, tx._failure)
+  unguard()
   if not committed then
     return nil, message, code
   end
   return true, ...
 end
 
+-- Runs the function of a transaction, as Connection:transaction does.
+function Connection:_run(fn)
+  local unguard = guard(self)
+  local began, message, code = begin(self)
+  if not began then
+    unguard()
+    return nil, message, code
+  end
+  local tx = setmetatable({ _connection = self, _open = true, _failure = nil }, Transaction)
+  self._transaction = tx
+  return finish(self, tx, unguard, pcall(fn, tx))
+end
+
 --- Runs a function in a transaction: BEGIN, fn(tx), COMMIT. All that is done through tx comes about, or nothing
 -- does. The transaction is rolled back when fn returns nil or false with a message behind it, when it raises an
--- error, and when an error of the database in it was passed over. The connection itself cannot be used until the
--- transaction has ended.
+-- error, when an error of the database in it was passed over, and when the task ends in the middle. The connection
+-- itself cannot be used until the transaction has ended.
 -- @function Connection:transaction
 -- @tparam function fn gets a Transaction
 -- @return[1] true, and what fn returned
@@ -300,13 +364,22 @@ function Connection:transaction(fn)
   if type(fn) ~= "function" then
     error(format("transaction: a function is needed, not a %s", type(fn)), 2)
   end
-  local began, message, code = begin(self._handle)
-  if not began then
-    return nil, message, code
+  return self:_run(fn)
+end
+
+-- What the functions of the module run on a connection of the pool.
+connection.enqueue, connection.enqueue_many = Connection._enqueue, Connection._enqueue_many
+connection.run = Connection._run
+
+-- Statements that begin or end a transaction do so for nobody: the next call has another connection.
+local ENDS = { COMMIT = true, ROLLBACK = true }
+
+function connection.query(conn, sql, ...)
+  local rows, message, code = conn:_query(sql, ...)
+  if rows and ENDS[conn._pooled.tag] then
+    return nil, "query: there is no transaction to end; use pgq.transaction", "25P01"
   end
-  local tx = setmetatable({ _connection = self, _open = true, _failure = nil }, Transaction)
-  self._transaction = tx
-  return finish(self, tx, pcall(fn, tx))
+  return rows, message, code
 end
 
 return connection

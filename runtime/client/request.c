@@ -14,6 +14,8 @@
 /* Far beyond what the index takes: names between that and this are refused by the server, in its own words. */
 #define QUEUE_MAX ((size_t)1 << 20)
 
+const char request_insert_sql[] = "INSERT INTO " REQUEST_COLUMNS " VALUES (" REQUEST_VALUES ", $2) RETURNING id";
+
 static const char moment_sql[] = "SELECT pg_catalog.statement_timestamp() + $1 * interval '1 millisecond'";
 
 enum { QUEUE, DATA, AFTER, DELAY, WAITS }; /* $1 to $5 */
@@ -139,22 +141,38 @@ void request_set_data(struct request *request, Oid type, const void *data, size_
 }
 
 /* The moment travels in binary: its text would depend on the session's DateStyle. */
-int request_fix_moment(struct request *request, PGconn *conn, struct pgq_error *error) {
+int request_send_moment(const struct request *request, PGconn *conn, struct pgq_error *error) {
   if (request->values[DELAY] == NULL)
     return 0;
-  PGresult *result = PQexecParams(conn, moment_sql, 1, &request->types[DELAY], &request->values[DELAY], NULL, NULL, 1);
-  bool known = PQresultStatus(result) == PGRES_TUPLES_OK && PQgetlength(result, 0, 0) == sizeof request->moment;
-  if (known) {
-    memcpy(request->moment, PQgetvalue(result, 0, 0), sizeof request->moment);
-    request->values[AFTER] = request->moment;
-    request->lengths[AFTER] = sizeof request->moment;
-    request->formats[AFTER] = 1;
-    request->values[DELAY] = NULL;
-  } else {
+  if (PQsendQueryParams(conn, moment_sql, 1, &request->types[DELAY], &request->values[DELAY], NULL, NULL, 1) == 1)
+    return 1;
+  failure_from_result(error, conn, NULL);
+  return -1;
+}
+
+int request_take_moment(struct request *request, const PGconn *conn, const PGresult *result, struct pgq_error *error) {
+  if (PQresultStatus(result) != PGRES_TUPLES_OK || PQgetlength(result, 0, 0) != sizeof request->moment) {
     failure_from_result(error, conn, result);
+    return -1;
   }
-  PQclear(result);
-  return known ? 0 : -1;
+  memcpy(request->moment, PQgetvalue(result, 0, 0), sizeof request->moment);
+  request->values[AFTER] = request->moment;
+  request->lengths[AFTER] = sizeof request->moment;
+  request->formats[AFTER] = 1;
+  request->values[DELAY] = NULL;
+  return 0;
+}
+
+int64_t request_take_id(const PGconn *conn, const PGresult *result, struct pgq_error *error) {
+  if (PQresultStatus(result) != PGRES_TUPLES_OK) {
+    request_explain(conn, result, error);
+    return -1;
+  }
+  if (PQntuples(result) != 1) {
+    failure_set(error, "02000", "the database inserted no row; is there a trigger or rule on pgq_jobs?");
+    return -1;
+  }
+  return strtoll(PQgetvalue(result, 0, 0), NULL, 10);
 }
 
 void request_explain(const PGconn *conn, const PGresult *result, struct pgq_error *error) {

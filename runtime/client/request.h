@@ -41,9 +41,19 @@ int request_check_data(const void *data, size_t length, struct pgq_error *error)
 /* Sets the data: `length` bytes, in the binary form of `type`. They stay the caller's. */
 void request_set_data(struct request *request, Oid type, const void *data, size_t length);
 
-/* Turns a delay into the moment that it leads to from now on the database's clock, so that all statements of the call
- * have the same; without a delay does nothing. Returns 0, or -1 with an error. */
-int request_fix_moment(struct request *request, PGconn *conn, struct pgq_error *error)
+/* Asks for the moment that a delay leads to from now on the database's clock, so that all statements of the call have
+ * the same. Returns 1; or 0 when there is no delay, and nothing was sent; or -1 with an error. */
+int request_send_moment(const struct request *request, PGconn *conn, struct pgq_error *error)
+    __attribute__((warn_unused_result));
+
+/* Takes the answer, and puts the moment in the place of the delay. Returns 0, or -1 with an error. */
+int request_take_moment(struct request *request, const PGconn *conn, const PGresult *result, struct pgq_error *error)
+    __attribute__((warn_unused_result));
+
+/* The INSERT of one job, whose result request_take_id() reads: returns the id, or -1 with an error. The result is one
+ * in text, and stays the caller's. */
+extern const char request_insert_sql[];
+int64_t request_take_id(const PGconn *conn, const PGresult *result, struct pgq_error *error)
     __attribute__((warn_unused_result));
 
 /* Says why an INSERT had no success, as failure_from_result() does, and adds what to do about errors that are about pgq

@@ -1,0 +1,26 @@
+#ifndef PGQ_BUILDER_H
+#define PGQ_BUILDER_H
+
+/* A text that grows, outside of Lua's memory; the collector frees it, should a Lua error pass by. */
+
+#include <lua.h>
+#include <stddef.h>
+
+struct builder {
+  char *text; /* not terminated */
+  size_t length, capacity;
+};
+
+/* Creates the metatable; once per Lua state, before anything else here. */
+void builder_init(lua_State *L);
+
+/* Pushes a new, empty builder. */
+struct builder *builder_new(lua_State *L);
+
+/* Appends a copy of the bytes. Raises a Lua error when memory runs out. */
+void builder_add(lua_State *L, struct builder *builder, const char *bytes, size_t length);
+
+/* Pushes the text as a Lua string, and frees it. */
+void builder_push(lua_State *L, struct builder *builder);
+
+#endif

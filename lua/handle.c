@@ -1,0 +1,243 @@
+#include "handle.h"
+
+#include <lauxlib.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cancel.h"
+#include "conninfo.h"
+#include "failure.h"
+
+#define HANDLE_TYPE "pgq.connection"
+#define CONNECT_TIMEOUT_SECONDS "10"
+#define CONNECT_TIMEOUT_MS "10000"
+
+/* ---- Failures */
+
+int handle_push_failure(lua_State *L, const struct pgq_error *error) {
+  if (*error->sqlstate == '\0') {
+    lua_pushboolean(L, 0);
+    lua_pushstring(L, error->message);
+    return 2;
+  }
+  lua_pushnil(L);
+  lua_pushstring(L, error->message);
+  lua_pushstring(L, error->sqlstate);
+  return 3;
+}
+
+int handle_fail(lua_State *L, const char *sqlstate, const char *message) {
+  struct pgq_error error;
+  failure_set(&error, sqlstate, "%s", message);
+  return handle_push_failure(L, &error);
+}
+
+int handle_fail_closed(lua_State *L, const struct handle *handle) {
+  return handle_fail(L, "08003", handle->closed_by != NULL ? handle->closed_by : "the connection is closed");
+}
+
+/* ---- Connecting */
+
+static void ignore_notice(void *unused, const char *message) {
+  (void)unused;
+  (void)message;
+}
+
+/* Pushes a new handle, with a connection that `connect` makes, PQconnectdbParams() or PQconnectStartParams(). Returns
+ * it; or NULL when the string cannot be read. */
+static struct handle *push_handle(lua_State *L, PGconn *connect(const char *const *, const char *const *, int)) {
+  size_t length;
+  bool has_timeout;
+  const char *conninfo = luaL_checklstring(L, 1, &length);
+  if (strlen(conninfo) != length || conninfo_inspect(conninfo, &has_timeout) != 0)
+    return NULL;
+  /* In this order: the string overrides what stands before dbname, and is overridden by what stands behind. Libpq
+   * minds the timeout only when it waits itself; else the user timeout bounds how long it tries a host that does not
+   * answer before it goes on to the next. */
+  const bool starts = connect == PQconnectStartParams;
+  const char *keywords[] = {
+      "fallback_application_name", "connect_timeout", "tcp_user_timeout", "dbname", "client_encoding", NULL};
+  const char *values[] = {
+      "pgq-lua", has_timeout ? NULL : CONNECT_TIMEOUT_SECONDS, starts ? CONNECT_TIMEOUT_MS : NULL, conninfo, "UTF8",
+      NULL};
+  struct handle *handle = lua_newuserdata(L, sizeof *handle);
+  *handle = (struct handle){0};
+  luaL_setmetatable(L, HANDLE_TYPE);
+  handle->conn = connect(keywords, values, 1);
+  return handle;
+}
+
+static int fail_to_connect(lua_State *L, struct handle *handle) {
+  struct pgq_error error;
+  const char *message = PQerrorMessage(handle->conn);
+  failure_set(&error, "08001", "cannot connect: %s", *message != '\0' ? message : "out of memory");
+  handle_shut(handle, NULL);
+  return handle_push_failure(L, &error);
+}
+
+int handle_connect(lua_State *L) {
+  struct handle *handle = push_handle(L, PQconnectdbParams);
+  if (handle == NULL)
+    return handle_fail(L, "22023", CONNINFO_HELP);
+  if (PQstatus(handle->conn) != CONNECTION_OK)
+    return fail_to_connect(L, handle);
+  PQsetNoticeProcessor(handle->conn, ignore_notice, NULL);
+  return 1;
+}
+
+int handle_connect_start(lua_State *L) {
+  struct handle *handle = push_handle(L, PQconnectStartParams);
+  if (handle == NULL)
+    return handle_fail(L, "22023", CONNINFO_HELP);
+  if (PQstatus(handle->conn) == CONNECTION_BAD)
+    return fail_to_connect(L, handle);
+  PQsetNoticeProcessor(handle->conn, ignore_notice, NULL);
+  return 1;
+}
+
+/* handle:connect_step() -> what it waits for: 0 nothing, there is a connection; 1 that its socket, which may be another
+ * one than before, can be read; 2 that it can be written. Or nil, message, code. */
+static int handle_connect_step(lua_State *L) {
+  struct handle *handle = handle_check(L);
+  if (handle->conn == NULL)
+    return handle_fail_closed(L, handle);
+  switch (PQconnectPoll(handle->conn)) {
+  case PGRES_POLLING_OK:
+    lua_pushinteger(L, PROGRESS_DONE);
+    return 1;
+  case PGRES_POLLING_READING:
+    lua_pushinteger(L, PROGRESS_READ);
+    return 1;
+  case PGRES_POLLING_WRITING:
+    lua_pushinteger(L, PROGRESS_WRITE);
+    return 1;
+  default:
+    return fail_to_connect(L, handle);
+  }
+}
+
+/* handle:patience() -> how many seconds connecting may take, for all hosts together; 0 is for ever. */
+static int handle_patience(lua_State *L) {
+  struct handle *handle = handle_check(L);
+  long seconds = 0, hosts = 1;
+  PQconninfoOption *options = handle->conn != NULL ? PQconninfo(handle->conn) : NULL;
+  for (const PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++) {
+    if (option->val == NULL)
+      continue;
+    if (strcmp(option->keyword, "connect_timeout") == 0)
+      seconds = strtol(option->val, NULL, 10);
+    if (strcmp(option->keyword, "host") == 0)
+      for (const char *c = option->val; *c != '\0'; c++)
+        hosts += *c == ',';
+  }
+  PQconninfoFree(options);
+  lua_pushnumber(L, seconds > 0 ? (lua_Number)(seconds * hosts) : 0);
+  return 1;
+}
+
+/* ---- State */
+
+struct handle *handle_check(lua_State *L) {
+  return luaL_checkudata(L, 1, HANDLE_TYPE);
+}
+
+void handle_shut(struct handle *handle, const char *reason) {
+  results_clear(&handle->answer);
+  if (handle->conn == NULL)
+    return;
+  PQfinish(handle->conn);
+  *handle = (struct handle){.closed_by = reason};
+}
+
+/* handle:close(), also when the collector finds it. Closing twice does nothing. */
+static int handle_close(lua_State *L) {
+  handle_shut(handle_check(L), NULL);
+  return 0;
+}
+
+/* handle:abandon(): closes the connection in the middle of whatever it does. */
+static int handle_abandon(lua_State *L) {
+  struct handle *handle = handle_check(L);
+  if (PQtransactionStatus(handle->conn) == PQTRANS_ACTIVE)
+    cancel_detached(handle->conn);
+  handle_shut(handle, "the connection is closed: a call on it was interrupted");
+  return 0;
+}
+
+/* handle:describe() -> text without secrets. */
+static int handle_describe(lua_State *L) {
+  const PGconn *conn = handle_check(L)->conn;
+  if (conn == NULL)
+    lua_pushliteral(L, "closed");
+  else
+    lua_pushfstring(L, "%s at %s:%s%s", PQdb(conn), PQhost(conn), PQport(conn),
+                    PQstatus(conn) == CONNECTION_OK ? "" : ", broken");
+  return 1;
+}
+
+/* handle:fd() -> the descriptor of the socket, -1 without one. */
+static int handle_fd(lua_State *L) {
+  lua_pushinteger(L, PQsocket(handle_check(L)->conn));
+  return 1;
+}
+
+/* handle:is_closed() -> boolean */
+static int handle_is_closed(lua_State *L) {
+  lua_pushboolean(L, handle_check(L)->conn == NULL);
+  return 1;
+}
+
+/* handle:is_alive() -> boolean. Reads what the server has sent in the meantime, such as the news of its end. */
+static int handle_is_alive(lua_State *L) {
+  PGconn *conn = handle_check(L)->conn;
+  PGnotify *notify;
+  /* One round for the server's last words, one for the end of the stream behind them, and some to spare. */
+  for (int round = 0; round < 4 && PQstatus(conn) == CONNECTION_OK; round++) {
+    struct pollfd readable = {.fd = PQsocket(conn), .events = POLLIN};
+    if (poll(&readable, 1, 0) <= 0)
+      break;
+    if (PQconsumeInput(conn))
+      (void)PQisBusy(conn);
+    while ((notify = PQnotifies(conn)) != NULL)
+      PQfreemem(notify);
+  }
+  lua_pushboolean(L, PQstatus(conn) == CONNECTION_OK);
+  return 1;
+}
+
+/* handle:transaction_state() -> "idle", "open", "failed", "busy" in the middle of a statement, or "unknown" for a
+ * connection that is closed or broken. */
+static int handle_transaction_state(lua_State *L) {
+  static const char *const names[] = {[PQTRANS_IDLE] = "idle",
+                                      [PQTRANS_ACTIVE] = "busy",
+                                      [PQTRANS_INTRANS] = "open",
+                                      [PQTRANS_INERROR] = "failed",
+                                      [PQTRANS_UNKNOWN] = "unknown"};
+  lua_pushstring(L, names[PQtransactionStatus(handle_check(L)->conn)]);
+  return 1;
+}
+
+void handle_init(lua_State *L) {
+  static const luaL_Reg methods[] = {
+      {"abandon", handle_abandon},
+      {"close", handle_close},
+      {"connect_step", handle_connect_step},
+      {"describe", handle_describe},
+      {"enqueuer", many_new},
+      {"fd", handle_fd},
+      {"is_alive", handle_is_alive},
+      {"is_closed", handle_is_closed},
+      {"patience", handle_patience},
+      {"transaction_state", handle_transaction_state},
+      {NULL, NULL},
+  };
+  luaL_newmetatable(L, HANDLE_TYPE);
+  lua_pushcfunction(L, handle_close);
+  lua_setfield(L, -2, "__gc");
+  lua_newtable(L);
+  luaL_setfuncs(L, methods, 0);
+  statement_add_methods(L);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+}

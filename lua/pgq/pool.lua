@@ -1,0 +1,281 @@
+-- The pool: the connections of pgq.query, pgq.transaction, pgq.enqueue and pgq.enqueue_many. They are opened when they
+-- are needed, and the one given back last is taken first. In a task, who finds all of them taken waits his turn; in a
+-- plain script one connection is kept, and calls inside of calls open more for their time.
+--
+-- A handler may change globals: what is needed later is kept here when the module is loaded.
+
+local async = require "pgq.async"
+local connection = require "pgq.connection"
+local tasks = require "pgq.tasks"
+
+local error, pcall, remove, setmetatable = error, pcall, table.remove, setmetatable
+local format = string.format
+
+-- Milliseconds: after how long a wait for a connection is logged, and after how long it ends; how long a connection may
+-- be idle before it is closed, and how often that is looked at.
+local LOG_AFTER, GIVE_UP_AFTER = 5000, 30000
+local IDLE_FOR, LOOK_EVERY = 60000, 10000
+
+local Pool = {}
+Pool.__index = Pool
+
+--[[ What one call has of the pool is a lease: a table with
+       slot   whether it counts among the connections of the pool
+       conn   the connection, once there is one; only with a slot
+       unguard()   takes back that the lease is dropped when the task ends
+     Pool.count is the number of slots and idle connections together. ]]
+
+-- ---- Waiting
+
+-- Takes those off the front of the queue who wait no more.
+local function trim(queue)
+  while queue.first <= queue.last and not queue[queue.first].waits do
+    queue[queue.first] = nil
+    queue.first = queue.first + 1
+  end
+end
+
+local function stop_waiting(self, waiter)
+  if waiter.waits then
+    waiter.waits = false
+    waiter.timer:close()
+    trim(self._queue)
+    self._waiting = self._waiting - 1
+    if self._waiting == 0 then
+      self._logged = false
+    end
+  end
+end
+
+-- Gives a slot to the one who waits longest, with the connection if there is one. Returns whether there was somebody.
+local function serve(self, conn)
+  local waiter = self._queue[self._queue.first]
+  if not waiter then
+    return false
+  end
+  stop_waiting(self, waiter)
+  waiter.lease.slot, waiter.lease.conn = true, conn
+  waiter.wake(true)
+  return true
+end
+
+-- Ends a lease whose connection, if it has one, is of no more use.
+local function drop(self, lease)
+  lease.unguard()
+  if lease.conn then
+    lease.conn:_break()
+    lease.conn = nil
+  end
+  if lease.slot then
+    lease.slot = false
+    if not serve(self, nil) then
+      self._count = self._count - 1
+    end
+  end
+end
+
+local function log_waiting(self)
+  if not self._logged then
+    self._logged = true
+    tasks.log("warn", format("all %d connections of the pool are taken, and %d calls wait for one: does a handler wait "
+      .. "inside of pgq.transaction, or is --pool too small?", self._size(), self._waiting))
+  end
+end
+
+-- Waits until the lease has a slot. Returns whether it has got one in time.
+local function wait_for_slot(self, lease, what)
+  local ok, in_time = pcall(tasks.wait, what, function(wake)
+    local waiter = { lease = lease, wake = wake, waits = true }
+    local queue = self._queue
+    queue.last = queue.last + 1
+    queue[queue.last] = waiter
+    self._waiting = self._waiting + 1
+    waiter.timer = async.timer(LOG_AFTER, function()
+      log_waiting(self)
+      waiter.timer:close()
+      waiter.timer = async.timer(GIVE_UP_AFTER - LOG_AFTER, function()
+        stop_waiting(self, waiter)
+        wake(false)
+      end)
+    end)
+    return function() stop_waiting(self, waiter) end
+  end)
+  if not ok then
+    drop(self, lease) -- it may have been given a connection when the wait was interrupted
+    error(in_time, 0)
+  end
+  return in_time
+end
+
+-- ---- Connections that nobody uses
+
+-- The idle connection that was used last and still stands, or nil.
+local function take_idle(self)
+  while true do
+    local conn = remove(self._idle)
+    if not conn or conn._handle:is_alive() then
+      return conn
+    end
+    conn._handle:close()
+    self._count = self._count - 1
+  end
+end
+
+-- The oldest are at the front of the list.
+local function close_oldest(self, is_due)
+  local idle = self._idle
+  while idle[1] and is_due(idle[1]) do
+    remove(idle, 1)._handle:close()
+    self._count = self._count - 1
+  end
+end
+
+local function look(self)
+  local now = async.now()
+  close_oldest(self, function(conn) return now - conn._idle_since >= IDLE_FOR end)
+  if not self._idle[1] then
+    self._timer:close()
+    self._timer = nil
+  else
+    self._timer:again()
+  end
+end
+
+local function keep(self, conn)
+  local idle = self._idle
+  if tasks.mode() ~= "task" then
+    close_oldest(self, function() return true end)
+    conn._idle_since = 0
+  else
+    conn._idle_since = async.now()
+    if not self._timer then
+      self._timer = async.timer(LOOK_EVERY, function() look(self) end)
+      self._timer:set_repeat(LOOK_EVERY)
+      self._timer:unref()
+    end
+  end
+  idle[#idle + 1] = conn
+end
+
+-- ---- Leases
+
+-- Ends a lease whose connection the next call may have.
+local function give_back(self, lease)
+  local conn = lease.conn
+  local state = conn._handle:transaction_state()
+  if state ~= "idle" then
+    return drop(self, lease)
+  end
+  lease.unguard()
+  lease.slot, lease.conn = false, nil
+  if not serve(self, conn) then
+    keep(self, conn)
+  end
+end
+
+local function new_lease(self)
+  local lease = { slot = false, conn = nil, unguard = function() end }
+  if tasks.mode() == "task" then
+    lease.unguard = tasks.at_end(function() drop(self, lease) end)
+  end
+  return lease
+end
+
+local function fail_taken(self, lease)
+  drop(self, lease)
+  return nil, format("all %d connections of the pool are taken", self._size())
+    .. (tasks.mode() == "task" and format(", and none was given back within %d s", GIVE_UP_AFTER / 1000) or ""), "53300"
+end
+
+-- Opens the connection of a lease that has a slot.
+local function open(self, lease)
+  local ok, conn, message, code = pcall(connection.open, self._conninfo())
+  if not ok or not conn then
+    drop(self, lease)
+  end
+  if not ok then
+    error(conn, 0)
+  elseif not conn then
+    return nil, message, code
+  end
+  conn._pooled = {}
+  lease.conn = conn
+  return lease
+end
+
+-- Returns a lease with a connection; or nil, message, code.
+local function take(self, what)
+  local lease = new_lease(self)
+  local in_turn = self._waiting == 0
+  lease.conn = in_turn and take_idle(self) or nil
+  if lease.conn then
+    lease.slot = true
+  elseif in_turn and self._count < self._size() then
+    self._count = self._count + 1
+    lease.slot = true
+  elseif tasks.mode() ~= "task" or not wait_for_slot(self, lease, what) then
+    return fail_taken(self, lease)
+  end
+  if lease.conn then
+    return lease
+  end
+  return open(self, lease)
+end
+
+-- ---- Calls
+
+-- Makes the connection as it was when it was opened. Returns whether a transaction was left open on it.
+local function clean(conn, what)
+  local pooled = conn._pooled
+  local state = conn._handle:transaction_state()
+  local left = state == "open" or state == "failed"
+  if left then
+    async.exec(conn, what, "ROLLBACK")
+  end
+  if pooled.soiled and conn._handle:transaction_state() == "idle" then
+    if not async.exec(conn, what, "DISCARD ALL") then
+      conn._handle:close()
+    end
+    pooled.soiled = false
+  end
+  return left
+end
+
+-- What comes after the function of a call: `ok` and what follows is what pcall gave.
+local function finish(self, what, lease, ok, ...)
+  local cleaned, left = pcall(clean, lease.conn, what)
+  if not cleaned then
+    drop(self, lease)
+    error(left, 0)
+  end
+  give_back(self, lease)
+  if not ok then
+    error((...), 0)
+  elseif left then
+    return nil, what .. ": the statement left a transaction open, which was rolled back; use pgq.transaction", "25001"
+  end
+  return ...
+end
+
+--- Calls fn(conn, …) with a connection of the pool and gives it back. Returns what fn returned; or nil, message, code
+-- when there is no connection, or fn left a transaction open. What fn throws goes on to the caller.
+-- @tparam string what the name of the call
+function Pool:with(what, fn, ...)
+  local lease, message, code = take(self, what)
+  if not lease then
+    return nil, message, code
+  end
+  return finish(self, what, lease, pcall(fn, lease.conn, ...))
+end
+
+--- Makes a pool. Both functions are called when their answer is needed.
+-- @tparam function size gives the most connections that it may have
+-- @tparam function conninfo gives the connection string
+local function new(size, conninfo)
+  return setmetatable({
+    _size = size, _conninfo = conninfo, _count = 0, _idle = {}, _queue = { first = 1, last = 0 }, _waiting = 0,
+    _logged = false, _timer = nil,
+  }, Pool)
+end
+
+return { new = new }

@@ -1,0 +1,23 @@
+#ifndef PGQ_RESULTS_H
+#define PGQ_RESULTS_H
+
+/* The result of a statement to Lua values. */
+
+#include <libpq-fe.h>
+#include <lua.h>
+
+/* A result of libpq, and what is being made of it. Who has one frees it with results_clear(), also after a Lua error
+ * has passed by. A zeroed struct holds nothing. */
+struct answer {
+  PGresult *result;
+  unsigned char *bytes; /* a value that is being decoded */
+};
+
+/* Frees what the answer holds. */
+void results_clear(struct answer *answer);
+
+/* Pushes the rows: a list of tables by column name, with the field `affected`. May raise a Lua error when memory runs
+ * out. */
+void results_push_rows(lua_State *L, struct answer *answer);
+
+#endif
