@@ -4,6 +4,7 @@ local Postgres = require "spec.support.postgres"
 local pgq = require "pgq"
 local testing = require "pgq.testing"
 local uv = require "luv"
+local wait = require "spec.support.wait"
 
 -- The module itself is what a plain script sees before and after.
 local globals_before = {}
@@ -428,6 +429,34 @@ describe("pgq.testing", function()
       assert.equal("mail\nmail", pg:psql "SELECT queue_name FROM pgq_jobs")
       assert.same(outcome.enqueued, worker:enqueued "mail")
       assert.same({}, worker:enqueued "q")
+      worker:close()
+    end)
+
+    it("closes what the script has opened", function()
+      local worker = with_handler([[
+        kept = assert(pgq.connect())
+        assert(kept:query "SET application_name = 'left'" and pgq.query "SELECT 1")]], { db = pg.conninfo })
+      local function count() return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE application_name IN ('left', 'pgq-lua')" end
+      local before = tonumber(count())
+      assert.equal("complete", worker:perform("q", "").status)
+      assert.equal(before + 2, tonumber(count()))
+      worker:close()
+      wait.till("the connections to be gone", 5, function() return tonumber(count()) == before - 1, count() end)
+    end)
+
+    it("answers pgq.query and pgq.transaction", function()
+      pg:psql "CREATE TABLE notes (text text)"
+      local worker = with_handler([[
+        assert(pgq.transaction(function(tx)
+          assert(tx:query("INSERT INTO notes VALUES ($1)", data))
+          assert(tx:enqueue("mail", "x"))
+        end))
+        assert(pgq.query("SELECT count(*) AS count, NULL AS none FROM notes")[1].none == pgq.null)
+        pgq.transaction(function(tx) tx:enqueue("mail", "y") coroutine.yield() end)]], { db = pg.conninfo })
+      local outcome = worker:perform("q", "a note")
+      assert.matches("handler yielded", outcome.error)
+      assert.same({ 1, "x" }, { #outcome.enqueued, outcome.enqueued[1].data })
+      assert.equal("a note", pg:psql "SELECT text FROM notes")
       worker:close()
     end)
 

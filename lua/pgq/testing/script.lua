@@ -4,8 +4,8 @@
 local core = require "pgq.core"
 local offline = require "pgq.testing.offline"
 
-local error, ipairs, loadfile, pcall, rawset, select, tostring, type, unpack =
-  error, ipairs, loadfile, pcall, rawset, select, tostring, type, unpack
+local error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, type, unpack =
+  error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, type, unpack
 local format = string.format
 
 local script = {}
@@ -67,9 +67,23 @@ local function sleep_function(worker, outcome)
   end
 end
 
+-- The C half, for a script with a server: what it connects is remembered, and can be closed with the worker.
+local function watched_core(handles)
+  local watched = setmetatable({}, { __index = core })
+  function watched.connect(conninfo)
+    local handle, message, code = core.connect(conninfo)
+    if handle then
+      handles[handle] = true
+    end
+    return handle, message, code
+  end
+  return watched
+end
+
 -- An instance of the module for this script alone. Its part for tasks finds no host, so that nothing is suspended and
 -- calls block; the rest does.
 local function new_module(worker)
+  package.loaded["pgq.core"] = watched_core(worker._handles)
   local outcome, tasks = require "pgq.outcome", require "pgq.tasks"
   package.loaded["pgq.host"] = worker._host
   local pgq = require "pgq"
