@@ -147,6 +147,7 @@ describe("pgq.testing", function()
       assert.equal("truefalse70", perform(body, nil, nil, "{ timeout = '2m' }").error)
       assert.equal("truefalse70", perform(body).error)
       assert.matches("time limit", perform("pgq.sleep(20)", nil, nil, "{ timeout = 20 }").error)
+      assert.matches("time limit", perform("pgq.sleep '1m'", nil, nil, "{ transactional = true }").error)
       local worker = load "pgq.configure { timeout = '5s' } pgq.register_queue('q', function() pgq.sleep(6) end)"
       assert.matches("time limit", worker:perform("q", "").error)
     end)
@@ -562,8 +563,10 @@ describe("pgq.testing", function()
         assert.equal(queue_options:find "preserve" and "1|{10s}|-|t|t|" or "", (row():gsub("%d+$", "")))
         assert.same({ "retry", "no", 1 }, run "fail")
         assert.matches("handler yielded", run("yield")[2])
+        pg:psql "SET statement_timeout = '5s'; INSERT INTO notes VALUES ('yield'); DELETE FROM notes WHERE text = 'yield'" -- no lock is left
         assert.matches("unique constraint", run("good")[2])
-        assert.same({ "retry", "the job was cancelled", 1, true }, run "cancel")
+        assert.same({ "retry", "the lease of the job was lost: it ran out, or the job was cancelled; the transaction was rolled back", 1, true },
+          run "cancel")
         assert.equal("good", pg:psql "SELECT text FROM notes")
         pg:psql "TRUNCATE notes"
         local outcome = worker:perform("q", "performed")

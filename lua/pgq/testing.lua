@@ -110,16 +110,26 @@ end
 
 -- ── running ──
 
+-- What a handler that never goes on has left open would lock out others.
+local function close_transactions(worker)
+  for handle in pairs(worker._handles) do
+    local state = handle:transaction_state()
+    if state == "open" or state == "failed" then
+      handle:close()
+    end
+  end
+end
+
 -- In a coroutine, as handlers are: one that yields is not resumed.
 local function run_as_task(worker, queue, job)
   local task = create(worker._host.run)
   local results = { resume(task, queue.number, job.data, job.id, job.attempt, job.created_at, job.run_after,
     #job.retry_waits, queue.transactional and (job.lease or 1) or nil, queue.preserve_completed) }
-  worker._store:end_transaction()
   local ok = results[1]
   if worker._sandbox.exited then
     return false, format("the executor exited with status %d while it ran this job", worker._sandbox.exited)
   elseif status(task) == "suspended" then
+    close_transactions(worker)
     return false, "the handler yielded, and nothing resumes it: coroutine.yield is for coroutines of your own"
   elseif not ok then
     return false, worker._describe(results[2])

@@ -91,9 +91,9 @@ local function new_module(worker)
   tasks.sleep, pgq.sleep = sleep, sleep
   if not worker._db then
     offline.install(pgq, worker._store, worker._answers)
-  end
-  function worker._host.run_transactional(...)
-    return worker._store:run_transactional(worker, outcome.of, pgq.connect, ...)
+    function worker._host.run_transactional(...)
+      return offline.run_transactional(worker._store, worker._answers, outcome.of, ...)
+    end
   end
   return outcome
 end
@@ -121,9 +121,15 @@ local function resolve(number, queue, settings)
     end
     return TRUE[(settings[name] or ""):lower()] or false
   end
+  local function duration(name, default_ms)
+    return settings[name] and select(2, core.duration(settings[name])) or default_ms
+  end
   local timeout_ms = queue.timeout_ms
   if timeout_ms < 0 then
-    timeout_ms = settings.timeout and select(2, core.duration(settings.timeout)) or 0
+    timeout_ms = duration("timeout", 0)
+  end
+  if queue.transactional and timeout_ms == 0 then -- its lease is not extended
+    timeout_ms = duration("lease", 60000)
   end
   return {
     number = number,
