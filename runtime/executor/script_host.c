@@ -166,18 +166,25 @@ static int call_back(lua_State *L, int arguments, int results, int flags) {
   return -failed;
 }
 
-/* The executor's own loop, without the functions that would take it away. */
+/*
+ * The executor's own loop, without the functions that would take it away. Luv makes its callbacks on the state that has
+ * opened it: that must be the main one, not the coroutine of the handler that was first to require it.
+ */
 int script_open_luv(lua_State *L) {
   script_push_host(L);
   lua_getfield(L, -1, "script");
   const struct script *script = lua_touserdata(L, -1);
+  lua_State *main = script->L;
   lua_getfield(L, -2, "guard");
-  luv_set_loop(L, script->config->loop);
-  luv_set_callback(L, call_back);
-  lua_pushcfunction(L, luaopen_luv);
-  lua_call(L, 0, 1);
-  if (!lua_isfunction(L, -2)) /* pgq has not been required yet: nobody waits, and nobody will */
-    return 1;
-  lua_call(L, 1, 1);
+  luv_set_loop(main, script->config->loop);
+  luv_set_callback(main, call_back);
+  lua_pushcfunction(main, luaopen_luv);
+  int failed = lua_pcall(main, 0, 1, 0);
+  if (main != L)
+    lua_xmove(main, L, 1);
+  if (failed)
+    return lua_error(L);
+  if (lua_isfunction(L, -2)) /* else pgq has not been required yet: nobody waits, and nobody will */
+    lua_call(L, 1, 1);
   return 1;
 }
