@@ -19,7 +19,6 @@ pgq.register_queue("thumbnails", function(path, job)
   if not gm then
     return nil, problem
   elseif gm.status ~= 0 then
-    os.remove(part)
     return nil, gm.stderr
   end
   assert(os.rename(part, thumbnail))

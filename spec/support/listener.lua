@@ -111,7 +111,8 @@ function Listener.start_http(port, answer)
   return Listener.start(port, function(client)
     local head = client:read "(.-\r\n)\r\n"
     local body = client:read_bytes(tonumber(head:lower():match "content%-length: (%d+)"))
-    client:write(("HTTP/1.1 %s\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n"):format(answer(client, head, body)))
+    local answered = answer(client, head, body)
+    client:write(("HTTP/1.1 %s\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n"):format(answered))
   end)
 end
 
