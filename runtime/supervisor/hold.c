@@ -120,6 +120,8 @@ static bool may_claim(struct hold *hold) {
     return false;
   int32_t room = start->events->room(start->owner, hold, hold->claim.room);
   hold->refused = room == 0;
+  if (hold->refused)
+    hold_start_watch(hold);
   if (room == 0 || !claim_choose(&hold->claim, start->ahead ? CLAIM_AHEAD : CLAIM_ANY, room))
     return false;
   bool needs_turn = hold->claim.most_jobs > 1 || start->options->executors == 1;
