@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cancel.h"
 #include "conninfo.h"
 #include "dev.h"
 #include "enqueue.h"
@@ -32,6 +33,10 @@ static int run_enqueue(struct options *options, int argc, char **argv) {
   return enqueue_command(options, argc, argv);
 }
 
+static int run_cancel(struct options *options, int argc, char **argv) {
+  return cancel_command(options, argc, argv);
+}
+
 static int run_migrate(struct options *options, int argc, char **argv) {
   if (argc == 0)
     return migrate_command(options);
@@ -49,6 +54,9 @@ static const struct command_row commands[] = {
      "Enqueues a job and prints its id. DATA is the job's data, - reads it from standard input; without it the data is "
      "empty. With --lines, every line of standard input is a job.",
      run_enqueue},
+    {"cancel", COMMAND_CANCEL, "cancel [options] ID…",
+     "Ends jobs, those that run too, and says what became of each. They are kept, with the error 'cancelled'.",
+     run_cancel},
     {"migrate", COMMAND_MIGRATE, "migrate [options]",
      "Creates the tables pgq_jobs and pgq_workers, or brings older ones up to date, in one transaction.", run_migrate},
     {"dev", COMMAND_DEV, "dev start | stop | status | conninfo",

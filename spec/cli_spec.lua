@@ -37,6 +37,7 @@ describe("pgq-lua", function()
         { "the name of the queue is missing", "enqueue" },
         { "too many words", "enqueue", "q", "two", "words" },
         { "one word too many", "migrate", "now" },
+        { "the id of a job is missing", "cancel" },
       } do
         local result = refuses(2, unpack(case))
         assert.matches("usage: pgq%-lua ", result.stderr)
@@ -54,7 +55,7 @@ describe("pgq-lua", function()
         "host=localhost password=my secret", "postgresql://ann:sec/ret:x@localhost:secret/db", "password='secret",
         "postgresql://ann:secret@[::1/db", "pass=secret",
       } do
-        for _, words in ipairs { { "enqueue", "q" }, { "migrate" }, { arg[0] } } do
+        for _, words in ipairs { { "enqueue", "q" }, { "cancel", "1" }, { "migrate" }, { arg[0] } } do
           local result = process.run { PGQ_LUA, "--db", conninfo, unpack(words) }
           assert.equal(2, result.status, result.stderr)
           assert.matches("the connection string cannot be read", result.stderr)

@@ -56,7 +56,7 @@ end
 -- The same from --help of every command.
 local function read_help()
   local options = {}
-  for _, command in ipairs { "--help", "enqueue", "migrate", "dev" } do
+  for _, command in ipairs { "--help", "enqueue", "cancel", "migrate", "dev" } do
     for line in process.check({ PGQ_LUA, command, "--help" }):gmatch "\n  %-%-([^\n]+)" do
       local name = line:match "^%S+"
       options[name] = {
@@ -99,7 +99,9 @@ describe("the README", function()
       DATABASE_URL = pg.conninfo, PATH = BUILD .. ":" .. os.getenv "PATH",
       LUA_PATH = SOURCE .. "/lua/?.lua;;", LUA_CPATH = BUILD .. "/lua/?.so;;",
     }
-    write(dir .. "/worker.lua", "require 'pgq'.register_queue('mail', function() end)")
+    for _, block in ipairs(blocks) do -- the one that the section on testing is about
+      if block.mark == "worker" and block.text:find "busy@example.com" then write(dir .. "/worker.lua", block.text) end
+    end
   end)
 
   teardown(function()
@@ -149,6 +151,20 @@ describe("the README", function()
     end
   end)
 
+  it("names every function and method of pgq.testing, each of which has a comment", function()
+    local testing = require "pgq.testing"
+    local methods = getmetatable(testing.load(dir .. "/worker.lua")).__index
+    for variable, functions in pairs { ["testing."] = testing, ["worker:"] = methods } do
+      for name in pairs(functions) do
+        if name:sub(1, 1) ~= "_" then
+          assert.is_truthy(README:find("| `" .. variable .. name .. "(", 1, true), name)
+          local definition = ("function %s%s("):format(variable == "worker:" and "Worker:" or variable, name)
+          assert.is_true(has_doc_comment({ "lua/pgq/testing.lua" }, "---", definition), name)
+        end
+      end
+    end
+  end)
+
   -- How a block is checked, by language, and executed, by language and mark.
   local checks = {
     lua = function(path) return { "luajit", "-bl", path } end,
@@ -159,6 +175,7 @@ describe("the README", function()
     sql = function(path) return { "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", pg.conninfo, "-c", "BEGIN", "-f", path, "-c", "ROLLBACK" } end,
     ["lua run"] = function(path) return { "luajit", path } end,
     ["lua worker"] = function(path) return { PGQ_LUA, "--drain", path } end,
+    ["lua spec"] = function(path) return { "luajit", SOURCE .. "/spec/support/busted.lua", path } end,
     ["sh run"] = function(path) return { "sh", "-eu", path } end,
   }
 

@@ -44,6 +44,7 @@ describe("pgq-lua migrate", function()
     assert.matches("CREATE TABLE public.pgq_jobs", made)
     assert.matches("CREATE TABLE public.pgq_workers", made)
     assert.matches("CREATE FUNCTION public.pgq_enqueue", made)
+    assert.matches("CREATE FUNCTION public.pgq_cancel", made)
     migrate()
     assert.equal(made, schema())
   end)
@@ -51,7 +52,7 @@ describe("pgq-lua migrate", function()
   it("makes what pasting the file makes", function()
     migrate()
     local made = schema()
-    pg:psql "DROP TABLE pgq_jobs, pgq_workers; DROP FUNCTION pgq_enqueue"
+    pg:psql "DROP TABLE pgq_jobs, pgq_workers; DROP FUNCTION pgq_enqueue, pgq_cancel"
     process.check { "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", pg.conninfo, "-f", "sql/create_table.sql" }
     assert.equal(made, schema())
   end)
@@ -94,7 +95,7 @@ describe("pgq-lua migrate", function()
     local upgraded = schema()
     migrate()
     assert.equal(upgraded, schema())
-    pg:psql "DROP TABLE pgq_jobs, pgq_workers; DROP FUNCTION pgq_enqueue"
+    pg:psql "DROP TABLE pgq_jobs, pgq_workers; DROP FUNCTION pgq_enqueue, pgq_cancel"
     migrate()
     assert.equal(schema(), upgraded)
   end)

@@ -54,9 +54,9 @@ describe("the tables and pgq_enqueue in SQL", function()
       SELECT attrelid::regclass, attname FROM pg_attribute
         WHERE attrelid IN ('pgq_jobs'::regclass, 'pgq_workers'::regclass) AND attnum > 0
         AND coalesce(col_description(attrelid, attnum), '') = '']])
-    assert.equal("t|t|t|t", pg:psql [[SELECT obj_description('pgq_jobs'::regclass) <> '',
+    assert.equal("t|t|t|t|t", pg:psql [[SELECT obj_description('pgq_jobs'::regclass) <> '',
       obj_description('pgq_workers'::regclass) <> '', obj_description('pgq_jobs_fetch'::regclass) <> '',
-      obj_description('pgq_enqueue'::regproc) <> '']])
+      obj_description('pgq_enqueue'::regproc) <> '', obj_description('pgq_cancel'::regproc) <> '']])
   end)
 
   it("the index for claims is of the jobs still to run, by queue, time and id", function()

@@ -180,3 +180,38 @@ BEGIN
 END
 $pgq$;
 COMMENT ON FUNCTION pgq_enqueue(text, bytea, timestamptz, text[]) IS 'Enqueues a job: queue, data, earliest time to run, waits before each retry. Returns the job''s id.';
+
+-- Ends one job, wherever in the fleet it runs. Returns 'cancelled' when it was waiting; 'running' when a worker has leased
+-- it, which then hears of it and ends the handler; 'ended' when it has failed or was preserved before; 'unknown' when
+-- there is no such job, completed and deleted ones included. Waits for a worker's hold on the row, a second at most. Needs
+-- SELECT and UPDATE on pgq_jobs.
+CREATE OR REPLACE FUNCTION pgq_cancel(id bigint) RETURNS text LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $pgq$
+DECLARE
+  token bigint;
+  ended boolean;
+BEGIN
+  IF pgq_cancel.id IS NULL THEN
+    RAISE EXCEPTION 'pgq_cancel: the id is null' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  -- Two statements: the second sees the row as the first has locked it, whatever became of it in between.
+  SELECT job.lease, job.ran_at IS NOT NULL INTO token, ended FROM pgq_jobs AS job WHERE job.id = pgq_cancel.id FOR UPDATE;
+  IF NOT FOUND THEN
+    RETURN 'unknown';
+  END IF;
+  IF ended THEN
+    RETURN 'ended';
+  END IF;
+  UPDATE pgq_jobs AS job SET ran_at = statement_timestamp(), error = 'cancelled', lease = NULL, suspect = false
+    WHERE job.id = pgq_cancel.id;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'pgq_cancel: job % could not be changed: a trigger of pgq_jobs keeps it', pgq_cancel.id
+      USING ERRCODE = 'triggered_action_exception';
+  END IF;
+  IF token IS NULL THEN
+    RETURN 'cancelled';
+  END IF;
+  PERFORM pg_notify('pgq_cancel', 'pgq_jobs'::regclass::oid || ':' || pgq_cancel.id);
+  RETURN 'running';
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_cancel(bigint) IS 'Ends a job that has not ended, a running one too. Returns cancelled, running, ended or unknown.';

@@ -310,17 +310,11 @@ local function make_resume(wake)
   end
 end
 
-local function await_results(lost, ...)
-  if lost == LOST then
-    error("pgq.await: nobody can call resume any more, and nobody has: its callback never fires", 3)
-  end
-  return ...
-end
-
 -- In a plain script: runs luv's loop until the callback has come.
 local function await_plain(start)
   local uv = require "luv"
   local results
+  uv.update_time() -- by which timers count
   start(make_resume(function(...)
     results = results or { n = select("#", ...), ... }
     return true
@@ -331,6 +325,22 @@ local function await_plain(start)
     end
   end
   return unpack(results, 1, results.n)
+end
+
+local function await_in_task(start)
+  require "luv".update_time()
+  return tasks.wait("await", function(wake)
+    local cancel = start(make_resume(wake))
+    return type(cancel) == "function" and cancel or nil
+  end)
+end
+
+local function pack_results(...)
+  return { n = select("#", ...), ... }
+end
+
+local function pack(fn, ...)
+  return pack_results(fn(...))
 end
 
 --- Turns a callback into a return value: calls start(resume), and waits until resume(…) is called.
@@ -347,13 +357,11 @@ function tasks.await(start)
     error("await: a function is needed, not a " .. type(start), 2)
   end
   tasks.check("await", 2)
-  if tasks.mode() == "plain" then
-    return await_results(await_plain(start))
+  local results = pack(tasks.mode() == "plain" and await_plain or await_in_task, start)
+  if results[1] == LOST then
+    error("pgq.await: nobody can call resume any more, and nobody has: its callback never fires", 2)
   end
-  return await_results(tasks.wait("await", function(wake)
-    local cancel = start(make_resume(wake))
-    return type(cancel) == "function" and cancel or nil
-  end))
+  return unpack(results, 2, results.n)
 end
 
 return tasks

@@ -165,7 +165,7 @@ static void get_queue(struct frame *frame, struct message_queue *queue) {
   queue->timeout_ms = get_i64(frame);
   queue->concurrency = get_u32(frame);
   queue->transactional = get_flag(frame);
-  check(frame, queue->timeout_ms >= -1);
+  check(frame, queue->timeout_ms >= -1 && queue->timeout_ms <= DURATION_MAX_MS);
 }
 
 bool message_get_ready(struct frame *frame, struct message_ready *ready) {
@@ -218,7 +218,7 @@ bool message_get_serve(struct frame *frame, struct message_serve *serve) {
     serve->queues[i].concurrency = get_u32(frame);
     serve->queues[i].timeout_ms = get_i64(frame);
     serve->queues[i].preserve_completed = get_flag(frame);
-    check(frame, serve->queues[i].timeout_ms >= 0);
+    check(frame, serve->queues[i].timeout_ms >= 0 && serve->queues[i].timeout_ms <= DURATION_MAX_MS);
   }
   check(frame, serve->concurrency > 0 && serve->pool > 0);
   if (check_end(frame))

@@ -81,7 +81,7 @@ bool message_get_recall(struct frame *frame, struct message_recall *recall) __at
 struct message_queue {
   char *name;
   enum choice preserve_completed, discard_failed;
-  int64_t timeout_ms;   /* 0: none; -1: not said */
+  int64_t timeout_ms;   /* 0: none; -1: not said; at most DURATION_MAX_MS */
   uint32_t concurrency; /* 0: not said */
   bool transactional;
 };
@@ -107,7 +107,7 @@ void message_free_ready(struct message_ready *ready);
 /* FRAME_SERVE */
 struct message_serve_queue {
   uint32_t concurrency; /* 0: no limit of its own */
-  int64_t timeout_ms;   /* 0: none */
+  int64_t timeout_ms;   /* 0: none; at most DURATION_MAX_MS */
   bool preserve_completed;
 };
 

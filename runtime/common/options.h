@@ -15,7 +15,14 @@
  */
 
 /* The commands an option may be given to; a bit each. */
-enum command { COMMAND_WORKER = 1, COMMAND_ENQUEUE = 2, COMMAND_MIGRATE = 4, COMMAND_DEV = 8, COMMAND_ANY = 15 };
+enum command {
+  COMMAND_WORKER = 1,
+  COMMAND_ENQUEUE = 2,
+  COMMAND_MIGRATE = 4,
+  COMMAND_DEV = 8,
+  COMMAND_CANCEL = 16,
+  COMMAND_ANY = 31
+};
 
 struct options {
   char *db;            /* connection string, or NULL for libpq's own PG* variables and service file */

@@ -69,20 +69,51 @@ void script_describe(struct script *self, struct buffer *out) {
 }
 
 /* The data's first byte says how the job ends, and all of it is the error. */
-void script_run(struct script *self, const struct script_job *job, struct script_end *end) {
-  (void)self;
+void script_begin(struct script *self, uint32_t number, const struct script_job *job, struct script_end *end) {
+  (void)self, (void)number;
   EXPECT(atomic_load(&page.current_job) == job->id);
   began = true;
   seen += sum(job->data, job->data_length);
   char first = job->data_length > 0 ? job->data[0] : 0;
-  *end = (struct script_end){.outcome = OUTCOME_COMPLETE};
+  *end = (struct script_end){.outcome = OUTCOME_COMPLETE, .wait_ms = -1};
   if (first == 'f' || first == 'b')
     *end = (struct script_end){.outcome = OUTCOME_FAIL,
                                .backoff = first == 'b',
+                               .wait_ms = -1,
                                .error = job->data,
                                .error_length = job->data_length,
                                .traceback = job->data,
                                .traceback_length = job->data_length};
+}
+
+uint32_t script_queue_count(const struct script *self) {
+  (void)self;
+  return 1;
+}
+
+void script_serve(struct script *self, uint32_t pool) {
+  (void)self;
+  EXPECT(pool > 0);
+}
+
+/* No task waits. */
+void script_resume(struct script *self, uint32_t number, struct script_end *end) {
+  (void)self, (void)number, (void)end;
+  EXPECT(!"a task goes on");
+}
+
+void script_interrupt(struct script *self, uint32_t number, enum script_interrupt why, bool final) {
+  (void)self, (void)number, (void)why, (void) final;
+  EXPECT(!"a task is interrupted");
+}
+
+void script_ended(struct script *self, uint32_t number) {
+  (void)self, (void)number;
+  EXPECT(!"the end of a task is wanted");
+}
+
+void script_collect(struct script *self) {
+  (void)self;
 }
 
 /* ── the outbox: what the executor says has to be understood at the other end ── */
@@ -133,10 +164,10 @@ void outbox_free(struct outbox *outbox) {
 
 /* ── an executor's life ── */
 
-static void step(struct executor *e) {
-  bool empty = task_list_is_empty(e->tasks);
-  EXPECT(task_list_step(e->tasks) == !empty);
+static bool step(struct executor *e) {
+  bool more = task_list_step(e->tasks);
   EXPECT(atomic_load(&page.current_job) == 0);
+  return more;
 }
 
 /* A job has its turn between any two pieces, so that others wait while more comes in. */
@@ -149,22 +180,26 @@ static bool take(void *context) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length) {
-  static uv_loop_t loop;
-  struct executor executor = {.page = &page}, *e = &executor;
-  if (!loop.data) {
-    uv_loop_init(&loop);
-    loop.data = &loop;
-  }
-  uv_idle_init(&loop, &e->turn);
-  e->turn.data = e;
+  static struct executor executor;
+  struct executor *e = &executor;
+  *e = (struct executor){.page = &page};
+  uv_loop_init(&e->loop);
+  uv_idle_init(&e->loop, &e->turn);
+  uv_timer_init(&e->loop, &e->idle);
+  e->turn.data = e->idle.data = e;
   page = (struct shared_page){.lanes = {{.revoked = REVOKED}, {.revoked = REVOKED}}};
   began = false;
   pieces_round_trip(input, length);
   pieces_feed(input, length, &e->in, take, e);
-  while (e->tasks && !task_list_is_empty(e->tasks))
-    step(e);
+  while (e->tasks && step(e))
+    continue;
   uv_close((uv_handle_t *)&e->turn, NULL);
-  uv_run(&loop, UV_RUN_NOWAIT);
+  uv_close((uv_handle_t *)&e->idle, NULL);
+  if (e->tasks)
+    task_list_close(e->tasks);
+  while (uv_run(&e->loop, UV_RUN_NOWAIT) != 0)
+    continue;
+  uv_loop_close(&e->loop);
   if (e->tasks)
     task_list_free(e->tasks);
   message_free_configure(&e->configure);

@@ -122,7 +122,7 @@ static void the_environment_can_switch_a_flag_off(void **state) {
 static void the_script_sets_only_what_it_may(void **state) {
   struct options *options = *state;
   assert_int_equal(options_from_script(options, "dev", "true", &problem), -1);
-  assert_non_null(strstr(problem.message, "there is no setting 'dev'; there are: db executors poll_interval"));
+  assert_non_null(strstr(problem.message, "there is no setting 'dev'; there are: db executors concurrency pool "));
   assert_int_equal(options_from_script(NULL, "grace", "later", &problem), -1);
   assert_int_equal(options_from_script(NULL, "grace", "1m", &problem), 0);
   assert_int_equal(options_from_script(NULL, "db", "dbname=x", &problem), 0);

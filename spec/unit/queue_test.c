@@ -81,6 +81,60 @@ static void a_queue_that_turns_slow_is_claimed_job_by_job(void **state) {
   assert_int_equal(queue.batch, 1);
 }
 
+/* Claims of a queue that waits are bounded by the room there is: one job that has waited is enough for that. */
+static void a_queue_waits_from_the_first_job_that_waited_until_dozens_have_not(void **state) {
+  (void)state;
+  struct queue queue = {.batch = 1};
+  int runs = 0;
+  queue_saw_run(&queue, false, 1000);
+  assert_false(queue_waits(&queue));
+  queue_saw_run(&queue, true, 1000);
+  assert_true(queue_waits(&queue));
+  for (int i = 0; i < 100; i++)
+    queue_saw_run(&queue, true, 1000);
+  while (queue_waits(&queue)) {
+    queue_saw_run(&queue, false, 1000);
+    assert_in_range(++runs, 1, 48);
+  }
+  assert_in_range(runs, 24, 48);
+}
+
+static void a_queue_one_job_in_a_dozen_of_which_waits_waits(void **state) {
+  (void)state;
+  struct queue queue = {.batch = 1};
+  for (int i = 0; i < 120; i++) {
+    queue_saw_run(&queue, i % 12 == 0, 1000);
+    assert_true(queue_waits(&queue));
+  }
+}
+
+static void a_queue_is_brief_when_its_jobs_are_with_their_waits(void **state) {
+  (void)state;
+  struct queue queue = {.batch = 1};
+  assert_false(queue_is_brief(&queue)); /* nothing is known */
+  queue_saw_run(&queue, true, 12500);
+  assert_true(queue_is_brief(&queue));
+  queue_saw_run(&queue, true, 12501);
+  assert_false(queue_is_brief(&queue));
+  for (int i = 0; i < 40; i++)
+    queue_saw_run(&queue, false, 1000);
+  assert_true(queue_is_brief(&queue));
+  queue_saw_run(&queue, false, 200000); /* one that takes long is enough */
+  assert_false(queue_is_brief(&queue));
+}
+
+/* How many jobs fit into a claim is a matter of what keeps the executor busy, not of waits. */
+static void waits_do_not_make_claims_smaller(void **state) {
+  (void)state;
+  struct queue queue = {.batch = 1};
+  for (int i = 0; i < 20; i++) {
+    for (int job = 0; job < queue.batch; job++)
+      queue_saw_run(&queue, true, 60000000);
+    run(&queue, queue.batch, 50);
+  }
+  assert_int_equal(queue.batch, 1000);
+}
+
 static void assert_floor(const struct queue *queue, int64_t us, int64_t id) {
   assert_true(queue->floor_us == us);
   assert_true(queue->floor_id == id);
@@ -154,6 +208,10 @@ int main(void) {
       cmocka_unit_test(the_first_success_resets_backoff),
       cmocka_unit_test(batches_double_to_what_fits_into_50_ms),
       cmocka_unit_test(a_queue_that_turns_slow_is_claimed_job_by_job),
+      cmocka_unit_test(a_queue_waits_from_the_first_job_that_waited_until_dozens_have_not),
+      cmocka_unit_test(a_queue_one_job_in_a_dozen_of_which_waits_waits),
+      cmocka_unit_test(a_queue_is_brief_when_its_jobs_are_with_their_waits),
+      cmocka_unit_test(waits_do_not_make_claims_smaller),
       cmocka_unit_test(a_new_queue_has_no_floor),
       cmocka_unit_test(a_full_claim_puts_the_floor_where_it_ended),
       cmocka_unit_test(a_full_sweep_goes_on_from_where_it_ended),

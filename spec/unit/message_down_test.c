@@ -9,26 +9,12 @@
 
 #include "duration.h"
 #include "message.h"
+#include "taken.h"
 
 /*
- * The readers of the frames' fields; what the fuzz corpus cannot say is which frames are right. Every test writes a
- * right frame, then one with a single fault.
+ * The readers of the frames that a supervisor sends; what the fuzz corpus cannot say is which frames are right.
+ * Every test writes a right frame, then one with a single fault.
  */
-
-/* The fields in `out`, as a frame that was found in a socket; memory of their own shows reads beyond the end. */
-static struct frame take(struct buffer *out) {
-  struct buffer exact = {.length = out->length, .capacity = out->length ? out->length : 1};
-  exact.bytes = malloc(exact.capacity);
-  if (out->length > 0)
-    memcpy(exact.bytes, out->bytes, out->length);
-  buffer_free(out);
-  *out = exact;
-  return (struct frame){.at = out->bytes, .end = out->bytes + out->length};
-}
-
-static void patch_u32(struct buffer *out, size_t at, uint32_t value) {
-  memcpy(out->bytes + at, &value, sizeof value);
-}
 
 /* ── CONFIGURE ── */
 
@@ -76,12 +62,28 @@ static void a_configure_frame_names_a_script_among_its_arguments(void **state) {
 
 /* ── JOBS ── */
 
-enum { JOBS_HEAD = 8 };
-
 static void write_jobs(struct buffer *out, uint32_t count, uint32_t first, uint32_t second) {
   message_put_jobs(out, &(struct message_jobs){.batch = 7, .count = count});
   message_put_job(out, &(struct message_job){.position = first, .id = INT64_MIN, .data = "a\0b", .data_length = 3});
-  message_put_job(out, &(struct message_job){.index = 1, .position = second, .id = 2, .created_at = 0.5});
+  message_put_job(out, &(struct message_job){.index = 1,
+                                             .position = second,
+                                             .queue = 3,
+                                             .id = 2,
+                                             .attempt = 4,
+                                             .retries_left = 5,
+                                             .created_at = 0.5,
+                                             .run_after = 1.5,
+                                             .lease = INT64_MAX});
+}
+
+static void check_second_job(const struct message_job *job) {
+  assert_int_equal(job->index, 1);
+  assert_int_equal(job->queue, 3);
+  assert_int_equal(job->attempt, 4);
+  assert_int_equal(job->retries_left, 5);
+  assert_true(job->created_at == 0.5 && job->run_after == 1.5);
+  assert_true(job->lease == INT64_MAX);
+  assert_int_equal(job->data_length, 0);
 }
 
 static bool reads_jobs(struct buffer *out) {
@@ -94,10 +96,10 @@ static bool reads_jobs(struct buffer *out) {
     assert_int_equal(jobs.count, 2);
     assert_true(message_get_job(&frame, &job));
     assert_true(job.id == INT64_MIN);
+    assert_true(job.lease == 0);
     assert_memory_equal(job.data, "a\0b", 3);
     assert_true(message_get_job(&frame, &job));
-    assert_int_equal(job.index, 1);
-    assert_true(job.created_at == 0.5);
+    check_second_job(&job);
     assert_true(frame_end_ok(&frame));
   }
   buffer_free(out);
@@ -128,7 +130,7 @@ static void a_frame_of_jobs_holds_as_many_as_it_says_in_the_order_of_their_posit
   assert_false(reads_jobs(&out));
 }
 
-/* ── RECALL ── */
+/* ── RECALL and CANCEL ── */
 
 static void a_recall_is_two_numbers_and_no_more(void **state) {
   (void)state;
@@ -148,90 +150,94 @@ static void a_recall_is_two_numbers_and_no_more(void **state) {
   buffer_free(&out);
 }
 
-/* ── READY ── */
-
-static void write_ready(struct buffer *out, int preserve, int64_t timeout_ms) {
-  struct message_queue queue = {.name = "mail", .preserve_completed = preserve, .timeout_ms = timeout_ms};
-  struct message_setting setting = {.name = "lease", .value = "5s"};
-  message_put_ready(
-      out, &(struct message_ready){.queue_count = 1, .queues = &queue, .setting_count = 1, .settings = &setting});
+static void a_cancel_is_two_numbers_and_no_more(void **state) {
+  (void)state;
+  struct buffer out = {0};
+  struct message_cancel cancel;
+  message_put_cancel(&out, &(struct message_cancel){.batch = 3, .index = UINT32_MAX});
+  struct frame frame = take(&out);
+  assert_true(message_get_cancel(&frame, &cancel));
+  assert_int_equal(cancel.batch, 3);
+  assert_int_equal(cancel.index, UINT32_MAX);
+  put_u8(&out, 0);
+  frame = take(&out);
+  assert_false(message_get_cancel(&frame, &cancel));
+  out.length -= 2;
+  frame = take(&out);
+  assert_false(message_get_cancel(&frame, &cancel));
+  buffer_free(&out);
 }
 
-static bool reads_ready(struct buffer *out) {
-  struct message_ready ready;
+/* ── SERVE ── */
+
+enum { SERVE_CONCURRENCY = 0, SERVE_POOL = 4, SERVE_COUNT = 8, SERVE_QUEUE = 12, SERVE_PRESERVE = SERVE_QUEUE + 12 };
+
+static void write_serve(struct buffer *out, int64_t timeout_ms) {
+  struct message_serve_queue queues[] = {{.concurrency = 3, .timeout_ms = timeout_ms, .preserve_completed = true}, {0}};
+  message_put_serve(out, &(struct message_serve){.concurrency = 10, .pool = 5, .queue_count = 2, .queues = queues});
+}
+
+static bool reads_serve(struct buffer *out, int64_t timeout_ms) {
+  struct message_serve serve;
   struct frame frame = take(out);
-  bool right = message_get_ready(&frame, &ready);
+  bool right = message_get_serve(&frame, &serve);
   if (right) {
-    assert_int_equal(ready.queue_count, 1);
-    assert_string_equal(ready.queues[0].name, "mail");
-    assert_int_equal(ready.queues[0].preserve_completed, CHOICE_YES);
-    assert_int_equal(ready.queues[0].timeout_ms, -1);
-    assert_int_equal(ready.setting_count, 1);
-    assert_string_equal(ready.settings[0].value, "5s");
-    message_free_ready(&ready);
+    assert_int_equal(serve.concurrency, 10);
+    assert_int_equal(serve.pool, 5);
+    assert_int_equal(serve.queue_count, 2);
+    assert_int_equal(serve.queues[0].concurrency, 3);
+    assert_true(serve.queues[0].timeout_ms == timeout_ms);
+    assert_true(serve.queues[0].preserve_completed);
+    assert_int_equal(serve.queues[1].concurrency, 0);
+    assert_false(serve.queues[1].preserve_completed);
+    message_free_serve(&serve);
   }
   buffer_free(out);
   return right;
 }
 
-static void a_ready_frame_has_only_choices_that_exist_and_counts_that_fit(void **state) {
-  (void)state;
+static bool reads_serve_with(size_t at, uint32_t number) {
   struct buffer out = {0};
-  write_ready(&out, CHOICE_YES, -1);
-  size_t settings_at = 4 + 4 + 4 + 2 + 8;
-  assert_true(reads_ready(&out));
-  write_ready(&out, CHOICE_YES + 1, -1);
-  assert_false(reads_ready(&out));
-  write_ready(&out, CHOICE_YES, -2);
-  assert_false(reads_ready(&out));
-  write_ready(&out, CHOICE_YES, -1);
-  patch_u32(&out, 0, 3);
-  assert_false(reads_ready(&out));
-  write_ready(&out, CHOICE_YES, -1);
-  patch_u32(&out, settings_at, UINT32_MAX);
-  assert_false(reads_ready(&out));
-  write_ready(&out, CHOICE_YES, -1);
-  patch_u32(&out, settings_at, 0); /* the setting is left over */
-  assert_false(reads_ready(&out));
-  write_ready(&out, CHOICE_YES, -1);
-  out.bytes[4 + 4 + 1] = '\0';
-  assert_false(reads_ready(&out));
+  write_serve(&out, 0);
+  patch_u32(&out, at, number);
+  return reads_serve(&out, 0);
 }
 
-/* ── OUTCOMES ── */
-
-static bool reads_outcome(const struct message_outcome *written) {
-  struct buffer out = {0};
-  struct message_outcome outcome;
-  message_put_outcome(&out, written);
-  struct frame frame = take(&out);
-  bool right = message_get_outcome(&frame, &outcome);
-  if (right) {
-    assert_int_equal(outcome.outcome, written->outcome);
-    assert_int_equal(outcome.index, written->index);
-    assert_true(outcome.duration_us == written->duration_us);
-    assert_int_equal(outcome.error_length, written->error_length);
-    assert_memory_equal(outcome.error, written->error, written->error_length);
-    assert_int_equal(frame_left(&frame), 0);
-  }
-  buffer_free(&out);
-  return right;
+static void a_serve_frame_allows_one_task_and_one_connection_at_least(void **state) {
+  (void)state;
+  assert_true(reads_serve_with(SERVE_CONCURRENCY, 10));
+  assert_false(reads_serve_with(SERVE_CONCURRENCY, 0));
+  assert_true(reads_serve_with(SERVE_POOL, 5));
+  assert_false(reads_serve_with(SERVE_POOL, 0));
 }
 
-static void an_outcome_is_one_that_an_executor_can_know(void **state) {
+static void a_serve_frame_has_as_many_queues_as_it_says(void **state) {
   (void)state;
-  struct message_outcome outcome = {.index = 9, .outcome = OUTCOME_FAIL, .error = "a\0b", .error_length = 3};
-  assert_true(reads_outcome(&outcome));
-  outcome.outcome = OUTCOME_NONE;
-  assert_false(reads_outcome(&outcome));
-  outcome.outcome = OUTCOME_LEASE;
-  assert_false(reads_outcome(&outcome));
-  outcome.outcome = OUTCOME_UNRUN;
-  assert_true(reads_outcome(&outcome));
-  outcome.duration_us = (uint64_t)DURATION_MAX_MS * 1000;
-  assert_true(reads_outcome(&outcome));
-  outcome.duration_us = INT64_MAX; /* twice that is no number */
-  assert_false(reads_outcome(&outcome));
+  struct buffer out = {0};
+  assert_false(reads_serve_with(SERVE_COUNT, 0));
+  assert_false(reads_serve_with(SERVE_COUNT, 1));
+  assert_false(reads_serve_with(SERVE_COUNT, 3));
+  assert_false(reads_serve_with(SERVE_COUNT, UINT32_MAX));
+  write_serve(&out, 0);
+  put_u8(&out, 0);
+  assert_false(reads_serve(&out, 0));
+  write_serve(&out, 0);
+  out.length--;
+  assert_false(reads_serve(&out, 0));
+}
+
+static void a_serve_frame_has_time_limits_and_flags_that_exist(void **state) {
+  (void)state;
+  struct buffer out = {0};
+  write_serve(&out, DURATION_MAX_MS);
+  assert_true(reads_serve(&out, DURATION_MAX_MS));
+  write_serve(&out, DURATION_MAX_MS + 1); /* a thousand times that is no number */
+  assert_false(reads_serve(&out, 0));
+  write_serve(&out, -1);
+  assert_false(reads_serve(&out, 0));
+  write_serve(&out, 0);
+  out.bytes[SERVE_PRESERVE] = 2;
+  assert_false(reads_serve(&out, 0));
 }
 
 int main(void) {
@@ -239,8 +245,10 @@ int main(void) {
       cmocka_unit_test(a_configure_frame_names_a_script_among_its_arguments),
       cmocka_unit_test(a_frame_of_jobs_holds_as_many_as_it_says_in_the_order_of_their_positions),
       cmocka_unit_test(a_recall_is_two_numbers_and_no_more),
-      cmocka_unit_test(a_ready_frame_has_only_choices_that_exist_and_counts_that_fit),
-      cmocka_unit_test(an_outcome_is_one_that_an_executor_can_know),
+      cmocka_unit_test(a_cancel_is_two_numbers_and_no_more),
+      cmocka_unit_test(a_serve_frame_allows_one_task_and_one_connection_at_least),
+      cmocka_unit_test(a_serve_frame_has_as_many_queues_as_it_says),
+      cmocka_unit_test(a_serve_frame_has_time_limits_and_flags_that_exist),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,304 @@
+--- Specs for worker scripts: loads one into a test, runs its handlers, and says how each ended. No worker is needed,
+-- nor a server; with one, the jobs in its tables are run.
+--
+--     local testing = require "pgq.testing"
+--     local worker = testing.load "worker.lua"
+--     local outcome = worker:perform("mail", "to: ann")
+--     assert.equal("complete", outcome.status)
+--
+-- Without a server, what the script enqueues is kept in memory; the clock stands still unless it is moved, also for
+-- os.time and os.date; and queries are answered by a function of the test, or raise an error.
+-- @module pgq.testing
+
+local Memory = require "pgq.testing.memory"
+local Sandbox = require "pgq.testing.sandbox"
+local Server = require "pgq.testing.server"
+local core = require "pgq.core"
+local rules = require "pgq.testing.rules"
+local script = require "pgq.testing.script"
+
+local error, getmetatable, ipairs, pairs, pcall, setmetatable, tostring, type, unpack =
+  error, getmetatable, ipairs, pairs, pcall, setmetatable, tostring, type, unpack
+local concat, format, sort = table.concat, string.format, table.sort
+local create, resume, status = coroutine.create, coroutine.resume, coroutine.status
+
+local testing = {}
+
+--- A script that has been loaded.
+-- @type Worker
+local Worker = {}
+Worker.__index = Worker
+
+-- More than any test wants to run in one go: then a job makes the next.
+local DRAIN_MOST = 10000
+
+-- ── arguments ──
+
+local LOAD_OPTIONS = { args = "table", db = "string", query = "function" }
+local PERFORM_OPTIONS = {
+  attempt = "number",
+  cancel_after = "duration",
+  created_at = "number",
+  id = "number",
+  retry_waits = "table",
+  run_after = "number",
+}
+
+local function sorted_names(set)
+  local names = {}
+  for name in pairs(set) do
+    names[#names + 1] = tostring(name)
+  end
+  sort(names)
+  return concat(names, ", ")
+end
+
+-- Checks a table of options against their types, for the caller of the caller.
+local function check_options(what, options, types)
+  if options ~= nil and type(options) ~= "table" then
+    error(format("%s: options must be a table, not a %s", what, type(options)), 3)
+  end
+  for name, value in pairs(options or {}) do
+    local wanted = types[name]
+    if not wanted then
+      error(format("%s: there is no option %s; there are %s", what, tostring(name), sorted_names(types)), 3)
+    end
+    if type(value) ~= wanted and wanted ~= "duration" then
+      error(format("%s: the option %s must be a %s, not a %s", what, name, wanted, type(value)), 3)
+    end
+  end
+  return options or {}
+end
+
+-- ── loading ──
+
+--- Loads a worker's script, in a world of its own: its modules and globals are not those of the test, nor of another
+-- script; modules that the test has loaded before are shared.
+-- @tparam string path the script
+-- @tparam[opt] table options db: connection string or URI of a server whose tables are used, by default there is none;
+-- query: function(sql, …) that answers the script's queries when there is no server: it returns a list of rows, or nil,
+-- message, code; args: list of the script's arguments
+-- @treturn Worker the worker: worker.settings is what pgq.configure was given, as texts; worker.stopped is true once
+-- pgq.stop() was called
+-- @raise the script's own message when it cannot be loaded; an error when there is no such server, or no table in it
+function testing.load(path, options)
+  if type(path) ~= "string" then
+    error("load: the path of the script must be a string, not a " .. type(path), 2)
+  end
+  options = check_options("load", options, LOAD_OPTIONS)
+  if options.db and options.query then
+    error("load: with a server (db) queries are its own; leave the option query out", 2)
+  end
+  local worker = setmetatable({ _db = options.db, _answers = options.query, stopped = false }, Worker)
+  worker._store = options.db and Server.new(options.db) or Memory.new()
+  worker._sandbox = Sandbox.new(worker._store:os_functions())
+  local ok, problem = pcall(worker._sandbox.run, worker._sandbox, script.load, worker, path, options.args or {})
+  if not ok then
+    worker._store:close()
+    error(problem, 0)
+  end
+  return worker
+end
+
+-- ── running ──
+
+-- In a coroutine, as handlers are: one that yields is not resumed.
+local function run_as_task(worker, queue, job)
+  local task = create(worker._host.run)
+  local results = { resume(task, queue.number, job.data, job.id, job.attempt, job.created_at, job.run_after,
+    #job.retry_waits, queue.transactional and (job.lease or 1) or nil, queue.preserve_completed) }
+  worker._store:end_transaction()
+  local ok = results[1]
+  if worker._sandbox.exited then
+    return false, format("the executor exited with status %d while it ran this job", worker._sandbox.exited)
+  elseif status(task) == "suspended" then
+    return false, "the handler yielded, and nothing resumes it: coroutine.yield is for coroutines of your own"
+  elseif not ok then
+    return false, worker._describe(results[2])
+  end
+  return unpack(results, 2, 6)
+end
+
+-- Runs the handler, and returns the outcome and what becomes of the job. It is cancelled when it has slept for
+-- `cancel_after` seconds, if given.
+local function run(worker, job, cancel_after)
+  local queue = worker._queues[job.queue]
+  local refusal = rules.find_refusal(job)
+  local ending
+  local mark = worker._store:mark()
+  if refusal then
+    ending = rules.decide(queue, {}, false, refusal)
+  elseif job.lost then
+    ending = rules.decide(queue, job.retry_waits, false, "worker lost: lease ran out")
+  else
+    local current = { time_limit = queue.time_limit, cancel_after = cancel_after, slept = 0, cancelled = false }
+    worker._run = current
+    ending = rules.decide(queue, job.retry_waits, worker._sandbox:run(run_as_task, worker, queue, job))
+    worker._run = nil
+    if current.cancelled then
+      ending = { status = "cancelled", error = ending.error, traceback = ending.traceback, action = "none" }
+    elseif ending.status == "complete" and queue.transactional then
+      ending.action = "none" -- its transaction has done it
+    end
+  end
+  return {
+    status = ending.status,
+    wait = ending.wait,
+    error = ending.error,
+    traceback = ending.traceback,
+    enqueued = worker._store:jobs(nil, mark),
+    job = job,
+  }, ending
+end
+
+-- ── the worker's methods ──
+
+local function check_worker(self, method)
+  if type(self) ~= "table" or getmetatable(self) ~= Worker then
+    error(format("call it with a colon: worker:%s(…)", method), 3)
+  end
+end
+
+-- The waits that are left at an attempt, of the default ones.
+local function waits_left(attempt)
+  local waits = {}
+  for i = attempt, #rules.DEFAULT_WAITS do
+    waits[#waits + 1] = rules.DEFAULT_WAITS[i]
+  end
+  return waits
+end
+
+local function read_waits(waits, attempt)
+  local texts = {}
+  for i, wait in ipairs(waits or waits_left(attempt)) do
+    local text, problem = core.duration(wait)
+    if not text then
+      error(format("perform: retry wait %d (%s) %s; write seconds, or 1h30m, 10m0s, 45s, 250ms", i, tostring(wait),
+        problem), 3)
+    end
+    texts[i] = text
+  end
+  return texts
+end
+
+--- Runs one job through the handler of a queue. Nothing of the job itself stays anywhere; what its handler has
+-- enqueued does.
+-- @tparam string queue name of a queue that the script registers
+-- @tparam string data the job's data
+-- @tparam[opt] table options attempt: 1 by default; retry_waits: list of seconds or durations, the waits that are left,
+-- by default those of the default ones that are left at this attempt; id, created_at, run_after (Unix seconds): what
+-- the handler finds in its job; cancel_after: the job is cancelled when the handler has slept that long
+-- @treturn table the outcome: status is "complete"; "retry" for a failure with a further attempt, after `wait` seconds;
+-- "failed" for one without; "backoff" for a failure that slows the queue down, with or without `wait`; "discard";
+-- "snooze", with `wait`; "cancelled". Also error, the message; traceback; enqueued, a list of the jobs that the handler
+-- enqueued; job, what was run
+function Worker:perform(queue, data, options)
+  check_worker(self, "perform")
+  if type(data) ~= "string" then
+    error(format("perform: data must be a string, not a %s; encode it first", type(data)), 2)
+  end
+  if not self._queues[queue] then
+    error(format("perform: the script registers no queue %s; it registers %s", tostring(queue),
+      sorted_names(self._queues)), 2)
+  end
+  options = check_options("perform", options, PERFORM_OPTIONS)
+  local attempt = options.attempt or 1
+  local given = { attempt = attempt, retry_waits = read_waits(options.retry_waits, attempt) }
+  given.id, given.created_at, given.run_after = options.id, options.created_at, options.run_after
+  local cancel_after = options.cancel_after and script.read_seconds("perform", options.cancel_after, 2)
+  local job = self._store:begin(queue, data, given)
+  local outcome = run(self, job, cancel_after)
+  self._store:drop(job)
+  return outcome
+end
+
+--- Runs the jobs that are due, of the queues that the script registers, in order of their time, until none is due or
+-- pgq.stop() was called. Each is settled as by a worker: deleted, preserved, due again later, or failed. What handlers
+-- enqueue or put off without a wait is run too. A backoff does not hold up its queue.
+-- @tparam[opt] number limit run no more jobs than that; without it, 10,000 in one go are an error
+-- @treturn table list of outcomes, as of worker:perform; `dropped` is true when the job was gone or cancelled when its
+-- handler had ended
+function Worker:drain(limit)
+  check_worker(self, "drain")
+  if limit ~= nil and type(limit) ~= "number" then
+    error("drain: the limit must be a number, not a " .. type(limit), 2)
+  end
+  local outcomes = {}
+  while #outcomes < (limit or DRAIN_MOST + 1) and not self.stopped do
+    local job = self._store:claim(self._names)
+    if not job then
+      break
+    end
+    local outcome, ending = run(self, job)
+    if ending.action ~= "none" then
+      outcome.dropped = not self._store:settle(job, ending) or nil
+    end
+    outcomes[#outcomes + 1] = outcome
+    if not limit and #outcomes > DRAIN_MOST then
+      error(format("drain: %d jobs were run, and more are due; do they enqueue each other? Give drain a limit",
+        DRAIN_MOST), 2)
+    end
+  end
+  return outcomes
+end
+
+--- Moves time: what waits comes nearer. Without a server its clock, which else stands still, goes on; with one, all
+-- jobs in the table grow older instead.
+-- @tparam number|string duration seconds or a duration such as "10m"
+function Worker:advance(duration)
+  check_worker(self, "advance")
+  self._store:age(script.read_seconds("advance", duration, 2))
+end
+
+--- Enqueues a job, for drain. As pgq.enqueue.
+-- @tparam string queue name of the queue
+-- @tparam string data bytes for the handler
+-- @tparam[opt] table options delay, after, retry_waits
+-- @treturn[1] number id
+-- @return[2] nil, message, code
+function Worker:enqueue(queue, data, options)
+  check_worker(self, "enqueue")
+  local id, message, code = self._store:enqueue(queue, data, options)
+  return id, message, code
+end
+
+local function check_queue(what, queue)
+  if queue ~= nil and type(queue) ~= "string" then
+    error(format("%s: the queue name must be a string, not a %s", what, type(queue)), 3)
+  end
+end
+
+--- The jobs that were enqueued and have not been tried.
+-- @tparam[opt] string queue name of a queue, by default of all; it need not be one that the script registers
+-- @treturn table list of jobs, as of worker:jobs
+function Worker:enqueued(queue)
+  check_worker(self, "enqueued")
+  check_queue("enqueued", queue)
+  local found = {}
+  for _, job in ipairs(self._store:jobs(queue)) do
+    if job.state == "waiting" and job.attempt == 0 then
+      found[#found + 1] = job
+    end
+  end
+  return found
+end
+
+--- All jobs that there are, in the order in which they were enqueued.
+-- @tparam[opt] string queue name of a queue, by default of all
+-- @treturn table list of jobs: id, queue, data, state ("waiting", "failed", "preserved", or "running"), attempt, error,
+-- retry_waits (list of durations as Postgres has them, "1m0s"), created_at, run_after and ran_at (Unix seconds), and
+-- delay, the seconds from created_at to run_after, nil for none. Without a server also `after`, as it was given; when
+-- that is a text, which only Postgres can read, there is no run_after, and the job never falls due
+function Worker:jobs(queue)
+  check_worker(self, "jobs")
+  check_queue("jobs", queue)
+  return self._store:jobs(queue)
+end
+
+--- Ends the connection to the server, if there is one.
+function Worker:close()
+  check_worker(self, "close")
+  self._store:close()
+end
+
+return testing

@@ -1,0 +1,71 @@
+-- What becomes of a job, by how its handler ended; the worker's supervisor has the same rules.
+
+local core = require "pgq.core"
+
+local floor, ipairs, select = math.floor, ipairs, select
+local find, format = string.find, string.format
+
+local rules = {}
+
+--- The retry waits of a job that was enqueued without any, as Postgres has them.
+rules.DEFAULT_WAITS = { "1m0s", "10m0s", "30m0s" }
+
+function rules.copy_list(list)
+  local to = {}
+  for i, value in ipairs(list) do
+    to[i] = value
+  end
+  return to
+end
+
+--- The seconds between two times, to the millisecond; nil for none.
+function rules.delay(created_at, run_after)
+  local delay = run_after and floor((run_after - created_at) * 1000 + 0.5) / 1000
+  return delay and delay > 0 and delay or nil
+end
+
+--- Why a job cannot be given to a handler, or nil.
+function rules.find_refusal(job)
+  for i, wait in ipairs(job.retry_waits) do
+    local text, problem = core.duration(wait)
+    if text and wait ~= "0" and wait ~= "+0" and not find(wait, "%a") then
+      text, problem = nil, "has no unit"
+    end
+    if not text then
+      return format("retry_waits cannot be read: element %d, '%s', %s; write durations such as 10m0s", i, wait, problem)
+    end
+  end
+end
+
+local function fail(ending, queue)
+  ending.action = queue.discard_failed and "delete" or "fail"
+  return ending
+end
+
+--- What becomes of a job of `queue` (with preserve_completed and discard_failed as resolved) with these waits left.
+-- The other arguments are what pgq.outcome tells of a handler.
+-- @treturn table status, error, traceback, wait (seconds), and action: delete, preserve, retry, fail or snooze
+function rules.decide(queue, waits, ok, message, how, wait_ms, traceback)
+  if ok then
+    return { status = "complete", action = queue.preserve_completed and "preserve" or "delete" }
+  end
+  if how == "snooze" then
+    return { status = "snooze", action = "snooze", wait = wait_ms / 1000 }
+  end
+  local ending = { status = how == "backoff" and how or "failed", traceback = traceback }
+  ending.error = core.clean_text(message)
+  if how == "discard" then
+    ending.status = how
+    return fail(ending, queue)
+  end
+  if #waits == 0 then
+    return fail(ending, queue)
+  end
+  wait_ms = wait_ms or select(2, core.duration(waits[1]))
+  ending.status = how == "backoff" and how or "retry"
+  ending.action = "retry"
+  ending.wait = wait_ms / 1000
+  return ending
+end
+
+return rules

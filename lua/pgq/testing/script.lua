@@ -1,0 +1,149 @@
+-- The script under test: an instance of the module for it alone, whose host is the test, and the script loaded with it.
+-- All of it happens in the script's sandbox.
+
+local core = require "pgq.core"
+local offline = require "pgq.testing.offline"
+
+local error, ipairs, loadfile, pcall, rawset, select, tostring, type, unpack =
+  error, ipairs, loadfile, pcall, rawset, select, tostring, type, unpack
+local format = string.format
+
+local script = {}
+
+--- A duration in seconds; what is none is an error about the function at `level`, where 1 is the caller.
+function script.read_seconds(what, value, level)
+  local text, ms = nil, format("must be a number of seconds or a duration, not a %s", type(value))
+  if type(value) == "number" or type(value) == "string" then
+    text, ms = core.duration(value)
+  end
+  if not text then
+    error(format("%s: the time (%s) %s; write seconds, or 1h30m, 10m0s, 45s, 250ms", what, tostring(value), ms),
+      level + 1)
+  end
+  return ms / 1000
+end
+
+-- What a worker's module finds in require "pgq.host".
+local function new_host(worker)
+  return {
+    loading = true,
+    conninfo = worker._db,
+    is_text = core.is_text,
+    check_setting = core.check_setting,
+    read_duration = function(text)
+      local canonical, ms = core.duration(text)
+      if not canonical then
+        return nil, ms
+      end
+      return ms
+    end,
+    stop = function() worker.stopped = true end,
+    log = function() end,
+  }
+end
+
+-- Waits take no time: the test's clock moves on. A handler whose time limit is reached is told so once; one that is
+-- cancelled, each time.
+local function sleep_function(worker, outcome)
+  local function interrupt(run, at, value)
+    worker._store:age(at - run.slept)
+    run.slept = at
+    error(value, 0)
+  end
+
+  return function(seconds)
+    local wait, run = script.read_seconds("sleep", seconds, 2), worker._run
+    if run and run.cancel_after and run.slept + wait >= run.cancel_after then
+      run.cancelled = true
+      interrupt(run, run.cancel_after, outcome.cancelled)
+    elseif run and run.time_limit and run.slept + wait >= run.time_limit then
+      local limit = run.time_limit
+      run.time_limit = nil
+      interrupt(run, limit, outcome.timeout)
+    elseif run then
+      run.slept = run.slept + wait
+    end
+    worker._store:age(wait)
+  end
+end
+
+-- An instance of the module for this script alone. Its part for tasks finds no host, so that nothing is suspended and
+-- calls block; the rest does.
+local function new_module(worker)
+  local loaded = package.loaded
+  loaded["pgq.host"] = nil
+  local outcome, tasks = require "pgq.outcome", require "pgq.tasks"
+  loaded["pgq.host"] = worker._host
+  local pgq = require "pgq"
+  local sleep = sleep_function(worker, outcome)
+  tasks.sleep, pgq.sleep = sleep, sleep
+  if not worker._db then
+    offline.install(pgq, worker._store, worker._answers)
+  end
+  function worker._host.run_transactional(...)
+    return worker._store:run_transactional(worker, outcome.of, pgq.connect, ...)
+  end
+  return outcome
+end
+
+local function run_file(path, args)
+  local chunk, problem = loadfile(path)
+  if not chunk then
+    error(problem, 0)
+  end
+  local words = { [0] = path }
+  for i, word in ipairs(args) do
+    words[i] = word
+  end
+  rawset(_G, "arg", words)
+  chunk(unpack(args))
+end
+
+local TRUE = { ["1"] = true, ["true"] = true, yes = true, on = true }
+
+-- What holds for a queue: its own option, or what pgq.configure set for all.
+local function resolve(number, queue, settings)
+  local function choice(name)
+    if queue[name] ~= nil then
+      return queue[name]
+    end
+    return TRUE[(settings[name] or ""):lower()] or false
+  end
+  local timeout_ms = queue.timeout_ms
+  if timeout_ms < 0 then
+    timeout_ms = settings.timeout and select(2, core.duration(settings.timeout)) or 0
+  end
+  return {
+    number = number,
+    preserve_completed = choice "preserve_completed",
+    discard_failed = choice "discard_failed",
+    transactional = queue.transactional,
+    time_limit = timeout_ms > 0 and timeout_ms / 1000 or nil,
+  }
+end
+
+--- Loads the script at `path` for a worker of pgq.testing, and tells it what there is. Raises the script's own message
+-- when it cannot be loaded.
+function script.load(worker, path, args)
+  local host = new_host(worker)
+  worker._host = host
+  worker._describe = new_module(worker).describe
+  local ok, problem = pcall(run_file, path, args)
+  local exited = worker._sandbox.exited
+  if exited then
+    error(format("%s: the script ended its process with status %d while it was loaded", path, exited), 0)
+  elseif not ok then
+    error(worker._describe(problem), 0)
+  elseif #host.queues == 0 then
+    error(path .. ": the script ends without a queue: call pgq.register_queue(name, handler)", 0)
+  end
+  host.loading = nil
+  worker.settings = host.settings
+  worker._queues, worker._names = {}, {}
+  for number, queue in ipairs(host.queues) do
+    worker._names[number] = queue.name
+    worker._queues[queue.name] = resolve(number, queue, host.settings)
+  end
+end
+
+return script

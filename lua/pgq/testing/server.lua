@@ -1,0 +1,231 @@
+-- Jobs in a server's tables, for pgq.testing: what a worker's statements do, one job at a time. A claimed job is leased
+-- before its handler runs, so that nothing here is locked meanwhile.
+--
+-- The server's clock cannot be moved. Instead, all jobs grow older.
+
+local connection = require "pgq.connection"
+local core = require "pgq.core"
+local rules = require "pgq.testing.rules"
+
+local concat, error, gmatch, gsub, ipairs, setmetatable, unpack =
+  table.concat, error, string.gmatch, string.gsub, ipairs, setmetatable, unpack
+
+local Server = {}
+Server.__index = Server
+
+-- How long a lease lasts that nobody extends: longer than any test.
+local LEASE = "interval '1 day'"
+
+local TOKEN = "(random() * 1e14)::bigint + 1"
+
+-- NULLs are told in other ways: what stands for them in a row is another module's business.
+local COLUMNS = [[id, queue_name, data, attempt, coalesce(error, '') AS error, error IS NOT NULL AS has_error,
+  array_to_string(retry_waits, E'\n') AS waits, lease IS NOT NULL AS leased, ran_at IS NOT NULL AS ended,
+  extract(epoch FROM created_at)::float8 AS created_at, extract(epoch FROM run_after)::float8 AS run_after,
+  extract(epoch FROM coalesce(ran_at, run_after))::float8 AS ran_at]]
+
+local function check(value, message, code)
+  if value then
+    return value
+  end
+  if code == "42P01" or code == "42703" then
+    message = message .. "; run `pgq-lua migrate` to create the tables"
+  end
+  error("testing: " .. message, 0)
+end
+
+--- Connects, and raises an error when there is no server, or no table.
+function Server.new(conninfo)
+  local self = setmetatable({ _conn = check(connection.open(conninfo)) }, Server)
+  self:_query "SELECT lease FROM pgq_jobs LIMIT 0"
+  return self
+end
+
+function Server:_query(sql, ...)
+  return check(self._conn:query(sql, ...))
+end
+
+function Server.os_functions()
+  return {}
+end
+
+-- A list of texts as Postgres reads an array.
+local function array(texts)
+  local quoted = {}
+  for i, text in ipairs(texts) do
+    quoted[i] = '"' .. gsub(text, '["\\]', "\\%0") .. '"'
+  end
+  return "{" .. concat(quoted, ",") .. "}"
+end
+
+local function state_of(row)
+  if row.ended then
+    return row.has_error and "failed" or "preserved"
+  end
+  return row.leased and "running" or "waiting"
+end
+
+local function read(row)
+  local waits = {}
+  for wait in gmatch(row.waits, "[^\n]+") do
+    waits[#waits + 1] = wait
+  end
+  return {
+    id = row.id,
+    queue = row.queue_name,
+    data = row.data,
+    attempt = row.attempt,
+    error = row.has_error and row.error or nil,
+    retry_waits = waits,
+    created_at = row.created_at,
+    run_after = row.run_after,
+    delay = rules.delay(row.created_at, row.run_after),
+    ran_at = row.ended and row.ran_at or nil,
+    state = state_of(row),
+  }
+end
+
+--- Makes all jobs older. Those that the script has locked in a transaction stay as they are.
+function Server:age(seconds)
+  self:_query([[WITH free AS (SELECT id FROM pgq_jobs FOR UPDATE SKIP LOCKED)
+    UPDATE pgq_jobs AS job SET created_at = created_at - $1::float8 * interval '1 second',
+      run_after = run_after - $1::float8 * interval '1 second', ran_at = ran_at - $1::float8 * interval '1 second'
+    FROM free WHERE job.id = free.id]], seconds)
+end
+
+function Server:enqueue(queue, data, options)
+  return self._conn:enqueue(queue, data, options)
+end
+
+--- The greatest id so far: what is enqueued from now on has greater ones.
+function Server:mark()
+  return self:_query("SELECT coalesce(max(id), 0) AS id FROM pgq_jobs")[1].id
+end
+
+--- The jobs with ids above `mark`, of a queue or of all (nil), in the order in which they were enqueued.
+function Server:jobs(queue, mark)
+  local rows = self:_query("SELECT " .. COLUMNS .. [[ FROM pgq_jobs
+    WHERE id > $1 AND ($2::text IS NULL OR queue_name = $2) ORDER BY id]], mark or 0, queue)
+  local jobs = {}
+  for i, row in ipairs(rows) do
+    jobs[i] = read(row)
+  end
+  return jobs
+end
+
+--- Takes the job that is due first, of those queues; its attempt has been counted then. nil when none is due. `lost`
+-- says that a worker had it, and vanished with it.
+function Server:claim(names)
+  local job
+  check(self._conn:transaction(function(tx)
+    local row = check(tx:query("SELECT " .. COLUMNS .. [[ FROM pgq_jobs
+      WHERE queue_name = ANY ($1::text[]) AND ran_at IS NULL AND run_after <= now()
+      ORDER BY run_after, id LIMIT 1 FOR UPDATE SKIP LOCKED]], array(names)))[1]
+    if not row then
+      return
+    end
+    job = read(row)
+    job.lost = row.leased
+    local leased = check(tx:query("UPDATE pgq_jobs SET lease = " .. TOKEN .. ", run_after = now() + " .. LEASE .. [[,
+      attempt = least(attempt, 2147483646) + CASE WHEN lease IS NULL THEN 1 ELSE 0 END
+      WHERE id = $1 RETURNING attempt, lease]], job.id))[1]
+    job.attempt, job.lease = leased.attempt, leased.lease
+  end))
+  return job
+end
+
+-- How each action is written; $1 and $2 are id and lease, which is the key to the row.
+local SETTLE = {
+  delete = "DELETE FROM pgq_jobs",
+  preserve = "UPDATE pgq_jobs SET ran_at = statement_timestamp(), error = NULL, lease = NULL",
+  fail = [[UPDATE pgq_jobs SET ran_at = statement_timestamp(), lease = NULL, error = $3::text,
+    run_after = to_timestamp($4::float8)]],
+  retry = [[UPDATE pgq_jobs SET lease = NULL, error = $3::text,
+    retry_waits = retry_waits[array_lower(retry_waits, 1) + 1:],
+    run_after = statement_timestamp() + $4::float8 * interval '1 second']],
+  snooze = [[UPDATE pgq_jobs SET lease = NULL, attempt = attempt - 1,
+    run_after = statement_timestamp() + $3::float8 * interval '1 second']],
+}
+
+local KEY = " WHERE id = $1 AND lease = $2"
+
+--- Writes what became of a claimed job; false when it is not ours any more.
+function Server:settle(job, ending)
+  local sql = SETTLE[ending.action] .. KEY
+  local action, rows = ending.action
+  if action == "fail" then
+    rows = self:_query(sql, job.id, job.lease, ending.error, job.run_after)
+  elseif action == "retry" then
+    rows = self:_query(sql, job.id, job.lease, ending.error, ending.wait)
+  elseif action == "snooze" then
+    rows = self:_query(sql, job.id, job.lease, ending.wait)
+  else
+    rows = self:_query(sql, job.id, job.lease)
+  end
+  return rows.affected > 0
+end
+
+local BEGIN = "INSERT INTO pgq_jobs (queue_name, data, retry_waits, attempt, created_at, run_after, lease)"
+  .. " VALUES ($1, $2, $3::text[], $4, coalesce(to_timestamp($5::float8), now()), now() + " .. LEASE .. ", " .. TOKEN
+  .. ") RETURNING id, lease, extract(epoch FROM created_at)::float8 AS created_at,"
+  .. " coalesce($6::float8, extract(epoch FROM now())::float8) AS run_after"
+
+--- A job for one run, leased; drop() removes it. Its options are those of worker:perform.
+function Server:begin(queue, data, options)
+  local row = self:_query(BEGIN, queue, core.bytea(data), array(options.retry_waits), options.attempt,
+    options.created_at, options.run_after)[1]
+  return {
+    id = row.id,
+    lease = row.lease,
+    queue = queue,
+    data = data,
+    created_at = row.created_at,
+    run_after = row.run_after,
+    retry_waits = options.retry_waits,
+    attempt = options.attempt,
+  }
+end
+
+function Server:drop(job)
+  self:_query("DELETE FROM pgq_jobs WHERE id = $1", job.id)
+end
+
+--- Calls a handler with a transaction in its job, which completes the job and is committed when the handler succeeds.
+-- Returns what pgq.outcome tells of the handler; a commit that fails is a failure.
+function Server:run_transactional(_, outcome_of, connect, handler, data, job, lease, preserve)
+  local conn, problem = connect()
+  if not conn then
+    return false, problem
+  end
+  self._transaction = conn
+  local results
+  local ok, message = conn:transaction(function(tx)
+    job.tx = tx
+    results = { outcome_of(handler, data, job) }
+    if not results[1] then
+      return nil, "rolled back"
+    end
+    local rows, why = tx:query(SETTLE[preserve and "preserve" or "delete"] .. KEY, job.id, lease)
+    if not rows or rows.affected == 0 then
+      return nil, why or "the job was cancelled"
+    end
+  end)
+  if not ok and results[1] then
+    return false, message
+  end
+  return unpack(results, 1, 5)
+end
+
+--- After run_transactional(), also when that came to no end.
+function Server:end_transaction()
+  if self._transaction then
+    self._transaction._handle:close()
+    self._transaction = nil
+  end
+end
+
+function Server:close()
+  self._conn:close()
+end
+
+return Server

@@ -1,0 +1,459 @@
+-- Handlers that wait: tasks on the loop of their executor.
+local Postgres = require "spec.support.postgres"
+local Worker = require "spec.support.worker"
+local process = require "spec.support.process"
+local wait = require "spec.support.wait"
+local uv = require "luv"
+
+describe("a handler that waits", function()
+  local pg
+
+  setup(function()
+    pg = Postgres.start()
+    pg:migrate()
+  end)
+
+  teardown(function() pg:stop() end)
+
+  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
+
+  local HEAD = [[
+    local pgq = require "pgq"
+    local uv = require "luv"
+    local function now() return uv.hrtime() / 1e9 end
+  ]]
+
+  local function enqueue(queue, data, count)
+    pg:psql(("INSERT INTO pgq_jobs (queue_name, data, retry_waits) SELECT '%s', '%s', '{1h}' FROM generate_series(1, %d)")
+      :format(queue, data or "", count or 1))
+  end
+
+  local function start(script, ...)
+    return Worker.start { pg = pg, script = HEAD .. script, args = { "--executors", "1", ... } }
+  end
+
+  local function drain(script, ...)
+    local result = start(script, "--drain", ...):wait(30)
+    assert.equal(0, result.status, result.stderr)
+    return result
+  end
+
+  -- Runs a job through a handler with this body, and returns what is left of it: "completed", or
+  -- "attempt|retried or failed|error", and the worker's result.
+  local function run(body, ...)
+    enqueue "q"
+    local result = drain(('pgq.register_queue("q", function(data, job)\n%s\nend)'):format(body), ...)
+    local left = pg:psql "SELECT attempt, CASE WHEN ran_at IS NULL THEN 'retried' ELSE 'failed' END, error FROM pgq_jobs"
+    pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY"
+    return left == "" and "completed" or left, result
+  end
+
+  local function fails(body, expected, ...)
+    local left, result = run(body, ...)
+    assert.matches("^1|retried|" .. expected, left)
+    return result
+  end
+
+  describe("for a time", function()
+    it("lets others run meanwhile, as many as --concurrency says", function()
+      enqueue("q", "", 40)
+      local result = drain([[
+        local running, most, began = 0, 0, now()
+        pgq.register_queue("q", function()
+          running = running + 1
+          most = math.max(most, running)
+          pgq.sleep(0.3)
+          running = running - 1
+          print(most, now() - began)
+        end)]], "--concurrency", "20")
+      local most, took = result.stdout:match "(%d+)%s+([%d.]+)\n$"
+      assert.equal("20", most)
+      assert.is_true(tonumber(took) < 1.5, "took " .. took)
+      assert.equal(40, select(2, result.stdout:gsub("\n", "")))
+    end)
+
+    it("of a queue with a concurrency of its own keeps to it, and others do not wait for it", function()
+      enqueue("narrow", "", 6)
+      enqueue("wide", "", 30)
+      local result = drain([[
+        local running, most = {}, {}
+        local function handle(_, job)
+          local q = job.queue
+          running[q] = (running[q] or 0) + 1
+          most[q] = math.max(most[q] or 0, running[q])
+          pgq.sleep(0.2)
+          running[q] = running[q] - 1
+          print(q, most[q])
+        end
+        pgq.register_queue("narrow", handle, { concurrency = 2 })
+        pgq.register_queue("wide", handle)]], "--concurrency", "30")
+      local narrow, wide = 0, 0
+      for most in result.stdout:gmatch "narrow\t(%d+)" do narrow = math.max(narrow, tonumber(most)) end
+      for most in result.stdout:gmatch "wide\t(%d+)" do wide = math.max(wide, tonumber(most)) end
+      assert.equal(2, narrow)
+      assert.is_true(wide > 5, "only " .. wide)
+      assert.equal(36, select(2, result.stdout:gsub("\n", "")))
+    end)
+
+    it("waits for no less than that, also when its executor was kept busy", function()
+      assert.equal("completed", (run [[
+        local began = now()
+        while now() - began < 0.3 do end
+        began = now()
+        pgq.sleep("250ms")
+        assert(now() - began >= 0.249, "only " .. now() - began)
+        pgq.sleep(0)
+        assert(now() - began < 1)]]))
+    end)
+
+    it("by thousands", function()
+      enqueue("q", "", 3000)
+      local began = uv.hrtime() / 1e9
+      local result = drain([[pgq.register_queue("q", function() pgq.sleep(1); print "." end)]], "--concurrency", "3000")
+      assert.equal(3000, select(2, result.stdout:gsub("\n", "")))
+      assert.is_true(uv.hrtime() / 1e9 - began < 6, "took " .. uv.hrtime() / 1e9 - began)
+      assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
+    end)
+
+    it("does not keep jobs of others from being claimed", function()
+      local worker = start [[
+        pgq.register_queue("long", function() print "long"; pgq.sleep(60) end)
+        pgq.register_queue("short", function(data) print("short " .. data) end)]]
+      finally(function() worker:kill "sigkill" end)
+      enqueue("long", "", 3)
+      worker:read_until "long\nlong\nlong\n"
+      for i = 1, 5 do
+        local began = uv.hrtime() / 1e9
+        enqueue("short", i)
+        worker:read_until("short " .. i, 5)
+        assert.is_true(uv.hrtime() / 1e9 - began < 1)
+      end
+      assert.equal("3", pg:psql "SELECT count(*) FROM pgq_jobs WHERE lease IS NOT NULL")
+    end)
+
+    it("is refused wrong times", function()
+      fails("pgq.sleep('soon')", ".*worker.lua:%d+: sleep: the time %(soon%) .*; write seconds, or 1h30m")
+      fails("pgq.sleep(-1)", ".*worker.lua:%d+: sleep: the time %(%-1%) is negative")
+      fails("pgq.sleep {}", ".*worker.lua:%d+: sleep: a number of seconds or a duration is needed, not a table")
+    end)
+  end)
+
+  describe("for a callback of luv", function()
+    it("gets what the callback was given", function()
+      assert.equal("completed", (run [[
+        local err, stat = pgq.await(function(resume) uv.fs_stat("/tmp", resume) end)
+        assert(not err and stat.type == "directory")
+        local problem, none = pgq.await(function(resume) uv.fs_stat("/nowhere", resume) end)
+        assert(problem:find "ENOENT" and none == nil)
+        assert(select("#", pgq.await(function(resume) resume() end)) == 0)
+        local a, b, c = pgq.await(function(resume) resume(nil, 2, nil) end)
+        assert(a == nil and b == 2 and c == nil)]]))
+    end)
+
+    it("gets the output and the status of a child process", function()
+      local left, result = run [[
+        local out, parts = uv.new_pipe(), {}
+        local status = pgq.await(function(resume)
+          local code
+          local handle = uv.spawn("sh", { args = { "-c", "echo from a child; exit 3" }, stdio = { nil, out } }, function(exit)
+            code = exit
+            resume(code)
+          end)
+          assert(handle)
+          uv.read_start(out, function(_, text) parts[#parts + 1] = text end)
+        end)
+        pgq.sleep(0.1)
+        print(table.concat(parts), status)]]
+      assert.equal("completed", left)
+      assert.matches("from a child\n\t3", result.stdout)
+    end)
+
+    it("may use the executor's own loop, but not take it", function()
+      fails("uv.run()", ".*worker.lua:%d+: uv.run: the loop is the executor's")
+      fails("uv.walk(print)", ".*worker.lua:%d+: uv.walk: the loop is the executor's")
+      fails("pgq.await(42)", ".*worker.lua:%d+: await: a function is needed, not a number")
+    end)
+
+    it("that fires twice goes on once, and the error is in the log", function()
+      local left, result = run [[
+        local value = pgq.await(function(resume)
+          local timer = uv.new_timer()
+          timer:start(1, 0, function()
+            timer:close()
+            resume "once"
+            resume "twice"
+          end)
+        end)
+        assert(value == "once")
+        pgq.sleep(0.1)]]
+      assert.equal("completed", left)
+      assert.matches("an error in a callback of luv: .*worker.lua:%d+: pgq.await: resume was called a second time",
+        result.stderr)
+    end)
+
+    it("that can never fire is told so", function()
+      fails("pgq.await(function() end)", ".*worker.lua:%d+: pgq.await: nobody can call resume any more")
+    end)
+
+    it("that throws leaves the executor alive, with the error in the log", function()
+      local left, result = run [[
+        local timer = uv.new_timer()
+        timer:start(1, 0, function() timer:close(); error "thrown in a callback" end)
+        pgq.sleep(0.1)
+        print "alive"]]
+      assert.equal("completed", left)
+      assert.matches("alive", result.stdout)
+      assert.matches("an error in a callback of luv: .*thrown in a callback", result.stderr)
+      assert.is_nil(result.stderr:find "an executor died")
+    end)
+
+    it("in which nothing may wait is told so", function()
+      local _, result = run [[
+        local timer = uv.new_timer()
+        timer:start(1, 0, function() timer:close(); pgq.sleep(1) end)
+        pgq.sleep(0.1)]]
+      assert.matches("sleep: nothing may wait in a callback of luv", result.stderr)
+    end)
+
+    it("gets the error of what starts it", function()
+      fails("pgq.await(function() error 'not even begun' end)", ".*not even begun")
+    end)
+  end)
+
+  describe("in a coroutine of its own", function()
+    it("is one that waits as well", function()
+      assert.equal("completed", (run [[
+        local began, seen = now(), {}
+        local co = coroutine.create(function(a)
+          pgq.sleep(0.1)
+          local b = coroutine.yield(a + 1)
+          pgq.sleep(0.1)
+          for c in coroutine.wrap(function() pgq.sleep(0.1); coroutine.yield(7); pgq.sleep(0.1); coroutine.yield(8) end) do
+            seen[#seen + 1] = c
+          end
+          return b
+        end)
+        local ok, value = coroutine.resume(co, 1)
+        assert(ok and value == 2 and coroutine.status(co) == "suspended")
+        ok, value = coroutine.resume(co, "b")
+        assert(ok and value == "b" and coroutine.status(co) == "dead")
+        assert(table.concat(seen, ",") == "7,8")
+        assert(now() - began > 0.39, "took " .. now() - began)
+        local fine, problem = pcall(coroutine.wrap(function() pgq.sleep(0.01); error("inside", 0) end))
+        assert(not fine and problem == "inside")
+        ok, problem = coroutine.resume(coroutine.create(function() pgq.sleep(0.01); error({ 42 }) end))
+        assert(not ok and problem[1] == 42)]]))
+    end)
+
+    it("is not resumed by anybody else while it waits, nor is the handler itself", function()
+      enqueue("a")
+      enqueue("b")
+      local result = drain [[
+        local first, inner
+        pgq.register_queue("a", function()
+          first = coroutine.running()
+          inner = coroutine.create(function() pgq.sleep(0.3); return "slept" end)
+          print(coroutine.resume(first))
+          print(coroutine.resume(inner))
+        end)
+        pgq.register_queue("b", function()
+          pgq.sleep(0.1)
+          print(coroutine.resume(first))
+          print(coroutine.resume(inner))
+        end)]]
+      assert.matches("false\tcannot resume .-coroutine\n", result.stdout)
+      assert.equal(2, select(2, result.stdout:gsub("false\tcannot resume a coroutine that waits\n", "")))
+      assert.matches("true\tslept\n", result.stdout)
+    end)
+
+    it("fails when it yields to nobody", function()
+      fails("pgq.sleep(0.01); coroutine.yield(1)", "the handler yielded, and nothing resumes it")
+    end)
+  end)
+
+  describe("where C code stands in between", function()
+    local WHERE = "sleep: nothing can wait in a function that C code has called"
+
+    it("is told so", function()
+      fails("table.sort({ 2, 1 }, function(a, b) pgq.sleep(0.01); return a < b end)", WHERE)
+      fails("string.gsub('x', '.', function() pgq.sleep(0.01) end)", WHERE)
+      fails("print(setmetatable({}, { __tostring = function() pgq.sleep(0.01); return '' end }))", WHERE)
+    end)
+
+    it("is told so in a coroutine inside of it too, and lives on", function()
+      assert.equal("completed", (run([[
+        local inner = coroutine.wrap(function() pgq.sleep(0.01) end)
+        local ok, problem = pcall(table.sort, { 2, 1 }, function(a, b) inner(); return a < b end)
+        assert(not ok and problem:find("C code", 1, true), problem)
+        pgq.sleep(0.05)]])))
+    end)
+  end)
+
+  describe("past its time limit", function()
+    it("gets pgq.timeout, fails with it, and its neighbours go on", function()
+      enqueue("slow")
+      enqueue("fine", "", 3)
+      local result = drain [[
+        pgq.register_queue("slow", function() pgq.sleep(60) end, { timeout = "300ms" })
+        pgq.register_queue("fine", function() pgq.sleep(0.8); print "fine" end)]]
+      assert.equal("fine\nfine\nfine\n", result.stdout)
+      assert.equal("slow|1|pgq.timeout: the time limit of the handler was reached",
+        pg:psql "SELECT queue_name, attempt, error FROM pgq_jobs")
+      assert.is_nil(result.stderr:find "an executor died")
+    end)
+
+    it("can clean up, and wait while it does", function()
+      local left, result = run([[
+        local ok, why = pcall(pgq.sleep, 60)
+        assert(not ok and why == pgq.timeout, tostring(why))
+        pgq.sleep(0.3)
+        print "cleaned up"
+        error(why)]], "--timeout", "200ms")
+      assert.matches("^1|retried|pgq.timeout", left)
+      assert.matches("cleaned up", result.stdout)
+    end)
+
+    it("that swallows it and waits on fails in each further wait", function()
+      local left = run([[
+        pcall(pgq.sleep, 60)
+        pgq.sleep(60)]], "--timeout", "200ms")
+      assert.matches("^1|retried|pgq.timeout", left)
+    end)
+
+    it("that goes on for ever all the same is killed", function()
+      local left = run("while true do pcall(pgq.sleep, 60) end", "--timeout", "200ms")
+      assert.matches("^1|retried|the executor was killed at the time limit of 200ms while it ran this job", left)
+    end)
+
+    it("that does not wait is killed", function()
+      local left = run("pgq.sleep(0.05); while true do end", "--timeout", "500ms")
+      assert.matches("^1|retried|the executor was killed at the time limit of 500ms while it ran this job", left)
+    end)
+  end)
+
+  describe("says how its attempt ended:", function()
+    it("snooze is no attempt, and uses up no wait", function()
+      for _, body in ipairs { "return pgq.snooze(3600)", "error(pgq.snooze '1h')", "return nil, pgq.snooze(3600)",
+        "return { snooze = 3600 }", "pgq.sleep(0.05); return pgq.snooze(3600)" } do
+        enqueue "q"
+        drain(('pgq.register_queue("q", function()\n%s\nend)'):format(body))
+        assert.equal("0|t|{1h}||t|t", pg:psql [[SELECT attempt, run_after > now() + interval '50 min', retry_waits, error,
+          ran_at IS NULL, lease IS NULL FROM pgq_jobs]], body)
+        pg:psql "TRUNCATE pgq_jobs"
+      end
+    end)
+
+    it("discard is the end of it", function()
+      for _, body in ipairs { "return pgq.discard 'no use'", "error(pgq.discard 'no use')",
+        "pgq.sleep(0.05); return pgq.discard 'no use'", "return { error = 'no use', discard = true }" } do
+        assert.equal("1|failed|no use", (run(body)), body)
+      end
+      assert.equal("1|failed|discarded", (run "return pgq.discard()"))
+      assert.equal("completed", (run("return pgq.discard()", "--discard-failed")))
+    end)
+
+    it("retry has this wait instead of the next", function()
+      for _, body in ipairs { "return pgq.retry(60, 'later')", "error(pgq.retry('1m', 'later'))",
+        "pgq.sleep(0.05); return pgq.retry(60, 'later')", "return { error = 'later', retry = 60 }" } do
+        enqueue "q"
+        drain(('pgq.register_queue("q", function()\n%s\nend)'):format(body))
+        assert.equal("1|t|{}|later", pg:psql [[SELECT attempt, run_after BETWEEN now() + interval '40 s' AND
+          now() + interval '70 s', retry_waits, error FROM pgq_jobs]], body)
+        drain 'pgq.register_queue("q", function() end)'
+        pg:psql "UPDATE pgq_jobs SET run_after = now()"
+        drain(('pgq.register_queue("q", function()\n%s\nend)'):format(body))
+        assert.equal("2|t|later", pg:psql "SELECT attempt, ran_at IS NOT NULL, error FROM pgq_jobs")
+        pg:psql "TRUNCATE pgq_jobs"
+      end
+    end)
+
+    it("with a wait that can be read", function()
+      fails("error(pgq.snooze(-1))", ".*worker.lua:%d+: snooze: the wait %(%-1%) is negative")
+      fails("return pgq.retry('x')", "retry: the wait %(x%) ")
+      fails("return pgq.snooze()", "snooze: a wait must be a number of seconds or a duration")
+      fails("return { snooze = {} }", "a wait must be a number of seconds or a duration such as 1m30s, not a table")
+    end)
+  end)
+
+  describe("throws", function()
+    it("tables, nothing and userdata after a wait, and is told of it", function()
+      fails("pgq.sleep(0.01); error({})", "table: ")
+      fails("pgq.sleep(0.01); error()", "the handler called error%(nil%)")
+      fails("pgq.sleep(0.01); error(io.stdout)", "file %(")
+      local result = fails("pgq.sleep(0.01); local x = nil; x.y = 1", ".*attempt to index local 'x'")
+      assert.matches("worker.lua:%d+: in function", result.stderr)
+    end)
+  end)
+
+  describe("beside one that", function()
+    it("takes the executor down goes back and pays nothing", function()
+      enqueue("crash")
+      enqueue("q", "", 5)
+      local result = drain [[
+        local ffi = require "ffi"
+        pgq.register_queue("crash", function() pgq.sleep(0.2); ffi.cast("int *", 0)[0] = 1 end)
+        pgq.register_queue("q", function(_, job) pgq.sleep(0.6); print(job.id, job.attempt) end)]]
+      assert.equal(5, select(2, result.stdout:gsub("%d+\t1\n", "")))
+      assert.equal("crash|1|t", pg:psql "SELECT queue_name, attempt, error LIKE 'the executor was killed by SIGSEGV%' FROM pgq_jobs")
+    end)
+
+    it("spins still counts its own time", function()
+      enqueue("spin")
+      enqueue("q", "", 2)
+      drain [[
+        pgq.register_queue("spin", function() local t = now(); while now() - t < 1.5 do end end)
+        pgq.register_queue("q", function() pgq.sleep(0.1) end)]]
+      assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
+    end)
+  end)
+
+  it("is given back when its worker is stopped before it ends, and paid for when it was killed", function()
+    local script = [[pgq.register_queue("q", function() print "began"; pgq.sleep(60) end)]]
+    enqueue("q", "", 3)
+    local worker = start(script, "--grace", "100ms")
+    worker:read_until "began\nbegan\nbegan\n"
+    worker:stop()
+    assert.equal("3", pg:psql "SELECT count(*) FROM pgq_jobs WHERE attempt = 0 AND lease IS NULL AND run_after <= now()")
+    worker = start(script, "--lease", "1s")
+    worker:read_until "began\nbegan\nbegan\n"
+    wait.till("all to be leased", 5, function()
+      return pg:psql "SELECT count(*) FROM pgq_jobs WHERE lease IS NOT NULL" == "3"
+    end)
+    worker:kill "sigkill"
+    worker:wait()
+    wait.sleep(1.1)
+    drain [[pgq.register_queue("q", function() end)]]
+    assert.equal("1|worker lost: lease ran out|3", pg:psql "SELECT attempt, error, count(*) FROM pgq_jobs GROUP BY 1, 2")
+  end)
+
+  it("ends within the grace time", function()
+    enqueue("q", "", 3)
+    local worker = start [[pgq.register_queue("q", function() print "began"; pgq.sleep(0.7); print "ended" end)]]
+    worker:read_until "began\nbegan\nbegan\n"
+    worker:stop()
+    assert.equal(3, select(2, worker.stdout:gsub("ended\n", "")))
+    assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
+  end)
+end)
+
+describe("a plain script", function()
+  local function run(source)
+    return process.start({ "luajit", "-e", source, env = { LUA_PATH = "lua/?.lua;;", LUA_CPATH =
+      (os.getenv "PGQ_LUA"):gsub("pgq%-lua$", "lua/?.so;;") } }):wait(20)
+  end
+
+  it("blocks in pgq.sleep and pgq.await", function()
+    local result = run [[
+      local pgq, uv = require "pgq", require "luv"
+      local began = uv.hrtime()
+      pgq.sleep(0.2)
+      local value = pgq.await(function(resume)
+        local timer = uv.new_timer()
+        timer:start(200, 0, function() timer:close(); resume "rung" end)
+      end)
+      print(value, (uv.hrtime() - began) / 1e9 > 0.39)
+      print(pcall(pgq.await, function() end))]]
+    assert.equal("", result.stderr)
+    assert.matches("^rung\ttrue\nfalse\t.*its callback never fires", result.stdout)
+  end)
+end)
