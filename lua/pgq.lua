@@ -66,6 +66,13 @@ end
 
 local pool = require "pgq.pool".new(function() return host and host.pool or 5 end, default_conninfo)
 
+if host then
+  local run_transactional = require "pgq.transactional".run
+  function host.run_transactional(...)
+    return run_transactional(pool, ...)
+  end
+end
+
 --- Enqueues a job over a connection of the pool. One that was lost since it was used last is replaced; when it breaks
 -- during the call, whether the job was enqueued is not known, and the code is 08006.
 -- @tparam string queue name of the queue, UTF-8 and not empty

@@ -262,6 +262,11 @@ function Transaction:query(sql, ...)
   return rows, message, code
 end
 
+-- Whether there is a transaction to commit.
+function Transaction:_is_open()
+  return self._connection._handle:transaction_state() == "open"
+end
+
 --- Raises an error: transactions do not nest. Use SAVEPOINT and ROLLBACK TO with tx:query.
 -- @function Transaction:transaction
 function Transaction:transaction()
