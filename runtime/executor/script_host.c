@@ -172,7 +172,9 @@ int script_open_luv(lua_State *L) {
   lua_getfield(L, -1, "script");
   const struct script *script = lua_touserdata(L, -1);
   lua_getfield(L, -2, "guard");
-  luv_set_loop(L, script->config->loop);
+  /* Luv calls its callbacks on this state: the main one, not that of the handler that first asked for luv, whose stack
+   * is in use while it waits. */
+  luv_set_loop(script->L, script->config->loop);
   luv_set_callback(L, call_back);
   lua_pushcfunction(L, luaopen_luv);
   lua_call(L, 0, 1);
