@@ -54,6 +54,14 @@ describe("values from Lua", function()
     end)
   end)
 
+  describe("booleans", function()
+    it("are booleans, also where the server has nothing to infer from", function()
+      assert.same({ a = true, b = "boolean", c = "{\"x\": false}" },
+        one("SELECT $1 AS a, pg_typeof($1)::text AS b, jsonb_build_object('x', $2)::text AS c", true, false))
+      assert.equal("true", one("SELECT $1::text AS t", true).t)
+    end)
+  end)
+
   describe("integers", function()
     it("keep all digits beyond 2^53, from 64-bit integers and as digits", function()
       assert.same({ a = "9223372036854775807", b = "-9223372036854775808", c = 42 },
