@@ -128,7 +128,8 @@ static int handle_send_job(lua_State *L) {
 static bool end_copy(struct handle *handle, ExecStatusType status) {
   /* A second one: the connection is broken, and the state never changes. */
   if (handle->copied || (status != PGRES_COPY_OUT && PQputCopyEnd(handle->conn, "COPY is not supported") != 1)) {
-    handle_shut(handle, "the connection is closed: a COPY on it could not be ended");
+    handle_shut(handle, "COPY is not supported here; the connection is closed, since it could not be ended");
+    handle->copied = true;
     return false;
   }
   handle->copied = true;
@@ -144,7 +145,8 @@ static bool drop_rows(struct handle *handle, bool wait) {
     PQfreemem(row);
     handle->dropped += (size_t)length;
     if (handle->dropped > COPY_MAX) {
-      handle_shut(handle, "the connection is closed: a COPY on it sent too much");
+      handle_shut(handle, "COPY is not supported here; the connection is closed, since it sent too much");
+      handle->copied = true;
       return true;
     }
   }

@@ -193,6 +193,7 @@ static int read_parameter(lua_State *L, int index, struct parameters *parameters
   if (kind == VALUE_NULL)
     return 0;
   if (kind == VALUE_BOOLEAN) {
+    parameters->types[i] = TYPE_BOOL;
     parameters->values[i] = lua_toboolean(L, index) ? "true" : "false";
     return 0;
   }
