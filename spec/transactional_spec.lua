@@ -6,6 +6,7 @@ local wait = require "spec.support.wait"
 
 describe("a transactional handler", function()
   local pg
+  local workers = {}
 
   setup(function()
     pg = Postgres.start()
@@ -33,8 +34,20 @@ describe("a transactional handler", function()
       :format(queue, data or "", count or 1))
   end
 
+  -- Those of a spec that has failed would take the jobs of the next.
+  after_each(function()
+    for _, worker in ipairs(workers) do
+      if worker:kill "sigkill" then
+        worker:wait()
+      end
+    end
+    workers = {}
+  end)
+
   local function start(script, ...)
-    return Worker.start { pg = pg, script = HEAD .. script, args = { "--executors", "1", ... } }
+    local worker = Worker.start { pg = pg, script = HEAD .. script, args = { "--executors", "1", ... } }
+    workers[#workers + 1] = worker
+    return worker
   end
 
   local function drain(script, ...)
@@ -257,5 +270,163 @@ describe("a transactional handler", function()
         assert.matches("^nil\t%u+.- is not for the function of a transaction.-\t2D000\n$", result.stdout)
       end
     end)
+  end)
+
+  -- What the job's row was made into by somebody else while its handler ran: `sql`. Expects that nothing of the handler
+  -- comes about, and returns the row and what the worker has logged.
+  local function overtaken(sql, body, options, ...)
+    enqueue "q"
+    local worker = start(handler("mark(job); assert(job.tx:enqueue('never', '')); print 'waits'; " .. (body or "pgq.sleep(1)"), options), ...)
+    worker:read_until "waits"
+    pg:psql(sql)
+    worker:read_until("outcome dropped", 10, "stderr")
+    worker:stop()
+    assert.equal("", marks())
+    assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs WHERE queue_name = 'never'")
+    return jobs(), worker.stderr
+  end
+
+  describe("that is not the job's any more", function()
+    it("commits nothing: its lease ran out, and another has it", function()
+      local left = overtaken "UPDATE pgq_jobs SET lease = 42, attempt = 2"
+      assert.equal("2|retried|f|", left)
+    end)
+
+    it("commits nothing: the row is gone", function()
+      assert.equal("completed", (overtaken "DELETE FROM pgq_jobs"))
+    end)
+
+    it("commits nothing, at REPEATABLE READ too", function()
+      local left = overtaken("UPDATE pgq_jobs SET lease = 42, attempt = 2", [[pgq.sleep(0.5)
+        local ok, problem, code = job.tx:query "SELECT 1"
+        pgq.sleep(0.5)]])
+      assert.equal("2|retried|f|", left)
+      enqueue "q"
+      local worker = start(handler [[
+        assert(job.tx:query "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        mark(job)
+        print "waits"
+        pgq.sleep(0.5)]])
+      worker:read_until "waits"
+      pg:psql "UPDATE pgq_jobs SET lease = 43, attempt = 3"
+      worker:read_until("outcome dropped", 10, "stderr")
+      worker:stop()
+      assert.equal("", marks())
+    end)
+
+    it("commits nothing when it is cancelled, and is told so at once", function()
+      enqueue "q"
+      local worker = start(handler [[
+        mark(job)
+        print "waits"
+        local began = now()
+        local ok, why = pcall(pgq.sleep, 60)
+        print("told", why == pgq.cancelled, now() - began < 1.5)
+        return true]])
+      worker:read_until "waits"
+      assert.equal("running", pg:psql "SELECT pgq_cancel(1)")
+      assert.equal("true\ttrue", worker:read_until("told\t(.-)\n", 3))
+      worker:read_until("job cancelled", 3, "stderr")
+      worker:stop()
+      assert.equal("", marks())
+      assert.equal("1|ended|t|cancelled", jobs())
+    end)
+
+    it("commits nothing when it is cancelled in the middle of a statement", function()
+      enqueue "q"
+      local worker = start(handler [[
+        mark(job)
+        print "waits"
+        assert(job.tx:query "SELECT pg_sleep(60)")]])
+      worker:read_until "waits"
+      assert.equal("running", pg:psql "SELECT pgq_cancel(1)")
+      worker:read_until("job cancelled", 3, "stderr")
+      worker:stop()
+      assert.equal("", marks())
+      assert.equal("1|ended|t|cancelled", jobs())
+    end)
+  end)
+
+  describe("whose job.tx", function()
+    it("is used after it has ended gets an error", function()
+      enqueue("q", "", 2)
+      drain [[
+        local kept
+        pgq.register_queue("q", function(data, job)
+          if not kept then kept = job.tx return end
+          kept:query "SELECT 1"
+        end, { transactional = true })]]
+      assert.matches("^1|retried|t|.*worker.lua:%d+: the transaction has ended", jobs())
+    end)
+
+    it("is used by another handler at the same time gets an error there, or is that one's too", function()
+      enqueue("q", "", 2)
+      drain [[
+        local kept
+        pgq.register_queue("q", function(data, job)
+          if kept then
+            job.tx:query "SELECT pg_sleep(0.1)"
+            assert(kept:query "SELECT 1")
+          end
+          kept = job.tx
+          mark(job)
+          job.tx:query "SELECT pg_sleep(0.5)"
+        end, { transactional = true })]]
+      assert.matches("^1|retried|t|.*worker.lua:%d+: query: the connection is busy with query", jobs())
+      assert.equal("done", marks())
+    end)
+
+    it("is made read-only cannot complete its job, and says why", function()
+      fails("assert(job.tx:query 'SET TRANSACTION READ ONLY')", "cannot execute DELETE in a read%-only transaction")
+    end)
+
+    it("has another search path still completes its job", function()
+      succeeds("mark(job); assert(job.tx:query 'SET LOCAL search_path = pg_catalog')", "done")
+    end)
+  end)
+
+  describe("whose connection breaks", function()
+    local TERMINATE = "SELECT pg_terminate_backend(pg_backend_pid())"
+
+    it("before the COMMIT fails with what the database said, and its next attempt has another connection", function()
+      fails("mark(job); assert(job.tx:query " .. ("%q"):format(TERMINATE) .. ")", ".*terminating connection")
+      fails("mark(job); job.tx:query " .. ("%q"):format(TERMINATE), "the connection to the database is broken")
+      succeeds("if job.attempt == 1 then job.tx:query " .. ("%q"):format(TERMINATE) .. " return pgq.retry(0) end mark(job)", "done")
+    end)
+
+    it("at the COMMIT, which then did not come about, is told that nobody knows", function()
+      pg:psql(("CREATE FUNCTION break() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM FROM (%s) AS x; RETURN NULL; END'"):format(TERMINATE))
+      pg:psql "CREATE CONSTRAINT TRIGGER break AFTER INSERT ON marks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION break()"
+      finally(function() pg:psql "DROP TRIGGER break ON marks; DROP FUNCTION break" end)
+      fails("mark(job)", "whether the transaction was committed is not known: .*terminating connection")
+    end)
+
+    it("at the COMMIT, which has come about all the same, does not run again", function()
+      pg:psql "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"
+      pg:psql "ALTER SYSTEM SET synchronous_commit = local"
+      pg:psql "SELECT pg_reload_conf()"
+      finally(function()
+        pg:psql "ALTER SYSTEM RESET ALL"
+        pg:psql "SELECT pg_reload_conf()"
+      end)
+      enqueue "q"
+      local worker = start(handler "mark(job); assert(job.tx:query 'SET LOCAL synchronous_commit = on')")
+      wait.till("the COMMIT to wait for a standby", 10, function()
+        return pg:psql "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'" == "1"
+      end)
+      worker:read_until("outcome dropped.-outcome=fail error=\"whether the transaction was committed is not known", 5, "stderr")
+      worker:stop()
+      assert.equal("completed", jobs())
+      assert.equal("done", marks())
+    end)
+  end)
+
+  it("that runs behind a spinning neighbour keeps its lease", function()
+    enqueue("q", "", 5)
+    local worker = start([[
+      pgq.register_queue("spin", function() print "spins"; local t = now(); while now() - t < 15 do end end)
+      ]] .. handler("mark(job)", "timeout = '1s'"))
+    worker:read_until "worker is serving"
+    worker:stop()
   end)
 end)

@@ -267,9 +267,9 @@ function Transaction:query(sql, ...)
   return rows, message, code
 end
 
--- Whether there is a transaction to commit.
-function Transaction:_is_open()
-  return self._connection._handle:transaction_state() == "open"
+-- Whether a statement in it has failed, and no savepoint has brought it back.
+function Transaction:_has_failed()
+  return self._connection._handle:transaction_state() == "failed"
 end
 
 --- Raises an error: transactions do not nest. Use SAVEPOINT and ROLLBACK TO with tx:query.
