@@ -394,13 +394,30 @@ describe("connections from Lua", function()
       assert.equal(0, count("pgq_jobs"))
     end)
 
-    it("says when the function has ended the transaction itself", function()
-      local done, message, code = conn:transaction(function(tx)
-        assert(tx:query("COMMIT"))
-      end)
-      assert.is_nil(done)
-      assert.matches("COMMIT or ROLLBACK of its own", message)
-      assert.equal("25P01", code)
+    it("refuses what would end the transaction, and rolls it back then", function()
+      for _, sql in ipairs { "COMMIT", "commit and chain", "END", "ABORT", "ROLLBACK", "rollback work", "PREPARE TRANSACTION 'x'",
+        "-- so\n /* or /* so **/ */ ; Commit" } do
+        local inner
+        local done, message, code = conn:transaction(function(tx)
+          assert(tx:enqueue("mail", "x"))
+          inner = { tx:query(sql) }
+          assert.same(inner, { tx:query "SELECT 1" })
+        end)
+        assert.is_nil(done)
+        assert.matches("^the transaction was rolled back: %u+.- is not for the function of a transaction", message)
+        assert.same({ nil, message:match ": (.*)", "2D000" }, inner)
+        assert.equal("2D000", code)
+        assert.equal(0, count("pgq_jobs"))
+      end
+    end)
+
+    it("takes nothing else for that", function()
+      assert.is_true(conn:transaction(function(tx)
+        for _, sql in ipairs { "SAVEPOINT a", "ROLLBACK WORK TO a", "rollback to savepoint a", "/* COMMIT */ SELECT 1",
+          "RELEASE a", "PREPARE tx_commit AS SELECT 1", "SELECT 1 AS commit", "DEALLOCATE tx_commit" } do
+          assert(tx:query(sql))
+        end
+      end))
     end)
 
     it("says when the caller has begun one", function()
