@@ -490,5 +490,6 @@ static void on_death(uv_process_t *process, int64_t status, int signal) {
   uv_close((uv_handle_t *)child->socket, free_handle);
   uv_close((uv_handle_t *)process, free_handle);
   buffer_free(&child->in);
-  child->events->died(child->owner, &(struct child_death){id, ran_ms * 1000, cause, run});
+  child->events->died(child->owner,
+                      &(struct child_death){.culprit = id, .ran_us = ran_ms * 1000, .cause = cause, .run = run});
 }
