@@ -147,7 +147,7 @@ void task_list_watch(struct task_list *list, uint32_t number) {
 }
 
 static void make_ready(struct task_list *list, struct task *task) {
-  if (!task->waits || task->ready)
+  if (!task->waits || task->ready || task == list->current)
     return;
   task->ready = true;
   task->next = NULL;
