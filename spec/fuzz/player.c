@@ -68,6 +68,7 @@ static unsigned sum(const char *bytes, size_t length) {
 }
 
 struct script *script_new(const struct script_config *config) {
+  EXPECT(!script.config && config->loop && config->script < config->argc);
   script.config = config;
   return &script;
 }
