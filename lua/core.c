@@ -355,12 +355,8 @@ static const luaL_Reg handle_methods[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"bytea", values_bytea},
-    {"connect", core_connect},
-    {"duration", core_duration},
-    {"sleep", core_sleep},
-    {"timestamp", core_timestamp},
-    {NULL, NULL},
+    {"bytea", values_bytea}, {"connect", core_connect},     {"duration", core_duration},
+    {"sleep", core_sleep},   {"timestamp", core_timestamp}, {NULL, NULL},
 };
 
 int luaopen_pgq_core(lua_State *L) {
