@@ -181,7 +181,8 @@ static bool take(void *context) {
   return !e->leaving;
 }
 
-/* Every job has an outcome in the end, when all that is waited for comes. Till then, and then, there are quiet times. */
+/* Every job has an outcome in the end, when all that is waited for comes. Till then, and then, there are quiet times.
+ */
 static void finish(struct executor *e) {
   bool left = true;
   for (int turns = 0; !e->leaving && left; turns++) {
