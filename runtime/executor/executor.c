@@ -60,6 +60,8 @@ static void on_script_stop(void *owner) {
 static void on_script_log(void *owner, enum log_level level, const char *text, size_t length) {
   struct executor *e = owner;
   struct buffer fields = {0};
+  if (length > ERROR_TEXT_MOST + 1) /* more than the most: so it shows that it was cut */
+    length = ERROR_TEXT_MOST + 1;
   message_put_log(&fields, &(struct message_log){.level = level, .text = text, .length = length});
   outbox_send(e->outbox, FRAME_LOG, &fields);
   buffer_free(&fields);
