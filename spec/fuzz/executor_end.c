@@ -135,7 +135,7 @@ static bool is_understood(struct frame *frame) {
   case FRAME_BROKEN:
     return message_get_broken(frame, &message, &length);
   case FRAME_LOG:
-    return message_get_log(frame, &log);
+    return message_get_log(frame, &log) && log.length <= ERROR_TEXT_MOST + 1;
   default:
     return frame->type == FRAME_STOP && frame_end_ok(frame);
   }

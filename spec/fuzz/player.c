@@ -162,6 +162,9 @@ static void act(struct part *part, unsigned byte) {
   case 'l':
     config->log(config->owner, part->at % (LOG_ERROR + 1), (const char *)part->bytes, part->length);
     break;
+  case 'L':
+    config->log(config->owner, LOG_WARN, long_text, sizeof long_text);
+    break;
   case 'p':
     config->stop(config->owner);
     break;

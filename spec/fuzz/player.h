@@ -11,7 +11,7 @@
  *     w N      waits, until N more turns of the loop have passed (N modulo 8; 7: until somebody else wakes it)
  *     y N      wakes task N, whatever that is
  *     k        wants to be told of its end
- *     l p      writes a line of its own data into the log; stops the worker
+ *     l L p    writes a line of its own data into the log; a line that has to be cut; stops the worker
  *     v        (the supervisor meanwhile) revokes the rest of its batch
  *     f F      fails; with a message that has to be cut
  *     r N      fails, to be retried in N ms

@@ -52,8 +52,10 @@ void log_write(enum log_level level, const char *message, const struct log_field
   EXPECT(level <= LOG_ERROR);
   seen += sum(message, strlen(message));
   for (size_t i = 0; i < count; i++)
-    if (fields[i].key && fields[i].kind == LOG_FIELD_TEXT)
+    if (fields[i].key && fields[i].kind == LOG_FIELD_TEXT) {
       seen += sum(fields[i].text, fields[i].length);
+      EXPECT(text_is_utf8(fields[i].text, fields[i].length) && fields[i].length <= ERROR_TEXT_MOST);
+    }
 }
 
 struct log_field log_text_field(const char *key, const char *text) {
