@@ -14,6 +14,7 @@
 #include "log.h"
 #include "memory.h"
 #include "message.h"
+#include "text.h"
 
 enum { READ_SIZE = 64 * 1024 };
 
@@ -384,10 +385,11 @@ static bool take_stop(struct child *child, struct frame *frame) {
 /* What its handlers, or their callbacks, have to say to people. */
 static bool take_log(struct child *child, struct frame *frame) {
   struct message_log said;
+  char text[ERROR_TEXT_MOST + 1];
   if (!message_get_log(frame, &said))
     return false;
-  log_line(said.level, "a handler's executor says", LOG_I("pid", child_pid(child)),
-           LOG_B("message", said.text, said.length));
+  size_t length = text_clean(text, sizeof text, said.text, said.length);
+  log_line(said.level, "a handler's executor says", LOG_I("pid", child_pid(child)), LOG_B("message", text, length));
   return true;
 }
 
