@@ -397,6 +397,25 @@ describe("a handler that waits", function()
       assert.equal("crash|1|t", pg:psql "SELECT queue_name, attempt, error LIKE 'the executor was killed by SIGSEGV%' FROM pgq_jobs")
     end)
 
+    it("takes it down where nobody knows whose fault it is goes back too, and the guilty one is found by halves", function()
+      enqueue("q", "", 60)
+      enqueue("crash")
+      enqueue("q", "", 60)
+      local began = uv.hrtime() / 1e9
+      local result = drain([[
+        local ffi = require "ffi"
+        pgq.register_queue("crash", function()
+          local timer = uv.new_timer()
+          timer:start(100, 0, function() ffi.cast("int *", 0)[0] = 1 end)
+          pgq.sleep(0.3)
+        end)
+        pgq.register_queue("q", function(_, job) pgq.sleep(0.3); print("done " .. job.attempt) end)]], "--concurrency", "200")
+      assert.equal(120, select(2, result.stdout:gsub("done 1\n", "")))
+      assert.equal("crash|1|the executor was killed by SIGSEGV, with this job alone in it",
+        pg:psql "SELECT queue_name, attempt, error FROM pgq_jobs")
+      assert.is_true(uv.hrtime() / 1e9 - began < 25, "took " .. uv.hrtime() / 1e9 - began)
+    end)
+
     it("spins still counts its own time", function()
       enqueue("spin")
       enqueue("q", "", 2)

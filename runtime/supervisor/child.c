@@ -14,6 +14,7 @@
 #include "log.h"
 #include "memory.h"
 #include "message.h"
+#include "text.h"
 
 enum { READ_SIZE = 64 * 1024 };
 
@@ -384,10 +385,11 @@ static bool take_stop(struct child *child, struct frame *frame) {
 /* What its handlers, or their callbacks, have to say to people. */
 static bool take_log(struct child *child, struct frame *frame) {
   struct message_log said;
+  char text[ERROR_TEXT_MOST + 1];
   if (!message_get_log(frame, &said))
     return false;
-  log_line(said.level, "a handler's executor says", LOG_I("pid", child_pid(child)),
-           LOG_B("message", said.text, said.length));
+  size_t length = text_clean(text, sizeof text, said.text, said.length);
+  log_line(said.level, "a handler's executor says", LOG_I("pid", child_pid(child)), LOG_B("message", text, length));
   return true;
 }
 
@@ -490,5 +492,6 @@ static void on_death(uv_process_t *process, int64_t status, int signal) {
   uv_close((uv_handle_t *)child->socket, free_handle);
   uv_close((uv_handle_t *)process, free_handle);
   buffer_free(&child->in);
-  child->events->died(child->owner, &(struct child_death){id, ran_ms * 1000, cause, run});
+  child->events->died(child->owner,
+                      &(struct child_death){.culprit = id, .ran_us = ran_ms * 1000, .cause = cause, .run = run});
 }

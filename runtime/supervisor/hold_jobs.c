@@ -254,7 +254,7 @@ void hold_child_died(struct hold *hold, const struct child_death *death) {
     if (death->culprit)
       batch_fail_job(&hold->batch, death);
     else if (death->cause)
-      batch_child_died(&hold->batch, child_begun(hold->child, hold->batch.number), death->cause);
+      batch_child_died(&hold->batch, child_begun(hold->child, hold->batch.number), death);
     batch_release(&hold->batch, NULL, false);
   }
   hold_go_on(hold);
