@@ -421,12 +421,3 @@ describe("a transactional handler", function()
     end)
   end)
 
-  it("that runs behind a spinning neighbour keeps its lease", function()
-    enqueue("q", "", 5)
-    local worker = start([[
-      pgq.register_queue("spin", function() print "spins"; local t = now(); while now() - t < 15 do end end)
-      ]] .. handler("mark(job)", "timeout = '1s'"))
-    worker:read_until "worker is serving"
-    worker:stop()
-  end)
-end)

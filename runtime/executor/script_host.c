@@ -166,14 +166,17 @@ static int call_back(lua_State *L, int arguments, int results, int flags) {
   return -failed;
 }
 
-/* The executor's own loop, without the functions that would take it away. */
+/*
+ * The executor's own loop, without the functions that would take it away. Its callbacks run in the main state: the
+ * first to require luv may be a task, whose coroutine ends, or waits, while others get their callbacks.
+ */
 int script_open_luv(lua_State *L) {
   script_push_host(L);
   lua_getfield(L, -1, "script");
   const struct script *script = lua_touserdata(L, -1);
   lua_getfield(L, -2, "guard");
-  luv_set_loop(L, script->config->loop);
-  luv_set_callback(L, call_back);
+  luv_set_loop(script->L, script->config->loop);
+  luv_set_callback(script->L, call_back);
   lua_pushcfunction(L, luaopen_luv);
   lua_call(L, 0, 1);
   if (!lua_isfunction(L, -2)) /* pgq has not been required yet: nobody waits, and nobody will */
