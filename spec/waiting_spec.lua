@@ -195,6 +195,26 @@ describe("a handler that waits", function()
       fails("pgq.await(function() end)", ".*worker.lua:%d+: pgq.await: nobody can call resume any more")
     end)
 
+    it("comes to others too when the handler that was the first to need luv is gone", function()
+      enqueue("first")
+      enqueue("q", "", 100)
+      local result = Worker.run { pg = pg, args = { "--executors", "1", "--drain" }, timeout = 30, script = [[
+        local pgq = require "pgq"
+        pgq.register_queue("first", function()
+          pgq.sleep(0.01)
+          coroutine.yield "and its coroutine is thrown away"
+        end)
+        pgq.register_queue("q", function()
+          for _ = 1, 5 do
+            pgq.sleep(0.01)
+            collectgarbage()
+          end
+        end)]] }
+      assert.equal(0, result.status, result.stderr)
+      assert.is_nil(result.stderr:find "an executor died", result.stderr)
+      assert.equal("first|the handler yielded", pg:psql "SELECT queue_name, left(error, 19) FROM pgq_jobs")
+    end)
+
     it("that throws leaves the executor alive, with the error in the log", function()
       local left, result = run [[
         local timer = uv.new_timer()
