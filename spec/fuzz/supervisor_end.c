@@ -5,6 +5,7 @@
 
 /* Its functions that take frames are nobody else's business, and a process is what this test can do without. */
 #include "child.c"
+#include "child_frames.c"
 
 #include "batch.h"
 #include "duration.h"

@@ -171,7 +171,7 @@ static void without_a_culprit_what_had_begun_is_suspect(void **state) {
   const struct job *jobs = scene->batch.jobs;
   end(scene, 0, OUTCOME_COMPLETE);
   scene->batch.jobs[1].suspect = true; /* but it was not alone */
-  batch_child_died(&scene->batch, 3, "it died");
+  batch_child_died(&scene->batch, 3, &(struct child_death){.cause = "it died"});
   assert_int_equal(jobs[0].outcome, OUTCOME_COMPLETE);
   assert_int_equal(jobs[1].outcome, OUTCOME_SUSPECT);
   assert_int_equal(jobs[2].outcome, OUTCOME_SUSPECT);
@@ -183,7 +183,7 @@ static void without_a_culprit_what_had_begun_is_suspect(void **state) {
 static void a_suspect_that_was_alone_is_to_blame(void **state) {
   struct scene *scene = *state;
   scene->batch.jobs[0].suspect = true;
-  batch_child_died(&scene->batch, 1, "it died");
+  batch_child_died(&scene->batch, 1, &(struct child_death){.alone = true, .cause = "it died"});
   assert_int_equal(scene->batch.jobs[0].outcome, OUTCOME_FAIL);
   assert_string_equal(scene->batch.jobs[0].error, "it died");
   assert_int_equal(scene->batch.jobs[1].outcome, OUTCOME_UNRUN);

@@ -21,13 +21,16 @@ struct scene {
   struct queue *queues[3];
   struct hold holds[HOLDS_PER_EXECUTOR];
   struct job jobs[HOLDS_PER_EXECUTOR][JOBS_MOST];
+  int together;
 };
 
 static int set_up(void **state) {
   static const char *const names[] = {"a", "b", "c"};
   struct scene *scene = memory_new(sizeof *scene);
   scene->options.concurrency = CONCURRENCY;
-  scene->slot = (struct slot){.start.options = &scene->options, .queues = scene->queues, .queue_count = 3};
+  scene->together = 1;
+  scene->slot = (struct slot){
+      .start.options = &scene->options, .start.together = &scene->together, .queues = scene->queues, .queue_count = 3};
   scene->slot.child = child_new(NULL, NULL, &child_events, &scene->slot);
   for (int i = 0; i < 3; i++)
     scene->queues[i] = queue_find(&scene->list, names[i]);
@@ -170,10 +173,12 @@ static void in_careful_times_jobs_come_one_by_one(void **state) {
   assert_int_equal(ask(scene, FIRST), 0);
 }
 
-static void beside_a_job_that_runs_alone_there_is_no_room(void **state) {
+static void beside_suspects_there_is_no_room_but_for_so_many(void **state) {
   struct scene *scene = *state;
   scene->slot.alone = true;
   assert_int_equal(ask(scene, FIRST), 1);
+  scene->together = 20;
+  assert_int_equal(ask(scene, FIRST), 20);
   assert_int_equal(ask(scene, AHEAD), 0);
   run(scene, AHEAD, 0, 1);
   assert_int_equal(ask(scene, FIRST), 0);
@@ -191,7 +196,7 @@ int main(void) {
       TEST(a_queue_has_no_more_in_flight_than_it_asked_for),
       TEST(the_most_that_an_executor_may_have_is_no_overflow),
       TEST(in_careful_times_jobs_come_one_by_one),
-      TEST(beside_a_job_that_runs_alone_there_is_no_room),
+      TEST(beside_suspects_there_is_no_room_but_for_so_many),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
