@@ -250,11 +250,16 @@ function Transaction:enqueue_many(queue, jobs, options)
   return note(self, ids, message, code)
 end
 
---- Runs one SQL statement in the transaction. As Connection:query.
+--- Runs one SQL statement in the transaction. As Connection:query; one that would end the transaction, such as COMMIT,
+-- is refused with the code 2D000, and the transaction is rolled back when its function ends.
 -- @function Transaction:query
 function Transaction:query(sql, ...)
   check_transaction(self, "query")
   check_statement(sql)
+  self._refused = session.check_inside(sql) or self._refused
+  if self._refused then
+    return nil, self._refused, "2D000"
+  end
   local rows, message, code = note(self, self._connection:_query(sql, ...))
   if rows == false then
     error("query: " .. message, 2)
@@ -262,9 +267,9 @@ function Transaction:query(sql, ...)
   return rows, message, code
 end
 
--- Whether there is a transaction to commit.
-function Transaction:_is_open()
-  return self._connection._handle:transaction_state() == "open"
+-- Whether a statement in it has failed, and no savepoint has brought it back.
+function Transaction:_has_failed()
+  return self._connection._handle:transaction_state() == "failed"
 end
 
 --- Raises an error: transactions do not nest. Use SAVEPOINT and ROLLBACK TO with tx:query.
@@ -286,8 +291,17 @@ local function begin(conn)
   return run(conn, "BEGIN")
 end
 
+local function roll_back(conn)
+  local state = conn._handle:transaction_state()
+  if state == "open" or state == "failed" then
+    run(conn, "ROLLBACK")
+  elseif state == "busy" then
+    conn._handle:abandon()
+  end
+end
+
 -- Commits what the function of the transaction has done, or says why that cannot be.
-local function commit(conn, failure)
+local function commit(conn, failure, refused)
   local state = conn._handle:transaction_state()
   if state == "idle" then
     return nil, "the transaction ended before its function did, by a COMMIT or ROLLBACK of its own", "25P01"
@@ -301,16 +315,11 @@ local function commit(conn, failure)
     failure = failure or { message = "a statement failed", code = "25P02" }
     return nil, "the transaction was rolled back, since a statement in it had failed: " .. failure.message, failure.code
   end
-  return run(conn, "COMMIT")
-end
-
-local function roll_back(conn)
-  local state = conn._handle:transaction_state()
-  if state == "open" or state == "failed" then
-    run(conn, "ROLLBACK")
-  elseif state == "busy" then
-    conn._handle:abandon()
+  if refused then
+    roll_back(conn)
+    return nil, "the transaction was rolled back: " .. refused, "2D000"
   end
+  return run(conn, "COMMIT")
 end
 
 -- What comes after the function of a transaction: `ok` and what follows is what pcall gave.
@@ -328,7 +337,7 @@ local function finish(conn, tx, unguard, ok, ...)
     unguard()
     return ...
   end
-  local committed, message, code = commit(conn, tx._failure)
+  local committed, message, code = commit(conn, tx._failure, tx._refused)
   unguard()
   if not committed then
     return nil, message, code
@@ -344,7 +353,7 @@ function Connection:_run(fn)
     unguard()
     return nil, message, code
   end
-  local tx = setmetatable({ _connection = self, _open = true, _failure = nil }, Transaction)
+  local tx = setmetatable({ _connection = self, _open = true, _failure = nil, _refused = nil }, Transaction)
   self._transaction = tx
   return finish(self, tx, unguard, pcall(fn, tx))
 end

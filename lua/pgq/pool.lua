@@ -162,8 +162,8 @@ end
 -- Ends a lease whose connection the next call may have.
 local function give_back(self, lease)
   local conn = lease.conn
-  local state = conn._handle:transaction_state()
-  if state ~= "idle" then
+  local handle = conn._handle
+  if handle:transaction_state() ~= "idle" or handle:is_bloated() then
     return drop(self, lease)
   end
   lease.unguard()

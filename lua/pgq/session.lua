@@ -2,7 +2,7 @@
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
-local find, match = string.find, string.match
+local find, match, upper = string.find, string.match, string.upper
 
 local session = {}
 
@@ -21,6 +21,69 @@ local SETTING = "[sS][eE][tT]_[cC][oO][nN][fF][iI][gG]"
 -- A SET that ends with its transaction.
 local SET_LOCAL = "^%s*[sS][eE][tT]%s+[lL][oO][cC][aA][lL]%s"
 local SET_TRANSACTION = "^%s*[sS][eE][tT]%s+[tT][rR][aA][nN][sS]"
+
+-- The place behind a comment that nests: of its own kind only.
+local function skip_comment(sql, at)
+  local depth = 1
+  while depth > 0 do
+    local from, to = find(sql, "[/*][/*]", at)
+    local mark = from and sql:sub(from, to)
+    if not mark then
+      return #sql + 1
+    end
+    depth = depth + (mark == "/*" and 1 or mark == "*/" and -1 or 0)
+    at = (mark == "/*" or mark == "*/") and to + 1 or from + 1
+  end
+  return at
+end
+
+-- The place of the first word from `at` on.
+local function skip_blanks(sql, at)
+  while true do
+    at = find(sql, "[^%s;]", at) or #sql + 1
+    if find(sql, "^%-%-", at) then
+      at = find(sql, "[\r\n]", at) or #sql + 1
+    elseif find(sql, "^/%*", at) then
+      at = skip_comment(sql, at + 2)
+    else
+      return at
+    end
+  end
+end
+
+-- The words with which a statement begins, in capitals; "" for what is no word.
+local function first_words(sql, count)
+  local words, at = {}, 1
+  for i = 1, count do
+    at = skip_blanks(sql, at)
+    local word = match(sql, "^[%a_]+", at) or ""
+    words[i] = upper(word)
+    at = at + #word
+  end
+  return words
+end
+
+local ENDS = { COMMIT = true, ["END"] = true, ABORT = true, ROLLBACK = true }
+local NOISE = { WORK = true, TRANSACTION = true }
+
+-- The word by which a statement would end the transaction that it is run in, or nil. Nothing else can end it.
+local function ending(sql)
+  local words = first_words(sql, 3)
+  if words[1] == "PREPARE" and words[2] == "TRANSACTION" then
+    return "PREPARE TRANSACTION"
+  elseif words[1] == "ROLLBACK" and (words[2] == "TO" or (NOISE[words[2]] and words[3] == "TO")) then
+    return nil
+  end
+  return ENDS[words[1]] and words[1] or nil
+end
+
+--- Whether the function of a transaction may run this statement in it.
+-- @return nothing; or a message for a statement that would end the transaction
+function session.check_inside(sql)
+  local word = ending(sql)
+  return word and word .. " is not for the function of a transaction, which ends with it; to roll back, return nil and "
+    .. "a message" or nil
+end
 
 --- Notes in `state` what the statement leaves behind: `soiled` is set to true if that may be anything, `tag` to the
 -- first word of what the server has done. The command tag is nil for a statement that failed.

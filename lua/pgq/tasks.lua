@@ -109,9 +109,9 @@ function tasks.wait(what, start)
     if wait.over then
       return false
     end
+    wait.results = { ... } -- first: when there is no memory for it, wake can be called again
     wait.over = true
     wait.count = select("#", ...)
-    wait.results = { ... }
     if wait.suspended then
       host.ready(number)
     end

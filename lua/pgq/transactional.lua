@@ -6,14 +6,17 @@
 local connection = require "pgq.connection"
 local outcome = require "pgq.outcome"
 
-local unpack = unpack
-local select = select
+local select, unpack = select, unpack
+local format = string.format
 
 -- The job is this handler's as long as its row has the token: a worker that lost it finds no row, and its transaction
 -- is rolled back.
-local DELETE = "DELETE FROM pgq_jobs WHERE id = $1 AND lease = $2"
-local PRESERVE = [[UPDATE pgq_jobs SET ran_at = statement_timestamp(), error = NULL, lease = NULL
+local DELETE = "DELETE FROM %s.pgq_jobs WHERE id = $1 AND lease = $2"
+local PRESERVE = [[UPDATE %s.pgq_jobs SET ran_at = statement_timestamp(), error = NULL, lease = NULL
   WHERE id = $1 AND lease = $2]]
+
+-- The schema of the table, quoted: a handler may change the search path of its transaction.
+local SCHEMA = "SELECT relnamespace::regnamespace AS name FROM pg_class WHERE oid = 'pgq_jobs'::regclass"
 
 local LOST = "the lease of the job was lost: it ran out, or the job was cancelled; the transaction was rolled back"
 
@@ -22,11 +25,11 @@ local function pack(...)
 end
 
 -- Completes the job in the transaction of its handler; what it returns commits it, or not.
-local function complete(tx, job, token, preserve)
-  if not tx:_is_open() then
-    return true -- the handler has ended it by itself: that it cannot be committed is told then
+local function complete(tx, schema, job, token, preserve)
+  if tx:_has_failed() then
+    return true -- the first error is told when it cannot be committed
   end
-  local rows, message, code = tx:query(preserve and PRESERVE or DELETE, job.id, token)
+  local rows, message, code = tx:query(format(preserve and PRESERVE or DELETE, schema), job.id, token)
   if not rows then
     return nil, message, code
   elseif rows.affected ~= 1 then
@@ -35,20 +38,37 @@ local function complete(tx, job, token, preserve)
   return true
 end
 
+-- Calls fn(tx, schema) in a transaction on the connection, as connection.run does.
+local function run_in(conn, fn)
+  if not conn._schema then -- to be asked before the transaction, whose isolation is the handler's to choose
+    local rows, message, code = conn:_query(SCHEMA)
+    if not rows then
+      return nil, message, code
+    end
+    conn._schema = rows[1].name
+  end
+  return connection.run(conn, function(tx)
+    return fn(tx, conn._schema)
+  end)
+end
+
 --- Runs a handler in a transaction on a connection of the pool.
 -- @return what outcome.of() does; after a commit true, "settled"
 local function run(pool, handler, data, job, token, preserve)
   local ended
+  local commits = false
   local result = pack(outcome.of(function()
-    local committed, message, code = pool:with("transaction", connection.run, function(tx)
+    local committed, message, code = pool:with("transaction", run_in, function(tx, schema)
       job.tx = tx
       ended = pack(outcome.of(handler, data, job))
       if not ended[1] then
         return nil, "rolled back"
       end
-      return complete(tx, job, token, preserve)
+      local completed, problem, its_code = complete(tx, schema, job, token, preserve)
+      commits = completed and not tx:_has_failed()
+      return completed, problem, its_code
     end)
-    if not committed and code == "08006" then
+    if not committed and commits and code == "08006" then
       return nil, "whether the transaction was committed is not known: " .. message
     end
     return committed, message

@@ -54,7 +54,7 @@ enum { QUEUE_ALL = 0xffffffff };
 /* The longest data of a job. */
 enum { JOB_DATA_MOST = 256 << 20 };
 
-/* Error messages are cut to this many bytes, tracebacks too. */
+/* Error messages are cut to this many bytes; tracebacks, and what handlers have to say for the log, too. */
 enum { ERROR_TEXT_MOST = 10 * 1024 };
 
 enum outcome {

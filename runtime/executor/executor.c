@@ -52,6 +52,10 @@ static void last_words(void) {
 
 /* ── what the script asks for ── */
 
+static size_t at_most(size_t length) {
+  return length > ERROR_TEXT_MOST ? ERROR_TEXT_MOST + 1 : length; /* more than the most: so it shows that it was cut */
+}
+
 static void on_script_stop(void *owner) {
   struct executor *e = owner;
   outbox_send(e->outbox, FRAME_STOP, &(struct buffer){0});
@@ -60,7 +64,7 @@ static void on_script_stop(void *owner) {
 static void on_script_log(void *owner, enum log_level level, const char *text, size_t length) {
   struct executor *e = owner;
   struct buffer fields = {0};
-  message_put_log(&fields, &(struct message_log){.level = level, .text = text, .length = length});
+  message_put_log(&fields, &(struct message_log){.level = level, .text = text, .length = at_most(length)});
   outbox_send(e->outbox, FRAME_LOG, &fields);
   buffer_free(&fields);
 }
@@ -119,7 +123,7 @@ static void start_script(struct executor *e) {
   struct buffer fields = {0}, message = {0};
   e->script = script_new(&e->config);
   if (!e->script || script_load(e->script, &message) != 0) {
-    message_put_broken(&fields, message.bytes, message.length);
+    message_put_broken(&fields, message.bytes, at_most(message.length));
     outbox_send(e->outbox, FRAME_BROKEN, &fields);
     e->status = 1;
     leave(e);

@@ -70,6 +70,7 @@ static int set_up(lua_State *L) {
   struct script *script = lua_touserdata(L, 1);
   luaL_openlibs(L);
   script_make_host(L, script);
+  script_keep_run(L);
   add_loaders(L);
   set_arg(L, script->config);
   return 0;

@@ -89,6 +89,15 @@ static int host_log(lua_State *L) {
 
 /* ── the table ── */
 
+/* Its address is the registry's key of add_traceback(): luv's callbacks may come when there is no memory to make it. */
+static const char traceback_key;
+
+static int add_traceback(lua_State *L) {
+  const char *text = lua_tostring(L, 1);
+  luaL_traceback(L, L, text ? text : luaL_typename(L, 1), 1);
+  return 1;
+}
+
 void script_push_host(lua_State *L) {
   lua_pushlightuserdata(L, (void *)&host_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
@@ -125,15 +134,12 @@ void script_make_host(lua_State *L, struct script *script) {
   lua_pushboolean(L, 1);
   lua_setfield(L, -2, "loading");
   lua_rawset(L, LUA_REGISTRYINDEX);
+  lua_pushlightuserdata(L, (void *)&traceback_key);
+  lua_pushcfunction(L, add_traceback);
+  lua_rawset(L, LUA_REGISTRYINDEX);
 }
 
 /* ── luv ── */
-
-static int add_traceback(lua_State *L) {
-  const char *text = lua_tostring(L, 1);
-  luaL_traceback(L, L, text ? text : luaL_typename(L, 1), 1);
-  return 1;
-}
 
 static void log_callback_error(lua_State *L) {
   size_t length;
@@ -155,7 +161,8 @@ static void log_callback_error(lua_State *L) {
 static int call_back(lua_State *L, int arguments, int results, int flags) {
   int base = lua_gettop(L) - arguments; /* where the function is, and then the results are */
   (void)flags;
-  lua_pushcfunction(L, add_traceback);
+  lua_pushlightuserdata(L, (void *)&traceback_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
   lua_insert(L, base);
   int failed = lua_pcall(L, arguments, results, base);
   lua_remove(L, base);

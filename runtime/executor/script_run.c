@@ -147,11 +147,21 @@ static void read_failure(lua_State *L, struct script_end *end) {
   end->traceback = lua_tolstring(L, TRACEBACK, &end->traceback_length);
 }
 
+/* Its address is the registry's key of run(): a call may come when there is no memory to make it. */
+static const char run_key;
+
+void script_keep_run(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&run_key);
+  lua_pushcfunction(L, run);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
 static void call(const struct call *call, struct script_end *end) {
   lua_State *L = call->script->L;
   *end = (struct script_end){.outcome = OUTCOME_COMPLETE, .wait_ms = -1};
   lua_settop(L, 0);
-  lua_pushcfunction(L, run);
+  lua_pushlightuserdata(L, (void *)&run_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, (void *)call);
   if (lua_pcall(L, 1, LUA_MULTRET, 0) != 0) { /* no memory */
     end->outcome = OUTCOME_FAIL;

@@ -21,6 +21,9 @@ struct script {
 void script_make_host(lua_State *L, struct script *script);
 void script_push_host(lua_State *L);
 
+/* script_keep_run(L): keeps what the calls of script_run.c need, so that they need no memory. */
+void script_keep_run(lua_State *L);
+
 /* The openers of require "pgq.host" and require "luv". */
 int script_open_host(lua_State *L);
 int script_open_luv(lua_State *L);

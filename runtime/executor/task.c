@@ -98,7 +98,7 @@ bool task_list_serve(struct task_list *list, struct frame *frame) {
 }
 
 bool task_list_add(struct task_list *list, struct frame *frame) {
-  return list->queues && batches_add(&list->batches, frame);
+  return list->queues && batches_add(&list->batches, frame, list->queue_count);
 }
 
 void task_list_recall(struct task_list *list, uint32_t batch, uint32_t queue) {
@@ -147,7 +147,7 @@ void task_list_watch(struct task_list *list, uint32_t number) {
 }
 
 static void make_ready(struct task_list *list, struct task *task) {
-  if (!task->waits || task->ready)
+  if (!task->waits || task->ready || task == list->current)
     return;
   task->ready = true;
   task->next = NULL;

@@ -136,19 +136,24 @@ static void take_row(struct batch *batch, const PGresult *result, int row, struc
     charge_lost_lease(batch, job);
 }
 
-/* A suspect that is first runs alone, the others go back; suspects further behind go back until they are first. */
-static void isolate_suspects(struct batch *batch) {
+/*
+ * When a suspect is first, so many of those that came with it run, and nothing else; what is left goes back. Suspects
+ * further behind go back until they are first.
+ */
+static void isolate_suspects(struct batch *batch, int together) {
   batch->alone = batch->count > 0 && batch->jobs[0].suspect && batch->jobs[0].outcome == OUTCOME_NONE;
-  for (int i = 1; i < batch->count; i++) {
+  for (int i = 0; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
-    if (job->outcome != OUTCOME_NONE || !(batch->alone || job->suspect))
+    if (job->outcome != OUTCOME_NONE || (batch->alone && job->suspect && together-- > 0) ||
+        (!batch->alone && !job->suspect))
       continue;
     job->outcome = OUTCOME_UNRUN;
     batch->open--;
   }
 }
 
-void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes) {
+void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes,
+                int together) {
   batch->count = batch->open = PQntuples(result);
   batch->jobs = memory_new((size_t)batch->count * sizeof *batch->jobs);
   batch->number += HOLDS_PER_EXECUTOR;
@@ -161,7 +166,7 @@ void batch_take(struct batch *batch, const PGresult *result, struct queue *const
   }
   if (transactional)
     batch->token = lease_token(batch->count);
-  isolate_suspects(batch);
+  isolate_suspects(batch, together);
 }
 
 static size_t begin_jobs(const struct batch *batch, uint32_t count, struct buffer *out) {
@@ -283,18 +288,13 @@ void batch_add(struct batch *batch, const struct job *job) {
   batch->jobs[batch->count++] = *job;
 }
 
-void batch_child_died(struct batch *batch, uint32_t begun, const char *cause) {
-  int in_flight = 0;
-  for (int i = 0; i < batch->count; i++) {
-    const struct job *job = &batch->jobs[i];
-    in_flight += job->outcome == OUTCOME_NONE && job->position > 0 && job->position <= begun;
-  }
+void batch_child_died(struct batch *batch, uint32_t begun, const struct child_death *death) {
   for (int i = 0; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
     if (job->outcome != OUTCOME_NONE || job->position == 0 || job->position > begun)
       continue;
-    if (job->suspect && in_flight == 1)
-      job_fail(job, cause);
+    if (job->suspect && death->alone)
+      job_fail(job, death->cause);
     else
       job->outcome = OUTCOME_SUSPECT;
     batch->open--;

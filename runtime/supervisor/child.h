@@ -56,6 +56,7 @@ struct child_outcome {
 /* How an executor died. */
 struct child_death {
   int64_t culprit;   /* id of the job that was running; 0: none was */
+  bool alone;        /* one job had begun and not ended; for whoever counts them to say */
   int64_t ran_us;    /* and for how long */
   const char *cause; /* "was killed by SIGSEGV" */
   const char *run;   /* how the culprit had fared: "for 1.5 s, peak memory 80 MB" */

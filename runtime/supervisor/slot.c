@@ -286,7 +286,14 @@ static void on_stop(void *owner) {
 static void on_died(void *owner, const struct child_death *death) {
   struct slot *slot = owner;
   char message[320];
-  const struct child_death orderly = {0}, told = {death->culprit, death->ran_us, message, death->run};
+  int begun = 0;
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    begun += slot->holds[lane] ? hold_count_begun(slot->holds[lane]) : 0;
+  const struct child_death orderly = {0}, told = {.culprit = death->culprit,
+                                                  .alone = begun == 1,
+                                                  .ran_us = death->ran_us,
+                                                  .cause = message,
+                                                  .run = death->run};
   if (death->culprit)
     snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", death->cause, death->run);
   else
@@ -296,6 +303,8 @@ static void on_died(void *owner, const struct child_death *death) {
   else if (!slot->breaking && !slot->leaving)
     log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", death->cause),
               death->culprit ? LOG_I("job", death->culprit) : (struct log_field){0});
+  if (!death->culprit && !slot->breaking) /* half of them are tried next time, and so on until it is one */
+    *slot->start.together = begun > 3 ? begun / 2 : 1;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
       hold_child_died(slot->holds[lane], slot->breaking ? &orderly : &told);
@@ -337,7 +346,7 @@ static void find_room(const struct slot *slot, int32_t *of_queues) {
     of_queues[i] = room_for(slot, slot->queues[i], of_queues[i], waiting);
 }
 
-/* In careful times, and while suspects are about, jobs come one by one, and none ahead of its time. */
+/* In careful times jobs come one by one, while suspects are about a few at a time; and none ahead of its time. */
 static int32_t on_hold_room(void *owner, const struct hold *hold, int32_t *of_queues) {
   const struct slot *slot = owner;
   bool singly = slot->alone || clock_ms() < slot->careful_until_ms, leased = has_leased(slot);
@@ -346,7 +355,12 @@ static int32_t on_hold_room(void *owner, const struct hold *hold, int32_t *of_qu
   if (leased && child_busy_ms(slot->child) >= STUCK_MS)
     return 0; /* a job takes long: nobody knows how long */
   find_room(slot, of_queues);
-  return singly ? 1 : INT32_MAX;
+  return clock_ms() < slot->careful_until_ms ? 1 : slot->alone ? *slot->start.together : INT32_MAX;
+}
+
+static int on_hold_together(void *owner) {
+  const struct slot *slot = owner;
+  return *slot->start.together;
 }
 
 static bool on_hold_alone(void *owner, const struct hold *hold) {
@@ -410,7 +424,8 @@ static void on_hold_rested(void *owner, const struct hold *hold) {
     hold_wake(slot->holds[FIRST], false);
 }
 
-static const struct hold_events hold_events = {on_hold_room, on_hold_alone, on_hold_blocked,    on_hold_found,
-                                               on_hold_more, on_hold_slept, on_hold_backed_off, on_hold_rested};
+static const struct hold_events hold_events = {on_hold_room,    on_hold_alone,      on_hold_together,
+                                               on_hold_blocked, on_hold_found,      on_hold_more,
+                                               on_hold_slept,   on_hold_backed_off, on_hold_rested};
 
 static const struct child_events child_events = {on_ready, on_broken, on_outcome, on_outcomes_end, on_stop, on_died};

@@ -1,0 +1,426 @@
+-- Transactional handlers: what they do through job.tx and the completion of their jobs come about together, or not at
+-- all. What becomes of them when things are killed is in transactional_kill_spec.lua.
+local Postgres = require "spec.support.postgres"
+local Worker = require "spec.support.worker"
+local wait = require "spec.support.wait"
+
+describe("a transactional handler", function()
+  local pg
+  local workers = {}
+
+  setup(function()
+    pg = Postgres.start()
+    pg:migrate()
+    pg:psql [[
+      CREATE TABLE marks (job bigint, what text);
+      CREATE TABLE taken (what text UNIQUE DEFERRABLE INITIALLY DEFERRED);]]
+  end)
+
+  teardown(function() pg:stop() end)
+
+  before_each(function() pg:psql "TRUNCATE pgq_jobs, marks, taken RESTART IDENTITY" end)
+
+  local HEAD = [[
+    local pgq = require "pgq"
+    local uv = require "luv"
+    local function now() return uv.hrtime() / 1e9 end
+    local function mark(job, what)
+      assert(job.tx:query("INSERT INTO marks VALUES ($1, $2)", job.id, what or "done"))
+    end
+  ]]
+
+  local function enqueue(queue, data, count)
+    pg:psql(("INSERT INTO pgq_jobs (queue_name, data, retry_waits) SELECT '%s', '%s', '{1h}' FROM generate_series(1, %d)")
+      :format(queue, data or "", count or 1))
+  end
+
+  -- Those of a spec that has failed would take the jobs of the next.
+  after_each(function()
+    for _, worker in ipairs(workers) do
+      if worker:kill "sigkill" then
+        worker:wait()
+      end
+    end
+    workers = {}
+  end)
+
+  local function start(script, ...)
+    local worker = Worker.start { pg = pg, script = HEAD .. script, args = { "--executors", "1", ... } }
+    workers[#workers + 1] = worker
+    return worker
+  end
+
+  local function drain(script, ...)
+    local result = start(script, "--drain", ...):wait(30)
+    assert.equal(0, result.status, result.stderr)
+    return result
+  end
+
+  -- A script whose queue "q" has a transactional handler with this body.
+  local function handler(body, options)
+    return ('pgq.register_queue("q", function(data, job)\n%s\nend, { transactional = true%s })')
+      :format(body, options and ", " .. options or "")
+  end
+
+  local function jobs()
+    local left = pg:psql [[SELECT attempt, CASE WHEN ran_at IS NULL THEN 'retried' ELSE 'ended' END, lease IS NULL, error
+      FROM pgq_jobs ORDER BY id]]
+    return left == "" and "completed" or left
+  end
+
+  local function marks() return pg:psql "SELECT string_agg(what, ',' ORDER BY job, what) FROM marks" end
+
+  -- Runs a job through a handler with this body. Returns what is left of it, the marks, and the worker's result.
+  local function run(body, options, ...)
+    enqueue "q"
+    local result = drain(handler(body, options), ...)
+    return jobs(), marks(), result
+  end
+
+  -- Expects the attempt to fail with this message (a pattern), and nothing else to have come about.
+  local function fails(body, message, options, ...)
+    local left, made, result = run(body, options, ...)
+    assert.matches("^1|retried|t|" .. message, left)
+    assert.equal("", made)
+    assert.equal("1", pg:psql "SELECT count(*) FROM pgq_jobs")
+    pg:psql "TRUNCATE pgq_jobs, taken"
+    return result
+  end
+
+  local function succeeds(body, made, options, ...)
+    local left, seen, result = run(body, options, ...)
+    assert.equal("completed", left, result.stderr)
+    assert.equal(made, seen)
+    pg:psql "TRUNCATE marks, taken"
+    return result
+  end
+
+  describe("that succeeds", function()
+    it("commits its queries, its jobs and its own completion at once", function()
+      local worker = start [[
+        pgq.register_queue("q", function(data, job)
+          mark(job)
+          assert(job.tx:enqueue("next", "a"))
+          assert(job.tx:enqueue_many("next", { "b", "c" }))
+          print "waits"
+          pgq.sleep(0.7)
+        end, { transactional = true })
+        pgq.register_queue("next", function(data) print("next " .. data) end)]]
+      enqueue "q"
+      worker:read_until "waits"
+      wait.sleep(0.4)
+      assert.equal("", marks())
+      assert.equal("q", pg:psql "SELECT string_agg(queue_name, ',') FROM pgq_jobs")
+      worker:read_until "next c"
+      assert.equal("done", marks())
+      worker:stop()
+      assert.equal("waits\nnext a\nnext b\nnext c\n", worker.stdout)
+      assert.equal("completed", jobs())
+    end)
+
+    it("need not use job.tx", function()
+      succeeds("print 'ran'", "")
+      succeeds("pgq.sleep(0.05)", "")
+      succeeds("assert(pgq.query \"INSERT INTO marks VALUES (1, 'outside')\")", "outside")
+    end)
+
+    it("is preserved, with its attempt, where completed jobs are", function()
+      for _, how in ipairs { { "preserve_completed = true" }, { nil, "--preserve-completed" } } do
+        local left, made = run("mark(job)", unpack(how, 1, 2))
+        assert.equal("1|ended|t|", left)
+        assert.equal("done", made)
+        assert.equal("t", pg:psql "SELECT ran_at BETWEEN now() - interval '10 s' AND now() FROM pgq_jobs")
+        pg:psql "TRUNCATE pgq_jobs, marks"
+      end
+    end)
+
+    it("forgets the error of the attempt before when it is preserved", function()
+      run("if job.attempt == 1 then return nil, 'not yet' end mark(job)", "preserve_completed = true")
+      assert.equal("1|retried|t|not yet", jobs())
+      pg:psql "UPDATE pgq_jobs SET run_after = now()"
+      drain(handler("if job.attempt == 1 then return nil, 'not yet' end mark(job)", "preserve_completed = true"))
+      assert.equal("2|ended|t|", jobs())
+      assert.equal("done", marks())
+    end)
+
+    it("has each job in a transaction of its own, as many at a time as the pool has connections", function()
+      enqueue("q", "", 40)
+      local result = drain([[
+        local running, most, seen = 0, 0, {}
+        pgq.register_queue("q", function(data, job)
+          running = running + 1
+          most = math.max(most, running)
+          local xid = assert(job.tx:query("SELECT txid_current()::text AS x"))[1].x
+          assert(not seen[xid])
+          seen[xid] = true
+          assert(job.tx:query "SELECT pg_sleep(0.05)")
+          mark(job)
+          running = running - 1
+          print(most)
+        end, { transactional = true })]], "--pool", "3")
+      assert.equal("3", result.stdout:match "(%d+)\n$")
+      assert.equal("40", pg:psql "SELECT count(DISTINCT job) FROM marks")
+      assert.equal("completed", jobs())
+    end)
+
+    it("runs at the isolation that it asks for", function()
+      for _, level in ipairs { "REPEATABLE READ", "SERIALIZABLE" } do
+        succeeds(([[
+          assert(job.tx:query "SET TRANSACTION ISOLATION LEVEL %s")
+          assert(job.tx:query "SELECT count(*) FROM marks")
+          mark(job, assert(job.tx:query "SHOW transaction_isolation")[1].transaction_isolation)]]):format(level),
+          level:lower())
+      end
+    end)
+
+    it("has its data, of any size, and all else of a job", function()
+      enqueue "q"
+      pg:psql "UPDATE pgq_jobs SET data = convert_to(repeat('x', 20000000), 'UTF8'), id = 9007199254740993"
+      local result = drain(handler "mark(job, #data .. ' ' .. tostring(job.id) .. ' ' .. job.attempt)")
+      assert.equal("completed", jobs(), result.stderr)
+      assert.equal("9007199254740993|20000000 9007199254740993 1", pg:psql "SELECT job, what FROM marks")
+    end)
+  end)
+
+  describe("that fails", function()
+    it("writes nothing but its retry", function()
+      for body, message in pairs {
+        ["return nil, 'no luck'"] = "no luck",
+        ["return false"] = "the handler returned false",
+        ["return 42"] = "the handler returned a number %(42%)",
+        ["error 'thrown'"] = ".*worker.lua:%d+: thrown",
+        ["error({})"] = "table: ",
+        ["error()"] = "the handler called error%(nil%)",
+        ["error(io.stdout)"] = "file %(",
+        ["error(setmetatable({}, { __tostring = function() error 'no' end }))"] = "%(a table whose __tostring fails%)",
+        ["error { error = 'in a table' }"] = "in a table",
+        ["error { backoff = true, error = 'slower' }"] = "slower",
+        ["return pgq.retry('2h', 'later')"] = "later",
+        ["local x = nil; x.y = 1"] = ".*attempt to index local 'x'",
+        ["coroutine.yield(1)"] = "the handler yielded, and nothing resumes it",
+        ["local function f() return 1 + f() end f()"] = ".*stack overflow",
+      } do
+        fails("mark(job); assert(job.tx:enqueue('q', '')); " .. body, message)
+      end
+    end)
+
+    it("may snooze or be discarded, and writes nothing but that", function()
+      local left, made = run "mark(job); return pgq.snooze '1h'"
+      assert.equal("0|retried|t|", left)
+      assert.equal("", made)
+      pg:psql "TRUNCATE pgq_jobs"
+      left, made = run "mark(job); return pgq.discard 'no use'"
+      assert.equal("1|ended|t|no use", left)
+      assert.equal("", made)
+    end)
+
+    it("passed over a failed statement", function()
+      fails("mark(job); job.tx:query 'SELECT 1 / 0'", "the transaction was rolled back, since a statement in it had failed: division by zero")
+      fails("mark(job); job.tx:query 'SELECT 1 / 0'; job.tx:query 'SELECT 1'", ".*division by zero")
+    end)
+
+    it("does not when a savepoint brought the transaction back", function()
+      succeeds([[
+        mark(job)
+        assert(job.tx:query "SAVEPOINT here")
+        assert(not job.tx:query "SELECT 1 / 0")
+        assert(job.tx:query "ROLLBACK TO here")]], "done")
+    end)
+
+    it("breaks a constraint that is checked at the COMMIT", function()
+      fails("mark(job); for _ = 1, 2 do assert(job.tx:query \"INSERT INTO taken VALUES ('x')\") end",
+        "duplicate key value violates unique constraint")
+    end)
+
+    it("takes its executor down", function()
+      -- Not os.exit: a sanitizer would take what the process still has for leaks.
+      fails("mark(job); local ffi = require 'ffi'; ffi.cdef 'void _exit(int)'; ffi.C._exit(3)",
+        "the executor exited with status 3 while it ran this job")
+      fails("mark(job); local uv = require 'luv'; uv.kill(uv.os_getpid(), 'sigkill'); while true do end",
+        "the executor was killed by SIGKILL")
+    end)
+
+    it("outlives its time limit while it waits", function()
+      fails("mark(job); pgq.sleep(60)", "pgq.timeout", "timeout = '200ms'")
+      fails("mark(job); assert(job.tx:query 'SELECT pg_sleep(60)')", "pgq.timeout", "timeout = '200ms'")
+      wait.till("the statement to be cancelled", 5, function()
+        return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND query LIKE 'SELECT pg_sleep%'" == "0"
+      end)
+    end)
+
+    it("outlives its time limit while it computes", function()
+      fails("mark(job); while true do end", "the executor was killed at the time limit of 300ms", "timeout = '300ms'")
+    end)
+
+    it("swallows pgq.timeout", function()
+      fails("mark(job); pcall(pgq.sleep, 60); pgq.sleep(60)", "pgq.timeout", "timeout = '200ms'")
+    end)
+
+    it("may clean up when its time is over, but what it did in time counts", function()
+      succeeds("mark(job); pcall(pgq.sleep, 60)", "done", "timeout = '200ms'")
+    end)
+  end)
+
+  describe("that ends the transaction itself", function()
+    it("is refused, and fails", function()
+      for _, sql in ipairs { "COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "PREPARE TRANSACTION 'x'" } do
+        local result = fails(([[
+          mark(job)
+          print(job.tx:query(%q))
+          job.tx:query "BEGIN"
+          job.tx:query "INSERT INTO marks VALUES (0, 'after')"
+        ]]):format(sql), sql:match "^%u+" .. ".- is not for the function of a transaction")
+        assert.matches("^nil\t%u+.- is not for the function of a transaction.-\t2D000\n$", result.stdout)
+      end
+    end)
+  end)
+
+  -- What the job's row was made into by somebody else while its handler ran: `sql`. Expects that nothing of the handler
+  -- comes about, and returns the row and what the worker has logged.
+  local function overtaken(sql, body, options, ...)
+    enqueue "q"
+    local worker = start(handler("mark(job); assert(job.tx:enqueue('never', '')); print 'waits'; " .. (body or "pgq.sleep(1)"), options), ...)
+    worker:read_until "waits"
+    pg:psql(sql)
+    worker:read_until("outcome dropped", 10, "stderr")
+    worker:stop()
+    assert.equal("", marks())
+    assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs WHERE queue_name = 'never'")
+    return jobs(), worker.stderr
+  end
+
+  describe("that is not the job's any more", function()
+    it("commits nothing: its lease ran out, and another has it", function()
+      local left = overtaken "UPDATE pgq_jobs SET lease = 42, attempt = 2"
+      assert.equal("2|retried|f|", left)
+    end)
+
+    it("commits nothing: the row is gone", function()
+      assert.equal("completed", (overtaken "DELETE FROM pgq_jobs"))
+    end)
+
+    it("commits nothing, at REPEATABLE READ too", function()
+      local left = overtaken("UPDATE pgq_jobs SET lease = 42, attempt = 2", [[pgq.sleep(0.5)
+        local ok, problem, code = job.tx:query "SELECT 1"
+        pgq.sleep(0.5)]])
+      assert.equal("2|retried|f|", left)
+      enqueue "q"
+      local worker = start(handler [[
+        assert(job.tx:query "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        mark(job)
+        print "waits"
+        pgq.sleep(0.5)]])
+      worker:read_until "waits"
+      pg:psql "UPDATE pgq_jobs SET lease = 43, attempt = 3"
+      worker:read_until("outcome dropped", 10, "stderr")
+      worker:stop()
+      assert.equal("", marks())
+    end)
+
+    it("commits nothing when it is cancelled, and is told so at once", function()
+      enqueue "q"
+      local worker = start(handler [[
+        mark(job)
+        print "waits"
+        local began = now()
+        local ok, why = pcall(pgq.sleep, 60)
+        print("told", why == pgq.cancelled, now() - began < 1.5)
+        return true]])
+      worker:read_until "waits"
+      assert.equal("running", pg:psql "SELECT pgq_cancel(1)")
+      assert.equal("true\ttrue", worker:read_until("told\t(.-)\n", 3))
+      worker:read_until("job cancelled", 3, "stderr")
+      worker:stop()
+      assert.equal("", marks())
+      assert.equal("1|ended|t|cancelled", jobs())
+    end)
+
+    it("commits nothing when it is cancelled in the middle of a statement", function()
+      enqueue "q"
+      local worker = start(handler [[
+        mark(job)
+        print "waits"
+        assert(job.tx:query "SELECT pg_sleep(60)")]])
+      worker:read_until "waits"
+      assert.equal("running", pg:psql "SELECT pgq_cancel(1)")
+      worker:read_until("job cancelled", 3, "stderr")
+      worker:stop()
+      assert.equal("", marks())
+      assert.equal("1|ended|t|cancelled", jobs())
+    end)
+  end)
+
+  describe("whose job.tx", function()
+    it("is used after it has ended gets an error", function()
+      enqueue("q", "", 2)
+      drain [[
+        local kept
+        pgq.register_queue("q", function(data, job)
+          if not kept then kept = job.tx return end
+          kept:query "SELECT 1"
+        end, { transactional = true })]]
+      assert.matches("^1|retried|t|.*worker.lua:%d+: the transaction has ended", jobs())
+    end)
+
+    it("is used by another handler at the same time gets an error there, or is that one's too", function()
+      enqueue("q", "", 2)
+      drain [[
+        local kept
+        pgq.register_queue("q", function(data, job)
+          if kept then
+            job.tx:query "SELECT pg_sleep(0.1)"
+            assert(kept:query "SELECT 1")
+          end
+          kept = job.tx
+          mark(job)
+          job.tx:query "SELECT pg_sleep(0.5)"
+        end, { transactional = true })]]
+      assert.matches("^1|retried|t|.*worker.lua:%d+: query: the connection is busy with query", jobs())
+      assert.equal("done", marks())
+    end)
+
+    it("is made read-only cannot complete its job, and says why", function()
+      fails("assert(job.tx:query 'SET TRANSACTION READ ONLY')", "cannot execute DELETE in a read%-only transaction")
+    end)
+
+    it("has another search path still completes its job", function()
+      succeeds("mark(job); assert(job.tx:query 'SET LOCAL search_path = pg_catalog')", "done")
+    end)
+  end)
+
+  describe("whose connection breaks", function()
+    local TERMINATE = "SELECT pg_terminate_backend(pg_backend_pid())"
+
+    it("before the COMMIT fails with what the database said, and its next attempt has another connection", function()
+      fails("mark(job); assert(job.tx:query " .. ("%q"):format(TERMINATE) .. ")", ".*terminating connection")
+      fails("mark(job); job.tx:query " .. ("%q"):format(TERMINATE), "the connection to the database is broken")
+      succeeds("if job.attempt == 1 then job.tx:query " .. ("%q"):format(TERMINATE) .. " return pgq.retry(0) end mark(job)", "done")
+    end)
+
+    it("at the COMMIT, which then did not come about, is told that nobody knows", function()
+      pg:psql(("CREATE FUNCTION break() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM FROM (%s) AS x; RETURN NULL; END'"):format(TERMINATE))
+      pg:psql "CREATE CONSTRAINT TRIGGER break AFTER INSERT ON marks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION break()"
+      finally(function() pg:psql "DROP TRIGGER break ON marks; DROP FUNCTION break" end)
+      fails("mark(job)", "whether the transaction was committed is not known: .*terminating connection")
+    end)
+
+    it("at the COMMIT, which has come about all the same, does not run again", function()
+      pg:psql "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"
+      pg:psql "ALTER SYSTEM SET synchronous_commit = local"
+      pg:psql "SELECT pg_reload_conf()"
+      finally(function()
+        pg:psql "ALTER SYSTEM RESET ALL"
+        pg:psql "SELECT pg_reload_conf()"
+      end)
+      enqueue "q"
+      local worker = start(handler "mark(job); assert(job.tx:query 'SET LOCAL synchronous_commit = on')")
+      wait.till("the COMMIT to wait for a standby", 10, function()
+        return pg:psql "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'" == "1"
+      end)
+      worker:read_until("outcome dropped.-outcome=fail error=\"whether the transaction was committed is not known", 5, "stderr")
+      worker:stop()
+      assert.equal("completed", jobs())
+      assert.equal("done", marks())
+    end)
+  end)
+end)
