@@ -322,28 +322,31 @@ static bool has_leased(const struct slot *slot) {
   return false;
 }
 
-/* Room for jobs of a queue, when so many of its jobs, and of all whose handlers wait, are with the executor. */
-static int32_t room_for(const struct slot *slot, const struct queue *queue, int32_t running, int32_t waiting) {
+/*
+ * Room for jobs of a queue, when so many of its jobs are with the executor, and so many of all that wait and have no
+ * limit of their own.
+ */
+static int32_t room_for(const struct slot *slot, const struct queue *queue, int32_t running, int32_t shared) {
   int32_t most = (int32_t)slot->start.options->concurrency;
   if (!queue_waits(queue))
     return INT32_MAX;
-  int32_t room = (queue_is_brief(queue) && most <= INT32_MAX / 2 ? 2 * most : most) - waiting;
+  int32_t room = (queue_is_brief(queue) && most <= INT32_MAX / 2 ? 2 * most : most) - shared;
   if (room > most)
     room = most;
-  if (queue->concurrency > 0 && room > queue->concurrency - running)
+  if (queue->concurrency > 0)
     room = queue->concurrency - running;
   return room > 0 ? room : 0;
 }
 
 static void find_room(const struct slot *slot, int32_t *of_queues) {
-  int32_t waiting = 0;
+  int32_t shared = 0;
   memset(of_queues, 0, slot->queue_count * sizeof *of_queues);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_count_running(slot->holds[lane], of_queues, slot->queue_count);
   for (uint32_t i = 0; i < slot->queue_count; i++)
-    waiting += queue_waits(slot->queues[i]) ? of_queues[i] : 0;
+    shared += queue_waits(slot->queues[i]) && slot->queues[i]->concurrency == 0 ? of_queues[i] : 0;
   for (uint32_t i = 0; i < slot->queue_count; i++)
-    of_queues[i] = room_for(slot, slot->queues[i], of_queues[i], waiting);
+    of_queues[i] = room_for(slot, slot->queues[i], of_queues[i], shared);
 }
 
 /* In careful times jobs come one by one, while suspects are about a few at a time; and none ahead of its time. */
