@@ -133,7 +133,7 @@ static bool is_understood(struct frame *frame) {
     message_free_ready(&ready);
     return true;
   case FRAME_BROKEN:
-    return message_get_broken(frame, &message, &length);
+    return message_get_broken(frame, &message, &length) && length == ERROR_TEXT_MOST + 1;
   case FRAME_LOG:
     return message_get_log(frame, &log) && log.length <= ERROR_TEXT_MOST + 1;
   default:

@@ -84,7 +84,7 @@ int script_load(struct script *self, struct buffer *message) {
   seen += sum(config->conninfo, strlen(config->conninfo));
   if (strcmp(config->argv[config->script], "broken") != 0)
     return 0;
-  buffer_add(message, "why", 3);
+  buffer_add(message, long_text, sizeof long_text);
   return -1;
 }
 

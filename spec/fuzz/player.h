@@ -20,7 +20,7 @@
  *     t        has settled, if it has a lease
  *
  * A wait that is interrupted raises: the handler goes on, but its next wait is its end when that is final. The script
- * of the name "broken" cannot be loaded. There are PLAYER_QUEUES queues.
+ * of the name "broken" cannot be loaded, for reasons that have to be cut. There are PLAYER_QUEUES queues.
  */
 enum { PLAYER_QUEUES = 3 };
 

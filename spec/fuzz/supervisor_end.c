@@ -26,6 +26,9 @@ struct ending {
   struct batch settling;
   enum occasion next;
   int ready, written;
+  struct message_outcome *foreseen; /* what is in the frames at hand */
+  int foreseen_count, told;
+  int frames, frames_told; /* of outcomes */
 };
 
 static volatile unsigned seen;
@@ -85,6 +88,42 @@ static void on_broken(void *owner, const char *message, size_t length) {
   seen += sum(message, length);
 }
 
+/* ── outcomes: what is in the frames is told, once and in order ── */
+
+static void foresee_outcomes(struct ending *end, struct frame *frame) {
+  struct message_outcome outcome;
+  end->frames++;
+  while (frame_left(frame) > 0 && message_get_outcome(frame, &outcome)) {
+    end->foreseen = memory_resize(end->foreseen, (size_t)(end->foreseen_count + 1) * sizeof outcome);
+    end->foreseen[end->foreseen_count++] = outcome;
+  }
+}
+
+static void foresee(struct ending *end) {
+  const struct buffer *in = &end->child->in;
+  struct frame frame;
+  size_t size;
+  end->foreseen_count = end->told = end->frames = end->frames_told = 0;
+  for (size_t at = 0; frame_next(in->bytes + at, in->length - at, FRAME_MOST_UP, &frame, &size) == 1; at += size)
+    if (frame.type == FRAME_OUTCOMES)
+      foresee_outcomes(end, &frame);
+}
+
+static bool is_same(const char *text, size_t length, const char *sent, size_t sent_length) {
+  return length == sent_length && memcmp(text, sent, length) == 0;
+}
+
+static void check_told(struct ending *end, const struct child_outcome *told) {
+  EXPECT(end->told < end->foreseen_count);
+  const struct message_outcome *sent = &end->foreseen[end->told++];
+  EXPECT(told->batch == sent->batch && told->index == sent->index && told->outcome == sent->outcome);
+  EXPECT(told->backoff == sent->backoff && told->discard == sent->discard && told->waited == sent->waited);
+  EXPECT(told->wait_ms == sent->wait_ms);
+  EXPECT(told->duration_us == sent->duration_us && told->busy_us == sent->busy_us);
+  EXPECT(is_same(told->error, told->error_length, sent->error, sent->error_length));
+  EXPECT(is_same(told->traceback, told->traceback_length, sent->traceback, sent->traceback_length));
+}
+
 /* ── outcomes, as a hold takes them ── */
 
 static bool is_clean(const char *text) {
@@ -110,6 +149,7 @@ static void check_ended(const struct job *job, const struct child_outcome *outco
 static bool on_outcome(void *owner, const struct child_outcome *outcome) {
   struct ending *end = owner;
   seen += sum(outcome->error, outcome->error_length) + sum(outcome->traceback, outcome->traceback_length);
+  check_told(end, outcome);
   struct job *job = lease_list_end(&end->leased, outcome);
   EXPECT(!job || (outcome->batch == BATCH && job->id == (int64_t)FIRST_ID + outcome->index));
   if (!job) {
@@ -126,6 +166,7 @@ static bool on_outcome(void *owner, const struct child_outcome *outcome) {
 static void on_outcomes_end(void *owner) {
   struct ending *end = owner;
   int open = 0, busy = 0;
+  end->frames_told++;
   for (int i = 0; i < end->batch.count; i++)
     open += end->batch.jobs[i].outcome == OUTCOME_NONE;
   for (int i = 0; i < end->leased.count; i++)
@@ -232,7 +273,9 @@ static void settle(struct ending *end, struct batch *batch) {
 
 static bool take(void *context) {
   struct ending *end = context;
+  foresee(end);
   take_frames(end->child);
+  EXPECT(*end->child->fault || (end->told == end->foreseen_count && end->frames_told == end->frames));
   return !*end->child->fault;
 }
 
@@ -269,6 +312,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length) {
   settle(&end, &end.settling);
   lease_list_free(&end.leased);
   child_free(end.child);
+  free(end.foreseen);
   queue_list_free(&queues);
   return 0;
 }
