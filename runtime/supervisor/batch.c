@@ -84,7 +84,8 @@ void job_end(struct job *job, const struct child_outcome *outcome) {
   job->waited = outcome->waited;
   job->backoff = outcome->backoff;
   job->outcome = outcome->outcome;
-  job->written = outcome->outcome == OUTCOME_SETTLED;
+  if (outcome->outcome == OUTCOME_SETTLED && !job->queue->transactional) /* its handler cannot have: that is for us */
+    job->outcome = OUTCOME_COMPLETE;
   if (outcome->outcome == OUTCOME_FAIL)
     job->error = clean_copy(outcome->error, outcome->error_length);
   if (outcome->discard)

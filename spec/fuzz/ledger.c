@@ -118,6 +118,19 @@ static uint32_t waits_of(uint32_t queue) {
   return count;
 }
 
+/* Those of queues without a limit of their own. */
+static uint32_t shared_waits(void) {
+  uint32_t count = 0;
+  for (const struct known *job = jobs; job < jobs + next; job++)
+    count += job->state == WAITS && serve.queues[job->job.queue].concurrency == 0;
+  return count;
+}
+
+/* The next job has its turn: it begins, or goes back. */
+static bool next_has_turn(void) {
+  return next < job_count && (serve.queues[jobs[next].job.queue].concurrency > 0 || shared_waits() < serve.concurrency);
+}
+
 uint32_t ledger_waits(void) {
   return waits_of(QUEUE_ALL);
 }
@@ -143,7 +156,7 @@ static struct known *first_ready(void) {
 }
 
 bool ledger_has_work(void) {
-  return first_ready() || (next < job_count && ledger_waits() < serve.concurrency);
+  return first_ready() || next_has_turn();
 }
 
 /* The shared page tells of the running one, so that its death can be told from whose it was. */
@@ -167,7 +180,7 @@ static bool is_same(const struct script_job *begun, const struct message_job *se
 }
 
 uint32_t ledger_begin(uint32_t number, const struct script_job *begun) {
-  EXPECT(!running && next < job_count && !first_ready() && ledger_waits() < serve.concurrency);
+  EXPECT(!running && !first_ready() && next_has_turn());
   struct known *job = &jobs[next], *before = next > 0 ? job - 1 : NULL;
   EXPECT(may_begin(job) && is_same(begun, &job->job));
   EXPECT(!before || before->frame != job->frame || before->job.position < job->job.position);
