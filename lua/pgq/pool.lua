@@ -206,11 +206,10 @@ end
 -- Returns a lease with a connection; or nil, message, code.
 local function take(self, what)
   local lease = new_lease(self)
-  local in_turn = self._waiting == 0
-  lease.conn = in_turn and take_idle(self) or nil
+  lease.conn = take_idle(self) -- nobody waits while there is one, or room for one
   if lease.conn then
     lease.slot = true
-  elseif in_turn and self._count < self._size() then
+  elseif self._count < self._size() then
     self._count = self._count + 1
     lease.slot = true
   elseif tasks.mode() ~= "task" or not wait_for_slot(self, lease, what) then
