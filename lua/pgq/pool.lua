@@ -267,6 +267,23 @@ function Pool:with(what, fn, ...)
   return finish(self, what, lease, pcall(fn, lease.conn, ...))
 end
 
+-- Statements that end a transaction: there is none of the caller's.
+local ENDS = { COMMIT = true, ROLLBACK = true }
+
+local function query(conn, sql, ...)
+  local rows, message, code = conn:_query(sql, ...)
+  if rows and ENDS[conn._pooled.tag] then
+    return nil, "query: there is no transaction to end; use pgq.transaction", "25P01"
+  end
+  return rows, message, code
+end
+
+--- Runs a statement.
+-- @return rows; or nil, message, code; or false, message when a value cannot be a parameter
+function Pool:query(sql, ...)
+  return self:with("query", query, sql, ...)
+end
+
 --- Makes a pool. Both functions are called when their answer is needed.
 -- @tparam function size gives the most connections that it may have
 -- @tparam function conninfo gives the connection string
