@@ -195,6 +195,26 @@ describe("a handler that waits", function()
       fails("pgq.await(function() end)", ".*worker.lua:%d+: pgq.await: nobody can call resume any more")
     end)
 
+    it("comes to others too when the handler that was the first to need luv is gone", function()
+      enqueue("first")
+      enqueue("q", "", 100)
+      local result = Worker.run { pg = pg, args = { "--executors", "1", "--drain" }, timeout = 30, script = [[
+        local pgq = require "pgq"
+        pgq.register_queue("first", function()
+          pgq.sleep(0.01)
+          coroutine.yield "and its coroutine is thrown away"
+        end)
+        pgq.register_queue("q", function()
+          for _ = 1, 5 do
+            pgq.sleep(0.01)
+            collectgarbage()
+          end
+        end)]] }
+      assert.equal(0, result.status, result.stderr)
+      assert.is_nil(result.stderr:find "an executor died", result.stderr)
+      assert.equal("first|the handler yielded", pg:psql "SELECT queue_name, left(error, 19) FROM pgq_jobs")
+    end)
+
     it("that throws leaves the executor alive, with the error in the log", function()
       local left, result = run [[
         local timer = uv.new_timer()
@@ -390,11 +410,10 @@ describe("a handler that waits", function()
       enqueue("crash")
       enqueue("q", "", 5)
       local result = drain [[
-        local ffi = require "ffi"
-        pgq.register_queue("crash", function() pgq.sleep(0.2); ffi.cast("int *", 0)[0] = 1 end)
+        pgq.register_queue("crash", function() pgq.sleep(0.2); uv.kill(uv.os_getpid(), "sigkill"); pgq.sleep(60) end)
         pgq.register_queue("q", function(_, job) pgq.sleep(0.6); print(job.id, job.attempt) end)]]
       assert.equal(5, select(2, result.stdout:gsub("%d+\t1\n", "")))
-      assert.equal("crash|1|t", pg:psql "SELECT queue_name, attempt, error LIKE 'the executor was killed by SIGSEGV%' FROM pgq_jobs")
+      assert.equal("crash|1|t", pg:psql "SELECT queue_name, attempt, error LIKE 'the executor was killed by SIGKILL%' FROM pgq_jobs")
     end)
 
     it("takes it down where nobody knows whose fault it is goes back too, and the guilty one is found by halves", function()
@@ -403,15 +422,14 @@ describe("a handler that waits", function()
       enqueue("q", "", 60)
       local began = uv.hrtime() / 1e9
       local result = drain([[
-        local ffi = require "ffi"
         pgq.register_queue("crash", function()
           local timer = uv.new_timer()
-          timer:start(100, 0, function() ffi.cast("int *", 0)[0] = 1 end)
+          timer:start(100, 0, function() uv.kill(uv.os_getpid(), "sigkill") end)
           pgq.sleep(0.3)
         end)
         pgq.register_queue("q", function(_, job) pgq.sleep(0.3); print("done " .. job.attempt) end)]], "--concurrency", "200")
       assert.equal(120, select(2, result.stdout:gsub("done 1\n", "")))
-      assert.equal("crash|1|the executor was killed by SIGSEGV, with this job alone in it",
+      assert.equal("crash|1|the executor was killed by SIGKILL, with this job alone in it",
         pg:psql "SELECT queue_name, attempt, error FROM pgq_jobs")
       assert.is_true(uv.hrtime() / 1e9 - began < 25, "took " .. uv.hrtime() / 1e9 - began)
     end)

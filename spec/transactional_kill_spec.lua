@@ -1,0 +1,213 @@
+-- Effects exactly once: transfers between accounts by transactional handlers, while workers, their executors and their
+-- sessions are killed at every step. Whatever is killed, the books balance, and each transfer is applied once.
+local Postgres = require "spec.support.postgres"
+local Worker = require "spec.support.worker"
+local pgq = require "pgq"
+local uv = require "luv"
+local wait = require "spec.support.wait"
+
+local ACCOUNTS, TRANSFERS, BACKLOG = 20, 1000, 150
+local SECONDS, EVERY = 30, 0.04
+local WORKERS, EXECUTORS = 3, 2
+
+-- Steps take a moment now and then, so that kills find each of them: before the DELETE of the job and behind it, and
+-- at the COMMIT.
+local TABLES = [[
+  CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL);
+  INSERT INTO accounts SELECT i, 1000 FROM generate_series(1, %d) AS i;
+  CREATE TABLE ordered (id bigint PRIMARY KEY, payer int, payee int, amount int);
+  CREATE TABLE applied (id bigint);
+  CREATE TABLE receipts (id bigint);
+  CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF random() < 0.05 THEN
+      PERFORM pg_sleep(0.05);
+    END IF;
+    RETURN coalesce(NEW, OLD);
+  END $$;
+  CREATE TRIGGER before_delete BEFORE DELETE ON pgq_jobs FOR EACH ROW EXECUTE FUNCTION linger();
+  CREATE TRIGGER behind_delete AFTER DELETE ON pgq_jobs FOR EACH ROW EXECUTE FUNCTION linger();
+  CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON applied DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION linger();]]
+
+local ORDER = [[
+  WITH made AS (INSERT INTO pgq_jobs (queue_name, data, retry_waits)
+    SELECT 'transfer', 'x', array_fill('20ms'::text, '{200}') FROM generate_series(1, $1) RETURNING id)
+  INSERT INTO ordered SELECT id, 1 + (random() * $2)::int %% %d, 1 + (random() * $2)::int %% %d, 1 + (random() * 100)::int
+    FROM made]]
+
+local SCRIPT = [[
+  local pgq = require "pgq"
+  local function pause()
+    if math.random() < 0.2 then pgq.sleep(0.02 * math.random()) end
+  end
+  pgq.register_queue("transfer", function(_, job)
+    local tx = job.tx
+    local order = assert(tx:query("SELECT * FROM ordered WHERE id = $1", job.id))[1]
+    pause()
+    assert(tx:query("UPDATE accounts SET balance = balance - $2 WHERE id = $1", order.payer, order.amount))
+    pause()
+    assert(tx:query("UPDATE accounts SET balance = balance + $2 WHERE id = $1", order.payee, order.amount))
+    assert(tx:query("INSERT INTO applied VALUES ($1)", job.id))
+    pause()
+    local waits = {}
+    for i = 1, 200 do waits[i] = "20ms" end
+    assert(tx:enqueue("receipt", tostring(job.id), { retry_waits = waits }))
+    pause()
+  end, { transactional = true, timeout = "1s" })
+  pgq.register_queue("receipt", function(data, job)
+    assert(job.tx:query("INSERT INTO receipts VALUES ($1)", data))
+  end, { transactional = true, timeout = "1s" })]]
+
+-- What must hold in every snapshot: a transfer is applied or its job is there, never both, never neither; the same for
+-- its receipt; and no money comes or goes.
+local LEDGER = [[
+  WITH
+    transfers AS (SELECT id, count(*) FROM (SELECT id FROM applied UNION ALL
+      SELECT id FROM pgq_jobs WHERE queue_name = 'transfer') AS either GROUP BY id),
+    confirmed AS (SELECT id, count(*) FROM (SELECT id FROM receipts UNION ALL
+      SELECT convert_from(data, 'UTF8')::bigint FROM pgq_jobs WHERE queue_name = 'receipt') AS either GROUP BY id)
+  SELECT
+    (SELECT sum(balance) FROM accounts)::bigint AS money,
+    (SELECT count(*) FROM ordered FULL JOIN transfers USING (id) WHERE payer IS NULL OR count IS DISTINCT FROM 1)
+      AS transfers_wrong,
+    (SELECT count(*) FROM (SELECT DISTINCT id FROM applied) AS applied FULL JOIN confirmed USING (id)
+      WHERE applied.id IS NULL OR count IS DISTINCT FROM 1) AS receipts_wrong,
+    (SELECT count(*) FROM pgq_jobs) AS jobs]]
+
+describe("transfers between accounts, while everything is killed at every step,", function()
+  local pg, conn
+  local workers, kills = {}, {}
+
+  setup(function()
+    pg = Postgres.start()
+    pg:migrate()
+    pg:psql(TABLES:format(ACCOUNTS))
+    conn = assert(pgq.connect(pg.conninfo .. " application_name=spec"))
+    math.randomseed(20)
+  end)
+
+  teardown(function()
+    for _, worker in pairs(workers) do
+      worker:kill "sigkill"
+      worker:wait()
+    end
+    conn:close()
+    pg:stop()
+  end)
+
+  local function query(...) return assert(conn:query(...)) end
+
+  local function check_ledger()
+    local ledger = query(LEDGER)[1]
+    assert.same({ money = 1000 * ACCOUNTS, transfers_wrong = 0, receipts_wrong = 0, jobs = ledger.jobs }, ledger)
+    return ledger.jobs
+  end
+
+  local function start(i)
+    workers[i] = Worker.start { pg = pg, script = SCRIPT, args = { "--executors", EXECUTORS, "--grace", "100ms",
+      "--poll-interval", "500ms" } }
+  end
+
+  local function executors_of(worker)
+    local file = io.open(("/proc/%d/task/%d/children"):format(worker.pid, worker.pid))
+    local pids = {}
+    for pid in (file and file:read "*a" or ""):gmatch "%d+" do
+      pids[#pids + 1] = tonumber(pid)
+    end
+    if file then
+      file:close()
+    end
+    return pids
+  end
+
+  local function pick(list) return list[math.random(#list)] end
+
+  local function replace(i)
+    workers[i]:wait(10)
+    start(i)
+  end
+
+  -- What can be killed. Each returns whether it was.
+  local KILLS = {
+    { 3, "executors", function()
+      local pid = pick(executors_of(pick(workers)))
+      return pid and uv.kill(pid, "sigkill") == 0
+    end },
+    { 1, "workers", function()
+      local i = math.random(WORKERS)
+      workers[i]:kill "sigkill"
+      replace(i)
+      return true
+    end },
+    { 1, "workers that were asked to stop", function()
+      local i = math.random(WORKERS)
+      workers[i]:kill "sigterm"
+      replace(i)
+      return true
+    end },
+    { 7, "sessions in a transaction", function()
+      return query([[SELECT count(pg_terminate_backend(pid)) AS n FROM (SELECT pid FROM pg_stat_activity WHERE application_name = 'pgq-lua'
+        AND xact_start IS NOT NULL AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1) AS one]])[1].n > 0
+    end },
+    { 3, "sessions at the end of a transaction", function()
+      return query([[SELECT count(pg_terminate_backend(pid)) AS n FROM pg_stat_activity WHERE application_name = 'pgq-lua'
+        AND (query LIKE 'DELETE%' OR query LIKE 'COMMIT%') AND state <> 'idle' AND pid <> pg_backend_pid()]])[1].n > 0
+    end },
+    { 1, "sessions", function()
+      return query([[SELECT count(pg_terminate_backend(pid)) AS n FROM (SELECT pid FROM pg_stat_activity WHERE application_name = 'pgq-lua'
+        ORDER BY random() LIMIT 1) AS one]])[1].n > 0
+    end },
+    { 1, "executors that stood still", function()
+      local pid = pick(executors_of(pick(workers)))
+      if not pid or uv.kill(pid, "sigstop") ~= 0 then
+        return false
+      end
+      wait.sleep(0.3)
+      return uv.kill(pid, math.random() < 0.5 and "sigcont" or "sigkill") == 0
+    end },
+  }
+
+  local function kill_something()
+    local all = 0
+    for _, way in ipairs(KILLS) do all = all + way[1] end
+    local at = math.random() * all
+    for _, way in ipairs(KILLS) do
+      at = at - way[1]
+      if at < 0 then
+        kills[way[2]] = (kills[way[2]] or 0) + (way[3]() and 1 or 0)
+        return
+      end
+    end
+  end
+
+  local function total()
+    local all = 0
+    for _, count in pairs(kills) do all = all + count end
+    return all
+  end
+
+  it("are applied exactly once", function()
+    local until_ns, ordered, left, turns = uv.hrtime() + SECONDS * 1e9, 0, 0, 0
+    local function order(count)
+      query(ORDER:format(ACCOUNTS, ACCOUNTS), count, 1000)
+      ordered = ordered + count
+    end
+    for i = 1, WORKERS do start(i) end
+    while uv.hrtime() < until_ns do
+      if left < BACKLOG / 2 then
+        order(BACKLOG)
+      end
+      kill_something()
+      wait.sleep(EVERY * 2 * math.random())
+      turns = turns + 1
+      left = turns % 4 == 0 and check_ledger() or left
+    end
+    assert.is_true(total() > 150, "killed no more than " .. total())
+    assert.is_true(ordered >= TRANSFERS, "ordered no more than " .. ordered)
+    wait.till("all jobs to be done", 60, function()
+      local jobs = check_ledger()
+      return jobs == 0, jobs
+    end)
+    assert.equal(ordered, query("SELECT count(*) AS n FROM receipts")[1].n)
+  end)
+end)
