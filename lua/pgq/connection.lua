@@ -49,7 +49,9 @@ local function check_connection(self, method)
   if type(self) ~= "table" or getmetatable(self) ~= Connection then
     error(format("call it with a colon: conn:%s(…)", method), 3)
   end
-  tasks.check(method, 3)
+  if method ~= "close" then -- which waits for nothing
+    tasks.check(method, 3)
+  end
   check_idle(self, method, 3)
   if self._transaction then
     error(format("the connection has an open transaction: use tx:%s in its function, not conn:%s", method, method), 3)
@@ -168,14 +170,14 @@ end
 -- it also sees what the statement leaves behind.
 function Connection:_query(sql, ...)
   local rows, message, code = async.exec(self, "query", sql, ...)
+  local problem, its_code
   if self._pooled then
-    local problem, its_code = session.note(self._pooled, sql, rows and message)
-    if problem then
-      return nil, problem, its_code
-    end
+    problem, its_code = session.note(self._pooled, sql, rows and message)
   end
-  if rows then
-    return rows
+  if problem then
+    return nil, problem, its_code
+  elseif rows then
+    return rows -- without the tag behind them
   end
   return rows, message, code
 end
@@ -212,7 +214,7 @@ function Connection:_break()
   self._handle:abandon()
 end
 
--- Remembers the first error that made the transaction fail, until a savepoint brings it back.
+-- Remembers the first error that made the transaction fail, until a savepoint undoes it.
 local function note(tx, value, message, code)
   local state = tx._connection._handle:transaction_state()
   if state ~= "failed" then
@@ -384,16 +386,5 @@ end
 -- What the functions of the module run on a connection of the pool.
 connection.enqueue, connection.enqueue_many = Connection._enqueue, Connection._enqueue_many
 connection.run = Connection._run
-
--- Statements that begin or end a transaction do so for nobody: the next call has another connection.
-local ENDS = { COMMIT = true, ROLLBACK = true }
-
-function connection.query(conn, sql, ...)
-  local rows, message, code = conn:_query(sql, ...)
-  if rows and ENDS[conn._pooled.tag] then
-    return nil, "query: there is no transaction to end; use pgq.transaction", "25P01"
-  end
-  return rows, message, code
-end
 
 return connection
