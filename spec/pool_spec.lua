@@ -298,21 +298,40 @@ describe("Postgres inside of a handler", function()
   end)
 
   describe("connections of one's own", function()
-    it("wait too, and say so when two tasks use one at the same time", function()
+    it("wait too, and are shared in turns, a transaction as a whole", function()
+      enqueue("q", "", 8)
+      local out = drain [[
+        local conn = assert(pgq.connect())
+        local inside = 0
+        pgq.register_queue("q", function(_, job)
+          assert(conn:query("SELECT pg_sleep(0.02)"))
+          assert(conn:transaction(function(tx)
+            inside = inside + 1
+            assert(inside == 1, "two at once")
+            assert(tx:query("SELECT pg_sleep(0.02)"))
+            pgq.sleep(0.02)
+            assert(not pcall(conn.query, conn, "SELECT 1"), "conn is to be used through tx")
+            inside = inside - 1
+          end))
+          assert(conn:enqueue("later", "x"))
+          print(job.id, conn:query("SELECT 1 AS n")[1].n)
+        end, { concurrency = 8 })
+        pgq.register_queue("later", function() end)]]
+      assert.equal(8, select(2, out:gsub("\t1\n", "")))
+      assert.equal("", errors())
+    end)
+
+    it("are given on when the one whose turn it is, or was to be, is interrupted", function()
+      enqueue("slow")
+      enqueue("brief", "", 2)
       enqueue("q", "", 2)
       local out = drain [[
-        local conn
-        pgq.register_queue("q", function()
-          conn = conn or assert(pgq.connect())
-          local ok, result = pcall(conn.query, conn, "SELECT pg_sleep(0.3)")
-          print(ok, ok or result)
-          pgq.sleep(0.5)
-          print(conn:query("SELECT 1 AS n")[1].n)
-        end)]]
-      -- The first to connect has the connection to itself until the other has connected.
-      assert.matches("false\tquery: the connection is busy with query; each task needs another one\n", out)
-      assert.matches("true\ttrue\n", out)
-      assert.equal("", errors())
+        local conn = assert(pgq.connect())
+        pgq.register_queue("slow", function() conn:transaction(function() pgq.sleep(1) end); print "slow" end)
+        pgq.register_queue("brief", function() conn:query "SELECT 1"; print "never" end, { timeout = "300ms" })
+        pgq.register_queue("q", function() pgq.sleep(0.1); print(conn:query("SELECT 'fine' AS t")[1].t) end)]]
+      assert.equal("slow\nfine\nfine\n", out)
+      assert.equal(2, select(2, errors():gsub("pgq.timeout", "")), errors())
     end)
 
     it("connect without blocking, and give up after the time that the string sets", function()

@@ -1,7 +1,7 @@
 --- Connections to the database, as pgq.connect returns them, and the transactions on them.
 -- In a handler a call waits until the database has answered, and other handlers go on; elsewhere it blocks. What fails
 -- is returned as nil, message, code, where code is an SQLSTATE; only wrong use raises an error: a wrong type, an
--- unknown option, a transaction used after its end, a connection that another task uses at the time.
+-- unknown option, a transaction used after its end. Handlers that share a connection wait their turn.
 -- @module pgq.connection
 
 local async = require "pgq.async"
@@ -9,6 +9,7 @@ local enqueue_many = require "pgq.many"
 local job = require "pgq.job"
 local session = require "pgq.session"
 local tasks = require "pgq.tasks"
+local turns = require "pgq.turns"
 
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 local error, getmetatable, pcall, setmetatable, type = error, getmetatable, pcall, setmetatable, type
@@ -51,6 +52,9 @@ local function check_connection(self, method)
   end
   if method ~= "close" then -- which waits for nothing
     tasks.check(method, 3)
+  end
+  if turns.is_elsewhere(self) then -- the caller waits
+    return
   end
   check_idle(self, method, 3)
   if self._transaction then
@@ -109,7 +113,7 @@ function Connection:enqueue(queue, data, options)
   if not prepared then
     return nil, message, code
   end
-  return self:_enqueue(queue, data, prepared)
+  return turns.call(self, "enqueue", self._enqueue, self, queue, data, prepared)
 end
 
 --- Enqueues many jobs, all or none of them: in a transaction of its own, which it commits. They keep their order, and
@@ -132,7 +136,7 @@ function Connection:enqueue_many(queue, jobs, options)
     return nil, message, code
   end
   local ids
-  ids, message, code = self:_enqueue_many(queue, jobs, prepared)
+  ids, message, code = turns.call(self, "enqueue_many", self._enqueue_many, self, queue, jobs, prepared)
   job.check_given(2, ids, message, code)
   return ids, message, code
 end
@@ -152,7 +156,7 @@ end
 function Connection:query(sql, ...)
   check_connection(self, "query")
   check_statement(sql)
-  local rows, message, code = self:_query(sql, ...)
+  local rows, message, code = turns.call(self, "query", self._query, self, sql, ...)
   if rows == false then
     error("query: " .. message, 2)
   end
@@ -163,7 +167,7 @@ end
 -- @function Connection:close
 function Connection:close()
   check_connection(self, "close")
-  self._handle:close()
+  turns.call(self, "close", self._handle.close, self._handle)
 end
 
 -- Runs a statement; what it returns is false, message when a value cannot be a parameter. On a connection of the pool
@@ -373,14 +377,15 @@ end
 -- @treturn[3] string code
 -- @raise what fn raised, after the rollback
 function Connection:transaction(fn)
-  if type(self) == "table" and getmetatable(self) == Connection and self._transaction then
+  if type(self) == "table" and getmetatable(self) == Connection and self._transaction
+    and not turns.is_elsewhere(self) then
     error("the connection has an open transaction, and transactions do not nest; use SAVEPOINT with tx:query", 2)
   end
   check_connection(self, "transaction")
   if type(fn) ~= "function" then
     error(format("transaction: a function is needed, not a %s", type(fn)), 2)
   end
-  return self:_run(fn)
+  return turns.call(self, "transaction", self._run, self, fn)
 end
 
 -- What the functions of the module run on a connection of the pool.
