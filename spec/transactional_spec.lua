@@ -421,3 +421,4 @@ describe("a transactional handler", function()
     end)
   end)
 
+end)
