@@ -157,6 +157,10 @@ describe("transfers between accounts, while everything is killed at every step,"
       return query([[SELECT count(pg_terminate_backend(pid)) AS n FROM (SELECT pid FROM pg_stat_activity WHERE application_name = 'pgq-lua'
         ORDER BY random() LIMIT 1) AS one]])[1].n > 0
     end },
+    { 5, "leases", function() -- the next worker has the job, while its handler runs on
+      return query([[UPDATE pgq_jobs SET run_after = now() WHERE id IN (SELECT id FROM pgq_jobs WHERE lease IS NOT NULL AND run_after > now()
+        ORDER BY random() LIMIT 2 FOR UPDATE SKIP LOCKED)]]).affected > 0
+    end },
     { 1, "executors that stood still", function()
       local pid = pick(executors_of(pick(workers)))
       if not pid or uv.kill(pid, "sigstop") ~= 0 then

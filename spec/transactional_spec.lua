@@ -423,4 +423,17 @@ describe("a transactional handler", function()
       assert.equal("done", marks())
     end)
   end)
+
+  it("does not have the jobs of other queues leased that are claimed beside its own", function()
+    enqueue("q", "", 1000)
+    enqueue("plain", "", 30000)
+    local function updates() return tonumber(pg:psql "SELECT pg_stat_get_tuples_updated('pgq_jobs'::regclass)") end
+    local before = updates()
+    drain([[pgq.register_queue("plain", function() end)]] .. handler "mark(job)")
+    assert.equal("1000", pg:psql "SELECT count(DISTINCT job) FROM marks")
+    assert.equal("completed", jobs())
+    wait.sleep(1) -- statistics come late
+    assert.is_true(updates() - before >= 1000)
+    assert.is_true(updates() - before < 3000, "updated " .. updates() - before)
+  end)
 end)

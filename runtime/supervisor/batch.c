@@ -138,6 +138,25 @@ static void take_row(struct batch *batch, const PGresult *result, int row, struc
 }
 
 /*
+ * Jobs of transactional queues are leased, and so is all that stands beside them. They go back when there are others,
+ * to be claimed by themselves. Returns whether there are such jobs to run.
+ */
+static bool part_transactional(struct batch *batch) {
+  int count[2] = {0, 0};
+  for (int i = 0; i < batch->count; i++)
+    if (batch->jobs[i].outcome == OUTCOME_NONE)
+      count[batch->jobs[i].queue->transactional]++;
+  for (int i = 0; i < batch->count; i++) {
+    struct job *job = &batch->jobs[i];
+    if (job->outcome != OUTCOME_NONE || !job->queue->transactional || count[false] == 0)
+      continue;
+    job->outcome = OUTCOME_UNRUN;
+    batch->open--;
+  }
+  return count[true] > 0 && count[false] == 0;
+}
+
+/*
  * When a suspect is first, so many of those that came with it run, and nothing else; what is left goes back. Suspects
  * further behind go back until they are first.
  */
@@ -160,12 +179,9 @@ void batch_take(struct batch *batch, const PGresult *result, struct queue *const
   batch->number += HOLDS_PER_EXECUTOR;
   batch->sent = 0;
   batch->token = 0;
-  bool transactional = false;
-  for (int row = 0; row < batch->count; row++) {
+  for (int row = 0; row < batch->count; row++)
     take_row(batch, result, row, queues, indexes);
-    transactional = transactional || batch->jobs[row].queue->transactional;
-  }
-  if (transactional)
+  if (part_transactional(batch))
     batch->token = lease_token(batch->count);
   isolate_suspects(batch, together);
 }

@@ -52,6 +52,23 @@ static bool is_shut(const struct claim *claim, uint32_t index, int64_t now_ms) {
   return claim->room[index] <= 0 || queue_is_paused(claim->queues[index], now_ms);
 }
 
+/* It is another kind's turn. */
+static bool is_left_out(const struct claim *claim, uint32_t index) {
+  enum claim_only kind = claim->queues[index]->transactional ? ONLY_TRANSACTIONAL : ONLY_PLAIN;
+  return claim->only != ONLY_ALL && claim->only != kind;
+}
+
+/* Both kinds have jobs: they take turns. */
+static void choose_kind(struct claim *claim, int64_t now_ms) {
+  bool has_jobs[2] = {false, false};
+  for (uint32_t i = 0; i < claim->queue_count; i++)
+    if (claim->queues[i]->busy && !is_shut(claim, i, now_ms))
+      has_jobs[claim->queues[i]->transactional] = true;
+  claim->only = ONLY_ALL;
+  if (has_jobs[0] && has_jobs[1])
+    claim->only = claim->last = claim->last == ONLY_PLAIN ? ONLY_TRANSACTIONAL : ONLY_PLAIN;
+}
+
 /* No more jobs than bring their data along, if they are like those before. */
 static void ask(struct claim *claim, uint32_t index, int32_t most) {
   double bring = CLAIM_BYTES / (2 * claim->queues[index]->data_bytes + 1);
@@ -71,7 +88,7 @@ static void ask_quick(struct claim *claim, enum claim_kind kind, int64_t now_ms)
   for (uint32_t i = 0; i < claim->queue_count; i++) {
     uint32_t index = (claim->turn + i) % claim->queue_count;
     struct queue *queue = claim->queues[index];
-    if (!is_quick_enough(queue, kind) || is_shut(claim, index, now_ms))
+    if (!is_quick_enough(queue, kind) || is_left_out(claim, index) || is_shut(claim, index, now_ms))
       continue;
     int32_t share = queue->batch / (busy + (queue->busy ? 0 : 1));
     ask(claim, index, share > 0 ? share : 1);
@@ -85,7 +102,7 @@ static void ask_slow(struct claim *claim, bool all, bool only_slow, int64_t now_
   for (uint32_t i = 0; i < claim->queue_count; i++) {
     uint32_t index = (turn + i) % claim->queue_count;
     struct queue *queue = claim->queues[index];
-    if ((only_slow && is_quick(queue)) || is_shut(claim, index, now_ms))
+    if ((only_slow && is_quick(queue)) || is_left_out(claim, index) || is_shut(claim, index, now_ms))
       continue;
     ask(claim, index, 1);
     claim->slow_turn = index + 1;
@@ -98,7 +115,7 @@ static bool has_asked_all(const struct claim *claim, int64_t now_ms) {
   uint32_t shut = 0;
   for (uint32_t i = 0; i < claim->queue_count; i++)
     shut += is_shut(claim, i, now_ms);
-  return claim->asked_count + shut == claim->queue_count;
+  return claim->only == ONLY_ALL && claim->asked_count + shut == claim->queue_count;
 }
 
 /* What is asked for altogether; the one beyond is for the slow queue. */
@@ -119,6 +136,7 @@ bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most) {
   claim->low = memory_resize(claim->low, count * sizeof *claim->low);
   claim->asked_count = 0;
   claim->stale = false;
+  choose_kind(claim, now_ms);
   if (most > 1)
     ask_quick(claim, kind, now_ms);
   for (uint32_t i = 0; i < claim->asked_count; i++)

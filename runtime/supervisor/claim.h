@@ -13,6 +13,9 @@
  * A claim is to bring about as much work as an executor does in 50 ms. While quick queues (several of their jobs fit in
  * that) have jobs, they share a claim between them, and one of the slow queues, in turn, adds a job. Else all queues
  * are asked, for one job altogether.
+ *
+ * Jobs of transactional queues are leased before they run, and with them all that one claim brings. So while both kinds
+ * of queues have jobs, they are asked in turn; and when others came along with such jobs, these go back.
  */
 
 /* What was seen before going to sleep. */
@@ -30,12 +33,16 @@ enum claim_kind {
   CLAIM_AHEAD, /* while the executor is at work: only quick queues, whose jobs do not wait long here */
 };
 
+/* Which queues may be asked. */
+enum claim_only { ONLY_ALL, ONLY_PLAIN, ONLY_TRANSACTIONAL };
+
 /* Zeroed: nothing is served. */
 struct claim {
   struct queue **queues; /* in the executor's order */
   uint32_t queue_count;
-  int32_t *room;            /* of each: for how many more of its jobs the executor has room; set by whoever chooses */
-  uint32_t turn, slow_turn; /* the queue that is asked first: they take turns */
+  int32_t *room;              /* of each: for how many more of its jobs the executor has room; set by whoever chooses */
+  uint32_t turn, slow_turn;   /* the queue that is asked first: they take turns */
+  enum claim_only only, last; /* this time; and when it was the last time that not all might be asked */
   /* What the claim under way asks for. */
   struct queue **asked;
   uint32_t *asked_index; /* in the executor's order */
