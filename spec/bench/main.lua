@@ -23,7 +23,7 @@ what they are to each other.
   --only NAME[,NAME]   only these scenarios: %s
   --scale F            this part of the sizes, for a quick look (1)
   --no-peers           without graphile-worker and pg-boss, which npm installs otherwise
-  --before COMMIT      what the scenario "before" compares with (66e89a1, the last without handlers that wait)
+  --before COMMIT      what the scenario "before" compares with (66e89a1, when handlers could not wait)
   --results FILE       where the page is written (spec/bench/results.md)
   --help               print this and exit
 ]]
