@@ -231,6 +231,12 @@ uint32_t child_begun(const struct child *child, uint32_t batch) {
   return begun >> 32 == batch ? (uint32_t)begun : 0;
 }
 
+bool child_has_begun(const struct child *child, uint32_t batch, uint32_t position) {
+  uint64_t begun = child->page ? atomic_load(&lane_of(child, batch)->begun) : 0;
+  int32_t beyond = (int32_t)((uint32_t)(begun >> 32) - batch);
+  return beyond > 0 || (beyond == 0 && position <= (uint32_t)begun);
+}
+
 uint32_t child_revoke(struct child *child, uint32_t batch) {
   if (child->page)
     atomic_store(&lane_of(child, batch)->revoked, batch);

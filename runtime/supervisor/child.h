@@ -119,6 +119,12 @@ void child_begin_batch(struct child *child, uint32_t batch);
 uint32_t child_begun(const struct child *child, uint32_t batch);
 
 /*
+ * child_has_begun(child, batch, position): whether the executor has come to that job: it has begun it, or has found its
+ * batch revoked.
+ */
+bool child_has_begun(const struct child *child, uint32_t batch, uint32_t position);
+
+/*
  * child_revoke(child, batch): jobs of the batch that have not begun never will. Returns the last position that has
  * begun (it may have ended since), 0 for none.
  */
