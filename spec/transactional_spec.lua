@@ -436,4 +436,30 @@ describe("a transactional handler", function()
     assert.is_true(updates() - before >= 1000)
     assert.is_true(updates() - before < 3000, "updated " .. updates() - before)
   end)
+
+  it("goes back when it is leased and does not begin within a second, for others to run", function()
+    local worker = start([[
+      pgq.register_queue("block", function()
+        local timer = uv.new_timer()
+        timer:start(50, 0, function()
+          timer:close()
+          print "blocks"
+          local began = now()
+          while now() - began < 8 do end
+          print "is done"
+        end)
+      end)]] .. handler "mark(job)", "--executors", "2")
+    enqueue("block")
+    worker:read_until "blocks"
+    for _ = 1, 20 do
+      enqueue "q"
+      wait.sleep(0.02)
+    end
+    wait.till("all to be done", 5, function() return jobs() == "completed" end)
+    assert.is_nil(worker.stdout:find "is done")
+    worker:read_until "is done"
+    worker:stop()
+    assert.equal("20|20", pg:psql "SELECT count(*), count(DISTINCT job) FROM marks")
+    assert.is_nil(worker.stderr:find "level=warn", worker.stderr)
+  end)
 end)

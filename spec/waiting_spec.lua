@@ -227,6 +227,22 @@ describe("a handler that waits", function()
       assert.is_nil(result.stderr:find "an executor died")
     end)
 
+    it("that never returns is ended after half a minute, and nobody pays at first", function()
+      enqueue("spin")
+      local worker = start([[
+        pgq.register_queue("spin", function(_, job)
+          print("began")
+          local timer = uv.new_timer()
+          timer:start(10, 0, function() while true do end end)
+          pgq.sleep(0.1)
+        end)]])
+      finally(function() worker:kill "sigkill" end)
+      worker:read_until("an executor died.-cause=\"was killed: a callback of luv did not return for 30 s\"", 45, "stderr")
+      wait.till("the job to be suspect", 5, function()
+        return pg:psql "SELECT suspect, attempt FROM pgq_jobs" == "t|0"
+      end)
+    end)
+
     it("in which nothing may wait is told so", function()
       local _, result = run [[
         local timer = uv.new_timer()

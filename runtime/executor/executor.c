@@ -80,6 +80,11 @@ static void on_script_ready(void *owner, uint32_t number) {
     task_list_ready(e->tasks, number);
 }
 
+static void on_script_callback(void *owner, bool begins) {
+  struct executor *e = owner;
+  atomic_store_explicit(&e->page->callback_us, begins ? clock_us() : 0, memory_order_release);
+}
+
 static void on_script_watch(void *owner, uint32_t number) {
   struct executor *e = owner;
   if (e->tasks)
@@ -158,6 +163,7 @@ static bool configure(struct executor *e, struct frame *frame) {
                                      .log = on_script_log,
                                      .current = on_script_current,
                                      .ready = on_script_ready,
+                                     .callback = on_script_callback,
                                      .watch = on_script_watch};
   start_script(e);
   return true;
@@ -175,6 +181,7 @@ static bool take_recall(struct executor *e, struct frame *frame) {
   if (!e->tasks || !message_get_recall(frame, &recall))
     return false;
   task_list_recall(e->tasks, recall.batch, recall.queue);
+  on_work(e);
   return true;
 }
 
@@ -183,6 +190,7 @@ static bool take_cancel(struct executor *e, struct frame *frame) {
   if (!e->tasks || !message_get_cancel(frame, &cancel))
     return false;
   task_list_cancel(e->tasks, cancel.batch, cancel.index);
+  on_work(e);
   return true;
 }
 

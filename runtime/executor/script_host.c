@@ -141,12 +141,12 @@ void script_make_host(lua_State *L, struct script *script) {
 
 /* ── luv ── */
 
+/* Whose luv it is: an executor has one script. Callbacks are made where nothing may be allocated for finding it. */
+static const struct script *luv_script;
+
 static void log_callback_error(lua_State *L) {
+  const struct script *script = luv_script;
   size_t length;
-  script_push_host(L);
-  lua_getfield(L, -1, "script");
-  const struct script *script = lua_touserdata(L, -1);
-  lua_pop(L, 2);
   lua_pushliteral(L, "an error in a callback of luv: ");
   lua_insert(L, -2);
   lua_concat(L, 2);
@@ -164,7 +164,9 @@ static int call_back(lua_State *L, int arguments, int results, int flags) {
   lua_pushlightuserdata(L, (void *)&traceback_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
   lua_insert(L, base);
+  luv_script->config->callback(luv_script->config->owner, true);
   int failed = lua_pcall(L, arguments, results, base);
+  luv_script->config->callback(luv_script->config->owner, false);
   lua_remove(L, base);
   if (!failed)
     return results == LUA_MULTRET ? lua_gettop(L) - base + 1 : results;
@@ -182,6 +184,7 @@ int script_open_luv(lua_State *L) {
   lua_getfield(L, -1, "script");
   const struct script *script = lua_touserdata(L, -1);
   lua_State *main = script->L;
+  luv_script = script;
   lua_getfield(L, -2, "guard");
   luv_set_loop(main, script->config->loop);
   luv_set_callback(main, call_back);

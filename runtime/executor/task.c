@@ -246,9 +246,10 @@ static bool is_full(const struct task_list *list, uint32_t queue) {
   return limit->concurrency > 0 && limit->waiting >= limit->concurrency;
 }
 
-/* As many of all wait as may, and it is one of those: it begins when one of them has ended. */
-static bool must_wait(const struct task_list *list, uint32_t queue) {
-  return list->queues[queue].concurrency == 0 && list->shared >= list->concurrency;
+/* As many of all wait as may, and it is one of those: it begins when one of them has ended, if it may then. */
+static bool must_wait(const struct task_list *list, const struct message_job *job) {
+  return list->queues[job->queue].concurrency == 0 && list->shared >= list->concurrency &&
+         batches_may_begin(&list->batches, job);
 }
 
 /* One more of the queue waits, or one less. */
@@ -350,7 +351,7 @@ bool task_list_step(struct task_list *list) {
   struct message_job job;
   uint32_t batch;
   bool ready = list->first != NULL;
-  if (!ready && (!batches_peek(&list->batches, &batch, &job) || must_wait(list, job.queue))) {
+  if (!ready && (!batches_peek(&list->batches, &batch, &job) || must_wait(list, &job))) {
     atomic_store_explicit(&list->page->parked, 1, memory_order_release);
     return false;
   }

@@ -285,6 +285,13 @@ bool batch_has_unwritten_lease(const struct batch *batch, int64_t id) {
   return false;
 }
 
+int batch_count_unbegun(const struct batch *batch, uint32_t begun) {
+  int count = 0;
+  for (int i = 0; i < batch->count; i++)
+    count += batch->jobs[i].outcome == OUTCOME_NONE && batch->jobs[i].position > begun;
+  return count;
+}
+
 int batch_split(struct batch *batch, uint32_t begun, int64_t token) {
   int leases = 0;
   for (int i = 0; i < batch->count; i++) {

@@ -89,6 +89,9 @@ void batch_child_died(struct batch *batch, uint32_t begun, const struct child_de
 /* batch_release(batch, queue, only_unsent): open jobs of `queue` (NULL: of all) go back as if not claimed. */
 void batch_release(struct batch *batch, const struct queue *queue, bool only_unsent);
 
+/* batch_count_unbegun(batch, begun): open jobs that were sent, and stand behind position `begun`. */
+int batch_count_unbegun(const struct batch *batch, uint32_t begun);
+
 /*
  * batch_split(batch, begun, token): the time of the hold is up. Jobs that were begun, up to position `begun`, are to be
  * leased, each with the token `token` and its index; the others go back. Returns the number of leases.

@@ -16,6 +16,9 @@
 /* An executor writes a frame in one go: when the rest does not come, somebody else has written. */
 enum { PARTIAL_MS = 5000 };
 
+/* A callback of luv is nobody's handler, and so has no time limit but this. */
+enum { CALLBACK_MS = 30000 };
+
 /* Descriptors below are the child's. */
 enum { OWN_FILE_LEAST = 10 };
 
@@ -141,6 +144,12 @@ uint32_t child_begun(const struct child *child, uint32_t batch) {
   return begun >> 32 == batch ? (uint32_t)begun : 0;
 }
 
+bool child_has_begun(const struct child *child, uint32_t batch, uint32_t position) {
+  uint64_t begun = child->page ? atomic_load(&lane_of(child, batch)->begun) : 0;
+  int32_t beyond = (int32_t)((uint32_t)(begun >> 32) - batch);
+  return beyond > 0 || (beyond == 0 && position <= (uint32_t)begun);
+}
+
 uint32_t child_revoke(struct child *child, uint32_t batch) {
   if (child->page)
     atomic_store(&lane_of(child, batch)->revoked, batch);
@@ -153,9 +162,17 @@ bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms) {
   return child->alive && *id != 0;
 }
 
+/* For how long a callback of luv has run; 0 for none. */
+static int64_t callback_ms(const struct child *child) {
+  int64_t began_us = child->page ? atomic_load(&child->page->callback_us) : 0;
+  return began_us ? (clock_us() - began_us) / 1000 : 0;
+}
+
 int64_t child_busy_ms(const struct child *child) {
   int64_t id, ran_ms;
-  return child_current(child, &id, &ran_ms) ? (clock_us() - atomic_load(&child->page->resumed_us)) / 1000 : 0;
+  if (child_current(child, &id, &ran_ms))
+    return (clock_us() - atomic_load(&child->page->resumed_us)) / 1000;
+  return child->alive ? callback_ms(child) : 0;
 }
 
 bool child_is_overdue(const struct child *child) {
@@ -196,6 +213,8 @@ void child_watch(struct child *child) {
     child->peak_kb = kb;
   if (child->partial_since_ms > 0 && clock_ms() - child->partial_since_ms > PARTIAL_MS)
     child_kill(child, "was killed: it sent a part of a frame and no more");
+  if (callback_ms(child) > CALLBACK_MS)
+    child_kill(child, "was killed: a callback of luv did not return for 30 s");
 }
 
 bool child_is_alive(const struct child *child) {

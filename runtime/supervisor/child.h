@@ -120,6 +120,12 @@ void child_begin_batch(struct child *child, uint32_t batch);
 uint32_t child_begun(const struct child *child, uint32_t batch);
 
 /*
+ * child_has_begun(child, batch, position): whether the executor has come to that job: it has begun it, or has found its
+ * batch revoked.
+ */
+bool child_has_begun(const struct child *child, uint32_t batch, uint32_t position);
+
+/*
  * child_revoke(child, batch): jobs of the batch that have not begun never will. Returns the last position that has
  * begun (it may have ended since), 0 for none.
  */
@@ -128,7 +134,8 @@ uint32_t child_revoke(struct child *child, uint32_t batch);
 /* child_current(child, id, ran_ms): the job whose handler is running right now, and for how long. False for none. */
 bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms);
 
-/* child_busy_ms(child): for how long that handler has not waited; 0 when there is none. */
+/* child_busy_ms(child): for how long that handler has not waited, or a callback of luv has run; 0 when there is none.
+ */
 int64_t child_busy_ms(const struct child *child);
 
 /* child_is_overdue(child): that handler has passed its time limit, and does not wait. */

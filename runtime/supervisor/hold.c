@@ -118,6 +118,10 @@ bool hold_runs_alone(const struct hold *hold) {
   return hold->state == STATE_RUNNING && hold->batch.alone;
 }
 
+bool hold_is_owed(const struct hold *hold) {
+  return hold->owed > 0;
+}
+
 bool hold_has_leased(const struct hold *hold) {
   return lease_list_busy(&hold->leased) > 0;
 }

@@ -133,6 +133,10 @@ bool hold_has_leased(const struct hold *hold);
 /* hold_count_begun(hold): how many of its jobs have begun and not ended. */
 int hold_count_begun(const struct hold *hold);
 
+/* hold_is_owed(hold): the executor has been kept so busy that jobs went back before they began, and it has not come to
+ * where they were yet. More would fare no better. */
+bool hold_is_owed(const struct hold *hold);
+
 /* hold_count_running(hold, counts): adds its jobs that are with the executor to those of their queues, in the
  * executor's order. */
 void hold_count_running(const struct hold *hold, int32_t *counts, uint32_t queue_count);

@@ -83,6 +83,10 @@ void hold_go_on(struct hold *hold) {
 static void split(struct hold *hold) {
   int open = hold->batch.open;
   uint32_t begun = child_revoke(hold->child, hold->batch.number);
+  int unbegun = child_is_alive(hold->child) ? batch_count_unbegun(&hold->batch, begun) : 0;
+  if (unbegun > 0) /* those that wait for others to end come back at once */
+    child_recall(hold->child, hold->batch.number, QUEUE_ALL);
+  hold->owed += unbegun;
   int leases = batch_split(&hold->batch, begun, token_of(&hold->batch));
   lease_list_add_from(&hold->leased, &hold->batch);
   hold->released = hold->released || leases < open;
@@ -101,6 +105,32 @@ static void check_lost(struct hold *hold) {
     if (is_over(hold, &hold->leased.items[i]))
       child_kill(hold->child, hold->leased.items[i].cancelled ? "was killed: it ran a job that was cancelled"
                                                               : "was killed: it ran a job whose lease was lost");
+}
+
+/*
+ * Jobs that were leased before they began, and have not begun within `most_ms`, go back: something else keeps their
+ * executor busy. Those of earlier batches cannot begin any more.
+ */
+static void give_back_leased(struct hold *hold, int64_t most_ms) {
+  bool found = false;
+  int64_t now_ms = clock_ms();
+  for (int i = 0; i < hold->leased.count && !hold->lease_first; i++) {
+    struct lease *lease = &hold->leased.items[i];
+    if (lease->job.outcome != OUTCOME_NONE || now_ms - lease->since_ms < most_ms ||
+        child_has_begun(hold->child, lease->batch, lease->job.position))
+      continue;
+    if (lease->batch == hold->batch.number)
+      child_revoke(hold->child, lease->batch);
+    if (child_has_begun(hold->child, lease->batch, lease->job.position)) /* in between */
+      continue;
+    lease->job.outcome = OUTCOME_UNRUN;
+    hold->owed++;
+    found = true;
+  }
+  if (!found)
+    return;
+  hold->released = true;
+  hold_go_on(hold);
 }
 
 static void check_time_limit(struct hold *hold) {
@@ -168,6 +198,7 @@ void hold_on_watch(uv_timer_t *timer) {
   if (hold->ticks++ % PROCESS_TICKS == 0) {
     child_watch(hold->child);
     check_lost(hold);
+    give_back_leased(hold, hold->start.options->hold_limit_ms);
   }
   check_hold(hold);
   if (hold->refused && hold->state == STATE_IDLE && child_busy_ms(hold->child) < STUCK_MS)
@@ -179,7 +210,7 @@ void hold_send_leased(struct hold *hold) {
   if (!hold->lease_first)
     return;
   hold->lease_first = false;
-  if (!lease_list_has(&hold->leased, hold->batch.number) || !child_is_ready(hold->child)) {
+  if (!lease_list_has(&hold->leased, hold->batch.number) || !child_is_ready(hold->child) || hold->stopping) {
     buffer_free(&hold->out);
     lease_list_give_back(&hold->leased, hold->batch.number);
     return;
@@ -231,13 +262,19 @@ static void learn(struct hold *hold, const struct job *job) {
   hold->start.events->backed_off(hold->start.owner, job->queue);
 }
 
+/* Of a job that was given back: too late to matter, but the executor has come to where it was. */
+static bool take_late(struct hold *hold, bool possible) {
+  hold->owed -= hold->owed > 0;
+  return possible;
+}
+
 bool hold_outcome(struct hold *hold, const struct child_outcome *outcome) {
   const struct job *job = lease_list_end(&hold->leased, outcome);
   if (!job) {
     if (outcome->batch != hold->batch.number || hold->state != STATE_RUNNING || hold->batch.open == 0)
-      return outcome->batch <= hold->batch.number; /* of a job that was given back: too late to matter */
+      return take_late(hold, outcome->batch <= hold->batch.number);
     if (!batch_end_job(&hold->batch, outcome->index, outcome))
-      return outcome->outcome == OUTCOME_UNRUN;
+      return take_late(hold, outcome->outcome == OUTCOME_UNRUN);
     job = &hold->batch.jobs[outcome->index];
   }
   learn(hold, job);
@@ -249,6 +286,7 @@ void hold_outcomes_end(struct hold *hold) {
 }
 
 void hold_child_died(struct hold *hold, const struct child_death *death) {
+  hold->owed = 0;
   lease_list_child_died(&hold->leased, death);
   if (hold->state == STATE_RUNNING) {
     if (death->culprit)
@@ -262,6 +300,8 @@ void hold_child_died(struct hold *hold, const struct child_death *death) {
 
 void hold_recall(struct hold *hold, const struct queue *queue) {
   uint32_t index = QUEUE_ALL;
+  if (!queue)
+    give_back_leased(hold, 0);
   if (hold->state != STATE_RUNNING || (queue && !batch_has_open(&hold->batch, queue, &index)))
     return;
   batch_release(&hold->batch, queue, true);
@@ -270,9 +310,9 @@ void hold_recall(struct hold *hold, const struct queue *queue) {
 
 void hold_stop(struct hold *hold) {
   hold->stopping = true;
+  hold_recall(hold, NULL);
   if (hold->state != STATE_RUNNING)
     return;
-  hold_recall(hold, NULL);
   hold_go_on(hold);
 }
 

@@ -45,6 +45,7 @@ struct hold {
   bool waits;            /* for its turn to claim */
   bool refused;          /* a claim: there was no room in the executor */
   bool sweeps;           /* which is to be a sweep */
+  int owed;              /* jobs that went back before they began: the executor has not come to them yet */
   bool released;         /* this act gives jobs back */
   bool nothing;          /* it ends a claim that found nothing */
   struct hold_look look; /* what is known of that */

@@ -20,7 +20,8 @@ void lease_list_add_from(struct lease_list *list, const struct batch *batch) {
       continue;
     list->items = memory_resize(list->items, (size_t)(list->count + 1) * sizeof *list->items);
     struct lease *lease = &list->items[list->count++];
-    *lease = (struct lease){.job = batch->jobs[i], .batch = batch->number, .index = (uint32_t)i};
+    *lease =
+        (struct lease){.job = batch->jobs[i], .batch = batch->number, .index = (uint32_t)i, .since_ms = clock_ms()};
     lease->job.outcome = OUTCOME_NONE;
   }
 }

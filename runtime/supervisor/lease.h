@@ -13,6 +13,7 @@
 struct lease {
   struct job job;        /* job.outcome is OUTCOME_NONE while it runs */
   uint32_t batch, index; /* by which the executor knows it */
+  int64_t since_ms;      /* clock_ms() when it was leased */
   bool lost;             /* the row is somebody else's: the outcome will be dropped */
   int64_t lost_ms;       /* clock_ms() when that was found */
   bool cancelled;        /* because somebody cancelled the job */

@@ -349,13 +349,20 @@ static void find_room(const struct slot *slot, int32_t *of_queues) {
     of_queues[i] = room_for(slot, slot->queues[i], of_queues[i], shared);
 }
 
+static bool is_owed(const struct slot *slot) {
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    if (hold_is_owed(slot->holds[lane]))
+      return true;
+  return false;
+}
+
 /* In careful times jobs come one by one, while suspects are about a few at a time; and none ahead of its time. */
 static int32_t on_hold_room(void *owner, const struct hold *hold, int32_t *of_queues) {
   const struct slot *slot = owner;
   bool singly = slot->alone || clock_ms() < slot->careful_until_ms, leased = has_leased(slot);
   if (singly && (hold != slot->holds[FIRST] || !others_rest(slot) || leased))
     return 0;
-  if (leased && child_busy_ms(slot->child) >= STUCK_MS)
+  if ((leased && child_busy_ms(slot->child) >= STUCK_MS) || is_owed(slot))
     return 0; /* a job takes long: nobody knows how long */
   find_room(slot, of_queues);
   return clock_ms() < slot->careful_until_ms ? 1 : slot->alone ? *slot->start.together : INT32_MAX;

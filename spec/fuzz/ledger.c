@@ -128,7 +128,8 @@ static uint32_t shared_waits(void) {
 
 /* The next job has its turn: it begins, or goes back. */
 static bool next_has_turn(void) {
-  return next < job_count && (serve.queues[jobs[next].job.queue].concurrency > 0 || shared_waits() < serve.concurrency);
+  return next < job_count && (jobs[next].recalled || jobs[next].cancelled ||
+                              serve.queues[jobs[next].job.queue].concurrency > 0 || shared_waits() < serve.concurrency);
 }
 
 uint32_t ledger_waits(void) {
