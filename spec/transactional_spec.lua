@@ -404,14 +404,21 @@ describe("a transactional handler", function()
       fails("mark(job)", "whether the transaction was committed is not known: .*terminating connection")
     end)
 
-    it("at the COMMIT, which has come about all the same, does not run again", function()
+    -- From now on a COMMIT waits for a standby that there is not; but where synchronous_commit is local.
+    local function wait_for_standby(commit)
       pg:psql "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"
-      pg:psql "ALTER SYSTEM SET synchronous_commit = local"
+      pg:psql("ALTER SYSTEM SET synchronous_commit = " .. commit)
       pg:psql "SELECT pg_reload_conf()"
-      finally(function()
-        pg:psql "ALTER SYSTEM RESET ALL"
-        pg:psql "SELECT pg_reload_conf()"
-      end)
+    end
+
+    local function wait_no_more()
+      pg:psql "ALTER SYSTEM RESET ALL"
+      pg:psql "SELECT pg_reload_conf()"
+    end
+
+    it("at the COMMIT, which has come about all the same, does not run again", function()
+      wait_for_standby "local"
+      finally(wait_no_more)
       enqueue "q"
       local worker = start(handler "mark(job); assert(job.tx:query 'SET LOCAL synchronous_commit = on')")
       wait.till("the COMMIT to wait for a standby", 10, function()
@@ -421,6 +428,21 @@ describe("a transactional handler", function()
       worker:stop()
       assert.equal("completed", jobs())
       assert.equal("done", marks())
+    end)
+
+    it("is not its own but that which leases its job: then this attempt begins anew", function()
+      local worker = start(handler("mark(job, job.attempt)", "preserve_completed = true"))
+      worker:read_until "worker is serving"
+      wait_for_standby "on"
+      finally(wait_no_more)
+      pg:psql "SET synchronous_commit = local; INSERT INTO pgq_jobs (queue_name, data) VALUES ('q', '')"
+      wait.till("the lease to wait for a standby", 10, function()
+        return pg:psql "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'" == "1"
+      end)
+      wait_no_more()
+      wait.till("the job to be done", 5, function() return jobs() == "1|ended|t|" end)
+      assert.equal("1", marks())
+      worker:stop()
     end)
   end)
 

@@ -219,7 +219,10 @@ void hold_send_leased(struct hold *hold) {
   child_send(hold->child, &hold->out);
 }
 
-/* A careful job has not been sent: no lease is wanted, and one that was written already is given back. */
+/*
+ * Jobs that are leased first have not been sent: no lease is wanted. One that was written is given back, and whether it
+ * was may not be known, since the answer to the COMMIT was lost: then its token tells.
+ */
 static void forget_lease_first(struct hold *hold) {
   hold->lease_first = false;
   for (int i = 0; i < hold->settling.count; i++) {
@@ -228,7 +231,6 @@ static void forget_lease_first(struct hold *hold) {
       continue;
     lease_list_drop(&hold->leased, job->id);
     job->outcome = OUTCOME_UNRUN;
-    job->lease = 0;
   }
   lease_list_give_back(&hold->leased, hold->batch.number);
 }

@@ -44,7 +44,7 @@ void rescue_drop_unlocked(struct batch *batch, void (*lost)(void *context, int64
     }
     if (job->outcome == OUTCOME_LEASE)
       lost(context, job->id);
-    else
+    else if (job->outcome != OUTCOME_UNRUN)
       log_info("outcome not needed: the job was settled already, or is somebody else's",
                LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_I("attempt", job->attempt));
     job_free(job);
