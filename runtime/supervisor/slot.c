@@ -8,6 +8,7 @@
 #include "log.h"
 #include "memory.h"
 #include "message.h"
+#include "room.h"
 
 /* Executors that die young are replaced after waits that grow from 100 ms to 10 s. */
 enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000 };
@@ -322,33 +323,6 @@ static bool has_leased(const struct slot *slot) {
   return false;
 }
 
-/*
- * Room for jobs of a queue, when so many of its jobs are with the executor, and so many of all that wait and have no
- * limit of their own.
- */
-static int32_t room_for(const struct slot *slot, const struct queue *queue, int32_t running, int32_t shared) {
-  int32_t most = (int32_t)slot->start.options->concurrency;
-  if (!queue_waits(queue))
-    return INT32_MAX;
-  int32_t room = (queue_is_brief(queue) && most <= INT32_MAX / 2 ? 2 * most : most) - shared;
-  if (room > most)
-    room = most;
-  if (queue->concurrency > 0)
-    room = queue->concurrency - running;
-  return room > 0 ? room : 0;
-}
-
-static void find_room(const struct slot *slot, int32_t *of_queues) {
-  int32_t shared = 0;
-  memset(of_queues, 0, slot->queue_count * sizeof *of_queues);
-  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
-    hold_count_running(slot->holds[lane], of_queues, slot->queue_count);
-  for (uint32_t i = 0; i < slot->queue_count; i++)
-    shared += queue_waits(slot->queues[i]) && slot->queues[i]->concurrency == 0 ? of_queues[i] : 0;
-  for (uint32_t i = 0; i < slot->queue_count; i++)
-    of_queues[i] = room_for(slot, slot->queues[i], of_queues[i], shared);
-}
-
 static bool is_owed(const struct slot *slot) {
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (hold_is_owed(slot->holds[lane]))
@@ -364,7 +338,7 @@ static int32_t on_hold_room(void *owner, const struct hold *hold, int32_t *of_qu
     return 0;
   if ((leased && child_busy_ms(slot->child) >= STUCK_MS) || is_owed(slot))
     return 0; /* a job takes long: nobody knows how long */
-  find_room(slot, of_queues);
+  room_find(slot->holds, slot->queues, slot->queue_count, (int32_t)slot->start.options->concurrency, of_queues);
   return clock_ms() < slot->careful_until_ms ? 1 : slot->alone ? *slot->start.together : INT32_MAX;
 }
 
