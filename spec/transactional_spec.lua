@@ -316,6 +316,40 @@ describe("a transactional handler", function()
       assert.equal("", marks())
     end)
 
+    it("is told so while it waits", function()
+      enqueue "q"
+      local worker = start(handler [[
+        mark(job)
+        print "waits"
+        local ok, why = pcall(pgq.sleep, 60)
+        print("told", why == pgq.cancelled)
+        return true]], "--lease", "3s")
+      worker:read_until "waits"
+      pg:psql "UPDATE pgq_jobs SET lease = 42, attempt = 2"
+      worker:read_until("told\ttrue", 5)
+      worker:read_until("outcome dropped: the lease was lost", 5, "stderr")
+      worker:stop()
+      assert.equal("", marks())
+      assert.equal("2|retried|f|", jobs())
+    end)
+
+    it("is told so behind a pooler too, where nobody hears that it is cancelled", function()
+      local pool = Pgbouncer.start(pg, { pool_mode = "transaction", default_pool_size = 8 })
+      finally(function() pool:stop() end)
+      enqueue "q"
+      local worker = Worker.start { pg = pool, args = { "--executors", "1", "--lease", "3s" }, script = HEAD .. handler [[
+        mark(job)
+        print "waits"
+        pgq.sleep(60)]] }
+      workers[#workers + 1] = worker
+      worker:read_until "waits"
+      pg:psql "SELECT pgq_cancel(1)"
+      worker:read_until("lease was lost", 5, "stderr")
+      worker:stop()
+      assert.equal("", marks())
+      assert.equal("1|ended|t|cancelled", jobs())
+    end)
+
     it("commits nothing when it is cancelled, and is told so at once", function()
       enqueue "q"
       local worker = start(handler [[
