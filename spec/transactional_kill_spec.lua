@@ -108,18 +108,6 @@ describe("transfers between accounts, while everything is killed at every step,"
       "--poll-interval", "500ms" } }
   end
 
-  local function executors_of(worker)
-    local file = io.open(("/proc/%d/task/%d/children"):format(worker.pid, worker.pid))
-    local pids = {}
-    for pid in (file and file:read "*a" or ""):gmatch "%d+" do
-      pids[#pids + 1] = tonumber(pid)
-    end
-    if file then
-      file:close()
-    end
-    return pids
-  end
-
   local function pick(list) return list[math.random(#list)] end
 
   local function replace(i)
@@ -130,7 +118,7 @@ describe("transfers between accounts, while everything is killed at every step,"
   -- What can be killed. Each returns whether it was.
   local KILLS = {
     { 3, "executors", function()
-      local pid = pick(executors_of(pick(workers)))
+      local pid = pick(pick(workers):executors())
       return pid and uv.kill(pid, "sigkill") == 0
     end },
     { 1, "workers", function()
@@ -162,7 +150,7 @@ describe("transfers between accounts, while everything is killed at every step,"
         ORDER BY random() LIMIT 2 FOR UPDATE SKIP LOCKED)]]).affected > 0
     end },
     { 1, "executors that stood still", function()
-      local pid = pick(executors_of(pick(workers)))
+      local pid = pick(pick(workers):executors())
       if not pid or uv.kill(pid, "sigstop") ~= 0 then
         return false
       end

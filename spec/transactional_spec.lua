@@ -1,7 +1,9 @@
 -- Transactional handlers: what they do through job.tx and the completion of their jobs come about together, or not at
 -- all. What becomes of them when things are killed is in transactional_kill_spec.lua.
+local Pgbouncer = require "spec.support.pgbouncer"
 local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local uv = require "luv"
 local wait = require "spec.support.wait"
 
 describe("a transactional handler", function()
@@ -317,6 +319,40 @@ describe("a transactional handler", function()
       assert.equal("", marks())
     end)
 
+    it("is told so while it waits", function()
+      enqueue "q"
+      local worker = start(handler [[
+        mark(job)
+        print "waits"
+        local ok, why = pcall(pgq.sleep, 60)
+        print("told", why == pgq.cancelled)
+        return true]], "--lease", "3s")
+      worker:read_until "waits"
+      pg:psql "UPDATE pgq_jobs SET lease = 42, attempt = 2"
+      worker:read_until("told\ttrue", 5)
+      worker:read_until("outcome dropped: the lease was lost", 5, "stderr")
+      worker:stop()
+      assert.equal("", marks())
+      assert.equal("2|retried|f|", jobs())
+    end)
+
+    it("is told so behind a pooler too, where nobody hears that it is cancelled", function()
+      local pool = Pgbouncer.start(pg, { pool_mode = "transaction", default_pool_size = 8 })
+      finally(function() pool:stop() end)
+      enqueue "q"
+      local worker = Worker.start { pg = pool, args = { "--executors", "1", "--lease", "3s" }, script = HEAD .. handler [[
+        mark(job)
+        print "waits"
+        pgq.sleep(60)]] }
+      workers[#workers + 1] = worker
+      worker:read_until "waits"
+      pg:psql "SELECT pgq_cancel(1)"
+      worker:read_until("lease was lost", 5, "stderr")
+      worker:stop()
+      assert.equal("", marks())
+      assert.equal("1|ended|t|cancelled", jobs())
+    end)
+
     it("commits nothing when it is cancelled, and is told so at once", function()
       enqueue "q"
       local worker = start(handler [[
@@ -483,5 +519,64 @@ describe("a transactional handler", function()
     worker:stop()
     assert.equal("20|20", pg:psql "SELECT count(*), count(DISTINCT job) FROM marks")
     assert.is_nil(worker.stderr:find "level=warn", worker.stderr)
+  end)
+
+  describe("in hard times", function()
+    it("runs in careful times, after a worker vanished", function()
+      local other = start(handler "mark(job)")
+      other:read_until "worker is serving"
+      other:kill "sigkill"
+      other:wait()
+      local worker = start([[pgq.register_queue("plain", function() print "plain" end)]] .. handler("mark(job)"))
+      worker:read_until "a worker vanished"
+      enqueue("q", "", 30)
+      enqueue("plain", "", 30)
+      wait.till("all to be done", 10, function() return jobs() == "completed" end)
+      worker:stop()
+      assert.equal("30|30", pg:psql "SELECT count(*), count(DISTINCT job) FROM marks")
+    end)
+
+    it("is a suspect when its executor is killed while it waits, and pays only when that happens again, alone", function()
+      enqueue("q", "bad")
+      enqueue("q", "", 3)
+      local worker = start(handler [[
+        mark(job, job.attempt)
+        print("began " .. data .. ".")
+        pgq.sleep(data == "bad" and 60 or 0.5)]])
+      local function kill()
+        assert.equal(0, uv.kill(worker:executors()[1], "sigkill"))
+      end
+      worker:read_until "began bad"
+      worker:read_until "began %."
+      wait.sleep(0.1)
+      kill()
+      worker:read_until "began bad"
+      assert.equal("4|4", pg:psql "SELECT count(*), count(*) FILTER (WHERE suspect) FROM pgq_jobs")
+      wait.sleep(0.2)
+      kill()
+      wait.till("the others to be done", 10, function()
+        return jobs() == "1|retried|t|the executor was killed by SIGKILL, with this job alone in it"
+      end)
+      worker:stop()
+      assert.equal("1,1,1", marks())
+    end)
+  end)
+
+  it("runs behind a pooler that shares sessions", function()
+    local pool = Pgbouncer.start(pg, { pool_mode = "transaction", default_pool_size = 8 })
+    finally(function() pool:stop() end)
+    enqueue("q", "", 50)
+    enqueue("q", "fail", 2)
+    local worker = Worker.start { pg = pool, args = { "--drain", "--executors", "2", "--poll-interval", "100ms" }, script = HEAD .. handler [[
+      mark(job)
+      if data == "fail" then return nil, "no luck" end
+      pgq.sleep(0.02)
+      assert(job.tx:enqueue("next", tostring(job.id)))
+    ]] .. "pgq.register_queue('next', function(data, job) mark(job, data) end, { transactional = true })" }
+    workers[#workers + 1] = worker
+    assert.equal(0, worker:wait(40).status, worker.stderr)
+    assert.equal("1|retried|t|no luck\n1|retried|t|no luck", jobs())
+    assert.equal("50|50|50", pg:psql [[SELECT count(*) FILTER (WHERE what = 'done'), count(*) FILTER (WHERE what <> 'done'),
+      count(DISTINCT what) FILTER (WHERE what <> 'done') FROM marks]])
   end)
 end)

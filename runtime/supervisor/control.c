@@ -13,6 +13,9 @@
 
 enum { HEARTBEAT_MS = 10000, QUIET_MS = 15000, LEAVE_TIMEOUT_MS = 2000 };
 
+/* How soon leases are looked at again when one was not there. */
+enum { LOST_AGAIN_MS = 1000 };
+
 struct control {
   uv_loop_t *loop;
   struct connection *connection;
@@ -32,6 +35,7 @@ struct control {
   bool row_failed, extend_failed; /* that has been logged */
 };
 
+static void on_extend(uv_timer_t *timer);
 static void on_leave_timeout(uv_timer_t *timer);
 static void on_up(void *owner);
 static void on_down(void *owner, const char *reason);
@@ -131,23 +135,37 @@ static void act_on_row(struct control *control, enum statement statement) {
   parameters_free(&parameters);
 }
 
+static void extend_in(struct control *control, int64_t wait_ms) {
+  int64_t third_ms = control->options->lease_ms / 3;
+  uv_timer_start(&control->extend, on_extend, (uint64_t)(wait_ms < third_ms ? wait_ms : third_ms), (uint64_t)third_ms);
+}
+
 /* Extends all leases in one statement; those that were lost come back. */
 static void on_extend(uv_timer_t *timer) {
   struct control *control = timer->data;
   struct parameters parameters = {0};
-  int64_t *ids, *tokens;
   if (!connection_is_up(control->connection))
     return;
-  int count = control->events->leases(control->owner, &ids, &tokens);
+  int most = control->events->lease_count(control->owner);
+  int64_t *ids = memory_new(3 * (size_t)most * sizeof *ids), *tokens = ids + most, *lasts = tokens + most;
+  int count = control->events->leases(control->owner, ids, tokens, lasts);
   if (count > 0) {
     parameters_add_i64_array(&parameters, ids, count);
     parameters_add_i64_array(&parameters, tokens, count);
-    parameters_add_i64(&parameters, control->options->lease_ms);
+    parameters_add_i64_array(&parameters, lasts, count);
     act(control, STATEMENT_EXTEND, &parameters);
     parameters_free(&parameters);
   }
   free(ids);
-  free(tokens);
+}
+
+/* A lost lease may have been used up: then its job ends at once, and the next time it is not asked for. */
+static void take_lost(struct control *control, const PGresult *result) {
+  control->extend_failed = false;
+  for (int row = 0; row < PQntuples(result); row++)
+    control->events->lease_lost(control->owner, result_i64(result, row, 0));
+  if (PQntuples(result) > 0)
+    extend_in(control, LOST_AGAIN_MS);
 }
 
 /* A heartbeat, or the row itself when there is none (any more). */
@@ -219,12 +237,11 @@ static void take_check(struct control *control, const PGresult *result) {
     control->events->lacking(control->owner, PQgetvalue(result, 0, 0));
     return;
   }
-  uint64_t third_ms = (uint64_t)control->options->lease_ms / 3;
   control->checked = true;
   echo_free(control->echo);
   control->echo = NULL;
   uv_timer_start(&control->timer, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
-  uv_timer_start(&control->extend, on_extend, third_ms, third_ms);
+  extend_in(control, INT64_MAX);
   /* Who claims must have a row before, and know whether somebody vanished: else a job that kills us leaves no trace. */
   look_for_vanished(control, 0);
   add_row(control);
@@ -280,9 +297,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
       control->events->vanished(control->owner, PQgetvalue(result, row, 0), result_i32(result, row, 1));
     break;
   case STATEMENT_EXTEND:
-    control->extend_failed = false;
-    for (int row = 0; row < PQntuples(result); row++)
-      control->events->lease_lost(control->owner, result_i64(result, row, 0));
+    take_lost(control, result);
     break;
   default:
     break;

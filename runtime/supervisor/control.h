@@ -22,8 +22,10 @@ struct control_events {
   void (*lacking)(void *owner, const char *what);
   /* A worker vanished without a word: its row was still there, and its session gone. */
   void (*vanished)(void *owner, const char *host, int pid);
-  /* Which leases are to be extended: ids and tokens into arrays that control_free() or the next call frees. */
-  int (*leases)(void *owner, int64_t **ids, int64_t **tokens);
+  /* How many leases there may be; and which: their ids, tokens, and how long each is to last from now, in ms (0: it is
+   * only asked for), into arrays that have so much room. Returns how many there are. */
+  int (*lease_count)(void *owner);
+  int (*leases)(void *owner, int64_t *ids, int64_t *tokens, int64_t *lasts);
   /* One of them is no longer ours. */
   void (*lease_lost)(void *owner, int64_t id);
   /* Somebody has cancelled a job that was leased. */

@@ -117,8 +117,10 @@ void hold_give_back(struct hold *hold);
 /* hold_stop(hold): no more claims; jobs not started go back, running ones are settled when they end. */
 void hold_stop(struct hold *hold);
 
-/* hold_leases(hold, ids, tokens, most): the leases to extend, up to `most`; returns how many were written. */
-int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int most);
+/* hold_leases(hold, ids, tokens, lasts): the leases to extend, and for how many ms; returns how many were written, at
+ * most hold_lease_count(hold). Those of transactional jobs are not extended (0 ms): a handler's transaction may have
+ * locked the row, or may not abide that it changes. */
+int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int64_t *lasts);
 int hold_lease_count(const struct hold *hold);
 
 /* hold_lease_lost(hold, id): somebody else has the job now. If it still runs here, pgq.cancelled is raised in its

@@ -322,14 +322,16 @@ int hold_lease_count(const struct hold *hold) {
   return hold->leased.count;
 }
 
-int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int most) {
+int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int64_t *lasts) {
   int count = 0;
-  for (int i = 0; i < hold->leased.count && count < most; i++) {
+  for (int i = 0; i < hold->leased.count; i++) {
     const struct lease *lease = &hold->leased.items[i];
-    if (lease->lost || lease->job.queue->transactional ||
+    bool transactional = lease->job.queue->transactional;
+    if (lease->lost || (transactional && lease->job.outcome != OUTCOME_NONE) ||
         batch_has_unwritten_lease(&hold->rescue.jobs, lease->job.id) ||
         batch_has_unwritten_lease(&hold->settling, lease->job.id))
       continue;
+    lasts[count] = transactional ? 0 : hold->start.options->lease_ms;
     ids[count] = lease->job.id;
     tokens[count++] = lease->job.lease;
   }
@@ -337,6 +339,8 @@ int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int most
 }
 
 void hold_lease_lost(struct hold *hold, int64_t id) {
+  if (lease_list_miss(&hold->leased, id)) /* its handler may just have completed it */
+    return;
   const struct lease *lease = lease_list_lose(&hold->leased, id);
   if (!lease)
     return;

@@ -76,6 +76,17 @@ struct lease *lease_list_lose(struct lease_list *list, int64_t id) {
   return NULL;
 }
 
+bool lease_list_miss(struct lease_list *list, int64_t id) {
+  for (int i = 0; i < list->count; i++) {
+    struct lease *lease = &list->items[i];
+    if (lease->job.id != id || lease->missed || !lease->job.queue->transactional)
+      continue;
+    lease->missed = true;
+    return true;
+  }
+  return false;
+}
+
 void lease_list_drop(struct lease_list *list, int64_t id) {
   int kept = 0;
   for (int i = 0; i < list->count; i++)

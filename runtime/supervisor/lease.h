@@ -16,6 +16,7 @@ struct lease {
   int64_t since_ms;      /* clock_ms() when it was leased */
   bool lost;             /* the row is somebody else's: the outcome will be dropped */
   int64_t lost_ms;       /* clock_ms() when that was found */
+  bool missed;           /* it was not there once: it is lost, or its handler has completed the job */
   bool cancelled;        /* because somebody cancelled the job */
 };
 
@@ -41,6 +42,10 @@ void lease_list_give_back(struct lease_list *list, uint32_t batch);
 
 /* lease_list_lose(list, id): the lease of the job is lost; it is returned, if it was here and runs. Else NULL. */
 struct lease *lease_list_lose(struct lease_list *list, int64_t id);
+
+/* lease_list_miss(list, id): the lease of the job was not there. True when that may be because its transactional
+ * handler has just completed it: so it is the first time. */
+bool lease_list_miss(struct lease_list *list, int64_t id);
 
 /* lease_list_drop(list, id): forgets the job, which the executor has never been given. */
 void lease_list_drop(struct lease_list *list, int64_t id);

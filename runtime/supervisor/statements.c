@@ -184,21 +184,22 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
          .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8_ARRAY}},
 
     /*
-     * Leases $1 with the tokens $2 last $3 ms from now. A row that somebody has locked is left for the next time: one
-     * would otherwise hold up all. The ids of leases that are lost come back.
+     * Leases $1 with the tokens $2 last $3 ms from now; one with 0 is left as it is. A row that somebody has locked is
+     * left for the next time: one would otherwise hold up all. The ids of leases that are lost come back.
      */
-    [STATEMENT_EXTEND] =
-        {.name = "extend",
-         .text = "WITH held AS (SELECT * FROM unnest($1::int8[], $2::int8[]) AS held (id, lease)), mine AS ("
-                 " SELECT job.id FROM held CROSS JOIN LATERAL (SELECT id FROM pgq_jobs"
-                 "  WHERE pgq_jobs.id = held.id AND pgq_jobs.lease = held.lease FOR UPDATE SKIP LOCKED) AS job),"
-                 " extended AS (UPDATE pgq_jobs AS job"
-                 "  SET run_after = statement_timestamp() + $3::int8 * interval '1 millisecond'"
-                 "  FROM mine WHERE job.id = mine.id)"
-                 " SELECT held.id FROM held WHERE NOT EXISTS (SELECT FROM pgq_jobs AS job"
-                 "  WHERE job.id = held.id AND job.lease = held.lease)",
-         .count = 3,
-         .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8}},
+    [STATEMENT_EXTEND] = {.name = "extend",
+                          .text = "WITH held AS (SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS held (id, "
+                                  "lease, ms)), mine AS ("
+                                  " SELECT job.id, held.ms FROM held CROSS JOIN LATERAL (SELECT id FROM pgq_jobs"
+                                  "  WHERE pgq_jobs.id = held.id AND pgq_jobs.lease = held.lease AND held.ms > 0"
+                                  "  FOR UPDATE SKIP LOCKED) AS job),"
+                                  " extended AS (UPDATE pgq_jobs AS job"
+                                  "  SET run_after = statement_timestamp() + mine.ms * interval '1 millisecond'"
+                                  "  FROM mine WHERE job.id = mine.id)"
+                                  " SELECT held.id FROM held WHERE NOT EXISTS (SELECT FROM pgq_jobs AS job"
+                                  "  WHERE job.id = held.id AND job.lease = held.lease)",
+                          .count = 3,
+                          .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8_ARRAY}},
 
     /*
      * Jobs $1 whose lock was lost with its session, or whose settling failed: locks those that are still as they were

@@ -263,16 +263,20 @@ static void on_vanished(void *owner, const char *host, int pid) {
     slot_be_careful(s->slots[i], s->careful_until_ms);
 }
 
-static int on_leases(void *owner, int64_t **ids, int64_t **tokens) {
+static int on_lease_count(void *owner) {
   struct supervisor *s = owner;
-  int count = 0, found = 0;
+  int count = 0;
   for (int i = 0; i < hold_count(s); i++)
     count += hold_at(s, i) ? hold_lease_count(hold_at(s, i)) : 0;
-  *ids = memory_new((size_t)count * sizeof **ids);
-  *tokens = memory_new((size_t)count * sizeof **tokens);
+  return count;
+}
+
+static int on_leases(void *owner, int64_t *ids, int64_t *tokens, int64_t *lasts) {
+  struct supervisor *s = owner;
+  int found = 0;
   for (int i = 0; i < hold_count(s); i++)
     if (hold_at(s, i))
-      found += hold_leases(hold_at(s, i), *ids + found, *tokens + found, count - found);
+      found += hold_leases(hold_at(s, i), ids + found, tokens + found, lasts + found);
   return found;
 }
 
@@ -290,8 +294,9 @@ static void on_cancelled(void *owner, int64_t id) {
       hold_cancel(hold_at(s, i), id);
 }
 
-static const struct control_events control_events = {
-    on_checked, on_lacking, on_vanished, on_leases, on_lease_lost, on_cancelled, on_raised, on_rung, on_control_left};
+static const struct control_events control_events = {on_checked, on_lacking,     on_vanished,  on_lease_count,
+                                                     on_leases,  on_lease_lost,  on_cancelled, on_raised,
+                                                     on_rung,    on_control_left};
 
 static void start_control(struct supervisor *s) {
   if (s->options->connect_timeout_ms > 0)

@@ -16,7 +16,7 @@ end
 
 -- Worker.start{ script = "Lua source", args = { options of pgq-lua }, script_args = {}, pg = server, env = {} }: starts
 -- $PGQ_LUA on the script, with --db of the server (unless pg is nil), and returns the process of
--- spec/support/process.lua with two more: `script_path`, and :stop().
+-- spec/support/process.lua with three more: `script_path`, :stop() and :executors().
 function Worker.start(options)
   local dir = assert(uv.fs_mkdtemp("/tmp/pgq-worker-XXXXXX"))
   folders[#folders + 1] = dir
@@ -45,6 +45,18 @@ function Worker.start(options)
       error("SIGTERM did not end in exit 0: " .. self:_describe(), 2)
     end
     return result
+  end
+  -- The process numbers of its executors.
+  function worker:executors()
+    local file = io.open(("/proc/%d/task/%d/children"):format(self.pid, self.pid))
+    local pids = {}
+    for pid in (file and file:read "*a" or ""):gmatch "%d+" do
+      pids[#pids + 1] = tonumber(pid)
+    end
+    if file then
+      file:close()
+    end
+    return pids
   end
   return worker
 end

@@ -1,0 +1,293 @@
+-- Cancelling jobs that a worker has: what their handlers get to know, and when. Cancelling itself is in
+-- cancel_spec.lua.
+local Pgbouncer = require "spec.support.pgbouncer"
+local Postgres = require "spec.support.postgres"
+local Worker = require "spec.support.worker"
+local process = require "spec.support.process"
+local uv = require "luv"
+local wait = require "spec.support.wait"
+
+local PGQ_LUA = os.getenv "PGQ_LUA"
+
+describe("a job that is cancelled while a worker has it", function()
+  local pg
+  local workers = {}
+
+  setup(function()
+    pg = Postgres.start()
+    pg:migrate()
+  end)
+
+  teardown(function() pg:stop() end)
+
+  before_each(function() pg:psql "TRUNCATE pgq_jobs, pgq_workers RESTART IDENTITY" end)
+
+  -- Those of a spec that has failed would take the jobs of the next.
+  after_each(function()
+    for _, worker in ipairs(workers) do
+      if worker:kill "sigkill" then
+        worker:wait()
+      end
+    end
+    workers = {}
+  end)
+
+  local HEAD = [[
+    local pgq = require "pgq"
+    local uv = require "luv"
+    local function now() return uv.hrtime() / 1e9 end
+    local function spin(seconds)
+      local began = now()
+      while now() - began < seconds do end
+    end
+  ]]
+
+  local function start_at(server, script, ...)
+    local worker = Worker.start { pg = server, script = HEAD .. script, args = { "--executors", "1", ... } }
+    workers[#workers + 1] = worker
+    worker:read_until "worker is serving"
+    return worker
+  end
+
+  local function start(...) return start_at(pg, ...) end
+
+  local function handler(body) return ('pgq.register_queue("q", function(data, job)\n%s\nend)'):format(body) end
+
+  local function enqueue(data, count)
+    return pg:psql(("INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', '%s' FROM generate_series(1, %d) RETURNING id")
+      :format(data or "", count or 1)):match "^%d+"
+  end
+
+  local function cancel(...)
+    local result = process.run { PGQ_LUA, "--db", pg.conninfo, "cancel", ... }
+    return result.stdout, result.status
+  end
+
+  local function wait_till_leased(id)
+    wait.till("job " .. id .. " to be leased", 5, function()
+      return pg:psql("SELECT count(lease) FROM pgq_jobs WHERE id = " .. id) == "1"
+    end)
+  end
+
+  local function row(id)
+    return pg:psql("SELECT attempt, ran_at IS NOT NULL, lease IS NULL, suspect, error FROM pgq_jobs WHERE id = " .. id)
+  end
+
+  local function seconds_since(began) return (uv.hrtime() - began) / 1e9 end
+
+  local RUNNING = "%d running: its handler is being cancelled\n"
+
+  it("and whose handler waits gets pgq.cancelled at once, and can clean up", function()
+    local id = enqueue "sleep"
+    local worker = start(handler [[
+      print "waits"
+      local ok, why = pcall(pgq.sleep, 60)
+      assert(not ok and why == pgq.cancelled, tostring(why))
+      pgq.sleep(0.3)
+      print(("cleaned up after %q"):format(tostring(why)))
+      error(why) ]])
+    worker:read_until "waits"
+    wait_till_leased(id)
+    local began = uv.hrtime()
+    assert.same({ RUNNING:format(id), 0 }, { cancel(id) })
+    worker:read_until 'cleaned up after "pgq.cancelled: the job was cancelled, or its lease was lost"'
+    worker:read_until("level=info msg=\"job cancelled\" queue=q job=" .. id, 2, "stderr")
+    assert.is_true(seconds_since(began) < 2)
+    worker:stop()
+    assert.equal("1|t|t|f|cancelled", row(id))
+    assert.is_nil(worker.stderr:find "level=warn" or worker.stderr:find "level=error", worker.stderr)
+  end)
+
+  for what, body in pairs {
+    ["for a statement"] = 'pgq.query "SELECT pg_sleep(60)"',
+    ["in a transaction"] = 'pgq.transaction(function(tx) tx:query "SELECT pg_sleep(60)" end)',
+    ["for a callback"] = [[local timer = uv.new_timer()
+      pgq.await(function(resume)
+        timer:start(60000, 0, resume)
+        return function() timer:close() print "stopped the timer" end
+      end)]],
+    ["in a coroutine"] = "coroutine.wrap(function() pgq.sleep(60) end)()",
+    ["for a connection of the pool"] = [[local function take() pgq.transaction(function() pgq.sleep(2) end) end
+      if data == "taken" then take() else pgq.transaction(function() end) end]],
+  } do
+    it("and waits " .. what .. " is interrupted", function()
+      if what:find "pool" then
+        pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', 'taken' FROM generate_series(1, 5)"
+      end
+      local worker = start(handler("print('waits', data)\n" .. body .. "\nprint 'was not interrupted'"))
+      if what:find "pool" then
+        for _ = 1, 5 do worker:read_until "waits\ttaken" end
+      end
+      local id = enqueue ""
+      worker:read_until "waits\t\n"
+      wait_till_leased(id)
+      assert.equal(RUNNING:format(id), (cancel(id)))
+      worker:read_until("job cancelled", 2, "stderr")
+      assert.equal(what == "for a callback", worker.stdout:find "stopped the timer" ~= nil)
+      wait.till("the statement to end", 2, function()
+        return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'" == "0"
+      end)
+      wait.till("the others to end", 5, function() return pg:psql "SELECT count(*) FROM pgq_jobs WHERE ran_at IS NULL" == "0" end)
+      worker:stop()
+      assert.equal("1|t|t|f|cancelled", row(id))
+      assert.is_nil(worker.stderr:find "executor died", worker.stderr)
+    end)
+  end
+
+  it("and goes on waiting all the same is interrupted again, and then killed", function()
+    local id = enqueue()
+    local worker = start(handler "print 'waits' while true do print(pcall(pgq.sleep, 60)) end")
+    worker:read_until "waits"
+    wait_till_leased(id)
+    local began = uv.hrtime()
+    cancel(id)
+    worker:read_until("was killed: it ran a job that was cancelled", 8, "stderr")
+    assert.is_true(seconds_since(began) > 1)
+    worker:read_until("job cancelled", 2, "stderr")
+    worker:stop()
+    assert.equal("1|t|t|f|cancelled", row(id))
+  end)
+
+  it("and ends well nevertheless stays cancelled", function()
+    local id = enqueue()
+    local worker = start(handler "print 'waits' pcall(pgq.sleep, 60) return true")
+    worker:read_until "waits"
+    wait_till_leased(id)
+    cancel(id)
+    worker:read_until("job cancelled", 2, "stderr")
+    worker:stop()
+    assert.equal("1|t|t|f|cancelled", row(id))
+  end)
+
+  it("and computes has its executor killed within seconds, and its neighbours pay nothing", function()
+    local worker = start(handler [[
+      print("began", data, job.attempt)
+      if data == "spin" then spin(60) else pgq.sleep(2) end
+      print("ended", data, job.attempt)]])
+    enqueue("neighbour", 3)
+    for _ = 1, 3 do worker:read_until "began\tneighbour\t1" end
+    local id = enqueue "spin"
+    worker:read_until "began\tspin"
+    wait_till_leased(id)
+    local began = uv.hrtime()
+    assert.equal(RUNNING:format(id), (cancel(id)))
+    worker:read_until("was killed: it ran a job that was cancelled", 5, "stderr")
+    assert.is_true(seconds_since(began) < 4, "took " .. seconds_since(began))
+    worker:read_until("job cancelled", 2, "stderr")
+    for _ = 1, 3 do worker:read_until "ended\tneighbour\t1" end
+    worker:stop()
+    assert.equal("1|t|t|f|cancelled", row(id))
+    assert.equal("1", pg:psql "SELECT count(*) FROM pgq_jobs")
+  end)
+
+  it("but is held, and about to end, has ended", function()
+    local id = enqueue()
+    local worker = start(handler "print 'blocks' uv.sleep(500)")
+    worker:read_until "blocks"
+    assert.same({ id .. " unknown: there is no such job\n", 1 }, { cancel(id) })
+    worker:stop()
+  end)
+
+  it("and is held, but runs on, is leased first, and then cancelled", function()
+    local id = enqueue()
+    local worker = start(handler "print 'computes' spin(60)")
+    worker:read_until "computes"
+    local began = uv.hrtime()
+    assert.equal(RUNNING:format(id), (cancel(id)))
+    worker:read_until("job cancelled", 6, "stderr")
+    assert.is_true(seconds_since(began) < 6)
+    worker:stop()
+    assert.equal("1|t|t|f|cancelled", row(id))
+  end)
+
+  it("and stands behind others in its executor never runs", function()
+    local worker = start(handler "if data == 'spin' then print 'computes' spin(4) else print('ran', data) end")
+    enqueue("", 200)
+    wait.till("the queue to be known as quick", 10, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
+    local first = pg:psql [[INSERT INTO pgq_jobs (queue_name, data)
+      SELECT 'q', CASE n WHEN 1 THEN 'spin' ELSE 'behind' END::bytea FROM generate_series(1, 3) AS n RETURNING id]]:match "^%d+"
+    worker:read_until "computes"
+    assert.same({ first + 1 .. " cancelled\n" .. first + 2 .. " cancelled\n", 0 }, { cancel(first + 1, first + 2) })
+    wait.till("the first to end", 10, function() return pg:psql("SELECT count(*) FROM pgq_jobs WHERE id = " .. first) == "0" end)
+    worker:stop()
+    assert.is_nil(worker.stdout:find "behind")
+    assert.equal("0|t|t|f|cancelled", row(first + 2))
+  end)
+
+  it("is cancelled wherever in the fleet it runs, and nowhere else", function()
+    local SCRIPT = handler [[
+      print("waits", job.id)
+      local ok, why = pcall(pgq.sleep, 60)
+      print("told", job.id, why == pgq.cancelled)]]
+    local fleet = {}
+    for i = 1, 3 do
+      fleet[i] = start(SCRIPT, "--concurrency", "2")
+    end
+    enqueue("", 6)
+    for id = 1, 6 do wait_till_leased(id) end
+    cancel(1, 3, 5)
+    wait.till("three to be told", 3, function()
+      local told = ""
+      for i = 1, 3 do told = told .. fleet[i].stdout end
+      return select(2, told:gsub("told\t[135]\ttrue\n", "")) == 3 and not told:find "told\t[246]"
+    end)
+    assert.equal("2,4,6", pg:psql "SELECT string_agg(id::text, ',' ORDER BY id) FROM pgq_jobs WHERE ran_at IS NULL AND lease IS NOT NULL")
+  end)
+
+  it("is not confused with a job of that number in a table of another schema", function()
+    pg:psql "CREATE SCHEMA other"
+    finally(function() pg:psql "DROP SCHEMA other CASCADE" end)
+    local other = { conninfo = pg.conninfo .. " options=-csearch_path=other" }
+    assert.equal(0, process.run({ PGQ_LUA, "--db", other.conninfo, "migrate" }).status)
+    local SCRIPT = handler "print 'waits' local ok, why = pcall(pgq.sleep, 3) print('told', why == pgq.cancelled)"
+    local here, there = start(SCRIPT), start_at(other, SCRIPT)
+    enqueue()
+    pg:psql "INSERT INTO other.pgq_jobs (queue_name, data) VALUES ('q', '')"
+    here:read_until "waits"
+    there:read_until "waits"
+    wait_till_leased(1)
+    wait.till("the other to be leased", 5, function() return pg:psql "SELECT count(lease) FROM other.pgq_jobs" == "1" end)
+    assert.equal(RUNNING:format(1), process.run({ PGQ_LUA, "--db", other.conninfo, "cancel", "1" }).stdout)
+    there:read_until("told\ttrue", 2)
+    here:read_until("told\tfalse", 5)
+    here:stop()
+    there:stop()
+    assert.equal("cancelled", pg:psql "SELECT error FROM other.pgq_jobs")
+    assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
+  end)
+
+  it("is told so at the next extension of its lease behind a pooler, where nobody hears of it", function()
+    local pool = Pgbouncer.start(pg, { pool_mode = "transaction", default_pool_size = 8 })
+    finally(function() pool:stop() end)
+    local id = enqueue()
+    local worker = start_at(pool, handler [[
+      print "waits"
+      local ok, why = pcall(pgq.sleep, 60)
+      print("told", why == pgq.cancelled)]], "--lease", "3s")
+    worker:read_until "waits"
+    wait_till_leased(id)
+    cancel(id)
+    worker:read_until("told\ttrue", 3)
+    worker:stop()
+    assert.equal("1|t|t|f|cancelled", row(id))
+  end)
+
+  it("and is then run again by hand runs again, whatever the first handler still does", function()
+    local id = enqueue()
+    local worker = start(handler [[
+      print("began", job.attempt)
+      if job.attempt == 1 then
+        pcall(pgq.sleep, 60)
+        pgq.sleep(0.8)
+        print "cleaned up"
+      end]], "--poll-interval", "50ms")
+    worker:read_until "began\t1"
+    wait_till_leased(id)
+    cancel(id)
+    pg:psql "UPDATE pgq_jobs SET ran_at = NULL, error = NULL, run_after = now() WHERE ran_at IS NOT NULL"
+    worker:read_until "began\t2"
+    worker:read_until "cleaned up"
+    wait.till("it to be done", 5, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
+    worker:stop()
+  end)
+end)
