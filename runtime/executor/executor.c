@@ -262,6 +262,7 @@ static void settle_in(void) {
   for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
     sigaction(signals[i], &action, NULL);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_NAME, "pgq-executor");     /* else it is that of the descriptor it was started from */
   if (parent == 1 || getppid() != parent) /* it died before that took effect */
     _exit(0);
   fcntl(EXECUTOR_SOCKET, F_SETFD, FD_CLOEXEC);

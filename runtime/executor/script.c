@@ -116,6 +116,10 @@ static int end_loading(lua_State *L) {
   lua_setfield(L, -2, "loading");
   lua_getfield(L, -1, "queues");
   script->queue_count = lua_istable(L, -1) ? (uint32_t)lua_objlen(L, -1) : 0;
+  lua_getfield(L, -2, "wait");
+  script->wait = lua_topointer(L, -1);
+  lua_getfield(L, -3, "run");
+  script->run = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
 }
 

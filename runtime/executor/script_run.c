@@ -83,10 +83,8 @@ static void push_token(lua_State *L, int64_t token) {
 }
 
 /* Pushes host.run and its arguments; returns how many those are. */
-static int push_job(lua_State *thread, const struct script_job *job) {
-  script_push_host(thread);
-  lua_getfield(thread, -1, "run");
-  lua_remove(thread, -2);
+static int push_job(lua_State *thread, const struct script *script, const struct script_job *job) {
+  lua_rawgeti(thread, LUA_REGISTRYINDEX, script->run);
   lua_pushinteger(thread, (lua_Integer)job->queue + 1);
   lua_pushlstring(thread, job->data, job->data_length);
   push_id(thread, job->id);
@@ -102,12 +100,8 @@ static int push_job(lua_State *thread, const struct script_job *job) {
 }
 
 /* What a task yields when it waits is a table of the module's own, which no script has: host.wait. */
-static bool has_waited(lua_State *thread) {
-  script_push_host(thread);
-  lua_getfield(thread, -1, "wait");
-  bool waits = lua_gettop(thread) == 3 && lua_rawequal(thread, 1, 3);
-  lua_settop(thread, -3);
-  return waits;
+static bool has_waited(lua_State *thread, const struct script *script) {
+  return lua_gettop(thread) == 1 && lua_topointer(thread, 1) == script->wait;
 }
 
 /* Protected: argument 1 is the call. Returns what host.run() returned, nothing when the task waits, or false and a
@@ -115,9 +109,9 @@ static bool has_waited(lua_State *thread) {
 static int run(lua_State *L) {
   const struct call *call = lua_touserdata(L, 1);
   lua_State *thread = take_thread(L, call->script, call->number);
-  int result = lua_resume(thread, call->job ? push_job(thread, call->job) : 0);
+  int result = lua_resume(thread, call->job ? push_job(thread, call->script, call->job) : 0);
   int count = lua_gettop(thread);
-  if (result == LUA_YIELD && has_waited(thread)) {
+  if (result == LUA_YIELD && has_waited(thread, call->script)) {
     lua_settop(thread, 0);
     return 0;
   }

@@ -13,6 +13,8 @@ struct script {
   lua_State *L;
   const struct script_config *config;
   uint32_t queue_count;
+  int run;             /* reference of host.run, which calls a handler */
+  const void *wait;    /* host.wait, which a task yields when it waits */
   lua_State **threads; /* by task number: its coroutine, which the registry keeps; NULL: none yet */
   uint32_t thread_count;
 };
