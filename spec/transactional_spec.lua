@@ -393,6 +393,7 @@ describe("a transactional handler", function()
         local kept
         pgq.register_queue("q", function(data, job)
           if not kept then kept = job.tx return end
+          pgq.sleep(0.5) -- until that one has ended
           kept:query "SELECT 1"
         end, { transactional = true })]]
       assert.matches("^1|retried|t|.*worker.lua:%d+: the transaction has ended", jobs())

@@ -371,7 +371,7 @@ void batch_park(const struct batch *batch, int64_t busy_us) {
   for (int i = 0; i < batch->count; i++)
     if (batch->jobs[i].outcome == OUTCOME_LEASE) {
       queue_saw(batch->jobs[i].queue, busy_us);
-      queue_saw_run(batch->jobs[i].queue, true, busy_us);
+      queue_saw_parked(batch->jobs[i].queue);
     }
 }
 

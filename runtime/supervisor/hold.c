@@ -77,6 +77,10 @@ static bool has_outcomes(const struct hold *hold) {
   return lease_list_ended(&hold->leased) > 0 || hold->rescue.jobs.count > 0;
 }
 
+int hold_count_leased(const struct hold *hold) {
+  return lease_list_busy(&hold->leased);
+}
+
 int hold_count_begun(const struct hold *hold) {
   int count = lease_list_busy(&hold->leased);
   uint32_t begun = child_begun(hold->child, hold->batch.number);

@@ -132,6 +132,9 @@ void hold_cancel(struct hold *hold, int64_t id);
 /* hold_has_leased(hold): a job of it that is leased runs in the executor. */
 bool hold_has_leased(const struct hold *hold);
 
+/* hold_count_leased(hold): how many of its jobs are leased and have not ended. */
+int hold_count_leased(const struct hold *hold);
+
 /* hold_count_begun(hold): how many of its jobs have begun and not ended. */
 int hold_count_begun(const struct hold *hold);
 

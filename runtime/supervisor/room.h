@@ -7,8 +7,8 @@
 #include "queue.h"
 
 /*
- * For how many more jobs of each queue an executor has room. Handlers that run through need none: they run one after the
- * other. Of those that wait, so many may be in flight.
+ * For how many more jobs of each queue an executor has room. Handlers that run through need none: they run one after
+ * the other. Of those that wait, so many may be in flight.
  *
  * room_find(holds, queues, count, concurrency, room): of each queue, in the executor's order, with these holds of the
  * executor (HOLDS_PER_EXECUTOR). `concurrency` is what all queues share that have no limit of their own. INT32_MAX: no

@@ -19,6 +19,9 @@ enum { AHEAD_IDLE_MS = 10000 };
 /* A handler that has not waited for so long keeps its executor from others. */
 enum { STUCK_MS = 10 };
 
+/* So many suspects are tried one by one at once. */
+enum { FEW = 7 };
+
 /* How often an executor's memory is looked at. */
 enum { MEMORY_LOOK_MS = 10 };
 
@@ -304,8 +307,8 @@ static void on_died(void *owner, const struct child_death *death) {
   else if (!slot->breaking && !slot->leaving)
     log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", death->cause),
               death->culprit ? LOG_I("job", death->culprit) : (struct log_field){0});
-  if (!death->culprit && !slot->breaking) /* half of them are tried next time, and so on until it is one */
-    *slot->start.together = begun > 3 ? begun / 2 : 1;
+  if (!death->culprit && !slot->breaking) /* half of them are tried next time, and so on; a few one by one */
+    *slot->start.together = begun > FEW ? begun / 2 : 1;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
       hold_child_died(slot->holds[lane], slot->breaking ? &orderly : &told);
