@@ -131,6 +131,33 @@ describe("a handler that waits", function()
       assert.equal("3", pg:psql "SELECT count(*) FROM pgq_jobs WHERE lease IS NOT NULL")
     end)
 
+    it("leaves room for those that do not wait, and when there is none for others, nobody asks again and again", function()
+      for _, queue in ipairs { "shared", "own", "tx" } do enqueue(queue, "", 100) end
+      local worker = start [[
+        local function handle(_, job) print(job.queue); pgq.sleep(60) end
+        pgq.register_queue("shared", handle)
+        pgq.register_queue("own", handle, { concurrency = 3 })
+        pgq.register_queue("tx", handle, { transactional = true })
+        pgq.register_queue("quick", function(data) print("quick " .. data) end)]]
+      finally(function() worker:kill "sigkill" end)
+      wait.till("all room to be taken", 10, function()
+        return pg:psql "SELECT count(*) FROM pgq_jobs WHERE lease IS NOT NULL" == "18"
+      end)
+      wait.sleep(1)
+      local function transactions()
+        return tonumber(pg:psql "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
+      end
+      local before = transactions()
+      wait.sleep(3)
+      assert.is_true(transactions() - before < 100, "transactions: " .. transactions() - before)
+      for i = 1, 5 do
+        local began = uv.hrtime() / 1e9
+        enqueue("quick", i)
+        worker:read_until("quick " .. i, 5)
+        assert.is_true(uv.hrtime() / 1e9 - began < 1)
+      end
+    end)
+
     it("is refused wrong times", function()
       fails("pgq.sleep('soon')", ".*worker.lua:%d+: sleep: the time %(soon%) .*; write seconds, or 1h30m")
       fails("pgq.sleep(-1)", ".*worker.lua:%d+: sleep: the time %(%-1%) is negative")

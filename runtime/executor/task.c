@@ -35,6 +35,7 @@ struct queue_limit {
   int64_t timeout_ms;
   bool preserve;
   uint32_t waiting;
+  bool waits; /* the last of its tasks did */
 };
 
 struct task_list {
@@ -246,9 +247,13 @@ static bool is_full(const struct task_list *list, uint32_t queue) {
   return limit->concurrency > 0 && limit->waiting >= limit->concurrency;
 }
 
-/* As many of all wait as may, and it is one of those: it begins when one of them has ended, if it may then. */
+/*
+ * As many of all wait as may, and it is one of those: it begins when one of them has ended, if it may then. A job that
+ * will not wait need not: so it is when the last of its queue did not. Should it wait all the same, there is one more.
+ */
 static bool must_wait(const struct task_list *list, const struct message_job *job) {
-  return list->queues[job->queue].concurrency == 0 && list->shared >= list->concurrency &&
+  const struct queue_limit *queue = &list->queues[job->queue];
+  return queue->concurrency == 0 && queue->waits && list->shared >= list->concurrency &&
          batches_may_begin(&list->batches, job);
 }
 
@@ -262,7 +267,7 @@ static void count_waiting(struct task_list *list, uint32_t queue, int change) {
 
 static void set_aside(struct task_list *list, struct task *task, int64_t now_us) {
   if (!task->waits) {
-    task->waits = true;
+    task->waits = list->queues[task->queue].waits = true;
     count_waiting(list, task->queue, 1);
   }
   if (task->timeout_ms == 0 || task->interrupted || uv_is_active((uv_handle_t *)&task->limit))
@@ -276,6 +281,7 @@ static void end_task(struct task_list *list, struct task *task, const struct scr
   if (end->backoff) /* the rest of this queue is not to run into the same wall */
     batches_recall(&list->batches, 0, task->queue);
   put_outcome(list, task, end, now_us - task->started_us);
+  list->queues[task->queue].waits = task->waits;
   if (task->waits) {
     count_waiting(list, task->queue, -1);
     uv_timer_stop(&task->limit);

@@ -252,6 +252,8 @@ void hold_keep_for_rescue(struct hold *hold) {
 
 /* What an outcome tells about its queue. */
 static void learn(struct hold *hold, const struct job *job) {
+  if (job->outcome == OUTCOME_UNRUN && job->queue->concurrency > 0) /* as many as may wait: it could not begin */
+    queue_saw_parked(job->queue);
   if (job->outcome == OUTCOME_COMPLETE || job->outcome == OUTCOME_SETTLED)
     queue_succeeded(job->queue);
   if (!job->backoff)

@@ -95,7 +95,7 @@ void queue_saw_parked(struct queue *queue) {
 }
 
 bool queue_waits(const struct queue *queue) {
-  return queue->waited > WAITS_LEAST;
+  return queue->transactional || queue->waited > WAITS_LEAST; /* to wait for the server is all that it does */
 }
 
 bool queue_is_brief(const struct queue *queue) {

@@ -29,6 +29,7 @@ struct known {
 
 static struct shared_page *page;
 static struct message_serve serve;
+static bool *last_waited; /* of each queue: the last of its tasks that came back did */
 static struct known *jobs;
 static uint32_t job_count, next, frames; /* jobs begin in order: those before `next` had their turn */
 static uint32_t most_tasks;              /* that there have been at once */
@@ -47,6 +48,8 @@ void ledger_close(void) {
     free((char *)jobs[i].job.data);
   free(jobs);
   message_free_serve(&serve);
+  free(last_waited);
+  last_waited = NULL;
   jobs = running = NULL;
   ending = NULL;
   job_count = next = frames = most_tasks = 0;
@@ -60,6 +63,7 @@ void ledger_serve(const struct message_serve *said) {
   serve = *said;
   serve.queues = memory_new(size);
   memcpy(serve.queues, said->queues, size);
+  last_waited = memory_new((serve.queue_count + 1) * sizeof *last_waited);
 }
 
 void ledger_add(struct frame frame) {
@@ -128,8 +132,11 @@ static uint32_t shared_waits(void) {
 
 /* The next job has its turn: it begins, or goes back. */
 static bool next_has_turn(void) {
-  return next < job_count && (jobs[next].recalled || jobs[next].cancelled ||
-                              serve.queues[jobs[next].job.queue].concurrency > 0 || shared_waits() < serve.concurrency);
+  if (next == job_count)
+    return false;
+  const struct known *job = &jobs[next];
+  return job->recalled || job->cancelled || serve.queues[job->job.queue].concurrency > 0 ||
+         !last_waited[job->job.queue] || shared_waits() < serve.concurrency;
 }
 
 uint32_t ledger_waits(void) {
@@ -246,6 +253,7 @@ void ledger_return(uint32_t number, const struct script_end *end) {
   EXPECT(job && job == running && atomic_load(&page->current_job) == job->job.id);
   job->left_us = clock_us();
   job->busy_us += job->left_us - job->entered_us;
+  last_waited[job->job.queue] = job->waited || end->outcome == OUTCOME_NONE;
   if (end->outcome != OUTCOME_NONE) {
     ending = end;
     return;
