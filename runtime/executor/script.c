@@ -70,9 +70,21 @@ static int set_up(lua_State *L) {
   struct script *script = lua_touserdata(L, 1);
   luaL_openlibs(L);
   script_make_host(L, script);
+  script_make_run(L);
   add_loaders(L);
   set_arg(L, script->config);
   return 0;
+}
+
+void script_keep(lua_State *L, const void *key, lua_CFunction function) {
+  lua_pushlightuserdata(L, (void *)key);
+  lua_pushcfunction(L, function);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+void script_push_kept(lua_State *L, const void *key) {
+  lua_pushlightuserdata(L, (void *)key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
 }
 
 struct script *script_new(const struct script_config *config) {

@@ -3,6 +3,7 @@
 #include <luv/luv.h>
 #include <string.h>
 
+#include "buffer.h"
 #include "duration.h"
 #include "options.h"
 #include "script_state.h"
@@ -10,6 +11,9 @@
 
 /* Its address is the registry's key of the host table. */
 static const char host_key;
+
+/* And this one's of add_traceback(). */
+static const char traceback_key;
 
 static struct script *self(lua_State *L) {
   return lua_touserdata(L, lua_upvalueindex(1));
@@ -136,16 +140,18 @@ static int add_traceback(lua_State *L) {
 }
 
 static void log_callback_error(lua_State *L) {
+  static const char about[] = "an error in a callback of luv: ";
+  struct buffer line = {0};
   size_t length;
   script_push_host(L);
   lua_getfield(L, -1, "script");
   const struct script *script = lua_touserdata(L, -1);
   lua_pop(L, 2);
-  lua_pushliteral(L, "an error in a callback of luv: ");
-  lua_insert(L, -2);
-  lua_concat(L, 2);
   const char *text = lua_tolstring(L, -1, &length);
-  script->config->log(script->config->owner, LOG_ERROR, text, length);
+  buffer_add(&line, about, sizeof about - 1);
+  buffer_add(&line, text ? text : "?", text ? length : 1);
+  script->config->log(script->config->owner, LOG_ERROR, (const char *)line.bytes, line.length);
+  buffer_free(&line);
 }
 
 /*
@@ -155,7 +161,7 @@ static void log_callback_error(lua_State *L) {
 static int call_back(lua_State *L, int arguments, int results, int flags) {
   int base = lua_gettop(L) - arguments; /* where the function is, and then the results are */
   (void)flags;
-  lua_pushcfunction(L, add_traceback);
+  script_push_kept(L, &traceback_key);
   lua_insert(L, base);
   int failed = lua_pcall(L, arguments, results, base);
   lua_remove(L, base);
@@ -175,6 +181,7 @@ int script_open_luv(lua_State *L) {
   lua_getfield(L, -1, "script");
   const struct script *script = lua_touserdata(L, -1);
   lua_getfield(L, -2, "guard");
+  script_keep(L, &traceback_key, add_traceback);
   luv_set_loop(script->L, script->config->loop);
   luv_set_callback(script->L, call_back);
   lua_pushcfunction(L, luaopen_luv);

@@ -21,6 +21,17 @@ struct script {
 void script_make_host(lua_State *L, struct script *script);
 void script_push_host(lua_State *L);
 
+/*
+ * script_keep(L, key, function): keeps a C function in the registry, by the address `key`. Protected, as set_up() is:
+ * to push a new function can throw, for want of memory, or by a finalizer of the user's. script_push_kept(L, key):
+ * pushes it, and cannot throw.
+ */
+void script_keep(lua_State *L, const void *key, lua_CFunction function);
+void script_push_kept(lua_State *L, const void *key);
+
+/* script_make_run(L): keeps what script_begin() and script_resume() use. */
+void script_make_run(lua_State *L);
+
 /* The openers of require "pgq.host" and require "luv". */
 int script_open_host(lua_State *L);
 int script_open_luv(lua_State *L);
