@@ -139,7 +139,7 @@ static int add_traceback(lua_State *L) {
   return 1;
 }
 
-static void log_callback_error(lua_State *L) {
+static const struct script_config *log_callback_error(lua_State *L) {
   static const char about[] = "an error in a callback of luv: ";
   struct buffer line = {0};
   size_t length;
@@ -152,6 +152,7 @@ static void log_callback_error(lua_State *L) {
   buffer_add(&line, text ? text : "?", text ? length : 1);
   script->config->log(script->config->owner, LOG_ERROR, (const char *)line.bytes, line.length);
   buffer_free(&line);
+  return script->config;
 }
 
 /*
@@ -167,8 +168,10 @@ static int call_back(lua_State *L, int arguments, int results, int flags) {
   lua_remove(L, base);
   if (!failed)
     return results == LUA_MULTRET ? lua_gettop(L) - base + 1 : results;
-  log_callback_error(L);
+  const struct script_config *config = log_callback_error(L);
   lua_settop(L, base - 1);
+  if (failed == LUA_ERRMEM)
+    config->starved(config->owner);
   return -failed;
 }
 

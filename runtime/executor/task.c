@@ -42,6 +42,7 @@ struct task_list {
   struct script *script;
   struct shared_page *page;
   struct outbox *outbox;
+  struct pressure *pressure;
   void (*work)(void *owner);
   void *owner;
   struct batches batches;
@@ -56,10 +57,15 @@ struct task_list {
 };
 
 struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct shared_page *page, struct outbox *outbox,
-                                void (*work)(void *owner), void *owner) {
+                                struct pressure *pressure, void (*work)(void *owner), void *owner) {
   struct task_list *list = memory_new(sizeof *list);
-  *list =
-      (struct task_list){.loop = loop, .script = script, .page = page, .outbox = outbox, .work = work, .owner = owner};
+  *list = (struct task_list){.loop = loop,
+                             .script = script,
+                             .page = page,
+                             .outbox = outbox,
+                             .pressure = pressure,
+                             .work = work,
+                             .owner = owner};
   batches_init(&list->batches);
   list->last = &list->first;
   return list;
@@ -298,9 +304,11 @@ static bool may_begin(struct task_list *list, uint32_t batch, uint32_t position)
   return (int32_t)(batch - atomic_load(&lane->revoked)) > 0;
 }
 
-/* Too many of its queue wait: it goes back, so that it does not hold up the others. */
+/* Too many of its queue wait, or those that wait have taken most of the memory: it goes back. */
 static bool has_room(const struct task_list *list, uint32_t queue) {
   const struct queue_limit *limit = &list->queues[queue];
+  if (list->waiting > 0 && pressure_is_high(list->pressure))
+    return false;
   return limit->concurrency == 0 || limit->waiting < limit->concurrency;
 }
 

@@ -257,7 +257,7 @@ static bool has_had_enough(struct slot *slot) {
   if (options->max_memory == 0 || clock_ms() - slot->memory_seen_ms < MEMORY_LOOK_MS)
     return false;
   slot->memory_seen_ms = clock_ms();
-  return child_memory(slot->child) > options->max_memory / 4 * 3;
+  return child_memory(slot->child) > MEMORY_ENOUGH(options->max_memory);
 }
 
 /* No more jobs for this executor; it leaves as soon as the holds have none of its jobs any more. */
