@@ -1,9 +1,7 @@
-/* Enqueues a greeting. Build and run it with:
- *
- *     cc -o enqueue examples/enqueue.c $(pkg-config --cflags --libs pgq)
- *     ./enqueue "$DATABASE_URL" Ann
- *
- * Without arguments the database is the one that libpq finds in PG* variables. */
+/* Enqueues a greeting for hello.lua. Without arguments the database is the one that libpq finds in PG* variables.
+ * Build:    cc -o enqueue examples/enqueue.c $(pkg-config --cflags --libs pgq)
+ * Run:      ./enqueue "$(pgq-lua dev conninfo)" Ann
+ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

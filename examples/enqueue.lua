@@ -1,4 +1,5 @@
--- Enqueues greetings. Run it with:  DATABASE_URL=postgres://… luajit examples/enqueue.lua Ann
+-- Enqueues greetings for hello.lua, from any program in Lua.
+-- Run:      DATABASE_URL="$(pgq-lua dev conninfo)" luajit examples/enqueue.lua Ann
 local pgq = require "pgq"
 
 local name = arg[1] or "Lua"

@@ -1,4 +1,5 @@
--- Enqueues greetings from SQL, and so from any language. Run it with:  psql "$DATABASE_URL" -f examples/enqueue.sql
+-- Enqueues greetings for hello.lua from SQL, and so from any language.
+-- Run:      psql "$(pgq-lua dev conninfo)" -f examples/enqueue.sql
 
 -- The data of a job is bytea: of a text, its bytes.
 SELECT pgq_enqueue('hello', convert_to('SQL', 'UTF8'));

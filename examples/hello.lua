@@ -1,4 +1,6 @@
--- A worker with three queues. Start it with: pgq-lua --dev examples/hello.lua
+-- A worker with three queues: jobs that succeed, jobs that fail once, and jobs whose queue backs off.
+-- Run:      pgq-lua --dev examples/hello.lua
+-- Enqueue:  pgq-lua --dev enqueue hello Ann
 local pgq = require "pgq"
 
 -- A job is done when its handler returns. If the worker dies before that, the job runs again.

@@ -72,7 +72,7 @@ static int fail_to_connect(lua_State *L, struct handle *handle) {
   struct pgq_error error;
   const char *message = PQerrorMessage(handle->conn);
   failure_set(&error, "08001", "cannot connect: %s", *message != '\0' ? message : "out of memory");
-  handle_shut(handle, NULL);
+  handle_shut(handle, NULL, NULL);
   return handle_push_failure(L, &error);
 }
 
@@ -142,17 +142,17 @@ struct handle *handle_check(lua_State *L) {
   return luaL_checkudata(L, 1, HANDLE_TYPE);
 }
 
-void handle_shut(struct handle *handle, const char *reason) {
+void handle_shut(struct handle *handle, const char *code, const char *reason) {
   results_clear(&handle->answer);
   if (handle->conn == NULL)
     return;
   PQfinish(handle->conn);
-  *handle = (struct handle){.closed_by = reason};
+  *handle = (struct handle){.closed_by = reason, .code = code};
 }
 
 /* handle:close(), also when the collector finds it. Closing twice does nothing. */
 static int handle_close(lua_State *L) {
-  handle_shut(handle_check(L), NULL);
+  handle_shut(handle_check(L), NULL, NULL);
   return 0;
 }
 
@@ -161,7 +161,7 @@ static int handle_abandon(lua_State *L) {
   struct handle *handle = handle_check(L);
   if (PQtransactionStatus(handle->conn) == PQTRANS_ACTIVE)
     cancel_detached(handle->conn);
-  handle_shut(handle, "the connection is closed: a call on it was interrupted");
+  handle_shut(handle, NULL, "the connection is closed: a call on it was interrupted");
   return 0;
 }
 
@@ -179,6 +179,12 @@ static int handle_describe(lua_State *L) {
 /* handle:fd() -> the descriptor of the socket, -1 without one. */
 static int handle_fd(lua_State *L) {
   lua_pushinteger(L, PQsocket(handle_check(L)->conn));
+  return 1;
+}
+
+/* handle:is_bloated() -> boolean: whether it keeps much memory for a large row or parameter of the past. */
+static int handle_is_bloated(lua_State *L) {
+  lua_pushboolean(L, handle_check(L)->bloated);
   return 1;
 }
 
@@ -227,6 +233,7 @@ void handle_init(lua_State *L) {
       {"enqueuer", many_new},
       {"fd", handle_fd},
       {"is_alive", handle_is_alive},
+      {"is_bloated", handle_is_bloated},
       {"is_closed", handle_is_closed},
       {"patience", handle_patience},
       {"transaction_state", handle_transaction_state},

@@ -17,7 +17,10 @@ struct handle {
   bool copied;           /* the last statement was a COPY, which has been ended */
   bool copying;          /* rows of a COPY are coming, and are dropped */
   size_t dropped;        /* bytes of them */
+  bool bloated;          /* libpq's buffers have grown so much that it is better to connect again: they never shrink */
+  unsigned steps;        /* of advance() for the last statement */
   const char *closed_by; /* why the connection is closed, if not by close() */
+  const char *code;      /* the SQLSTATE of that for the statement that it happened to, until it is told */
 };
 
 /* What a step waits for; Lua gets these as numbers. */
@@ -29,8 +32,12 @@ void handle_init(lua_State *L);
 /* The handle at stack index 1. */
 struct handle *handle_check(lua_State *L);
 
-/* Closes the connection, if it is open, for a reason or NULL. What it has not given out is freed. */
-void handle_shut(struct handle *handle, const char *reason);
+/* Closes the connection, if it is open, for a reason or NULL; `code` is the SQLSTATE for the statement that it ends, or
+ * NULL. What the handle has not given out is freed. */
+void handle_shut(struct handle *handle, const char *code, const char *reason);
+
+/* So much in a row of a result, or in the parameters of a statement, makes a connection bloated. */
+enum { HANDLE_LARGE = 8 << 20 };
 
 /* Push what a function returns that fails, and return how many values that is. */
 int handle_push_failure(lua_State *L, const struct pgq_error *error);

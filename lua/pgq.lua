@@ -136,7 +136,7 @@ function pgq.query(sql, ...)
   if type(sql) ~= "string" then
     error("query: the statement must be a string, not a " .. type(sql), 2)
   end
-  local rows, message, code = pool:with("query", connection.query, sql, ...)
+  local rows, message, code = pool:query(sql, ...)
   if rows == false then
     error("query: " .. message, 2)
   end

@@ -64,7 +64,24 @@ static void push_names(lua_State *L, const PGresult *result, int columns) {
   }
 }
 
-void results_push_rows(lua_State *L, struct answer *answer) {
+/* Pushes the row as a table; the names of the columns are below it. Returns its bytes. */
+static size_t push_row(lua_State *L, struct answer *answer, int row, int columns) {
+  size_t bytes = 0;
+  lua_createtable(L, 0, columns);
+  for (int column = 0; column < columns; column++) {
+    lua_rawgeti(L, -2, column + 1);
+    if (PQgetisnull(answer->result, row, column))
+      lua_pushlightuserdata(L, NULL);
+    else
+      push_value(L, answer, row, column);
+    lua_rawset(L, -3);
+    bytes += (size_t)PQgetlength(answer->result, row, column);
+  }
+  return bytes;
+}
+
+size_t results_push_rows(lua_State *L, struct answer *answer) {
+  size_t largest = 0;
   int rows = PQntuples(answer->result), columns = PQnfields(answer->result);
   luaL_checkstack(L, 8, "no room for a result");
   if (PQresultMemorySize(answer->result) > LARGE_RESULT)
@@ -72,18 +89,12 @@ void results_push_rows(lua_State *L, struct answer *answer) {
   lua_createtable(L, rows, 1);
   push_names(L, answer->result, columns);
   for (int row = 0; row < rows; row++) {
-    lua_createtable(L, 0, columns);
-    for (int column = 0; column < columns; column++) {
-      lua_rawgeti(L, -2, column + 1);
-      if (PQgetisnull(answer->result, row, column))
-        lua_pushlightuserdata(L, NULL);
-      else
-        push_value(L, answer, row, column);
-      lua_rawset(L, -3);
-    }
+    size_t bytes = push_row(L, answer, row, columns);
+    largest = bytes > largest ? bytes : largest;
     lua_rawseti(L, -3, row + 1);
   }
   lua_pop(L, 1);
   lua_pushnumber(L, strtod(PQcmdTuples(answer->result), NULL));
   lua_setfield(L, -2, "affected");
+  return largest;
 }

@@ -16,8 +16,8 @@ struct answer {
 /* Frees what the answer holds. */
 void results_clear(struct answer *answer);
 
-/* Pushes the rows: a list of tables by column name, with the field `affected`. May raise a Lua error when memory runs
- * out. */
-void results_push_rows(lua_State *L, struct answer *answer);
+/* Pushes the rows: a list of tables by column name, with the field `affected`. Returns the bytes of the largest row.
+ * May raise a Lua error when memory runs out. */
+size_t results_push_rows(lua_State *L, struct answer *answer);
 
 #endif

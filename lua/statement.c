@@ -8,6 +8,7 @@
 
 #include "failure.h"
 #include "request.h"
+#include "room.h"
 #include "values.h"
 
 /* What a COPY sends is read to its end and dropped, so that the connection can be used again, unless it is more. */
@@ -19,6 +20,7 @@ static bool begin(struct handle *handle, struct pgq_error *error) {
   results_clear(&handle->answer);
   handle->copied = handle->copying = false;
   handle->dropped = 0;
+  handle->steps = 0;
   if (PQstatus(handle->conn) == CONNECTION_OK)
     return true;
   failure_set(error, "08006", "the connection to the database is broken");
@@ -47,6 +49,7 @@ static int handle_send(lua_State *L) {
     return handle_fail(L, "22021", "the statement holds a NUL byte");
   if (values_read_parameters(L, 3, &parameters, &error) != 0 || !begin(handle, &error))
     return handle_push_failure(L, &error);
+  handle->bloated = parameters.bytes > HANDLE_LARGE || handle->bloated;
   if (PQsendQueryParams(handle->conn, sql, parameters.count, parameters.types, parameters.values, parameters.lengths,
                         parameters.formats, 0) != 1) {
     failure_from_result(&error, handle->conn, NULL);
@@ -94,6 +97,7 @@ static int send_job(struct handle *handle, const char *queue, const char *data, 
     return -1;
   int status = request_check_data(data, length, error);
   if (status == 0) {
+    handle->bloated = length > HANDLE_LARGE || handle->bloated;
     request_set_data(&request, OID_BYTEA, data, length);
     if (PQsendQueryParams(conn, request_insert_sql, REQUEST_PARAMETERS, request.types, request.values, request.lengths,
                           request.formats, 0) != 1) {
@@ -128,7 +132,7 @@ static int handle_send_job(lua_State *L) {
 static bool end_copy(struct handle *handle, ExecStatusType status) {
   /* A second one: the connection is broken, and the state never changes. */
   if (handle->copied || (status != PGRES_COPY_OUT && PQputCopyEnd(handle->conn, "COPY is not supported") != 1)) {
-    handle_shut(handle, "the connection is closed: a COPY on it could not be ended");
+    handle_shut(handle, "0A000", "COPY is not supported here; the connection is closed, since it could not be ended");
     return false;
   }
   handle->copied = true;
@@ -144,7 +148,7 @@ static bool drop_rows(struct handle *handle, bool wait) {
     PQfreemem(row);
     handle->dropped += (size_t)length;
     if (handle->dropped > COPY_MAX) {
-      handle_shut(handle, "the connection is closed: a COPY on it sent too much");
+      handle_shut(handle, "0A000", "COPY is not supported here; the connection is closed, since it sent too much");
       return true;
     }
   }
@@ -185,6 +189,12 @@ static bool collect(struct handle *handle, bool wait) {
   return true;
 }
 
+/* Closes the connection when what comes leaves no room for anything else: Lua cannot go on without. */
+static void mind_memory(struct handle *handle) {
+  if (++handle->steps % 16 == 0 && room_is_short())
+    handle_shut(handle, "53200", "not enough memory for the result; the connection is closed, since it broke off");
+}
+
 /* handle:advance() -> what the statement waits for: 0 nothing, it has ended; 1 that the socket can be read; 2 that it
  * can be read or written. */
 static int handle_advance(lua_State *L) {
@@ -193,6 +203,7 @@ static int handle_advance(lua_State *L) {
   if (handle->conn != NULL) {
     /* What fails here shows in the result. */
     (void)PQconsumeInput(handle->conn);
+    mind_memory(handle);
     if (!collect(handle, false))
       progress = PQflush(handle->conn) == 1 ? PROGRESS_WRITE : PROGRESS_READ;
   }
@@ -210,8 +221,12 @@ static int handle_finish(lua_State *L) {
 
 /* Pushes why there is no result to take, and returns how many values that is, if so. */
 static int push_absence(lua_State *L, struct handle *handle) {
+  const char *code = handle->code;
+  handle->code = NULL;
+  if (code != NULL)
+    return handle_fail(L, code, handle->closed_by);
   if (handle->copied)
-    return handle_fail(L, "0A000", handle->conn != NULL ? "COPY is not supported here" : handle->closed_by);
+    return handle_fail(L, "0A000", "COPY is not supported here");
   return handle->conn == NULL ? handle_fail_closed(L, handle) : 0;
 }
 
@@ -225,6 +240,9 @@ static void explain(struct handle *handle, struct pgq_error *error) {
   const char *sqlstate = PQresultErrorField(handle->answer.result, PG_DIAG_SQLSTATE);
   const char *function = PQresultErrorField(handle->answer.result, PG_DIAG_SOURCE_FUNCTION);
   failure_from_result(error, handle->conn, handle->answer.result);
+  if (PQstatus(handle->conn) == CONNECTION_BAD &&
+      strstr(PQerrorMessage(handle->conn), "cannot allocate memory") != NULL)
+    failure_set(error, "53200", "not enough memory for the result; the connection is closed, since it broke off");
   if (sqlstate == NULL && strcmp(error->sqlstate, "XX000") == 0)
     memcpy(error->sqlstate, "53200", sizeof "53200"); /* libpq's own: it had no memory for the result */
   /* Told by the place in the server, since the message may be in any language. */
@@ -245,7 +263,9 @@ static int handle_take_rows(lua_State *L) {
     results_clear(&handle->answer);
     return handle_push_failure(L, &error);
   }
-  results_push_rows(L, &handle->answer);
+  const bool bloated = handle->bloated;
+  handle->bloated = bloated || PQresultMemorySize(handle->answer.result) > HANDLE_LARGE; /* should memory run out */
+  handle->bloated = results_push_rows(L, &handle->answer) > HANDLE_LARGE || bloated;
   /* A SELECT that returns no rows has created a table. */
   const bool created = PQresultStatus(handle->answer.result) == PGRES_COMMAND_OK &&
                        strncmp(PQcmdStatus(handle->answer.result), "SELECT", 6) == 0;

@@ -193,6 +193,7 @@ static int read_parameter(lua_State *L, int index, struct parameters *parameters
   if (kind == VALUE_NULL)
     return 0;
   if (kind == VALUE_BOOLEAN) {
+    parameters->types[i] = TYPE_BOOL;
     parameters->values[i] = lua_toboolean(L, index) ? "true" : "false";
     return 0;
   }
@@ -201,6 +202,7 @@ static int read_parameter(lua_State *L, int index, struct parameters *parameters
   parameters->formats[i] = kind == VALUE_BYTEA;
   parameters->values[i] = lua_tolstring(L, index, &length);
   parameters->lengths[i] = (int)length;
+  parameters->bytes += length;
   if (length >= (size_t)1 << 30) {
     failure_set(error, "54000", "%s has %zu bytes; Postgres takes less than 1 GiB", name, length);
     return -1;
@@ -228,6 +230,7 @@ int values_read_parameters(lua_State *L, int first, struct parameters *parameter
     return -1;
   }
   parameters->count = count;
+  parameters->bytes = 0;
   parameters->types = push_block(L, count, sizeof *parameters->types);
   parameters->values = push_block(L, count, sizeof *parameters->values);
   parameters->lengths = push_block(L, count, sizeof *parameters->lengths);

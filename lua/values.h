@@ -51,6 +51,7 @@ void values_push_integer(lua_State *L, int64_t integer);
  * that values_read_parameters() used and left. */
 struct parameters {
   int count;
+  size_t bytes; /* of all values together */
   Oid *types;
   const char **values;
   int *lengths;

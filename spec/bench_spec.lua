@@ -9,7 +9,7 @@ describe("the benchmarks", function()
 
   -- The median in the row that begins with these words.
   local function value(text, words)
-    local found = text:match("\n| " .. words:gsub("%p", "%%%0") .. " +| [^|]+| ([%d.,]+)")
+    local found = text:match("\n| " .. words:gsub("%p", "%%%0") .. " +| [^|]*| (%-?[%d.,]+)")
     assert.truthy(found, words .. " is not in\n" .. text)
     return tonumber((found:gsub(",", "")))
   end
@@ -53,8 +53,53 @@ describe("the benchmarks", function()
     assert.is_true(part > 0.02 and part <= 1, result.stdout)
   end)
 
+  it("measure handlers that wait, and handlers that use the database", function()
+    local path = os.tmpname()
+    local result = run("--only", "waiting,queries", "--results", path)
+    os.remove(path)
+    assert.equal(0, result.status, result.stderr)
+    local text = result.stdout
+    local seconds, megabytes = value(text, "till the last is settled"), value(text, "memory of all processes")
+    assert.is_true(seconds >= 1 and seconds < 60, text)
+    assert.is_true(megabytes > 1 and megabytes < 500, text)
+    local before, most = value(text, "worker up and idle: connections before"), value(text, "worker up and idle: most connections")
+    assert.is_true(before >= 1 and before <= 5, text)
+    assert.equal(most - before, value(text, "connections more than idle"))
+    assert.matches("| waiting: connections more than idle +| ≤ 12.0 ", text)
+
+    local rate, limit = value(text, "100 jobs, all at a time"), value(text, "pgbench -M prepared, 100 times")
+    local ratio, clients = value(text, "100 jobs, all at a time: to pgbench -M prepared"), value(text, "pgbench -M prepared, 100 times: connections")
+    assert.is_true(math.abs(ratio - rate / limit) < 0.02, text)
+    assert.is_true(clients >= 1 and clients <= 10, text)
+    assert.equal(clients, value(text, "100 jobs, all at a time: connections"))
+    assert.is_true(value(text, "200 jobs, 20 at a time: CPU time of the executors") > 10, text)
+    assert.matches("| queries: 200 jobs, 20 at a time: to pgbench %-M prepared +| ≥ 0.50 × ", text)
+  end)
+
+  it("compare with an earlier commit, if it is there", function()
+    local path = os.tmpname()
+    local result = run("--only", "before", "--results", path)
+    assert.equal(0, result.status, result.stderr)
+    if process.run({ "git", "rev-parse", "--verify", "--quiet", "66e89a1^{commit}" }).status ~= 0 then
+      assert.matches("\nSkipped: ", result.stdout)
+    else
+      local text = result.stdout
+      local rate, earlier = value(text, "now"), value(text, "before")
+      assert.is_true(rate > 500 and earlier > 500, text)
+      assert.is_true(math.abs(value(text, "now to before") - rate / earlier) < 0.02, text)
+      assert.matches("| now to before +| × +| [%d.]+ +| +| ≥ 0.95 | %a+", text)
+      local cpu = value(text, "now: CPU time of the executors")
+      assert.is_true(cpu > 0.05 and cpu < 100, text)
+    end
+
+    result = run("--only", "before", "--before", "0123456", "--results", path)
+    os.remove(path)
+    assert.equal(0, result.status, result.stderr)
+    assert.matches("\nSkipped: [^\n]*commit", result.stdout)
+  end)
+
   it("say what they do not know", function()
-    for _, words in ipairs { { "--only", "drian" }, { "--rounds", "none" }, { "--sclae", "1" } } do
+    for _, words in ipairs { { "--only", "drian" }, { "--rounds", "none" }, { "--sclae", "1" }, { "--before" } } do
       local result = run(unpack(words))
       assert.equal(2, result.status)
       assert.matches("see %-%-help", result.stderr)

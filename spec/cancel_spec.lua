@@ -35,8 +35,12 @@ describe("cancelling", function()
   end
 
   local function row(id)
-    return conn:query([[SELECT ran_at BETWEEN now() - interval '10 s' AND now() AS just_now, error, lease, suspect,
+    local found = conn:query([[SELECT ran_at BETWEEN now() - interval '10 s' AND now() AS just_now, error, lease, suspect,
       attempt, retry_waits::text AS waits FROM pgq_jobs WHERE id = $1]], id)[1]
+    for name, value in pairs(found) do
+      if value == pgq.null then found[name] = nil end
+    end
+    return found
   end
 
   local CANCELLED = { just_now = true, error = "cancelled", suspect = false, attempt = 0, waits = "{1m0s,10m0s,30m0s}" }

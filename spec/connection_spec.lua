@@ -140,7 +140,7 @@ describe("connections from Lua", function()
 
     it("returns rows by column name, and how many there were", function()
       local rows = assert(conn:query("INSERT INTO things VALUES (1, 'a'), (2, NULL) RETURNING id, name"))
-      assert.same({ { id = 1, name = "a" }, { id = 2 }, affected = 2 }, rows)
+      assert.same({ { id = 1, name = "a" }, { id = 2, name = pgq.null }, affected = 2 }, rows)
       assert.same({ affected = 2 }, conn:query("UPDATE things SET name = 'b'"))
       assert.same({ affected = 0 }, conn:query("SELECT * FROM things WHERE id = 99"))
       assert.same({ affected = 0 }, conn:query("SET application_name = 'x'"))
@@ -151,7 +151,7 @@ describe("connections from Lua", function()
       assert.same({
         yes = true, no = false, i2 = -7, i4 = 2147483647, i8 = 9007199254740991, f4 = 1.5, f8 = 0.1, inf = math.huge,
         num = "12345678901234567890.5", txt = "grün", bytes = "\0\255\\x", ts = "2030-01-01 00:00:00", arr = "{1,2}",
-        json = '{"a": 1}',
+        json = '{"a": 1}', nothing = pgq.null,
       }, one [[SELECT true AS yes, false AS no, (-7)::int2 AS i2, 2147483647::int4 AS i4,
         9007199254740991::int8 AS i8, 1.5::float4 AS f4, 0.1::float8 AS f8, 'Infinity'::float8 AS inf,
         12345678901234567890.5 AS num, 'grün' AS txt, '\x00ff5c78'::bytea AS bytes, '2030-01-01'::timestamp AS ts,
@@ -235,7 +235,10 @@ describe("connections from Lua", function()
 
     it("raises an error where the caller stands for wrong types", function()
       assert_misuse("query: .* a number", function() local r = conn:query(5) return r end)
-      assert_misuse("query: parameter 1 is a table", function() local r = conn:query("SELECT $1", {}) return r end)
+      assert_misuse("query: parameter 1 is a thread", function()
+        local r = conn:query("SELECT $1", coroutine.create(print))
+        return r
+      end)
       assert_misuse("query: parameter 2 is a function", function()
         local r = conn:query("SELECT $1, $2", 1, print)
         return r

@@ -85,7 +85,7 @@ describe("the tables and pgq_enqueue in SQL", function()
     local job = assert(conn:query([[SELECT queue_name, data, run_after = '2030-01-31 11:00:00.123457+00' AS same,
       retry_waits::text AS waits, attempt, lease, suspect, ran_at, error FROM pgq_jobs WHERE id = $1]], rows[1].id))
     assert.same({ { queue_name = "go", data = "a\0b", same = true, waits = "{1m0s,10m0s,30m0s}", attempt = 0,
-      suspect = false }, affected = 1 }, job)
+      suspect = false, lease = pgq.null, ran_at = pgq.null, error = pgq.null }, affected = 1 }, job)
   end)
 
   it("pgq_enqueue returns the id of a job that is due at once and has three retries", function()

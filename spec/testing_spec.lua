@@ -4,6 +4,7 @@ local Postgres = require "spec.support.postgres"
 local pgq = require "pgq"
 local testing = require "pgq.testing"
 local uv = require "luv"
+local wait = require "spec.support.wait"
 
 -- The module itself is what a plain script sees before and after.
 local globals_before = {}
@@ -146,6 +147,7 @@ describe("pgq.testing", function()
       assert.equal("truefalse70", perform(body, nil, nil, "{ timeout = '2m' }").error)
       assert.equal("truefalse70", perform(body).error)
       assert.matches("time limit", perform("pgq.sleep(20)", nil, nil, "{ timeout = 20 }").error)
+      assert.matches("time limit", perform("pgq.sleep '1m'", nil, nil, "{ transactional = true }").error)
       local worker = load "pgq.configure { timeout = '5s' } pgq.register_queue('q', function() pgq.sleep(6) end)"
       assert.matches("time limit", worker:perform("q", "").error)
     end)
@@ -166,7 +168,53 @@ describe("pgq.testing", function()
     end)
   end)
 
+  -- A job that fails until its waits are used up, in time that the test moves.
+  local function fails_until_the_end(options)
+    local worker = with_handler("return nil, 'attempt ' .. job.attempt .. ', left ' .. job.retries_left", options)
+    worker:enqueue("q", "x", { delay = "1h", retry_waits = { 10, "1m" } })
+    assert.same({}, worker:drain())
+    worker:advance "1h"
+    assert.equal("retry", worker:drain()[1].status)
+    assert.same({}, worker:drain())
+    assert.same({}, worker:enqueued())
+    assert.same({ "waiting", 1, { "1m0s" } }, { worker:jobs()[1].state, worker:jobs()[1].attempt, worker:jobs()[1].retry_waits })
+    worker:advance(10)
+    assert.equal(60, worker:drain()[1].wait)
+    worker:advance "1m"
+    local last = worker:drain()[1]
+    assert.same({ "failed", "attempt 3, left 0", 3 }, { last.status, last.error, last.job.attempt })
+    worker:advance "1000h"
+    assert.same({}, worker:drain())
+    local job = worker:jobs("q")[1]
+    assert.same({ "failed", 3, "attempt 3, left 0", {} }, { job.state, job.attempt, job.error, job.retry_waits })
+    worker:close()
+    return job
+  end
+
   describe("without a server", function()
+    it("tries until the waits are used up, as time is moved", function()
+      local job = fails_until_the_end()
+      assert.equal(3600 + 10 + 60, job.ran_at - job.created_at)
+    end)
+
+    it("settles as a worker does", function()
+      for _, case in ipairs {
+        { "", nil, "complete" },
+        { "", "{ preserve_completed = true }", "complete", { "preserved", 1, 0, 2 } },
+        { "return pgq.backoff 'no'", nil, "backoff", { "waiting", 1, 10, 1, "no" } },
+        { "return pgq.retry(7, 'no')", nil, "retry", { "waiting", 1, 7, 1, "no" } },
+        { "return pgq.discard 'no'", nil, "discard", { "failed", 1, 0, 2, "no" } },
+        { "return pgq.discard 'no'", "{ discard_failed = true }", "discard" },
+        { "return pgq.snooze '5m'", nil, "snooze", { "waiting", 0, 300, 2 } },
+      } do
+        local worker = with_handler(case[1], nil, case[2])
+        worker:enqueue("q", "", { retry_waits = { 10, 60 } })
+        assert.equal(case[3], worker:drain()[1].status)
+        local job = worker:jobs()[1]
+        assert.same(case[4], job and { job.state, job.attempt, job.delay or 0, #job.retry_waits, job.error }, case[1])
+      end
+    end)
+
     it("lists what a handler enqueued", function()
       local worker = with_handler [[
         assert(pgq.enqueue("mail", "to: ann") == 2)
@@ -385,6 +433,34 @@ describe("pgq.testing", function()
       worker:close()
     end)
 
+    it("closes what the script has opened", function()
+      local worker = with_handler([[
+        kept = assert(pgq.connect())
+        assert(kept:query "SET application_name = 'left'" and pgq.query "SELECT 1")]], { db = pg.conninfo })
+      local function count() return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE application_name IN ('left', 'pgq-lua')" end
+      local before = tonumber(count())
+      assert.equal("complete", worker:perform("q", "").status)
+      assert.equal(before + 2, tonumber(count()))
+      worker:close()
+      wait.till("the connections to be gone", 5, function() return tonumber(count()) == before - 1, count() end)
+    end)
+
+    it("answers pgq.query and pgq.transaction", function()
+      pg:psql "CREATE TABLE notes (text text)"
+      local worker = with_handler([[
+        assert(pgq.transaction(function(tx)
+          assert(tx:query("INSERT INTO notes VALUES ($1)", data))
+          assert(tx:enqueue("mail", "x"))
+        end))
+        assert(pgq.query("SELECT count(*) AS count, NULL AS none FROM notes")[1].none == pgq.null)
+        pgq.transaction(function(tx) tx:enqueue("mail", "y") coroutine.yield() end)]], { db = pg.conninfo })
+      local outcome = worker:perform("q", "a note")
+      assert.matches("handler yielded", outcome.error)
+      assert.same({ 1, "x" }, { #outcome.enqueued, outcome.enqueued[1].data })
+      assert.equal("a note", pg:psql "SELECT text FROM notes")
+      worker:close()
+    end)
+
     -- What the table has of the only job of q.
     local function row()
       return pg:psql [[SELECT attempt, retry_waits, coalesce(error, '-'), ran_at IS NOT NULL, lease IS NULL,
@@ -416,23 +492,8 @@ describe("pgq.testing", function()
     end)
 
     it("moves time by making jobs older, and tries until the waits are used up", function()
-      local worker = with_handler("return nil, 'attempt ' .. job.attempt", { db = pg.conninfo })
-      worker:enqueue("q", "x", { delay = "1h", retry_waits = { 10, "1m" } })
-      assert.same({}, worker:drain())
-      worker:advance "1h"
-      assert.equal("retry", worker:drain()[1].status)
-      assert.same({}, worker:drain())
-      worker:advance(10)
-      assert.equal(60, worker:drain()[1].wait)
-      worker:advance "1m"
-      local last = worker:drain()[1]
-      assert.same({ "failed", "attempt 3", 3 }, { last.status, last.error, last.job.attempt })
-      worker:advance "1000h"
-      assert.same({}, worker:drain())
-      local job = worker:jobs("q")[1]
-      assert.same({ "failed", 3, "attempt 3", {} }, { job.state, job.attempt, job.error, job.retry_waits })
+      local job = fails_until_the_end { db = pg.conninfo }
       assert.is_true(math.abs(os.time() - 3600000 - job.ran_at) < 60)
-      worker:close()
     end)
 
     it("has waits move time too", function()
@@ -502,8 +563,10 @@ describe("pgq.testing", function()
         assert.equal(queue_options:find "preserve" and "1|{10s}|-|t|t|" or "", (row():gsub("%d+$", "")))
         assert.same({ "retry", "no", 1 }, run "fail")
         assert.matches("handler yielded", run("yield")[2])
+        pg:psql "SET statement_timeout = '5s'; INSERT INTO notes VALUES ('yield'); DELETE FROM notes WHERE text = 'yield'" -- no lock is left
         assert.matches("unique constraint", run("good")[2])
-        assert.same({ "retry", "the job was cancelled", 1, true }, run "cancel")
+        assert.same({ "retry", "the lease of the job was lost: it ran out, or the job was cancelled; the transaction was rolled back", 1, true },
+          run "cancel")
         assert.equal("good", pg:psql "SELECT text FROM notes")
         pg:psql "TRUNCATE notes"
         local outcome = worker:perform("q", "performed")
@@ -556,10 +619,10 @@ describe("pgq.testing", function()
     end)
 
     it("and loads modules in C once", function()
-      local worker = load [[require "luv" pgq.register_queue("q", function() return nil, tostring(require "luv" == UV) end)]]
-      rawset(_G, "UV", uv)
-      assert.equal("true", worker:perform("q", "").error)
-      rawset(_G, "UV", nil)
+      package.preload["in.c"] = string.upper -- a function in C; what it returns becomes the module
+      load [[assert(require "in.c" == "IN.C") pgq.register_queue("q", print)]]
+      assert.equal("IN.C", package.loaded["in.c"])
+      package.preload["in.c"], package.loaded["in.c"] = nil, nil
     end)
 
     it("and keeps its hands off the coroutine library", function()

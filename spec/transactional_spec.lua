@@ -235,8 +235,11 @@ describe("a transactional handler", function()
     end)
 
     it("takes its executor down", function()
-      fails("mark(job); os.exit(3)", "the executor exited with status 3 while it ran this job")
-      fails("mark(job); require('ffi').cast('int *', 0)[0] = 1", "the executor was killed by SIGSEGV")
+      -- Not os.exit: a sanitizer would take what the process still has for leaks.
+      fails("mark(job); local ffi = require 'ffi'; ffi.cdef 'void _exit(int)'; ffi.C._exit(3)",
+        "the executor exited with status 3 while it ran this job")
+      fails("mark(job); local uv = require 'luv'; uv.kill(uv.os_getpid(), 'sigkill'); while true do end",
+        "the executor was killed by SIGKILL")
     end)
 
     it("outlives its time limit while it waits", function()
@@ -390,6 +393,7 @@ describe("a transactional handler", function()
         local kept
         pgq.register_queue("q", function(data, job)
           if not kept then kept = job.tx return end
+          pgq.sleep(0.5) -- until that one has ended
           kept:query "SELECT 1"
         end, { transactional = true })]]
       assert.matches("^1|retried|t|.*worker.lua:%d+: the transaction has ended", jobs())
@@ -548,7 +552,7 @@ describe("a transactional handler", function()
       wait.sleep(0.1)
       kill()
       worker:read_until "began bad"
-      assert.equal("4|4", pg:psql "SELECT count(*), count(*) FILTER (WHERE suspect) FROM pgq_jobs")
+      assert.equal("t", pg:psql "SELECT bool_and(suspect) FROM pgq_jobs")
       wait.sleep(0.2)
       kill()
       wait.till("the others to be done", 10, function()

@@ -238,6 +238,22 @@ describe("a handler that waits", function()
       assert.is_nil(result.stderr:find "an executor died")
     end)
 
+    it("that never returns is ended after half a minute, and nobody pays at first", function()
+      enqueue("spin")
+      local worker = start([[
+        pgq.register_queue("spin", function(_, job)
+          print("began")
+          local timer = uv.new_timer()
+          timer:start(10, 0, function() while true do uv.sleep(100) end end)
+          pgq.sleep(0.1)
+        end)]])
+      finally(function() worker:kill "sigkill" end)
+      worker:read_until("an executor died.-cause=\"was killed: a callback of luv did not return for 30 s\"", 45, "stderr")
+      wait.till("the job to be suspect", 5, function()
+        return pg:psql "SELECT suspect FROM pgq_jobs" == "t"
+      end)
+    end)
+
     it("in which nothing may wait is told so", function()
       local _, result = run [[
         local timer = uv.new_timer()
@@ -452,11 +468,28 @@ describe("a handler that waits", function()
       enqueue("crash")
       enqueue("q", "", 5)
       local result = drain [[
-        local ffi = require "ffi"
-        pgq.register_queue("crash", function() pgq.sleep(0.2); ffi.cast("int *", 0)[0] = 1 end)
+        pgq.register_queue("crash", function() pgq.sleep(0.2); uv.kill(uv.os_getpid(), "sigkill"); pgq.sleep(60) end)
         pgq.register_queue("q", function(_, job) pgq.sleep(0.6); print(job.id, job.attempt) end)]]
       assert.equal(5, select(2, result.stdout:gsub("%d+\t1\n", "")))
-      assert.equal("crash|1|t", pg:psql "SELECT queue_name, attempt, error LIKE 'the executor was killed by SIGSEGV%' FROM pgq_jobs")
+      assert.equal("crash|1|t", pg:psql "SELECT queue_name, attempt, error LIKE 'the executor was killed by SIGKILL%' FROM pgq_jobs")
+    end)
+
+    it("takes it down where nobody knows whose fault it is goes back too, and the guilty one is found by halves", function()
+      enqueue("q", "", 60)
+      enqueue("crash")
+      enqueue("q", "", 60)
+      local began = uv.hrtime() / 1e9
+      local result = drain([[
+        pgq.register_queue("crash", function()
+          local timer = uv.new_timer()
+          timer:start(100, 0, function() uv.kill(uv.os_getpid(), "sigkill") end)
+          pgq.sleep(0.3)
+        end)
+        pgq.register_queue("q", function(_, job) pgq.sleep(0.3); print("done " .. job.attempt) end)]], "--concurrency", "200")
+      assert.equal(120, select(2, result.stdout:gsub("done 1\n", "")))
+      assert.equal("crash|1|the executor was killed by SIGKILL, with this job alone in it",
+        pg:psql "SELECT queue_name, attempt, error FROM pgq_jobs")
+      assert.is_true(uv.hrtime() / 1e9 - began < 25, "took " .. uv.hrtime() / 1e9 - began)
     end)
 
     it("spins still counts its own time", function()

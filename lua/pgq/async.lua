@@ -6,7 +6,7 @@
 local core = require "pgq.core"
 local tasks = require "pgq.tasks"
 
-local assert, error, pcall, require = assert, error, pcall, require
+local assert, collectgarbage, error, pcall, require = assert, collectgarbage, error, pcall, require
 local format = string.format
 
 local async = {}
@@ -35,6 +35,14 @@ function async.now()
   return get_uv().now()
 end
 
+-- Calls wake, also when there is hardly any memory left: Lua frees none by itself when it needs some.
+local function call(wake, first, second)
+  if not pcall(wake, first, second) then
+    collectgarbage()
+    wake(first, second)
+  end
+end
+
 -- Advances the statement on the handle whenever its socket is ready. Calls wake() when the statement has ended, or
 -- wake(problem) when that cannot be found out. Returns a function that ends this.
 local function follow(handle, wake)
@@ -61,7 +69,7 @@ local function follow(handle, wake)
     local ok, done = pcall(advance)
     if not ok or done then
       stop()
-      wake(not ok and done or nil)
+      call(wake, not ok and done or nil)
     end
   end
   on_event()
@@ -81,6 +89,9 @@ local function wait(what, start, undo)
   end
   return first, second
 end
+
+-- A large result brings many events, and takes memory that compiling needs as well; LuaJIT cannot do without then.
+jit.off(follow, true)
 
 --- Waits until what was sent on the connection has been answered. When the wait is interrupted, the connection is
 -- closed.
@@ -111,6 +122,7 @@ local function take(handle, method)
   local ok, value, second, third = pcall(handle[method], handle)
   if not ok then
     handle:clear()
+    collectgarbage()
     error(value, 0)
   end
   return value, second, third
@@ -180,7 +192,7 @@ local function follow_connecting(handle, wake)
     end
     if not ok or done then
       stop()
-      wake(message, code)
+      call(wake, message, code)
     end
   end
   local patience = handle:patience()

@@ -1,7 +1,7 @@
 --- Connections to the database, as pgq.connect returns them, and the transactions on them.
 -- In a handler a call waits until the database has answered, and other handlers go on; elsewhere it blocks. What fails
 -- is returned as nil, message, code, where code is an SQLSTATE; only wrong use raises an error: a wrong type, an
--- unknown option, a transaction used after its end, a connection that another task uses at the time.
+-- unknown option, a transaction used after its end. Handlers that share a connection wait their turn.
 -- @module pgq.connection
 
 local async = require "pgq.async"
@@ -9,6 +9,7 @@ local enqueue_many = require "pgq.many"
 local job = require "pgq.job"
 local session = require "pgq.session"
 local tasks = require "pgq.tasks"
+local turns = require "pgq.turns"
 
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 local error, getmetatable, pcall, setmetatable, type = error, getmetatable, pcall, setmetatable, type
@@ -49,7 +50,12 @@ local function check_connection(self, method)
   if type(self) ~= "table" or getmetatable(self) ~= Connection then
     error(format("call it with a colon: conn:%s(…)", method), 3)
   end
-  tasks.check(method, 3)
+  if method ~= "close" then -- which waits for nothing
+    tasks.check(method, 3)
+  end
+  if turns.is_elsewhere(self) then -- the caller waits
+    return
+  end
   check_idle(self, method, 3)
   if self._transaction then
     error(format("the connection has an open transaction: use tx:%s in its function, not conn:%s", method, method), 3)
@@ -107,7 +113,7 @@ function Connection:enqueue(queue, data, options)
   if not prepared then
     return nil, message, code
   end
-  return self:_enqueue(queue, data, prepared)
+  return turns.call(self, "enqueue", self._enqueue, self, queue, data, prepared)
 end
 
 --- Enqueues many jobs, all or none of them: in a transaction of its own, which it commits. They keep their order, and
@@ -130,7 +136,7 @@ function Connection:enqueue_many(queue, jobs, options)
     return nil, message, code
   end
   local ids
-  ids, message, code = self:_enqueue_many(queue, jobs, prepared)
+  ids, message, code = turns.call(self, "enqueue_many", self._enqueue_many, self, queue, jobs, prepared)
   job.check_given(2, ids, message, code)
   return ids, message, code
 end
@@ -150,7 +156,7 @@ end
 function Connection:query(sql, ...)
   check_connection(self, "query")
   check_statement(sql)
-  local rows, message, code = self:_query(sql, ...)
+  local rows, message, code = turns.call(self, "query", self._query, self, sql, ...)
   if rows == false then
     error("query: " .. message, 2)
   end
@@ -161,21 +167,21 @@ end
 -- @function Connection:close
 function Connection:close()
   check_connection(self, "close")
-  self._handle:close()
+  turns.call(self, "close", self._handle.close, self._handle)
 end
 
 -- Runs a statement; what it returns is false, message when a value cannot be a parameter. On a connection of the pool
 -- it also sees what the statement leaves behind.
 function Connection:_query(sql, ...)
   local rows, message, code = async.exec(self, "query", sql, ...)
+  local problem, its_code
   if self._pooled then
-    local problem, its_code = session.note(self._pooled, sql, rows and message)
-    if problem then
-      return nil, problem, its_code
-    end
+    problem, its_code = session.note(self._pooled, sql, rows and message)
   end
-  if rows then
-    return rows
+  if problem then
+    return nil, problem, its_code
+  elseif rows then
+    return rows -- without the tag behind them
   end
   return rows, message, code
 end
@@ -212,7 +218,7 @@ function Connection:_break()
   self._handle:abandon()
 end
 
--- Remembers the first error that made the transaction fail, until a savepoint brings it back.
+-- Remembers the first error that made the transaction fail, until a savepoint undoes it.
 local function note(tx, value, message, code)
   local state = tx._connection._handle:transaction_state()
   if state ~= "failed" then
@@ -371,29 +377,19 @@ end
 -- @treturn[3] string code
 -- @raise what fn raised, after the rollback
 function Connection:transaction(fn)
-  if type(self) == "table" and getmetatable(self) == Connection and self._transaction then
+  if type(self) == "table" and getmetatable(self) == Connection and self._transaction
+    and not turns.is_elsewhere(self) then
     error("the connection has an open transaction, and transactions do not nest; use SAVEPOINT with tx:query", 2)
   end
   check_connection(self, "transaction")
   if type(fn) ~= "function" then
     error(format("transaction: a function is needed, not a %s", type(fn)), 2)
   end
-  return self:_run(fn)
+  return turns.call(self, "transaction", self._run, self, fn)
 end
 
 -- What the functions of the module run on a connection of the pool.
 connection.enqueue, connection.enqueue_many = Connection._enqueue, Connection._enqueue_many
 connection.run = Connection._run
-
--- Statements that begin or end a transaction do so for nobody: the next call has another connection.
-local ENDS = { COMMIT = true, ROLLBACK = true }
-
-function connection.query(conn, sql, ...)
-  local rows, message, code = conn:_query(sql, ...)
-  if rows and ENDS[conn._pooled.tag] then
-    return nil, "query: there is no transaction to end; use pgq.transaction", "25P01"
-  end
-  return rows, message, code
-end
 
 return connection

@@ -162,8 +162,8 @@ end
 -- Ends a lease whose connection the next call may have.
 local function give_back(self, lease)
   local conn = lease.conn
-  local state = conn._handle:transaction_state()
-  if state ~= "idle" then
+  local handle = conn._handle
+  if handle:transaction_state() ~= "idle" or handle:is_bloated() then
     return drop(self, lease)
   end
   lease.unguard()
@@ -206,11 +206,10 @@ end
 -- Returns a lease with a connection; or nil, message, code.
 local function take(self, what)
   local lease = new_lease(self)
-  local in_turn = self._waiting == 0
-  lease.conn = in_turn and take_idle(self) or nil
+  lease.conn = take_idle(self) -- nobody waits while there is one, or room for one
   if lease.conn then
     lease.slot = true
-  elseif in_turn and self._count < self._size() then
+  elseif self._count < self._size() then
     self._count = self._count + 1
     lease.slot = true
   elseif tasks.mode() ~= "task" or not wait_for_slot(self, lease, what) then
@@ -266,6 +265,23 @@ function Pool:with(what, fn, ...)
     return nil, message, code
   end
   return finish(self, what, lease, pcall(fn, lease.conn, ...))
+end
+
+-- Statements that end a transaction: there is none of the caller's.
+local ENDS = { COMMIT = true, ROLLBACK = true }
+
+local function query(conn, sql, ...)
+  local rows, message, code = conn:_query(sql, ...)
+  if rows and ENDS[conn._pooled.tag] then
+    return nil, "query: there is no transaction to end; use pgq.transaction", "25P01"
+  end
+  return rows, message, code
+end
+
+--- Runs a statement.
+-- @return rows; or nil, message, code; or false, message when a value cannot be a parameter
+function Pool:query(sql, ...)
+  return self:with("query", query, sql, ...)
 end
 
 --- Makes a pool. Both functions are called when their answer is needed.

@@ -51,6 +51,13 @@ function tasks.mode()
   return host.task() and "task" or "callback"
 end
 
+--- The number of the task that runs, which no other task has before it ends; nil outside of tasks.
+function tasks.id()
+  if host and not host.loading then
+    return host.task()
+  end
+end
+
 --- Raises an error about the function at `level`, where 1 is the caller, in a callback of luv.
 function tasks.check(what, level)
   if host and not host.loading and not host.task() then
@@ -109,9 +116,9 @@ function tasks.wait(what, start)
     if wait.over then
       return false
     end
+    wait.results = { ... } -- first: when there is no memory for it, wake can be called again
     wait.over = true
     wait.count = select("#", ...)
-    wait.results = { ... }
     if wait.suspended then
       host.ready(number)
     end

@@ -72,6 +72,13 @@ end
 
 -- ── loading ──
 
+local function close(worker)
+  worker._store:close()
+  for handle in pairs(worker._handles) do
+    handle:close()
+  end
+end
+
 --- Loads a worker's script, in a world of its own: its modules and globals are not those of the test, nor of another
 -- script; modules that the test has loaded before are shared.
 -- @tparam string path the script
@@ -90,11 +97,12 @@ function testing.load(path, options)
     error("load: with a server (db) queries are its own; leave the option query out", 2)
   end
   local worker = setmetatable({ _db = options.db, _answers = options.query, stopped = false }, Worker)
+  worker._handles = setmetatable({}, { __mode = "k" })
   worker._store = options.db and Server.new(options.db) or Memory.new()
   worker._sandbox = Sandbox.new(worker._store:os_functions())
   local ok, problem = pcall(worker._sandbox.run, worker._sandbox, script.load, worker, path, options.args or {})
   if not ok then
-    worker._store:close()
+    close(worker)
     error(problem, 0)
   end
   return worker
@@ -102,16 +110,26 @@ end
 
 -- ── running ──
 
+-- What a handler that never goes on has left open would lock out others.
+local function close_transactions(worker)
+  for handle in pairs(worker._handles) do
+    local state = handle:transaction_state()
+    if state == "open" or state == "failed" then
+      handle:close()
+    end
+  end
+end
+
 -- In a coroutine, as handlers are: one that yields is not resumed.
 local function run_as_task(worker, queue, job)
   local task = create(worker._host.run)
   local results = { resume(task, queue.number, job.data, job.id, job.attempt, job.created_at, job.run_after,
     #job.retry_waits, queue.transactional and (job.lease or 1) or nil, queue.preserve_completed) }
-  worker._store:end_transaction()
   local ok = results[1]
   if worker._sandbox.exited then
     return false, format("the executor exited with status %d while it ran this job", worker._sandbox.exited)
   elseif status(task) == "suspended" then
+    close_transactions(worker)
     return false, "the handler yielded, and nothing resumes it: coroutine.yield is for coroutines of your own"
   elseif not ok then
     return false, worker._describe(results[2])
@@ -295,10 +313,10 @@ function Worker:jobs(queue)
   return self._store:jobs(queue)
 end
 
---- Ends the connection to the server, if there is one.
+--- Ends the connections to the server, those of the script too. Without a server it does nothing.
 function Worker:close()
   check_worker(self, "close")
-  self._store:close()
+  close(self)
 end
 
 return testing

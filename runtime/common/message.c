@@ -99,12 +99,14 @@ bool message_get_job(struct frame *frame, struct message_job *job) {
 }
 
 /* Walks over the jobs of a copy of the frame. */
-static bool check_jobs(struct frame frame, uint32_t count) {
+static bool check_jobs(struct frame frame, struct message_jobs *jobs) {
   struct message_job job;
   uint32_t last = 0;
-  for (uint32_t i = 0; i < count && message_get_job(&frame, &job); i++) {
+  for (uint32_t i = 0; i < jobs->count && message_get_job(&frame, &job); i++) {
     check(&frame, job.position > last);
     last = job.position;
+    if (job.queue > jobs->last_queue)
+      jobs->last_queue = job.queue;
   }
   return frame_end_ok(&frame);
 }
@@ -112,7 +114,8 @@ static bool check_jobs(struct frame frame, uint32_t count) {
 bool message_get_jobs(struct frame *frame, struct message_jobs *jobs) {
   jobs->batch = get_u32(frame);
   jobs->count = get_count(frame, JOB_LEAST);
-  return check(frame, jobs->count > 0 && check_jobs(*frame, jobs->count));
+  jobs->last_queue = 0;
+  return check(frame, jobs->count > 0 && check_jobs(*frame, jobs));
 }
 
 /* ── RECALL ── */

@@ -43,7 +43,8 @@ void message_free_configure(struct message_configure *configure);
  */
 struct message_jobs {
   uint32_t batch;
-  uint32_t count; /* of the jobs in this frame, at least 1 */
+  uint32_t count;      /* of the jobs in this frame, at least 1 */
+  uint32_t last_queue; /* the greatest of their queues: found by the reader, who has to know whether it is there */
 };
 
 struct message_job {

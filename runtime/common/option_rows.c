@@ -35,7 +35,7 @@ const struct option_row option_rows[] = {
      .initial = "10",
      .least = 1,
      .most = 1000000,
-     .help = "how many jobs an executor may have in flight at a time, when their handlers wait"},
+     .help = "how many jobs an executor may have in flight, when their handlers wait; a queue may have its own"},
     {.name = "pool",
      .kind = KIND_INTEGER,
      .offset = AT(pool),
@@ -98,8 +98,9 @@ const struct option_row option_rows[] = {
      .argument = "DURATION",
      .initial = "0s",
      .most = DAYS_MS(365),
-     .help = "how long a handler may run before its executor is killed and the attempt fails; 0s is no limit; a queue "
-             "may have its own"},
+     .help =
+         "how long a handler may run before pgq.timeout is thrown in it, or, when it does not wait, its executor is "
+         "killed; 0s is no limit; a queue may have its own"},
     {.name = "hold-limit",
      .kind = KIND_DURATION,
      .offset = AT(hold_limit_ms),

@@ -58,9 +58,9 @@ void batches_free(struct batches *batches) {
     drop_first(batches);
 }
 
-bool batches_add(struct batches *batches, struct frame *frame) {
+bool batches_add(struct batches *batches, struct frame *frame, uint32_t queue_count) {
   struct message_jobs jobs;
-  if (!message_get_jobs(frame, &jobs))
+  if (!message_get_jobs(frame, &jobs) || jobs.last_queue >= queue_count)
     return false;
   size_t length = frame_left(frame);
   struct waiting_batch *batch = memory_new(sizeof *batch);

@@ -15,8 +15,10 @@ struct batches {
 void batches_init(struct batches *batches);
 void batches_free(struct batches *batches);
 
-/* batches_add(batches, frame): a frame of type FRAME_JOBS, which is copied. False when it is malformed. */
-bool batches_add(struct batches *batches, struct frame *frame) __attribute__((warn_unused_result));
+/* batches_add(batches, frame, queue_count): a frame of type FRAME_JOBS, which is copied. False when it is malformed, or
+ * has a job of a queue that is not among so many. */
+bool batches_add(struct batches *batches, struct frame *frame, uint32_t queue_count)
+    __attribute__((warn_unused_result));
 
 bool batches_are_empty(const struct batches *batches);
 

@@ -53,6 +53,10 @@ static void last_words(void) {
 
 /* ── what the script asks for ── */
 
+static size_t at_most(size_t length) {
+  return length > ERROR_TEXT_MOST ? ERROR_TEXT_MOST + 1 : length; /* more than the most: so it shows that it was cut */
+}
+
 static void on_script_stop(void *owner) {
   struct executor *e = owner;
   outbox_send(e->outbox, FRAME_STOP, &(struct buffer){0});
@@ -61,7 +65,7 @@ static void on_script_stop(void *owner) {
 static void on_script_log(void *owner, enum log_level level, const char *text, size_t length) {
   struct executor *e = owner;
   struct buffer fields = {0};
-  message_put_log(&fields, &(struct message_log){.level = level, .text = text, .length = length});
+  message_put_log(&fields, &(struct message_log){.level = level, .text = text, .length = at_most(length)});
   outbox_send(e->outbox, FRAME_LOG, &fields);
   buffer_free(&fields);
 }
@@ -85,6 +89,11 @@ static void on_script_ready(void *owner, uint32_t number) {
   struct executor *e = owner;
   if (e->tasks)
     task_list_ready(e->tasks, number);
+}
+
+static void on_script_callback(void *owner, bool begins) {
+  struct executor *e = owner;
+  atomic_store_explicit(&e->page->callback_us, begins ? clock_us() : 0, memory_order_release);
 }
 
 static void on_script_watch(void *owner, uint32_t number) {
@@ -130,7 +139,7 @@ static void start_script(struct executor *e) {
   struct buffer fields = {0}, message = {0};
   e->script = script_new(&e->config);
   if (!e->script || script_load(e->script, &message) != 0) {
-    message_put_broken(&fields, message.bytes, message.length);
+    message_put_broken(&fields, message.bytes, at_most(message.length));
     outbox_send(e->outbox, FRAME_BROKEN, &fields);
     e->status = 1;
     leave(e);
@@ -167,6 +176,7 @@ static bool configure(struct executor *e, struct frame *frame) {
                                      .starved = on_script_starved,
                                      .current = on_script_current,
                                      .ready = on_script_ready,
+                                     .callback = on_script_callback,
                                      .watch = on_script_watch};
   start_script(e);
   return true;
@@ -184,6 +194,7 @@ static bool take_recall(struct executor *e, struct frame *frame) {
   if (!e->tasks || !message_get_recall(frame, &recall))
     return false;
   task_list_recall(e->tasks, recall.batch, recall.queue);
+  on_work(e);
   return true;
 }
 
@@ -192,6 +203,7 @@ static bool take_cancel(struct executor *e, struct frame *frame) {
   if (!e->tasks || !message_get_cancel(frame, &cancel))
     return false;
   task_list_cancel(e->tasks, cancel.batch, cancel.index);
+  on_work(e);
   return true;
 }
 
@@ -263,6 +275,7 @@ static void settle_in(void) {
   for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
     sigaction(signals[i], &action, NULL);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_NAME, "pgq-executor");     /* else it is that of the descriptor it was started from */
   if (parent == 1 || getppid() != parent) /* it died before that took effect */
     _exit(0);
   fcntl(EXECUTOR_SOCKET, F_SETFD, FD_CLOEXEC);

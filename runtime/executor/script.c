@@ -70,21 +70,10 @@ static int set_up(lua_State *L) {
   struct script *script = lua_touserdata(L, 1);
   luaL_openlibs(L);
   script_make_host(L, script);
-  script_make_run(L);
+  script_keep_run(L);
   add_loaders(L);
   set_arg(L, script->config);
   return 0;
-}
-
-void script_keep(lua_State *L, const void *key, lua_CFunction function) {
-  lua_pushlightuserdata(L, (void *)key);
-  lua_pushcfunction(L, function);
-  lua_rawset(L, LUA_REGISTRYINDEX);
-}
-
-void script_push_kept(lua_State *L, const void *key) {
-  lua_pushlightuserdata(L, (void *)key);
-  lua_rawget(L, LUA_REGISTRYINDEX);
 }
 
 struct script *script_new(const struct script_config *config) {
@@ -127,6 +116,10 @@ static int end_loading(lua_State *L) {
   lua_setfield(L, -2, "loading");
   lua_getfield(L, -1, "queues");
   script->queue_count = lua_istable(L, -1) ? (uint32_t)lua_objlen(L, -1) : 0;
+  lua_getfield(L, -2, "wait");
+  script->wait = lua_topointer(L, -1);
+  lua_getfield(L, -3, "run");
+  script->run = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
 }
 

@@ -12,9 +12,6 @@
 /* Its address is the registry's key of the host table. */
 static const char host_key;
 
-/* And this one's of add_traceback(). */
-static const char traceback_key;
-
 static struct script *self(lua_State *L) {
   return lua_touserdata(L, lua_upvalueindex(1));
 }
@@ -93,6 +90,15 @@ static int host_log(lua_State *L) {
 
 /* ── the table ── */
 
+/* Its address is the registry's key of add_traceback(): luv's callbacks may come when there is no memory to make it. */
+static const char traceback_key;
+
+static int add_traceback(lua_State *L) {
+  const char *text = lua_tostring(L, 1);
+  luaL_traceback(L, L, text ? text : luaL_typename(L, 1), 1);
+  return 1;
+}
+
 void script_push_host(lua_State *L) {
   lua_pushlightuserdata(L, (void *)&host_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
@@ -129,30 +135,26 @@ void script_make_host(lua_State *L, struct script *script) {
   lua_pushboolean(L, 1);
   lua_setfield(L, -2, "loading");
   lua_rawset(L, LUA_REGISTRYINDEX);
+  lua_pushlightuserdata(L, (void *)&traceback_key);
+  lua_pushcfunction(L, add_traceback);
+  lua_rawset(L, LUA_REGISTRYINDEX);
 }
 
 /* ── luv ── */
 
-static int add_traceback(lua_State *L) {
-  const char *text = lua_tostring(L, 1);
-  luaL_traceback(L, L, text ? text : luaL_typename(L, 1), 1);
-  return 1;
-}
+/* Whose luv it is: an executor has one script. Callbacks are made where nothing may be allocated for finding it. */
+static const struct script *luv_script;
 
-static const struct script_config *log_callback_error(lua_State *L) {
+static void log_callback_error(lua_State *L) {
   static const char about[] = "an error in a callback of luv: ";
+  const struct script_config *config = luv_script->config;
   struct buffer line = {0};
   size_t length;
-  script_push_host(L);
-  lua_getfield(L, -1, "script");
-  const struct script *script = lua_touserdata(L, -1);
-  lua_pop(L, 2);
   const char *text = lua_tolstring(L, -1, &length);
   buffer_add(&line, about, sizeof about - 1);
   buffer_add(&line, text ? text : "?", text ? length : 1);
-  script->config->log(script->config->owner, LOG_ERROR, (const char *)line.bytes, line.length);
+  config->log(config->owner, LOG_ERROR, (const char *)line.bytes, line.length);
   buffer_free(&line);
-  return script->config;
 }
 
 /*
@@ -162,35 +164,42 @@ static const struct script_config *log_callback_error(lua_State *L) {
 static int call_back(lua_State *L, int arguments, int results, int flags) {
   int base = lua_gettop(L) - arguments; /* where the function is, and then the results are */
   (void)flags;
-  script_push_kept(L, &traceback_key);
+  lua_pushlightuserdata(L, (void *)&traceback_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
   lua_insert(L, base);
+  luv_script->config->callback(luv_script->config->owner, true);
   int failed = lua_pcall(L, arguments, results, base);
+  luv_script->config->callback(luv_script->config->owner, false);
   lua_remove(L, base);
   if (!failed)
     return results == LUA_MULTRET ? lua_gettop(L) - base + 1 : results;
-  const struct script_config *config = log_callback_error(L);
+  log_callback_error(L);
   lua_settop(L, base - 1);
   if (failed == LUA_ERRMEM)
-    config->starved(config->owner);
+    luv_script->config->starved(luv_script->config->owner);
   return -failed;
 }
 
 /*
- * The executor's own loop, without the functions that would take it away. Its callbacks run in the main state: the
- * first to require luv may be a task, whose coroutine ends, or waits, while others get their callbacks.
+ * The executor's own loop, without the functions that would take it away. Luv makes its callbacks on the state that has
+ * opened it: that must be the main one, not the coroutine of the handler that was first to require it.
  */
 int script_open_luv(lua_State *L) {
   script_push_host(L);
   lua_getfield(L, -1, "script");
   const struct script *script = lua_touserdata(L, -1);
+  lua_State *main = script->L;
+  luv_script = script;
   lua_getfield(L, -2, "guard");
-  script_keep(L, &traceback_key, add_traceback);
-  luv_set_loop(script->L, script->config->loop);
-  luv_set_callback(script->L, call_back);
-  lua_pushcfunction(L, luaopen_luv);
-  lua_call(L, 0, 1);
-  if (!lua_isfunction(L, -2)) /* pgq has not been required yet: nobody waits, and nobody will */
-    return 1;
-  lua_call(L, 1, 1);
+  luv_set_loop(main, script->config->loop);
+  luv_set_callback(main, call_back);
+  lua_pushcfunction(main, luaopen_luv);
+  int failed = lua_pcall(main, 0, 1, 0);
+  if (main != L)
+    lua_xmove(main, L, 1);
+  if (failed)
+    return lua_error(L);
+  if (lua_isfunction(L, -2)) /* else pgq has not been required yet: nobody waits, and nobody will */
+    lua_call(L, 1, 1);
   return 1;
 }

@@ -12,9 +12,6 @@ enum { LARGE_DATA = 1 << 20 };
 /* Its address is the registry's key of the table of coroutines, by task number. */
 static const char threads_key;
 
-/* And this one's of run(). */
-static const char run_key;
-
 /* What a call in protected mode is about. */
 struct call {
   struct script *script;
@@ -86,10 +83,8 @@ static void push_token(lua_State *L, int64_t token) {
 }
 
 /* Pushes host.run and its arguments; returns how many those are. */
-static int push_job(lua_State *thread, const struct script_job *job) {
-  script_push_host(thread);
-  lua_getfield(thread, -1, "run");
-  lua_remove(thread, -2);
+static int push_job(lua_State *thread, const struct script *script, const struct script_job *job) {
+  lua_rawgeti(thread, LUA_REGISTRYINDEX, script->run);
   lua_pushinteger(thread, (lua_Integer)job->queue + 1);
   lua_pushlstring(thread, job->data, job->data_length);
   push_id(thread, job->id);
@@ -105,12 +100,8 @@ static int push_job(lua_State *thread, const struct script_job *job) {
 }
 
 /* What a task yields when it waits is a table of the module's own, which no script has: host.wait. */
-static bool has_waited(lua_State *thread) {
-  script_push_host(thread);
-  lua_getfield(thread, -1, "wait");
-  bool waits = lua_gettop(thread) == 3 && lua_rawequal(thread, 1, 3);
-  lua_settop(thread, -3);
-  return waits;
+static bool has_waited(lua_State *thread, const struct script *script) {
+  return lua_gettop(thread) == 1 && lua_topointer(thread, 1) == script->wait;
 }
 
 /* Protected: argument 1 is the call. Returns what host.run() returned, nothing when the task waits, or false and a
@@ -118,9 +109,9 @@ static bool has_waited(lua_State *thread) {
 static int run(lua_State *L) {
   const struct call *call = lua_touserdata(L, 1);
   lua_State *thread = take_thread(L, call->script, call->number);
-  int result = lua_resume(thread, call->job ? push_job(thread, call->job) : 0);
+  int result = lua_resume(thread, call->job ? push_job(thread, call->script, call->job) : 0);
   int count = lua_gettop(thread);
-  if (result == LUA_YIELD && has_waited(thread)) {
+  if (result == LUA_YIELD && has_waited(thread, call->script)) {
     lua_settop(thread, 0);
     return 0;
   }
@@ -150,11 +141,21 @@ static void read_failure(lua_State *L, struct script_end *end) {
   end->traceback = lua_tolstring(L, TRACEBACK, &end->traceback_length);
 }
 
+/* Its address is the registry's key of run(): a call may come when there is no memory to make it. */
+static const char run_key;
+
+void script_keep_run(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&run_key);
+  lua_pushcfunction(L, run);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
 static void call(const struct call *call, struct script_end *end) {
   lua_State *L = call->script->L;
   *end = (struct script_end){.outcome = OUTCOME_COMPLETE, .wait_ms = -1};
   lua_settop(L, 0);
-  script_push_kept(L, &run_key);
+  lua_pushlightuserdata(L, (void *)&run_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, (void *)call);
   if (lua_pcall(L, 1, LUA_MULTRET, 0) != 0) { /* no memory */
     end->outcome = OUTCOME_FAIL;
@@ -171,10 +172,6 @@ static void call(const struct call *call, struct script_end *end) {
     read_failure(L, end);
   else if (lua_type(L, MESSAGE) == LUA_TSTRING) /* "settled" */
     end->outcome = OUTCOME_SETTLED;
-}
-
-void script_make_run(lua_State *L) {
-  script_keep(L, &run_key, run);
 }
 
 void script_begin(struct script *script, uint32_t number, const struct script_job *job, struct script_end *end) {

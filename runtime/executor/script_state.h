@@ -13,6 +13,8 @@ struct script {
   lua_State *L;
   const struct script_config *config;
   uint32_t queue_count;
+  int run;             /* reference of host.run, which calls a handler */
+  const void *wait;    /* host.wait, which a task yields when it waits */
   lua_State **threads; /* by task number: its coroutine, which the registry keeps; NULL: none yet */
   uint32_t thread_count;
 };
@@ -21,16 +23,8 @@ struct script {
 void script_make_host(lua_State *L, struct script *script);
 void script_push_host(lua_State *L);
 
-/*
- * script_keep(L, key, function): keeps a C function in the registry, by the address `key`. Protected, as set_up() is:
- * to push a new function can throw, for want of memory, or by a finalizer of the user's. script_push_kept(L, key):
- * pushes it, and cannot throw.
- */
-void script_keep(lua_State *L, const void *key, lua_CFunction function);
-void script_push_kept(lua_State *L, const void *key);
-
-/* script_make_run(L): keeps what script_begin() and script_resume() use. */
-void script_make_run(lua_State *L);
+/* script_keep_run(L): keeps what the calls of script_run.c need, so that they need no memory. */
+void script_keep_run(lua_State *L);
 
 /* The openers of require "pgq.host" and require "luv". */
 int script_open_host(lua_State *L);

@@ -50,8 +50,9 @@ struct task_list {
   uint32_t task_count;
   struct task *free, *first, **last; /* of those that may go on, in order */
   struct task *current;
-  uint32_t waiting, concurrency;
-  struct queue_limit *queues; /* NULL before SERVE */
+  uint32_t waiting;
+  uint32_t shared, concurrency; /* of those that wait: of queues without a limit of their own; how many of them may */
+  struct queue_limit *queues;   /* NULL before SERVE */
   uint32_t queue_count;
   struct buffer fields; /* of the outcome at hand */
 };
@@ -104,7 +105,7 @@ bool task_list_serve(struct task_list *list, struct frame *frame) {
 }
 
 bool task_list_add(struct task_list *list, struct frame *frame) {
-  return list->queues && batches_add(&list->batches, frame);
+  return list->queues && batches_add(&list->batches, frame, list->queue_count);
 }
 
 void task_list_recall(struct task_list *list, uint32_t batch, uint32_t queue) {
@@ -153,7 +154,7 @@ void task_list_watch(struct task_list *list, uint32_t number) {
 }
 
 static void make_ready(struct task_list *list, struct task *task) {
-  if (!task->waits || task->ready)
+  if (!task->waits || task->ready || task == list->current)
     return;
   task->ready = true;
   task->next = NULL;
@@ -245,11 +246,35 @@ static int64_t enter(struct task_list *list, struct task *task) {
   return now_us;
 }
 
+/*
+ * As many of its queue wait as may, so that it would hold up the others; or those that wait have taken most of the
+ * memory: it goes back.
+ */
+static bool is_full(const struct task_list *list, uint32_t queue) {
+  const struct queue_limit *limit = &list->queues[queue];
+  if (list->waiting > 0 && pressure_is_high(list->pressure))
+    return true;
+  return limit->concurrency > 0 && limit->waiting >= limit->concurrency;
+}
+
+/* As many of all wait as may, and it is one of those: it begins when one of them has ended, if it may then. */
+static bool must_wait(const struct task_list *list, const struct message_job *job) {
+  return list->queues[job->queue].concurrency == 0 && list->shared >= list->concurrency &&
+         batches_may_begin(&list->batches, job);
+}
+
+/* One more of the queue waits, or one less. */
+static void count_waiting(struct task_list *list, uint32_t queue, int change) {
+  list->waiting += (uint32_t)change;
+  list->queues[queue].waiting += (uint32_t)change;
+  if (list->queues[queue].concurrency == 0)
+    list->shared += (uint32_t)change;
+}
+
 static void set_aside(struct task_list *list, struct task *task, int64_t now_us) {
   if (!task->waits) {
     task->waits = true;
-    list->waiting++;
-    list->queues[task->queue].waiting++;
+    count_waiting(list, task->queue, 1);
   }
   if (task->timeout_ms == 0 || task->interrupted || uv_is_active((uv_handle_t *)&task->limit))
     return;
@@ -263,8 +288,7 @@ static void end_task(struct task_list *list, struct task *task, const struct scr
     batches_recall(&list->batches, 0, task->queue);
   put_outcome(list, task, end, now_us - task->started_us);
   if (task->waits) {
-    list->waiting--;
-    list->queues[task->queue].waiting--;
+    count_waiting(list, task->queue, -1);
     uv_timer_stop(&task->limit);
   }
   task->waits = false;
@@ -304,14 +328,6 @@ static bool may_begin(struct task_list *list, uint32_t batch, uint32_t position)
   return (int32_t)(batch - atomic_load(&lane->revoked)) > 0;
 }
 
-/* Too many of its queue wait, or those that wait have taken most of the memory: it goes back. */
-static bool has_room(const struct task_list *list, uint32_t queue) {
-  const struct queue_limit *limit = &list->queues[queue];
-  if (list->waiting > 0 && pressure_is_high(list->pressure))
-    return false;
-  return limit->concurrency == 0 || limit->waiting < limit->concurrency;
-}
-
 static void begin(struct task_list *list, uint32_t batch, const struct message_job *job) {
   struct script_end end = {.outcome = OUTCOME_UNRUN, .wait_ms = -1};
   struct task *task = new_task(list);
@@ -322,8 +338,7 @@ static void begin(struct task_list *list, uint32_t batch, const struct message_j
   task->id = job->id;
   task->started_us = task->busy_us = 0;
   task->timeout_ms = list->queues[job->queue].timeout_ms;
-  if (!batches_may_begin(&list->batches, job) || !has_room(list, job->queue) ||
-      !may_begin(list, batch, job->position)) {
+  if (!batches_may_begin(&list->batches, job) || is_full(list, job->queue) || !may_begin(list, batch, job->position)) {
     put_outcome(list, task, &end, 0);
     free_task(list, task);
     return;
@@ -347,7 +362,7 @@ bool task_list_step(struct task_list *list) {
   struct message_job job;
   uint32_t batch;
   bool ready = list->first != NULL;
-  if (!ready && (list->waiting >= list->concurrency || !batches_peek(&list->batches, &batch, &job))) {
+  if (!ready && (!batches_peek(&list->batches, &batch, &job) || must_wait(list, &job))) {
     atomic_store_explicit(&list->page->parked, 1, memory_order_release);
     return false;
   }

@@ -84,7 +84,8 @@ void job_end(struct job *job, const struct child_outcome *outcome) {
   job->waited = outcome->waited;
   job->backoff = outcome->backoff;
   job->outcome = outcome->outcome;
-  job->written = outcome->outcome == OUTCOME_SETTLED;
+  if (outcome->outcome == OUTCOME_SETTLED && !job->queue->transactional) /* its handler cannot have: that is for us */
+    job->outcome = OUTCOME_COMPLETE;
   if (outcome->outcome == OUTCOME_FAIL)
     job->error = clean_copy(outcome->error, outcome->error_length);
   if (outcome->discard)
@@ -155,19 +156,24 @@ static bool part_transactional(struct batch *batch) {
   return count[true] > 0 && count[false] == 0;
 }
 
-/* A suspect that is first runs alone, the others go back; suspects further behind go back until they are first. */
-static void isolate_suspects(struct batch *batch) {
+/*
+ * When a suspect is first, so many of those that came with it run, and nothing else; what is left goes back. Suspects
+ * further behind go back until they are first.
+ */
+static void isolate_suspects(struct batch *batch, int together) {
   batch->alone = batch->count > 0 && batch->jobs[0].suspect && batch->jobs[0].outcome == OUTCOME_NONE;
-  for (int i = 1; i < batch->count; i++) {
+  for (int i = 0; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
-    if (job->outcome != OUTCOME_NONE || !(batch->alone || job->suspect))
+    if (job->outcome != OUTCOME_NONE || (batch->alone && job->suspect && together-- > 0) ||
+        (!batch->alone && !job->suspect))
       continue;
     job->outcome = OUTCOME_UNRUN;
     batch->open--;
   }
 }
 
-void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes) {
+void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes,
+                int together) {
   batch->count = batch->open = PQntuples(result);
   batch->jobs = memory_new((size_t)batch->count * sizeof *batch->jobs);
   batch->number += HOLDS_PER_EXECUTOR;
@@ -177,7 +183,7 @@ void batch_take(struct batch *batch, const PGresult *result, struct queue *const
     take_row(batch, result, row, queues, indexes);
   if (part_transactional(batch))
     batch->token = lease_token(batch->count);
-  isolate_suspects(batch);
+  isolate_suspects(batch, together);
 }
 
 static size_t begin_jobs(const struct batch *batch, uint32_t count, struct buffer *out) {
@@ -306,18 +312,13 @@ void batch_add(struct batch *batch, const struct job *job) {
   batch->jobs[batch->count++] = *job;
 }
 
-void batch_child_died(struct batch *batch, uint32_t begun, const char *cause) {
-  int in_flight = 0;
-  for (int i = 0; i < batch->count; i++) {
-    const struct job *job = &batch->jobs[i];
-    in_flight += job->outcome == OUTCOME_NONE && job->position > 0 && job->position <= begun;
-  }
+void batch_child_died(struct batch *batch, uint32_t begun, const struct child_death *death) {
   for (int i = 0; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
     if (job->outcome != OUTCOME_NONE || job->position == 0 || job->position > begun)
       continue;
-    if (job->suspect && in_flight == 1)
-      job_fail(job, cause);
+    if (job->suspect && death->alone)
+      job_fail(job, death->cause);
     else
       job->outcome = OUTCOME_SUSPECT;
     batch->open--;
@@ -370,7 +371,7 @@ void batch_park(const struct batch *batch, int64_t busy_us) {
   for (int i = 0; i < batch->count; i++)
     if (batch->jobs[i].outcome == OUTCOME_LEASE) {
       queue_saw(batch->jobs[i].queue, busy_us);
-      queue_saw_run(batch->jobs[i].queue, true, busy_us);
+      queue_saw_parked(batch->jobs[i].queue);
     }
 }
 

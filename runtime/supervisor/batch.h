@@ -17,7 +17,7 @@ struct job {
   struct queue *queue;
   uint32_t queue_index;                /* of the queue in the executor's own list */
   int32_t attempt;                     /* this one, from 1 */
-  bool suspect;                        /* it was in flight when an executor died without a culprit: it runs alone */
+  bool suspect;                        /* it was in flight when an executor died without a culprit */
   int64_t lease;                       /* token; 0: held by the transaction's lock, not leased */
   int32_t retries_left;                /* after this attempt */
   int64_t next_wait_ms;                /* PARAMETER_NULL_I64: no retry; when it is snoozed: until it runs again */
@@ -39,15 +39,16 @@ struct batch {
   uint32_t number; /* of the batch, on the wire */
   uint32_t sent;   /* the last position given */
   int64_t token;   /* its jobs are to be leased before they run, with tokens from this on; 0: they need not */
-  bool alone;      /* its one job is a suspect: nothing else may be with the executor */
+  bool alone;      /* its jobs are suspects: nothing else may be with the executor */
 };
 
 /*
- * batch_take(batch, result, queues, indexes): fills an empty batch from STATEMENT_CLAIM's rows; row position p is of
- * queues[p - 1], which is the executor's queue number indexes[p - 1]. A row that cannot be run has its outcome already:
- * it fails, with the reason as its error.
+ * batch_take(batch, result, queues, indexes, together): fills an empty batch from STATEMENT_CLAIM's rows; row position
+ * p is of queues[p - 1], which is the executor's queue number indexes[p - 1]. A row that cannot be run has its outcome
+ * already: it fails, with the reason as its error. Suspects run `together` at a time, and with nobody else.
  */
-void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes);
+void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes,
+                int together);
 
 /* batch_send(batch, result, out): adds to `out` a frame with all jobs whose data the claim brought, and marks them. */
 void batch_send(struct batch *batch, const PGresult *result, struct buffer *out);
@@ -80,11 +81,10 @@ bool batch_end_job(struct batch *batch, uint32_t index, const struct child_outco
 void batch_fail_job(struct batch *batch, const struct child_death *death);
 
 /*
- * batch_child_died(batch, begun, cause): the executor died, and nobody knows of which job. Of those that had begun, up
- * to position `begun`, a suspect that was alone fails with the cause; others become suspects. What had not begun goes
- * back.
+ * batch_child_died(batch, begun, death): the executor died, and nobody knows of which job. Those that had begun, up to
+ * position `begun`, become suspects, but for one that was alone: it fails with the cause. What had not begun goes back.
  */
-void batch_child_died(struct batch *batch, uint32_t begun, const char *cause);
+void batch_child_died(struct batch *batch, uint32_t begun, const struct child_death *death);
 
 /* batch_release(batch, queue, only_unsent): open jobs of `queue` (NULL: of all) go back as if not claimed. */
 void batch_release(struct batch *batch, const struct queue *queue, bool only_unsent);

@@ -174,15 +174,15 @@ static const char *name_of(enum outcome outcome) {
 }
 
 static void log_job(const struct job *job) {
-  bool retried = is_retried(job);
-  if (!job->written)
+  bool retried = is_retried(job), settled = job->outcome == OUTCOME_SETTLED; /* by its handler: nobody else writes it */
+  if (!job->written && !settled)
     log_warn("outcome dropped: the job is no longer this worker's", LOG_T("queue", job->queue->name),
              LOG_I("job", job->id), LOG_I("attempt", job->attempt), LOG_T("outcome", name_of(job->outcome)),
              LOG_T("error", job->error));
   else if (job->outcome == OUTCOME_SNOOZE)
     log_debug("job snoozed", LOG_T("queue", job->queue->name), LOG_I("job", job->id),
               LOG_US("run_in", job->next_wait_ms * 1000), LOG_US("duration", (int64_t)job->duration_us));
-  else if (job->outcome == OUTCOME_COMPLETE || job->outcome == OUTCOME_SETTLED)
+  else if (job->outcome == OUTCOME_COMPLETE || settled)
     log_debug("job completed", LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_I("attempt", job->attempt),
               LOG_US("duration", (int64_t)job->duration_us));
   else if (job->outcome == OUTCOME_FAIL)

@@ -1,4 +1,4 @@
-#include "child.h"
+#include "child_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,37 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "log.h"
 #include "memory.h"
-#include "message.h"
-
-enum { READ_SIZE = 64 * 1024 };
 
 /* An executor writes a frame in one go: when the rest does not come, somebody else has written. */
 enum { PARTIAL_MS = 5000 };
 
+/* A callback of luv is nobody's handler, and so has no time limit but this. */
+enum { CALLBACK_MS = 30000 };
+
 /* Descriptors below are the child's. */
 enum { OWN_FILE_LEAST = 10 };
-
-struct child {
-  uv_loop_t *loop;
-  const struct child_start *start;
-  const struct child_events *events;
-  void *owner;
-  bool alive, ready, retired;
-  uv_process_t *process; /* process and socket have memory of their own: they outlive the child by a turn of the loop */
-  uv_pipe_t *socket;
-  int page_fd;
-  struct shared_page *page;
-  struct buffer in;
-  char fault[128];          /* why we killed it, "" if we did not */
-  int64_t partial_since_ms; /* a frame has begun to come in then; 0: none */
-  long peak_kb;             /* of memory, when it was looked at last; 0: never */
-};
 
 struct child *child_new(uv_loop_t *loop, const struct child_start *start, const struct child_events *events,
                         void *owner) {
@@ -66,22 +49,7 @@ static void free_handle(uv_handle_t *handle) {
   free(handle);
 }
 
-static void configure(struct child *child) {
-  const struct child_start *start = child->start;
-  struct buffer out = {0};
-  size_t mark = frame_begin(&out, FRAME_CONFIGURE);
-  message_put_configure(&out, &(struct message_configure){.conninfo = start->conninfo,
-                                                          .most_memory = (uint64_t)start->max_memory,
-                                                          .script = (uint32_t)start->script,
-                                                          .argc = (uint32_t)start->argc,
-                                                          .argv = start->argv});
-  frame_finish(&out, mark);
-  child_send(child, &out);
-}
-
 static void on_death(uv_process_t *process, int64_t status, int signal);
-static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space);
-static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space);
 
 /*
  * The program that runs, for starting it once more: held open, so that it is this one even when the file has been
@@ -145,64 +113,9 @@ int child_start(struct child *child) {
   child->fault[0] = '\0';
   child->peak_kb = 0;
   child->partial_since_ms = 0;
-  uv_read_start((uv_stream_t *)child->socket, on_allocate, on_read);
-  configure(child);
+  child_listen(child);
+  child_configure(child);
   return 0;
-}
-
-struct sent {
-  uv_write_t request;
-  struct buffer bytes;
-};
-
-static void on_sent(uv_write_t *request, int status) {
-  struct sent *sent = (struct sent *)request;
-  (void)status; /* a child that cannot be written to is dying: on_death tells */
-  buffer_free(&sent->bytes);
-  free(sent);
-}
-
-void child_send(struct child *child, struct buffer *frames) {
-  if (!child->alive || frames->length == 0) {
-    buffer_free(frames);
-    return;
-  }
-  struct sent *sent = memory_new(sizeof *sent);
-  sent->bytes = *frames;
-  *frames = (struct buffer){0};
-  uv_buf_t bytes = uv_buf_init((char *)sent->bytes.bytes, (unsigned)sent->bytes.length);
-  if (uv_write(&sent->request, (uv_stream_t *)child->socket, &bytes, 1, on_sent) != 0)
-    on_sent(&sent->request, 0);
-}
-
-void child_recall(struct child *child, uint32_t batch, uint32_t queue) {
-  struct buffer out = {0};
-  size_t mark = frame_begin(&out, FRAME_RECALL);
-  message_put_recall(&out, &(struct message_recall){.batch = batch, .queue = queue});
-  frame_finish(&out, mark);
-  child_send(child, &out);
-}
-
-void child_serve(struct child *child, const struct message_serve *serve) {
-  struct buffer out = {0};
-  size_t mark = frame_begin(&out, FRAME_SERVE);
-  message_put_serve(&out, serve);
-  frame_finish(&out, mark);
-  child_send(child, &out);
-}
-
-void child_cancel(struct child *child, uint32_t batch, uint32_t index) {
-  struct buffer out = {0};
-  size_t mark = frame_begin(&out, FRAME_CANCEL);
-  message_put_cancel(&out, &(struct message_cancel){.batch = batch, .index = index});
-  frame_finish(&out, mark);
-  child_send(child, &out);
-}
-
-void child_leave(struct child *child) {
-  struct buffer out = {0};
-  frame_finish(&out, frame_begin(&out, FRAME_LEAVE));
-  child_send(child, &out);
 }
 
 void child_kill(struct child *child, const char *cause) {
@@ -249,9 +162,17 @@ bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms) {
   return child->alive && *id != 0;
 }
 
+/* For how long a callback of luv has run; 0 for none. */
+static int64_t callback_ms(const struct child *child) {
+  int64_t began_us = child->page ? atomic_load(&child->page->callback_us) : 0;
+  return began_us ? (clock_us() - began_us) / 1000 : 0;
+}
+
 int64_t child_busy_ms(const struct child *child) {
   int64_t id, ran_ms;
-  return child_current(child, &id, &ran_ms) ? (clock_us() - atomic_load(&child->page->resumed_us)) / 1000 : 0;
+  if (child_current(child, &id, &ran_ms))
+    return (clock_us() - atomic_load(&child->page->resumed_us)) / 1000;
+  return child->alive ? callback_ms(child) : 0;
 }
 
 bool child_is_overdue(const struct child *child) {
@@ -292,6 +213,8 @@ void child_watch(struct child *child) {
     child->peak_kb = kb;
   if (child->partial_since_ms > 0 && clock_ms() - child->partial_since_ms > PARTIAL_MS)
     child_kill(child, "was killed: it sent a part of a frame and no more");
+  if (callback_ms(child) > CALLBACK_MS)
+    child_kill(child, "was killed: a callback of luv did not return for 30 s");
 }
 
 bool child_is_alive(const struct child *child) {
@@ -317,156 +240,6 @@ void child_free(struct child *child) {
   free(child);
 }
 
-static void tell_ready(struct child *child, const struct message_ready *ready) {
-  struct child_queue *queues = memory_new(ready->queue_count * sizeof *queues);
-  struct child_setting *settings = memory_new(ready->setting_count * sizeof *settings);
-  for (uint32_t i = 0; i < ready->queue_count; i++)
-    queues[i] = (struct child_queue){.name = ready->queues[i].name,
-                                     .preserve_completed = ready->queues[i].preserve_completed,
-                                     .discard_failed = ready->queues[i].discard_failed,
-                                     .timeout_ms = ready->queues[i].timeout_ms,
-                                     .concurrency = ready->queues[i].concurrency,
-                                     .transactional = ready->queues[i].transactional};
-  for (uint32_t i = 0; i < ready->setting_count; i++)
-    settings[i] = (struct child_setting){.name = ready->settings[i].name, .value = ready->settings[i].value};
-  child->ready = true;
-  child->events->ready(child->owner, &(struct child_script){.queues = queues,
-                                                            .queue_count = ready->queue_count,
-                                                            .settings = settings,
-                                                            .setting_count = ready->setting_count});
-  free(queues);
-  free(settings);
-}
-
-static bool take_ready(struct child *child, struct frame *frame) {
-  struct message_ready ready;
-  if (child->ready || !message_get_ready(frame, &ready))
-    return false;
-  tell_ready(child, &ready);
-  message_free_ready(&ready);
-  return true;
-}
-
-static bool take_broken(struct child *child, struct frame *frame) {
-  size_t length;
-  const char *message;
-  if (!message_get_broken(frame, &message, &length))
-    return false;
-  child->events->broken(child->owner, message, length);
-  return true;
-}
-
-static bool take_outcomes(struct child *child, struct frame *frame) {
-  struct message_outcome end;
-  bool right = true;
-  while (right && frame_left(frame) > 0) {
-    right = message_get_outcome(frame, &end);
-    struct child_outcome outcome = {.batch = end.batch,
-                                    .index = end.index,
-                                    .outcome = end.outcome,
-                                    .backoff = end.backoff,
-                                    .discard = end.discard,
-                                    .waited = end.waited,
-                                    .wait_ms = end.wait_ms,
-                                    .duration_us = end.duration_us,
-                                    .busy_us = end.busy_us,
-                                    .error = end.error,
-                                    .error_length = end.error_length,
-                                    .traceback = end.traceback,
-                                    .traceback_length = end.traceback_length};
-    right = right && child->events->outcome(child->owner, &outcome);
-  }
-  child->events->outcomes_end(child->owner);
-  return right;
-}
-
-static bool take_stop(struct child *child, struct frame *frame) {
-  if (!frame_end_ok(frame))
-    return false;
-  child->events->stop(child->owner);
-  return true;
-}
-
-/* What its handlers, or their callbacks, have to say to people. */
-static bool take_log(struct child *child, struct frame *frame) {
-  struct message_log said;
-  if (!message_get_log(frame, &said))
-    return false;
-  log_line(said.level, "a handler's executor says", LOG_I("pid", child_pid(child)),
-           LOG_B("message", said.text, said.length));
-  return true;
-}
-
-/* False for a frame that no executor of ours sends. */
-static bool take_frame(struct child *child, struct frame *frame) {
-  switch (frame->type) {
-  case FRAME_READY:
-    return take_ready(child, frame);
-  case FRAME_BROKEN:
-    return take_broken(child, frame);
-  case FRAME_OUTCOMES:
-    return take_outcomes(child, frame);
-  case FRAME_STOP:
-    return take_stop(child, frame);
-  case FRAME_LOG:
-    return take_log(child, frame);
-  default:
-    return false;
-  }
-}
-
-/* Handles all whole frames that have come in; a malformed one ends the child. */
-static void take_frames(struct child *child) {
-  size_t at = 0, size = 0;
-  struct frame frame;
-  int found = 0;
-  while (!*child->fault &&
-         (found = frame_next(child->in.bytes + at, child->in.length - at, FRAME_MOST_UP, &frame, &size)) != 0) {
-    if (found < 0 || !take_frame(child, &frame)) {
-      int type = found > 0 ? frame.type : 0;
-      snprintf(child->fault, sizeof child->fault, "was killed: it sent a malformed frame (type %d)", type);
-      log_error("an executor sent a malformed frame", LOG_I("pid", child_pid(child)), LOG_I("type", type));
-      child_kill(child, NULL);
-      break;
-    }
-    at += size;
-  }
-  buffer_drop(&child->in, at);
-  if (at > 0 || child->in.length == 0)
-    child->partial_since_ms = 0;
-  if (child->in.length > 0 && child->partial_since_ms == 0)
-    child->partial_since_ms = clock_ms();
-}
-
-static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space) {
-  struct child *child = handle->data;
-  (void)wanted;
-  *space = uv_buf_init(buffer_space(&child->in, READ_SIZE), READ_SIZE);
-}
-
-static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space) {
-  struct child *child = stream->data;
-  (void)space;
-  if (length < 0) { /* it closed its end: it is dying, or of no more use */
-    uv_read_stop(stream);
-    child_kill(child, NULL);
-    return;
-  }
-  child->in.length += (size_t)length;
-  take_frames(child);
-}
-
-/* SIGCHLD may come before the last bytes have been read. */
-static void read_rest(struct child *child) {
-  int fd;
-  ssize_t length;
-  if (uv_fileno((uv_handle_t *)child->socket, &fd) != 0)
-    return;
-  while ((length = recv(fd, buffer_space(&child->in, READ_SIZE), READ_SIZE, MSG_DONTWAIT)) > 0)
-    child->in.length += (size_t)length;
-  take_frames(child);
-}
-
 static void describe_death(const struct child *child, int64_t status, int signal, char *text, size_t size) {
   if (*child->fault)
     snprintf(text, size, "%s", child->fault);
@@ -487,7 +260,7 @@ static void on_death(uv_process_t *process, int64_t status, int signal) {
   struct child *child = process->data;
   char cause[160], run[80] = "";
   int64_t id, ran_ms;
-  read_rest(child);
+  child_read_rest(child);
   if (child_current(child, &id, &ran_ms))
     describe_run(child, ran_ms, run, sizeof run);
   describe_death(child, status, signal, cause, sizeof cause);
@@ -496,5 +269,6 @@ static void on_death(uv_process_t *process, int64_t status, int signal) {
   uv_close((uv_handle_t *)child->socket, free_handle);
   uv_close((uv_handle_t *)process, free_handle);
   buffer_free(&child->in);
-  child->events->died(child->owner, &(struct child_death){id, ran_ms * 1000, cause, run});
+  child->events->died(child->owner,
+                      &(struct child_death){.culprit = id, .ran_us = ran_ms * 1000, .cause = cause, .run = run});
 }

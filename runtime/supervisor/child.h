@@ -56,6 +56,7 @@ struct child_outcome {
 /* How an executor died. */
 struct child_death {
   int64_t culprit;   /* id of the job that was running; 0: none was */
+  bool alone;        /* one job had begun and not ended; for whoever counts them to say */
   int64_t ran_us;    /* and for how long */
   const char *cause; /* "was killed by SIGSEGV" */
   const char *run;   /* how the culprit had fared: "for 1.5 s, peak memory 80 MB" */
@@ -133,7 +134,8 @@ uint32_t child_revoke(struct child *child, uint32_t batch);
 /* child_current(child, id, ran_ms): the job whose handler is running right now, and for how long. False for none. */
 bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms);
 
-/* child_busy_ms(child): for how long that handler has not waited; 0 when there is none. */
+/* child_busy_ms(child): for how long that handler has not waited, or a callback of luv has run; 0 when there is none.
+ */
 int64_t child_busy_ms(const struct child *child);
 
 /* child_is_overdue(child): that handler has passed its time limit, and does not wait. */

@@ -77,6 +77,19 @@ static bool has_outcomes(const struct hold *hold) {
   return lease_list_ended(&hold->leased) > 0 || hold->rescue.jobs.count > 0;
 }
 
+int hold_count_leased(const struct hold *hold) {
+  return lease_list_busy(&hold->leased);
+}
+
+int hold_count_begun(const struct hold *hold) {
+  int count = lease_list_busy(&hold->leased);
+  uint32_t begun = child_begun(hold->child, hold->batch.number);
+  for (int i = 0; i < hold->batch.count; i++)
+    count += hold->batch.jobs[i].outcome == OUTCOME_NONE && hold->batch.jobs[i].position > 0 &&
+             hold->batch.jobs[i].position <= begun;
+  return count;
+}
+
 void hold_count_running(const struct hold *hold, int32_t *counts, uint32_t queue_count) {
   for (int i = 0; i < hold->batch.count; i++)
     if (hold->batch.jobs[i].outcome == OUTCOME_NONE && hold->batch.jobs[i].queue_index < queue_count)
@@ -124,6 +137,8 @@ static bool may_claim(struct hold *hold) {
     return false;
   int32_t room = start->events->room(start->owner, hold, hold->claim.room);
   hold->refused = room == 0;
+  if (hold->refused)
+    hold_start_watch(hold);
   if (room == 0 || !claim_choose(&hold->claim, start->ahead ? CLAIM_AHEAD : CLAIM_ANY, room))
     return false;
   bool needs_turn = hold->claim.most_jobs > 1 || start->options->executors == 1;
@@ -271,7 +286,8 @@ static void take_claim(struct hold *hold, const PGresult *result) {
   claim_take(&hold->claim, result);
   if (PQntuples(result) == 0)
     return;
-  batch_take(&hold->batch, result, hold->claim.asked, hold->claim.asked_index);
+  batch_take(&hold->batch, result, hold->claim.asked, hold->claim.asked_index,
+             hold->start.events->together(hold->start.owner));
   batch_send(&hold->batch, result, &hold->out);
 }
 

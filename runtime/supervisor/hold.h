@@ -35,8 +35,10 @@ struct hold_events {
   /* For how many more jobs of this hold the executor has room: none (0), one, or as many as a claim brings; sets how
    * many of each queue, in the executor's order. */
   int32_t (*room)(void *owner, const struct hold *hold, int32_t *of_queues);
-  /* A job that is to run alone is here. Whether it may now; else it goes back. */
+  /* Suspects are here, which are to run with nobody else. Whether they may now; else they go back. */
   bool (*alone)(void *owner, const struct hold *hold);
+  /* How many suspects may run together. */
+  int (*together)(void *owner);
   /* The time of the hold is up, and a job of it still runs: what waits behind it in the executor is to go back. */
   void (*blocked)(void *owner, const struct hold *hold);
   /* A claim brought jobs. */
@@ -90,7 +92,7 @@ bool hold_take_turn(struct hold *hold);
 /* hold_claim_ahead(hold): the same for a hold that claims ahead; it is opened when there is a queue for it. */
 void hold_claim_ahead(struct hold *hold);
 
-/* hold_runs_alone(hold): the job of the hold is a suspect, beside which nothing may run. */
+/* hold_runs_alone(hold): the jobs of the hold are suspects, beside which nothing may run. */
 bool hold_runs_alone(const struct hold *hold);
 
 /* hold_be_careful(hold, until_ms): up to that clock_ms(), one job at a time is claimed, and leased before it runs. */
@@ -129,6 +131,12 @@ void hold_cancel(struct hold *hold, int64_t id);
 
 /* hold_has_leased(hold): a job of it that is leased runs in the executor. */
 bool hold_has_leased(const struct hold *hold);
+
+/* hold_count_leased(hold): how many of its jobs are leased and have not ended. */
+int hold_count_leased(const struct hold *hold);
+
+/* hold_count_begun(hold): how many of its jobs have begun and not ended. */
+int hold_count_begun(const struct hold *hold);
 
 /* hold_is_owed(hold): the executor has been kept so busy that jobs went back before they began, and it has not come to
  * where they were yet. More would fare no better. */

@@ -23,7 +23,7 @@ enum { BRING_MS = 30000 };
 
 /* ── running jobs ── */
 
-static void start_watch(struct hold *hold) {
+void hold_start_watch(struct hold *hold) {
   if (!uv_is_active((uv_handle_t *)&hold->watch))
     uv_timer_start(&hold->watch, hold_on_watch, WATCH_MS, WATCH_MS);
 }
@@ -39,7 +39,7 @@ static int64_t token_of(const struct batch *batch) {
 void hold_dispatch(struct hold *hold) {
   if (hold->out.length == 0)
     return;
-  start_watch(hold);
+  hold_start_watch(hold);
   if (!hold_is_careful(hold) && hold->batch.token == 0) {
     child_begin_batch(hold->child, hold->batch.number);
     child_send(hold->child, &hold->out);
@@ -83,7 +83,10 @@ void hold_go_on(struct hold *hold) {
 static void split(struct hold *hold) {
   int open = hold->batch.open;
   uint32_t begun = child_revoke(hold->child, hold->batch.number);
-  hold->owed += child_is_alive(hold->child) ? batch_count_unbegun(&hold->batch, begun) : 0;
+  int unbegun = child_is_alive(hold->child) ? batch_count_unbegun(&hold->batch, begun) : 0;
+  if (unbegun > 0) /* those that wait for others to end come back at once */
+    child_recall(hold->child, hold->batch.number, QUEUE_ALL);
+  hold->owed += unbegun;
   int leases = batch_split(&hold->batch, begun, token_of(&hold->batch));
   lease_list_add_from(&hold->leased, &hold->batch);
   hold->released = hold->released || leases < open;
@@ -198,8 +201,8 @@ void hold_on_watch(uv_timer_t *timer) {
     give_back_leased(hold, hold->start.options->hold_limit_ms);
   }
   check_hold(hold);
-  if (hold->refused && hold->state == STATE_IDLE) /* a handler that kept the executor to itself may wait by now */
-    hold_proceed(hold);
+  if (hold->refused && hold->state == STATE_IDLE && child_busy_ms(hold->child) < STUCK_MS)
+    hold_proceed(hold); /* a handler that kept the executor to itself waits by now */
 }
 
 /* The careful job has its lease now: it may run, if there still is an executor for it. */
@@ -291,7 +294,7 @@ void hold_child_died(struct hold *hold, const struct child_death *death) {
     if (death->culprit)
       batch_fail_job(&hold->batch, death);
     else if (death->cause)
-      batch_child_died(&hold->batch, child_begun(hold->child, hold->batch.number), death->cause);
+      batch_child_died(&hold->batch, child_begun(hold->child, hold->batch.number), death);
     batch_release(&hold->batch, NULL, false);
   }
   hold_go_on(hold);
@@ -344,7 +347,7 @@ void hold_lease_lost(struct hold *hold, int64_t id) {
   log_warn("lease lost: the job is somebody else's", LOG_T("hold", hold->name), LOG_I("job", id),
            LOG_I("lost_so_far", ++hold->leases_lost));
   child_cancel(hold->child, lease->batch, lease->index);
-  start_watch(hold);
+  hold_start_watch(hold);
 }
 
 void hold_cancel(struct hold *hold, int64_t id) {
@@ -353,5 +356,5 @@ void hold_cancel(struct hold *hold, int64_t id) {
     return;
   lease->cancelled = true;
   child_cancel(hold->child, lease->batch, lease->index);
-  start_watch(hold);
+  hold_start_watch(hold);
 }

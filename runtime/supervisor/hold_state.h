@@ -79,7 +79,11 @@ void hold_go_on(struct hold *hold);
 /* hold_keep_for_rescue(hold): outcomes nobody has written are kept; what runs is to be leased when it can be. */
 void hold_keep_for_rescue(struct hold *hold);
 
-/* The hold's timer while jobs run. */
+/* hold_start_watch(hold): looks at jobs that run, and for room in the executor, every few ms, while there is a reason.
+ */
+void hold_start_watch(struct hold *hold);
+
+/* The hold's timer. */
 void hold_on_watch(uv_timer_t *timer);
 
 #endif

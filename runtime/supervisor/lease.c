@@ -42,7 +42,7 @@ void lease_list_child_died(struct lease_list *list, const struct child_death *de
     struct job *job = &list->items[i].job;
     if (job->outcome != OUTCOME_NONE)
       continue;
-    bool blamed = death->culprit ? job->id == death->culprit : job->suspect;
+    bool blamed = death->culprit ? job->id == death->culprit : job->suspect && death->alone;
     job->outcome = death->cause && !death->culprit ? OUTCOME_SUSPECT : OUTCOME_UNRUN;
     if (!death->cause || !blamed)
       continue;

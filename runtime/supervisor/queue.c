@@ -90,6 +90,10 @@ void queue_saw_run(struct queue *queue, bool waited, int64_t run_us) {
   queue->run_us = queue->run_us > 0 ? (queue->run_us * 7 + (double)run_us) / 8 : (double)run_us;
 }
 
+void queue_saw_parked(struct queue *queue) {
+  queue_saw_run(queue, true, 2 * BRIEF_US);
+}
+
 bool queue_waits(const struct queue *queue) {
   return queue->waited > WAITS_LEAST;
 }

@@ -75,6 +75,9 @@ void queue_saw(struct queue *queue, int64_t busy_us);
 /* queue_saw_run(queue, waited, run_us): it waited, or not, and its handler took so long altogether. */
 void queue_saw_run(struct queue *queue, bool waited, int64_t run_us);
 
+/* queue_saw_parked(queue): one of its jobs waits, and nobody knows for how long. */
+void queue_saw_parked(struct queue *queue);
+
 /* queue_waits(queue): its handlers wait: how many jobs are in flight is bounded. queue_is_brief(queue): not for long.
  */
 bool queue_waits(const struct queue *queue);

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "memory.h"
 #include "message.h"
+#include "room.h"
 
 /* Executors that die young are replaced after waits that grow from 100 ms to 10 s. */
 enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000 };
@@ -17,6 +18,9 @@ enum { AHEAD_IDLE_MS = 10000 };
 
 /* A handler that has not waited for so long keeps its executor from others. */
 enum { STUCK_MS = 10 };
+
+/* So many suspects are tried one by one at once. */
+enum { FEW = 7 };
 
 /* How often an executor's memory is looked at. */
 enum { MEMORY_LOOK_MS = 10 };
@@ -286,7 +290,14 @@ static void on_stop(void *owner) {
 static void on_died(void *owner, const struct child_death *death) {
   struct slot *slot = owner;
   char message[320];
-  const struct child_death orderly = {0}, told = {death->culprit, death->ran_us, message, death->run};
+  int begun = 0;
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    begun += slot->holds[lane] ? hold_count_begun(slot->holds[lane]) : 0;
+  const struct child_death orderly = {0}, told = {.culprit = death->culprit,
+                                                  .alone = begun == 1,
+                                                  .ran_us = death->ran_us,
+                                                  .cause = message,
+                                                  .run = death->run};
   if (death->culprit)
     snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", death->cause, death->run);
   else
@@ -296,6 +307,8 @@ static void on_died(void *owner, const struct child_death *death) {
   else if (!slot->breaking && !slot->leaving)
     log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", death->cause),
               death->culprit ? LOG_I("job", death->culprit) : (struct log_field){0});
+  if (!death->culprit && !slot->breaking) /* half of them are tried next time, and so on; a few one by one */
+    *slot->start.together = begun > FEW ? begun / 2 : 1;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
       hold_child_died(slot->holds[lane], slot->breaking ? &orderly : &told);
@@ -313,30 +326,6 @@ static bool has_leased(const struct slot *slot) {
   return false;
 }
 
-/* Room for jobs of a queue, when so many of its jobs, and of all whose handlers wait, are with the executor. */
-static int32_t room_for(const struct slot *slot, const struct queue *queue, int32_t running, int32_t waiting) {
-  int32_t most = (int32_t)slot->start.options->concurrency;
-  if (!queue_waits(queue))
-    return INT32_MAX;
-  int32_t room = (queue_is_brief(queue) && most <= INT32_MAX / 2 ? 2 * most : most) - waiting;
-  if (room > most)
-    room = most;
-  if (queue->concurrency > 0 && room > queue->concurrency - running)
-    room = queue->concurrency - running;
-  return room > 0 ? room : 0;
-}
-
-static void find_room(const struct slot *slot, int32_t *of_queues) {
-  int32_t waiting = 0;
-  memset(of_queues, 0, slot->queue_count * sizeof *of_queues);
-  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
-    hold_count_running(slot->holds[lane], of_queues, slot->queue_count);
-  for (uint32_t i = 0; i < slot->queue_count; i++)
-    waiting += queue_waits(slot->queues[i]) ? of_queues[i] : 0;
-  for (uint32_t i = 0; i < slot->queue_count; i++)
-    of_queues[i] = room_for(slot, slot->queues[i], of_queues[i], waiting);
-}
-
 static bool is_owed(const struct slot *slot) {
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (hold_is_owed(slot->holds[lane]))
@@ -344,7 +333,7 @@ static bool is_owed(const struct slot *slot) {
   return false;
 }
 
-/* In careful times, and while suspects are about, jobs come one by one, and none ahead of its time. */
+/* In careful times jobs come one by one, while suspects are about a few at a time; and none ahead of its time. */
 static int32_t on_hold_room(void *owner, const struct hold *hold, int32_t *of_queues) {
   const struct slot *slot = owner;
   bool singly = slot->alone || clock_ms() < slot->careful_until_ms, leased = has_leased(slot);
@@ -352,8 +341,13 @@ static int32_t on_hold_room(void *owner, const struct hold *hold, int32_t *of_qu
     return 0;
   if ((leased && child_busy_ms(slot->child) >= STUCK_MS) || is_owed(slot))
     return 0; /* a job takes long: nobody knows how long */
-  find_room(slot, of_queues);
-  return singly ? 1 : INT32_MAX;
+  room_find(slot->holds, slot->queues, slot->queue_count, (int32_t)slot->start.options->concurrency, of_queues);
+  return clock_ms() < slot->careful_until_ms ? 1 : slot->alone ? *slot->start.together : INT32_MAX;
+}
+
+static int on_hold_together(void *owner) {
+  const struct slot *slot = owner;
+  return *slot->start.together;
 }
 
 static bool on_hold_alone(void *owner, const struct hold *hold) {
@@ -417,7 +411,8 @@ static void on_hold_rested(void *owner, const struct hold *hold) {
     hold_wake(slot->holds[FIRST], false);
 }
 
-static const struct hold_events hold_events = {on_hold_room, on_hold_alone, on_hold_blocked,    on_hold_found,
-                                               on_hold_more, on_hold_slept, on_hold_backed_off, on_hold_rested};
+static const struct hold_events hold_events = {on_hold_room,    on_hold_alone,      on_hold_together,
+                                               on_hold_blocked, on_hold_found,      on_hold_more,
+                                               on_hold_slept,   on_hold_backed_off, on_hold_rested};
 
 static const struct child_events child_events = {on_ready, on_broken, on_outcome, on_outcomes_end, on_stop, on_died};

@@ -43,6 +43,7 @@ struct slot_start {
   struct sweep *sweep;
   struct session_mode *mode;
   struct turn *turn;
+  int *together; /* how many suspects may run at a time; at least 1 */
   const struct slot_events *events;
   void *owner;
 };

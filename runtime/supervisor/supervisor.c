@@ -47,6 +47,7 @@ struct supervisor {
   struct sweep sweep;
   struct session_mode mode;
   struct turn *turn;
+  int together; /* how many suspects run at a time */
   struct lookout *lookout;
   uv_timer_t stop_timer; /* connect timeout, grace, leave timeout: one at a time */
   uv_signal_t terminate, interrupt;
@@ -421,12 +422,13 @@ static void set_up(struct supervisor *s) {
                                       .sweep = &s->sweep,
                                       .mode = &s->mode,
                                       .turn = s->turn,
+                                      .together = &s->together,
                                       .events = &slot_events,
                                       .owner = s};
 }
 
 int supervisor_run(struct options *options, int argc, char **argv, int script) {
-  struct supervisor supervisor = {.options = options}, *s = &supervisor;
+  struct supervisor supervisor = {.options = options, .together = 1}, *s = &supervisor;
   s->start = (struct child_start){
       .conninfo = options->db, .argc = argc, .argv = argv, .script = script, .max_memory = options->max_memory};
   log_setup((enum log_level)options->log_level, (enum log_format)options->log_format);

@@ -1,4 +1,4 @@
--- Temporary folders, each with files only. All are gone at the end, however that comes.
+-- Temporary folders. All are gone at the end, however that comes.
 
 local uv = require "luv"
 
@@ -21,11 +21,20 @@ function folders.files(folder)
   return paths
 end
 
-function folders.remove(folder)
-  for _, path in ipairs(folders.files(folder)) do
-    os.remove(path)
+local function remove_tree(path)
+  local stat = uv.fs_lstat(path)
+  if stat and stat.type == "directory" then
+    for _, inner in ipairs(folders.files(path)) do
+      remove_tree(inner)
+    end
+    uv.fs_rmdir(path)
+  else
+    uv.fs_unlink(path)
   end
-  uv.fs_rmdir(folder)
+end
+
+function folders.remove(folder)
+  remove_tree(folder)
   kept[folder] = nil
 end
 

@@ -15,7 +15,8 @@ function machine.cores()
   return #uv.cpu_info()
 end
 
-local function build_type()
+-- How the program that is measured was built: CMake's word for it.
+function machine.build_type()
   local file = io.open(os.getenv "PGQ_BUILD" .. "/CMakeCache.txt")
   local text = file and file:read "*a" or ""
   if file then
@@ -41,7 +42,8 @@ function machine.describe(server, peers)
     { "load before the start", ("%.2f (1 minute), %.2f (5 minutes)"):format(one, five) },
     { "Postgres", server.pg:psql("SHOW server_version") .. ", on the same machine, on "
       .. output_of("findmnt", "-n", "-o", "FSTYPE", "-T", server.dir) .. ", through a unix socket" },
-    { "pgq-lua", ("%s, commit %s, %s"):format(output_of(os.getenv "PGQ_LUA", "--version"), commit(), build_type()) },
+    { "pgq-lua", ("%s, commit %s, %s"):format(output_of(os.getenv "PGQ_LUA", "--version"), commit(),
+      machine.build_type()) },
   }
   for _, peer in ipairs(peers or {}) do
     list[#list + 1] = peer

@@ -10,7 +10,8 @@ local machine = require "spec.bench.machine"
 local report = require "spec.bench.report"
 local rounds = require "spec.bench.rounds"
 
-local SCENARIOS = { "drain", "variants", "enqueue", "bulk", "latency", "growth", "horizon", "handlers", "memory" }
+local SCENARIOS = { "drain", "variants", "enqueue", "bulk", "latency", "growth", "horizon", "handlers", "waiting",
+  "queries", "before", "memory" }
 
 local HELP = [[
 usage: spec/bench/run [options]
@@ -19,12 +20,22 @@ Measures pgq-lua on a Postgres of its own, in turn with what it is compared to, 
 what they are to each other.
 
   --rounds N           how often each thing is measured (5)
-  --only NAME[,NAME]   only these scenarios: %s
+  --only NAME[,NAME]   only these scenarios of %s
   --scale F            this part of the sizes, for a quick look (1)
   --no-peers           without graphile-worker and pg-boss, which npm installs otherwise
+  --before COMMIT      what the scenario "before" compares with (66e89a1, when handlers could not wait)
   --results FILE       where the page is written (spec/bench/results.md)
   --help               print this and exit
 ]]
+
+-- All of them, in lines of four.
+local function scenario_names()
+  local lines = {}
+  for i = 1, #SCENARIOS, 4 do
+    lines[#lines + 1] = table.concat(SCENARIOS, ", ", i, math.min(i + 3, #SCENARIOS))
+  end
+  return table.concat(lines, ",\n" .. (" "):rep(23))
+end
 
 local function misuse(message)
   io.stderr:write("spec/bench/run: ", message, "; see --help\n")
@@ -51,16 +62,17 @@ local OPTIONS = {
   rounds = function(text) return positive(text) and math.ceil(positive(text)) end,
   scale = positive,
   only = scenario_list,
+  before = function(text) return text ~= "" and text:sub(1, 1) ~= "-" and text or nil end,
   results = function(text) return text end,
 }
 
 local function read_options(words)
-  local options = { rounds = 5, scale = 1, only = SCENARIOS, results = "spec/bench/results.md" }
+  local options = { rounds = 5, scale = 1, only = SCENARIOS, before = "66e89a1", results = "spec/bench/results.md" }
   local at = 1
   while words[at] do
     local name = words[at]:match "^%-%-(.+)$" or misuse("what is " .. words[at])
     if name == "help" then
-      io.stdout:write(HELP:format(table.concat(SCENARIOS, ", ")))
+      io.stdout:write(HELP:format(scenario_names()))
       os.exit(0)
     elseif name == "no-peers" then
       options.no_peers = true

@@ -41,4 +41,19 @@ function memory.children(pid)
   return list
 end
 
+-- What a process and its children have together; and whether resident sizes had to do for some of them, since the
+-- proportional ones cannot be read.
+function memory.together(pid)
+  local sum, is_resident = 0, false
+  for _, one in ipairs { pid, unpack(memory.children(pid)) } do
+    local size = memory.proportional(one)
+    if not size then
+      size = memory.resident(one)
+      is_resident = is_resident or size ~= nil
+    end
+    sum = sum + (size or 0)
+  end
+  return sum, is_resident
+end
+
 return memory

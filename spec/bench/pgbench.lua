@@ -16,11 +16,12 @@ local function write_script(sql)
   return path, folder
 end
 
--- pgbench.run(db, { sql =, clients =, seconds = or transactions = of each client, env = }): returns transactions,
--- transactions per second from when all were connected, and the seconds that it took in all.
+-- pgbench.run(db, { sql =, clients =, seconds = or transactions = of each client, env =, mode = }): returns
+-- transactions, transactions per second from when all were connected, and the seconds that it took in all. The mode is
+-- that of -M, "prepared" unless it is said.
 function pgbench.run(db, options)
   local path, folder = write_script(options.sql)
-  local words = { "pgbench", "-n", "-M", "prepared", "-f", path, "-c", options.clients,
+  local words = { "pgbench", "-n", "-M", options.mode or "prepared", "-f", path, "-c", options.clients,
     "-j", math.min(options.clients, machine.cores()), "-d", db.conninfo, timeout = 1800, env = options.env }
   words[#words + 1] = options.seconds and "-T" or "-t"
   words[#words + 1] = options.seconds or options.transactions

@@ -56,15 +56,18 @@ end
 
 -- One scenario's results as text: its figures, what they are to each other, and notes.
 function report.scenario(results)
-  local parts = { "## " .. results.title, "", results.about, "" }
-  local rows = { { "figure", "unit", "median", "min – max", "runs" } }
-  for _, figure in ipairs(results.figures) do
-    rows[#rows + 1] = { figure.name, figure.unit, report.number(stats.median(figure.samples)), spread(figure.samples),
-      tostring(#figure.samples) }
+  local parts = { "## " .. results.title, "", results.about }
+  if #results.figures > 0 then
+    local rows = { { "figure", "unit", "median", "min – max", "runs" } }
+    for _, figure in ipairs(results.figures) do
+      rows[#rows + 1] = { figure.name, figure.unit, report.number(stats.median(figure.samples)), spread(figure.samples),
+        tostring(#figure.samples) }
+    end
+    parts[#parts + 1] = ""
+    parts[#parts + 1] = report.table(rows)
   end
-  parts[#parts + 1] = report.table(rows)
   if #results.comparisons > 0 then
-    rows = { { "comparison", "unit", "median", "min – max", "goal", "result" } }
+    local rows = { { "comparison", "unit", "median", "min – max", "goal", "result" } }
     for _, comparison in ipairs(results.comparisons) do
       local value = stats.median(comparison.samples)
       rows[#rows + 1] = { comparison.name, comparison.unit, report.number(value), spread(comparison.samples),

@@ -28,10 +28,10 @@ function runs.step(jobs)
   return math.max(1, math.min(500, math.floor(jobs / 200)))
 end
 
--- runs.start(db, { kind =, queues =, args =, jobs = }): starts a worker on worker.lua, which notes into the field
--- `folder`.
+-- runs.start(db, { kind =, queues =, args =, jobs =, program = }): starts a worker on worker.lua, which notes into the
+-- field `folder`. The program is pgq-lua as built, or another one.
 function runs.start(db, options)
-  local words = { os.getenv "PGQ_LUA", "--db", db.conninfo, "--log-level", "info" }
+  local words = { options.program or os.getenv "PGQ_LUA", "--db", db.conninfo, "--log-level", "info" }
   for _, word in ipairs(options.args or {}) do
     words[#words + 1] = word
   end
@@ -62,25 +62,27 @@ function runs.stop(worker)
   folders.remove(worker.folder)
 end
 
--- runs.drain(db, { jobs =, kind =, queues =, args =, rows_left =, failed =, watch = }): a worker runs all that is due
--- and exits. Returns jobs per second from its first handler on, and those from its start; both till its exit, and so
--- with the last commit. `watch` is called with the worker's process several times a second.
+-- runs.drain(db, { jobs =, kind =, queues =, args =, program =, rows_left =, failed =, watch =, every = }): a worker
+-- runs all that is due and exits. Returns jobs per second from its first handler on, and those from its start, both
+-- till its exit, and so with the last commit; and the executors' CPU time for a job in µs, nil when there were too few
+-- to tell. `watch` is called with the worker's process, `every` so many seconds (0.05).
 function runs.drain(db, options)
   local args = { "--drain", unpack(options.args or {}) }
   local worker = runs.start(db, {
-    kind = options.kind, queues = options.queues, args = args, jobs = options.jobs,
+    kind = options.kind, queues = options.queues, args = args, jobs = options.jobs, program = options.program,
   })
   while options.watch and worker:is_running() do
     options.watch(worker)
-    wait.sleep(0.05)
+    wait.sleep(options.every or 0.05)
   end
   local result = worker:wait(TIMEOUT)
   local ended = uv.hrtime()
   assert(result.status == 0 and result.signal == 0, "the worker failed: " .. result.stderr)
   db:expect(options.rows_left or 0, options.failed)
   local first = assert(tally.time_of(worker.folder, 1), "no handler has run")
+  local cpu = tally.cpu(worker.folder)
   folders.remove(worker.folder)
-  return options.jobs / ((ended - first) / 1e9), options.jobs / ((ended - worker.began) / 1e9)
+  return options.jobs / ((ended - first) / 1e9), options.jobs / ((ended - worker.began) / 1e9), cpu
 end
 
 -- runs.first_jobs(db, { jobs =, queues =, args = }): jobs per second over the first so many, from the first handler on;

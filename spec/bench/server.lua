@@ -1,5 +1,7 @@
 -- The server that is measured on, with one database for each thing that needs rows of its own.
 
+local pgq = require "pgq"
+local uv = require "luv"
 local Postgres = require "spec.support.postgres"
 local process = require "spec.support.process"
 
@@ -30,11 +32,12 @@ function Server.start()
   return self
 end
 
--- Server:database(name): that database with the tables of pgq-lua; made when it is not there.
-function Server:database(name)
+-- Server:database(name [, program]): that database with the tables of pgq-lua, as it makes them, or another program in
+-- its place; made when it is not there.
+function Server:database(name, program)
   if not self.databases[name] then
     local database = self:bare_database(name)
-    process.check { os.getenv "PGQ_LUA", "migrate", "--db", database.conninfo, timeout = 60 }
+    process.check { program or os.getenv "PGQ_LUA", "migrate", "--db", database.conninfo, timeout = 60 }
   end
   return self.databases[name]
 end
@@ -51,8 +54,12 @@ function Server:bare_database(name)
 end
 
 function Server:drop(name)
-  if self.databases[name] then
+  local database = self.databases[name]
+  if database then
     self.databases[name] = nil
+    if database.conn then
+      database.conn:close()
+    end
     self.pg:psql(("DROP DATABASE %s WITH (FORCE)"):format(name))
   end
 end
@@ -83,16 +90,45 @@ function Database:psql(sql)
   return (out:gsub("\n$", ""))
 end
 
--- Enqueues `count` jobs by one statement, for each queue in turn. options: queues (1); data and due (run_after), both
--- SQL over their number n; waits (retry_waits).
-function Database:enqueue(count, options)
+-- Runs a statement over a connection that stays open, and returns its rows: for what is asked again and again, or is
+-- needed at once.
+function Database:query(sql)
+  self.conn = self.conn or assert(pgq.connect(self.conninfo))
+  return assert(self.conn:query(sql))
+end
+
+-- How many sessions of programs the database has now, beside our own; with `condition`, SQL over pg_stat_activity, only
+-- those.
+function Database:sessions(condition)
+  return self:query(([[SELECT count(*) AS sessions FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+      AND (%s)]]):format(condition or "true"))[1].sessions
+end
+
+function Database:has_jobs()
+  return #self:query "SELECT FROM pgq_jobs LIMIT 1" > 0
+end
+
+local function insertion(count, options)
   options = options or {}
   local queues = options.queues or 1
-  self:psql(([[INSERT INTO pgq_jobs (queue_name, data, run_after, retry_waits)
+  return ([[INSERT INTO pgq_jobs (queue_name, data, run_after, retry_waits)
     SELECT 'bench' || coalesce(nullif(n %% %d + 1, 1)::text, ''), %s, %s, '%s'
     FROM generate_series(1, %d) AS n]]):format(queues,
     options.data or "convert_to(lpad(n::text, 20, '0'), 'UTF8')", options.due or "now()",
-    options.waits or "{1m0s,10m0s,30m0s}", count))
+    options.waits or "{1m0s,10m0s,30m0s}", count)
+end
+
+-- Enqueues `count` jobs by one statement, for each queue in turn. options: queues (1); data and due (run_after), both
+-- SQL over their number n; waits (retry_waits).
+function Database:enqueue(count, options)
+  self:psql(insertion(count, options))
+end
+
+-- The same; returns the time (ns) when it was committed, which is when workers can see the jobs.
+function Database:enqueue_timed(count, options)
+  self:query(insertion(count, options))
+  return uv.hrtime()
 end
 
 function Database:empty()

@@ -1,5 +1,5 @@
--- How far the handlers of a worker are. Each executor writes, every so many jobs, a line "time count" into a file of
--- its own: this disturbs less than to ask the database, and tells more.
+-- How far the handlers of a worker are. Each executor writes, every so many jobs, a line "time count CPU-time" into a
+-- file of its own: this disturbs less than to ask the database, and tells more.
 
 local uv = require "luv"
 local folders = require "spec.bench.folders"
@@ -13,21 +13,22 @@ function tally.counter(folder, step)
     count = count + 1
     if count == next_note then
       file = file or assert(io.open(("%s/%d"):format(folder, uv.os_getpid()), "w"))
-      file:write(("%.0f %d\n"):format(uv.hrtime(), count))
+      file:write(("%.0f %d %.0f\n"):format(uv.hrtime(), count, os.clock() * 1e9))
       file:flush()
       next_note = count < step and step or count + step
     end
   end
 end
 
--- An iterator over what was noted, line by line and file by file: number of the file, time (ns), count.
+-- An iterator over what was noted, line by line and file by file: number of the file, time (ns), count, CPU time of the
+-- process (ns).
 local function lines_of(folder)
   return coroutine.wrap(function()
     for number, path in ipairs(folders.files(folder)) do
       for line in io.lines(path) do
-        local time, count = line:match "^(%d+) (%d+)$"
+        local time, count, cpu = line:match "^(%d+) (%d+) (%d+)$"
         if time then -- what is being written may be half a line
-          coroutine.yield(number, tonumber(time), tonumber(count))
+          coroutine.yield(number, tonumber(time), tonumber(count), tonumber(cpu))
         end
       end
     end
@@ -63,6 +64,21 @@ function tally.time_of(folder, count)
       return step.time
     end
   end
+end
+
+-- The CPU time of the executors from the first note of each to its last, for a job, in µs; nil when none has two notes.
+function tally.cpu(folder)
+  local first, last = {}, {}
+  for number, _, count, cpu in lines_of(folder) do
+    last[number] = { count = count, cpu = cpu }
+    first[number] = first[number] or last[number]
+  end
+  local jobs, spent = 0, 0
+  for number in pairs(first) do
+    jobs = jobs + last[number].count - first[number].count
+    spent = spent + last[number].cpu - first[number].cpu
+  end
+  return jobs > 0 and spent / jobs / 1000 or nil
 end
 
 return tally

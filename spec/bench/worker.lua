@@ -4,6 +4,7 @@
 local pgq = require "pgq"
 local uv = require "luv"
 local ffi = require "ffi"
+local statements = require "spec.bench.statements"
 local tally = require "spec.bench.tally"
 
 ffi.cdef "int poll(void *fds, unsigned long count, int timeout_ms);"
@@ -44,6 +45,18 @@ local handlers = {
   wait = function()
     count()
     pgq.sleep(0.05)
+  end,
+  second = function()
+    count()
+    pgq.sleep(1)
+  end,
+  queries = function(data)
+    count()
+    local account = statements.account_of(data)
+    assert(pgq.query(statements.read, account))
+    assert(pgq.query(statements.write, account))
+    assert(pgq.query(statements.read, account))
+    assert(pgq.enqueue(statements.queue, data))
   end,
 }
 

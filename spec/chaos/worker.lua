@@ -9,24 +9,26 @@ local pid = uv.os_getpid()
 local runs = 0
 local audit
 
--- Writes the row of this run, however often the server goes away meanwhile.
+-- Writes the row of this run, however often the server goes away meanwhile. All handlers share the connection.
 local function record(job)
   runs = runs + 1
+  local run = runs
   while true do
     audit = audit or pgq.connect(audit_conninfo)
-    if audit then
-      local done, message, code = audit:query("INSERT INTO chaos_runs (worker, pid, run, job, attempt) VALUES "
-        .. "($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", worker, pid, runs, job.id, job.attempt)
+    local conn = audit
+    if conn then
+      local done, message, code = conn:query("INSERT INTO chaos_runs (worker, pid, run, job, attempt) VALUES "
+        .. "($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", worker, pid, run, job.id, job.attempt)
       if done then
         return
       end
       if code:sub(1, 2) ~= "08" and code:sub(1, 2) ~= "57" then
         io.stderr:write("chaos: cannot write a run: ", message, " ", code, "\n")
       end
-      audit:close()
-      audit = nil
+      conn:close()
+      audit = audit ~= conn and audit or nil
     end
-    uv.sleep(20)
+    pgq.sleep(0.02)
   end
 end
 

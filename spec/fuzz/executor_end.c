@@ -1,119 +1,108 @@
 /*
  * The executor's end of the socket: any bytes go through the code that reads a supervisor's frames and keeps the tasks,
- * up to the call of the script, which is played here: no Lua, no thread, no socket.
+ * up to the call of the script, which is played (player.h): no Lua, no thread, no socket. What becomes of each job is
+ * watched by a ledger of its own.
  */
 #include <sys/resource.h>
+
+#include "fake_clock.h"
+#include "ledger.h"
+#include "pieces.h"
+#include "player.h"
+#include "task.h"
 
 static int keep_limit(const struct rlimit *limit) {
   return limit->rlim_cur == limit->rlim_max ? 0 : -1;
 }
 
+static bool watched_serve(struct task_list *list, struct frame *frame);
+static bool watched_add(struct task_list *list, struct frame *frame);
+static void watched_recall(struct task_list *list, uint32_t batch, uint32_t queue);
+static void watched_cancel(struct task_list *list, uint32_t batch, uint32_t index);
+static bool watched_step(struct task_list *list);
+static void watched_close(uv_loop_t *loop);
+
 /* Its functions that take frames are nobody else's business. The limit it would set is this test's own. */
 #define setrlimit(resource, limit) keep_limit(limit)
+#define task_list_serve watched_serve
+#define task_list_add watched_add
+#define task_list_recall watched_recall
+#define task_list_cancel watched_cancel
+#define task_list_step watched_step
+#define uv_loop_close watched_close
 #include "executor.c"
 #undef setrlimit
+#undef task_list_serve
+#undef task_list_add
+#undef task_list_recall
+#undef task_list_cancel
+#undef task_list_step
+#undef uv_loop_close
 
-#include <string.h>
-
-#include "memory.h"
-#include "pieces.h"
-
-/* Batches up to this one have been revoked: their jobs may not begin. */
+/* Batches up to this one have been revoked when it starts: their jobs may not begin. */
 enum { REVOKED = 3 };
 
-struct script {
-  const struct script_config *config;
-};
+/* A step takes longer than a turn of the loop, so that others wait while more comes in. */
+enum { STEP_US = TURN_US };
+
+/* In the end, all that is waited for comes every so many turns, and turns of which nothing comes take so long. */
+enum { ALL_TURNS = 8, QUIET_US = 3 * IDLE_MS / 8 * 1000 };
 
 static struct shared_page page;
-static struct script script;
-static volatile unsigned seen;
-static bool began; /* a job has */
+static bool serves; /* SERVE has been taken */
 
-static unsigned sum(const char *bytes, size_t length) {
-  unsigned all = 0;
-  for (size_t i = 0; i < length; i++)
-    all += (unsigned char)bytes[i];
-  return all;
+/* ── what the executor does with frames ── */
+
+static bool watched_serve(struct task_list *list, struct frame *frame) {
+  struct message_serve serve;
+  struct frame copy = *frame;
+  bool right = !serves && message_get_serve(&copy, &serve);
+  bool taken = task_list_serve(list, frame);
+  EXPECT(taken == (right && serve.queue_count == PLAYER_QUEUES));
+  if (taken)
+    ledger_serve(&serve);
+  if (right)
+    message_free_serve(&serve);
+  serves = serves || taken;
+  return taken;
 }
 
-/* ── the script ── */
-
-struct script *script_new(const struct script_config *config) {
-  script.config = config;
-  return &script;
+static bool watched_add(struct task_list *list, struct frame *frame) {
+  struct message_jobs jobs;
+  struct frame copy = *frame, again = *frame;
+  bool right = serves && message_get_jobs(&copy, &jobs) && jobs.last_queue < PLAYER_QUEUES;
+  bool taken = task_list_add(list, frame);
+  EXPECT(taken == right);
+  if (taken)
+    ledger_add(again);
+  return taken;
 }
 
-void script_free(struct script *unused) {
-  (void)unused;
+static void watched_recall(struct task_list *list, uint32_t batch, uint32_t queue) {
+  task_list_recall(list, batch, queue);
+  ledger_recall(batch, queue);
 }
 
-/* The script "broken" is. */
-int script_load(struct script *self, struct buffer *message) {
-  const struct script_config *config = self->config;
-  for (int i = 0; i < config->argc; i++)
-    seen += sum(config->argv[i], strlen(config->argv[i]));
-  seen += sum(config->conninfo, strlen(config->conninfo));
-  if (strcmp(config->argv[config->script], "broken") != 0)
-    return 0;
-  buffer_add(message, "why", 3);
-  return -1;
+static void watched_cancel(struct task_list *list, uint32_t batch, uint32_t index) {
+  ledger_cancel(batch, index);
+  task_list_cancel(list, batch, index);
+  ledger_check_cancelled();
 }
 
-void script_describe(struct script *self, struct buffer *out) {
-  (void)self;
-  struct message_queue queue = {.name = "fuzzed", .preserve_completed = CHOICE_YES, .timeout_ms = -1};
-  struct message_setting setting = {.name = "lease", .value = "60s"};
-  struct message_ready ready = {.queue_count = 1, .queues = &queue, .setting_count = 1, .settings = &setting};
-  message_put_ready(out, &ready);
+static bool watched_step(struct task_list *list) {
+  uint32_t number;
+  bool work = ledger_has_work();
+  bool worked = task_list_step(list);
+  EXPECT(worked == work && atomic_load(&page.parked) == !work);
+  EXPECT(atomic_load(&page.current_job) == 0 && !task_list_current(list, &number));
+  EXPECT(task_list_waits(list) == ledger_waits());
+  fake_clock_advance(STEP_US);
+  return worked;
 }
 
-/* The data's first byte says how the job ends, and all of it is the error. */
-void script_begin(struct script *self, uint32_t number, const struct script_job *job, struct script_end *end) {
-  (void)self, (void)number;
-  EXPECT(atomic_load(&page.current_job) == job->id);
-  began = true;
-  seen += sum(job->data, job->data_length);
-  char first = job->data_length > 0 ? job->data[0] : 0;
-  *end = (struct script_end){.outcome = OUTCOME_COMPLETE, .wait_ms = -1};
-  if (first == 'f' || first == 'b')
-    *end = (struct script_end){.outcome = OUTCOME_FAIL,
-                               .backoff = first == 'b',
-                               .wait_ms = -1,
-                               .error = job->data,
-                               .error_length = job->data_length,
-                               .traceback = job->data,
-                               .traceback_length = job->data_length};
-}
-
-uint32_t script_queue_count(const struct script *self) {
-  (void)self;
-  return 1;
-}
-
-void script_serve(struct script *self, uint32_t pool) {
-  (void)self;
-  EXPECT(pool > 0);
-}
-
-/* No task waits. */
-void script_resume(struct script *self, uint32_t number, struct script_end *end) {
-  (void)self, (void)number, (void)end;
-  EXPECT(!"a task goes on");
-}
-
-void script_interrupt(struct script *self, uint32_t number, enum script_interrupt why, bool final) {
-  (void)self, (void)number, (void)why, (void) final;
-  EXPECT(!"a task is interrupted");
-}
-
-void script_ended(struct script *self, uint32_t number) {
-  (void)self, (void)number;
-  EXPECT(!"the end of a task is wanted");
-}
-
-void script_collect(struct script *self) {
-  (void)self;
+/* Nothing was left open. */
+static void watched_close(uv_loop_t *loop) {
+  EXPECT(uv_loop_close(loop) == 0);
 }
 
 /* ── the outbox: what the executor says has to be understood at the other end ── */
@@ -129,24 +118,33 @@ void outbox_add_outcome(struct outbox *outbox, const struct buffer *fields) {
   struct message_outcome outcome;
   (void)outbox;
   EXPECT(message_get_outcome(&frame, &outcome) && frame_end_ok(&frame));
-  if (outcome.outcome == OUTCOME_UNRUN)
-    return;
-  uint64_t begun = atomic_load(&page.lanes[outcome.batch % HOLDS_PER_EXECUTOR].begun);
-  EXPECT(began && outcome.batch == begun >> 32 && (uint32_t)begun > 0 && (int32_t)(outcome.batch - REVOKED) > 0);
+  ledger_outcome(&outcome);
+}
+
+static bool is_understood(struct frame *frame) {
+  struct message_ready ready;
+  struct message_log log;
+  const char *message;
+  size_t length;
+  switch (frame->type) {
+  case FRAME_READY:
+    if (!message_get_ready(frame, &ready))
+      return false;
+    message_free_ready(&ready);
+    return true;
+  case FRAME_BROKEN:
+    return message_get_broken(frame, &message, &length) && length == ERROR_TEXT_MOST + 1;
+  case FRAME_LOG:
+    return message_get_log(frame, &log) && log.length <= ERROR_TEXT_MOST + 1;
+  default:
+    return frame->type == FRAME_STOP && frame_end_ok(frame);
+  }
 }
 
 void outbox_send(struct outbox *outbox, uint8_t type, const struct buffer *fields) {
   struct frame frame = frame_of(type, fields);
-  struct message_ready ready;
-  const char *message;
-  size_t length;
   (void)outbox;
-  if (type == FRAME_READY) {
-    EXPECT(message_get_ready(&frame, &ready));
-    message_free_ready(&ready);
-  } else {
-    EXPECT(type == FRAME_BROKEN && message_get_broken(&frame, &message, &length));
-  }
+  EXPECT(is_understood(&frame));
 }
 
 struct outbox *outbox_new(int socket) {
@@ -164,45 +162,61 @@ void outbox_free(struct outbox *outbox) {
 
 /* ── an executor's life ── */
 
-static bool step(struct executor *e) {
-  bool more = task_list_step(e->tasks);
-  EXPECT(atomic_load(&page.current_job) == 0);
-  return more;
+/* A turn of the loop: timers, then the executor's own turn. */
+static void turn(struct executor *e, bool all) {
+  player_turn(all);
+  int64_t now_us = clock_us();
+  uv_run(&e->loop, UV_RUN_NOWAIT);
+  ledger_check_limits(now_us);
+  EXPECT(!ledger_has_work() || uv_is_active((uv_handle_t *)&e->turn)); /* it does not fall asleep over it */
 }
 
-/* A job has its turn between any two pieces, so that others wait while more comes in. */
+/* A turn passes between any two pieces. */
 static bool take(void *context) {
   struct executor *e = context;
+  uv_update_time(&e->loop); /* as when the loop has read */
   take_frames(e);
-  if (e->tasks)
-    step(e);
+  if (!e->leaving)
+    turn(e, false);
   return !e->leaving;
+}
+
+/* Every job has an outcome in the end, when all that is waited for comes. Till then, and then, there are quiet times.
+ */
+static void finish(struct executor *e) {
+  bool left = true;
+  for (int turns = 0; !e->leaving && left; turns++) {
+    EXPECT(turns < 1000000);
+    left = ledger_left() > 0;
+    if (!ledger_has_work())
+      fake_clock_advance(left ? QUIET_US : (int64_t)IDLE_MS * 1000);
+    turn(e, turns % ALL_TURNS == ALL_TURNS - 1);
+  }
+  uv_run(&e->loop, UV_RUN_NOWAIT); /* leave() has stopped the loop */
+}
+
+static void start(struct executor *e) {
+  *e = (struct executor){.page = &page};
+  page = (struct shared_page){.lanes = {{.revoked = REVOKED}, {.revoked = REVOKED}}};
+  serves = false;
+  fake_clock_reset();
+  ledger_open(&page);
+  player_open(&page);
+  uv_loop_init(&e->loop);
+  uv_pipe_init(&e->loop, &e->socket, 0);
+  uv_idle_init(&e->loop, &e->turn);
+  uv_timer_init(&e->loop, &e->idle);
+  e->socket.data = e->turn.data = e->idle.data = e;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length) {
   static struct executor executor;
-  struct executor *e = &executor;
-  *e = (struct executor){.page = &page};
-  uv_loop_init(&e->loop);
-  uv_idle_init(&e->loop, &e->turn);
-  uv_timer_init(&e->loop, &e->idle);
-  e->turn.data = e->idle.data = e;
-  page = (struct shared_page){.lanes = {{.revoked = REVOKED}, {.revoked = REVOKED}}};
-  began = false;
+  start(&executor);
   pieces_round_trip(input, length);
-  pieces_feed(input, length, &e->in, take, e);
-  while (e->tasks && step(e))
-    continue;
-  uv_close((uv_handle_t *)&e->turn, NULL);
-  uv_close((uv_handle_t *)&e->idle, NULL);
-  if (e->tasks)
-    task_list_close(e->tasks);
-  while (uv_run(&e->loop, UV_RUN_NOWAIT) != 0)
-    continue;
-  uv_loop_close(&e->loop);
-  if (e->tasks)
-    task_list_free(e->tasks);
-  message_free_configure(&e->configure);
-  buffer_free(&e->in);
+  pieces_feed(input, length, &executor.in, take, &executor);
+  finish(&executor);
+  tear_down(&executor);
+  player_close();
+  ledger_close();
   return 0;
 }

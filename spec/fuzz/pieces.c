@@ -78,6 +78,31 @@ static bool again_ready(struct frame *frame, struct buffer *out) {
   return true;
 }
 
+static bool again_serve(struct frame *frame, struct buffer *out) {
+  struct message_serve serve;
+  if (!message_get_serve(frame, &serve))
+    return false;
+  message_put_serve(out, &serve);
+  message_free_serve(&serve);
+  return true;
+}
+
+static bool again_cancel(struct frame *frame, struct buffer *out) {
+  struct message_cancel cancel;
+  if (!message_get_cancel(frame, &cancel))
+    return false;
+  message_put_cancel(out, &cancel);
+  return true;
+}
+
+static bool again_log(struct frame *frame, struct buffer *out) {
+  struct message_log log;
+  if (!message_get_log(frame, &log))
+    return false;
+  message_put_log(out, &log);
+  return true;
+}
+
 static bool again_broken(struct frame *frame, struct buffer *out) {
   const char *message;
   size_t length;
@@ -101,6 +126,7 @@ void pieces_round_trip(const uint8_t *input, size_t length) {
   static bool (*const again[])(struct frame *, struct buffer *) = {
       [FRAME_CONFIGURE] = again_configure, [FRAME_JOBS] = again_jobs,     [FRAME_RECALL] = again_recall,
       [FRAME_READY] = again_ready,         [FRAME_BROKEN] = again_broken, [FRAME_OUTCOMES] = again_outcomes,
+      [FRAME_SERVE] = again_serve,         [FRAME_CANCEL] = again_cancel, [FRAME_LOG] = again_log,
   };
   struct frame frame;
   size_t size;

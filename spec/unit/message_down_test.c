@@ -94,6 +94,7 @@ static bool reads_jobs(struct buffer *out) {
   if (right) {
     assert_int_equal(jobs.batch, 7);
     assert_int_equal(jobs.count, 2);
+    assert_int_equal(jobs.last_queue, 3);
     assert_true(message_get_job(&frame, &job));
     assert_true(job.id == INT64_MIN);
     assert_true(job.lease == 0);

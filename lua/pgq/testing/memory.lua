@@ -3,7 +3,6 @@
 
 local check = require "pgq.job"
 local core = require "pgq.core"
-local offline = require "pgq.testing.offline"
 local rules = require "pgq.testing.rules"
 
 local floor, huge, ipairs, os_date, os_time, pairs, remove, setmetatable, sort, type =
@@ -194,26 +193,6 @@ function Memory:begin(queue, data, options)
   self:reserve(job)
   job.id = options.id or job.id
   return job
-end
-
---- Calls a handler with a transaction in its job, which is committed when it succeeds. Returns what pgq.outcome tells
--- of the handler; a commit that fails is a failure.
-function Memory:run_transactional(worker, outcome_of, _, handler, data, job)
-  local tx = offline.begin(self, worker._answers)
-  job.tx = tx
-  local function finish(ok, ...)
-    if not ok then
-      offline.roll_back(tx)
-      return ok, ...
-    end
-    local committed, message = offline.commit(tx)
-    return committed or false, message
-  end
-  return finish(outcome_of(handler, data, job))
-end
-
---- After run_transactional(), also when that came to no end.
-function Memory.end_transaction()
 end
 
 --- The end of what begin() has begun.

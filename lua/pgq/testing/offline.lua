@@ -264,11 +264,20 @@ function offline.install(pgq, memory, answers)
   end
 end
 
---- A transaction, for job.tx; and its ends: commit returns true, or nil, message, code.
-offline.begin, offline.commit = new_transaction, commit
-
-function offline.roll_back(tx)
-  tx._open = false
+--- What takes the place of pgq.transactional: calls a handler with a transaction in its job, which is committed when
+-- the handler succeeds. Returns what pgq.outcome tells of the handler; a commit that fails is a failure.
+function offline.run_transactional(memory, answers, outcome_of, handler, data, its_job)
+  local tx = new_transaction(memory, answers)
+  its_job.tx = tx
+  local function commit_if(ok, ...)
+    tx._open = false
+    if not ok then
+      return ok, ...
+    end
+    local committed, message = commit(tx)
+    return committed or false, message
+  end
+  return commit_if(outcome_of(handler, data, its_job))
 end
 
 return offline

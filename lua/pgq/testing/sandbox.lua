@@ -54,8 +54,12 @@ local function changes(target, before, keep)
   return found
 end
 
--- A module in C is loaded once per process: a second time may crash it.
+-- A module in C is loaded once per process: a second time may crash it. Ours is, and what the script gets in its place
+-- is Lua.
 local function is_in_c(name)
+  if name == "pgq.core" then
+    return false
+  end
   local preload = package.preload[name]
   if preload then
     return getinfo(preload, "S").what == "C"

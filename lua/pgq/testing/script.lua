@@ -4,8 +4,8 @@
 local core = require "pgq.core"
 local offline = require "pgq.testing.offline"
 
-local error, ipairs, loadfile, pcall, rawset, select, tostring, type, unpack =
-  error, ipairs, loadfile, pcall, rawset, select, tostring, type, unpack
+local error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, type, unpack =
+  error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, type, unpack
 local format = string.format
 
 local script = {}
@@ -67,21 +67,33 @@ local function sleep_function(worker, outcome)
   end
 end
 
+-- The C half, for a script with a server: what it connects is remembered, and can be closed with the worker.
+local function watched_core(handles)
+  local watched = setmetatable({}, { __index = core })
+  function watched.connect(conninfo)
+    local handle, message, code = core.connect(conninfo)
+    if handle then
+      handles[handle] = true
+    end
+    return handle, message, code
+  end
+  return watched
+end
+
 -- An instance of the module for this script alone. Its part for tasks finds no host, so that nothing is suspended and
 -- calls block; the rest does.
 local function new_module(worker)
-  local loaded = package.loaded
-  loaded["pgq.host"] = nil
+  package.loaded["pgq.core"] = watched_core(worker._handles)
   local outcome, tasks = require "pgq.outcome", require "pgq.tasks"
-  loaded["pgq.host"] = worker._host
+  package.loaded["pgq.host"] = worker._host
   local pgq = require "pgq"
   local sleep = sleep_function(worker, outcome)
   tasks.sleep, pgq.sleep = sleep, sleep
   if not worker._db then
     offline.install(pgq, worker._store, worker._answers)
-  end
-  function worker._host.run_transactional(...)
-    return worker._store:run_transactional(worker, outcome.of, pgq.connect, ...)
+    function worker._host.run_transactional(...)
+      return offline.run_transactional(worker._store, worker._answers, outcome.of, ...)
+    end
   end
   return outcome
 end
@@ -109,9 +121,15 @@ local function resolve(number, queue, settings)
     end
     return TRUE[(settings[name] or ""):lower()] or false
   end
+  local function duration(name, default_ms)
+    return settings[name] and select(2, core.duration(settings[name])) or default_ms
+  end
   local timeout_ms = queue.timeout_ms
   if timeout_ms < 0 then
-    timeout_ms = settings.timeout and select(2, core.duration(settings.timeout)) or 0
+    timeout_ms = duration("timeout", 0)
+  end
+  if queue.transactional and timeout_ms == 0 then -- its lease is not extended
+    timeout_ms = duration("lease", 60000)
   end
   return {
     number = number,

@@ -7,8 +7,8 @@ local connection = require "pgq.connection"
 local core = require "pgq.core"
 local rules = require "pgq.testing.rules"
 
-local concat, error, gmatch, gsub, ipairs, setmetatable, unpack =
-  table.concat, error, string.gmatch, string.gsub, ipairs, setmetatable, unpack
+local concat, error, gmatch, gsub, ipairs, setmetatable =
+  table.concat, error, string.gmatch, string.gsub, ipairs, setmetatable
 
 local Server = {}
 Server.__index = Server
@@ -147,11 +147,9 @@ local SETTLE = {
     run_after = statement_timestamp() + $3::float8 * interval '1 second']],
 }
 
-local KEY = " WHERE id = $1 AND lease = $2"
-
 --- Writes what became of a claimed job; false when it is not ours any more.
 function Server:settle(job, ending)
-  local sql = SETTLE[ending.action] .. KEY
+  local sql = SETTLE[ending.action] .. " WHERE id = $1 AND lease = $2"
   local action, rows = ending.action
   if action == "fail" then
     rows = self:_query(sql, job.id, job.lease, ending.error, job.run_after)
@@ -188,40 +186,6 @@ end
 
 function Server:drop(job)
   self:_query("DELETE FROM pgq_jobs WHERE id = $1", job.id)
-end
-
---- Calls a handler with a transaction in its job, which completes the job and is committed when the handler succeeds.
--- Returns what pgq.outcome tells of the handler; a commit that fails is a failure.
-function Server:run_transactional(_, outcome_of, connect, handler, data, job, lease, preserve)
-  local conn, problem = connect()
-  if not conn then
-    return false, problem
-  end
-  self._transaction = conn
-  local results
-  local ok, message = conn:transaction(function(tx)
-    job.tx = tx
-    results = { outcome_of(handler, data, job) }
-    if not results[1] then
-      return nil, "rolled back"
-    end
-    local rows, why = tx:query(SETTLE[preserve and "preserve" or "delete"] .. KEY, job.id, lease)
-    if not rows or rows.affected == 0 then
-      return nil, why or "the job was cancelled"
-    end
-  end)
-  if not ok and results[1] then
-    return false, message
-  end
-  return unpack(results, 1, 5)
-end
-
---- After run_transactional(), also when that came to no end.
-function Server:end_transaction()
-  if self._transaction then
-    self._transaction._handle:close()
-    self._transaction = nil
-  end
 end
 
 function Server:close()

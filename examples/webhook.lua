@@ -1,0 +1,37 @@
+-- Calls a webhook with the data of each job, by curl: handlers wait, and an executor has many calls in flight.
+-- Run:      pgq-lua --dev examples/webhook.lua http://localhost:8080/hook
+-- Enqueue:  pgq-lua --dev enqueue webhook '{"order": 7}'
+local pgq = require "pgq"
+local run = require "examples.run"
+
+local url = assert(arg[1], "the URL of the webhook is missing")
+
+pgq.configure { concurrency = 100 } -- as many calls in flight, in each executor
+
+pgq.register_queue("webhook", function(body, job)
+  -- A job may run more than once; by the key the receiver knows what it has had.
+  local curl, problem = run("curl", {
+    "--silent", "--show-error", "--max-time", "5", "--json", "@-",
+    "--header", ("Idempotency-Key: %d"):format(job.id),
+    "--output", "/dev/null", "--write-out", "%{http_code} %header{retry-after}", url,
+  }, body)
+  if not curl then
+    return nil, problem
+  elseif curl.status ~= 0 then
+    return nil, curl.stderr -- no connection, no answer within 5 seconds …
+  end
+
+  local status, wait = curl.stdout:match "^(%d+) (%d*)"
+  local message = "the webhook answered " .. status
+  if status:find "^2" then
+    print(("job %d: %s"):format(job.id, message))
+  elseif status == "503" then
+    return pgq.backoff(message) -- it has too much to do: the other calls had better wait, too
+  elseif wait ~= "" then
+    return pgq.retry(tonumber(wait), message) -- it has said when to come again
+  elseif status:find "^4" and status ~= "408" and status ~= "429" then
+    return pgq.discard(message) -- it would like this data no better the next time
+  else
+    return nil, message
+  end
+end, { timeout = "30s" })

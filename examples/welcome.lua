@@ -1,0 +1,26 @@
+-- Two things or none: a transaction adds a user and enqueues the welcome mail, whatever happens in between.
+-- Tables:   psql "$(pgq-lua dev conninfo)" -f examples/tables.sql
+-- Run:      pgq-lua --dev examples/welcome.lua
+-- Enqueue:  pgq-lua --dev enqueue signup 'eve@example.com Eve'
+local pgq = require "pgq"
+
+pgq.register_queue("signup", function(data)
+  local email, name = data:match "^(%S+@%S+) (.+)$"
+  if not email then
+    return pgq.discard "the data is not an address, a space, and a name"
+  end
+  -- It returns true after the COMMIT, and nil and a message after a ROLLBACK: just what a handler returns.
+  return pgq.transaction(function(tx)
+    -- A job may run more than once: who is a user already is not welcomed again.
+    local added = assert(tx:query("INSERT INTO users VALUES ($1, $2) ON CONFLICT DO NOTHING", email, name))
+    if added.affected == 1 then
+      assert(tx:enqueue("welcome", data))
+    end
+  end)
+end)
+
+-- Jobs of the transaction are seen once it is committed.
+pgq.register_queue("welcome", function(data)
+  local email, name = data:match "^(%S+) (.+)$"
+  print(("to %s: welcome, %s!"):format(email, name))
+end)

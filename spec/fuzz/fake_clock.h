@@ -1,0 +1,16 @@
+#ifndef PGQ_FUZZ_FAKE_CLOCK_H
+#define PGQ_FUZZ_FAKE_CLOCK_H
+
+#include <stdint.h>
+
+/*
+ * The time of a fuzz target: clock_us(), and that of libuv's timers. It stands still but for fake_clock_advance(), so
+ * that an input always does the same, and a time limit of a day takes no day.
+ */
+
+/* fake_clock_reset(): it is the same time again as at the beginning of every input. */
+void fake_clock_reset(void);
+
+void fake_clock_advance(int64_t us);
+
+#endif

@@ -1,0 +1,533 @@
+-- Postgres inside of handlers: calls wait on a pool of connections that an executor's tasks share.
+
+local Postgres = require "spec.support.postgres"
+local Worker = require "spec.support.worker"
+local wait = require "spec.support.wait"
+local uv = require "luv"
+
+describe("Postgres inside of a handler", function()
+  local pg
+
+  setup(function()
+    pg = Postgres.start { tcp = true }
+    pg:migrate()
+    pg:psql "CREATE TABLE things (id int, name text)"
+  end)
+
+  teardown(function() pg:stop() end)
+
+  before_each(function() pg:psql "TRUNCATE things; TRUNCATE pgq_jobs RESTART IDENTITY" end)
+
+  local HEAD = [[
+    local pgq = require "pgq"
+    local uv = require "luv"
+    local function now() return uv.hrtime() / 1e9 end
+  ]]
+
+  local function enqueue(queue, data, count)
+    pg:psql(("INSERT INTO pgq_jobs (queue_name, data, retry_waits) SELECT '%s', '%s', '{}' FROM generate_series(1, %d)")
+      :format(queue, data or "", count or 1))
+  end
+
+  local function start(script, ...)
+    return Worker.start { pg = pg, script = HEAD .. script, args = { "--executors", "1", ... } }
+  end
+
+  -- Runs the worker's queues until they are empty. Returns what it printed, and its log.
+  local function drain(script, ...)
+    local result = start(script, "--drain", ...):wait(60)
+    assert.equal(0, result.status, result.stderr)
+    return result.stdout, result.stderr
+  end
+
+  local function errors() return pg:psql "SELECT error FROM pgq_jobs WHERE error IS NOT NULL ORDER BY id" end
+
+  -- Runs one job through a handler with this body, which must succeed. Returns what it printed, and the log.
+  local function run(body, ...)
+    enqueue "q"
+    local out, log = drain(('pgq.register_queue("q", function(data, job)\n%s\nend)'):format(body), ...)
+    assert.equal("", errors())
+    return out, log
+  end
+
+  -- The statements that run in the server, but for the worker's own and this one.
+  local function running(sql)
+    return tonumber(pg:psql(("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%s%%'"):format(sql)))
+  end
+
+  describe("pgq.query", function()
+    it("lets other handlers go on, on as many connections as --pool says", function()
+      enqueue("q", "", 12)
+      local out = drain([[
+        pgq.register_queue("q", function()
+          local row = assert(pgq.query "SELECT pg_sleep(0.2), pg_backend_pid() AS pid")[1]
+          print(row.pid)
+        end)]], "--pool", "4")
+      local pids, count = {}, 0
+      for pid in out:gmatch "%d+" do
+        if not pids[pid] then
+          pids[pid], count = true, count + 1
+        end
+      end
+      assert.equal(4, count)
+      assert.equal(12, select(2, out:gsub("\n", "")))
+      assert.equal("", errors())
+    end)
+
+    it("takes its turn: who came first is served first", function()
+      enqueue("q", "", 10)
+      local out = drain([[
+        pgq.register_queue("q", function(_, job)
+          assert(pgq.query "SELECT pg_sleep(0.02)")
+          print(job.id)
+        end)]], "--pool", "1")
+      assert.equal("1 2 3 4 5 6 7 8 9 10 ", (out:gsub("\n", " ")))
+    end)
+
+    it("waits while much is sent and much comes back", function()
+      enqueue "tick"
+      enqueue "big"
+      local out = drain [[
+        local ticks, done = 0
+        pgq.register_queue("tick", function() while not done do pgq.sleep(0.001) ticks = ticks + 1 end end)
+        pgq.register_queue("big", function()
+          local bytes = ("\0\1\2\255"):rep(5 * 2 ^ 20)
+          local before = ticks
+          local row = assert(pgq.query("SELECT $1::bytea AS b, length($1::bytea) AS n", pgq.bytea(bytes)))[1]
+          done = true
+          assert(row.b == bytes and row.n == #bytes)
+          print(ticks > before)
+        end)]]
+      assert.equal("true\n", out)
+      assert.equal("", errors())
+    end)
+
+    it("works in coroutines of the handler's own, and after an error", function()
+      assert.equal("1 2 3 22012 42601\n", (run [[
+        local each = coroutine.wrap(function()
+          for i = 1, 3 do coroutine.yield(assert(pgq.query("SELECT $1::int AS n", i))[1].n) end
+        end)
+        local a, b, c = each(), each(), each()
+        local _, _, division = pgq.query "SELECT 1/0"
+        local _, _, syntax = pgq.query "SELEKT"
+        assert(pgq.query "SELECT 1")
+        print(a .. " " .. b .. " " .. c .. " " .. division .. " " .. syntax)]]))
+    end)
+
+    it("raises an error where nothing can wait: in a callback of luv, in a function that C code calls", function()
+      local out = run [[
+        local conn = assert(pgq.connect())
+        local problem = pgq.await(function(resume)
+          local timer = uv.new_timer()
+          timer:start(1, 0, function()
+            timer:close()
+            local _, first = pcall(pgq.query, "SELECT 1")
+            local _, second = pcall(pgq.enqueue, "q", "x")
+            local _, third = pcall(pgq.connect)
+            local _, fourth = pcall(pgq.transaction, print)
+            local _, fifth = pcall(conn.query, conn, "SELECT 1")
+            conn:close() -- which does not wait
+            resume(table.concat({ first, second, third, fourth, fifth }, "\n"))
+          end)
+        end)
+        print(problem)
+        print(select(2, pcall(string.gsub, "x", "x", function() return pgq.query("SELECT 1")[1].n end)))
+        print(assert(pgq.query "SELECT 2 AS n")[1].n)]]
+      local lines = {}
+      for line in out:gmatch "[^\n]+" do lines[#lines + 1] = line end
+      for i, name in ipairs { "query", "enqueue", "connect", "transaction", "query" } do
+        assert.matches(name .. ": nothing may wait in a callback of luv", lines[i])
+      end
+      assert.matches("nothing can wait in a function that C code has called", lines[6])
+      assert.equal("2", lines[7])
+    end)
+
+    it("gives a clear error for the bad input of a handler, and the next job finds a clean session", function()
+      enqueue("bad", "", 1)
+      enqueue("good", "", 1)
+      local out = drain([[
+        local itself = {}
+        itself[1] = itself
+        pgq.register_queue("bad", function()
+          for _, sql in ipairs { "BEGIN", "COMMIT", "LISTEN x", "COPY things FROM STDIN", "COPY things TO STDOUT",
+            "SELECT 1; SELECT 2" } do
+            local none, message, code = pgq.query(sql)
+            print(none, code, message)
+          end
+          print((select(2, pcall(pgq.query, "SELECT $1", itself)):gsub("^[^:]*:%d+: ", "")))
+          assert(pgq.query "SET work_mem = '1234kB'")
+        end)
+        pgq.register_queue("good", function()
+          print(assert(pgq.query [=[SELECT current_setting('work_mem') AS m]=])[1].m)
+        end)]], "--pool", "1", "--concurrency", "1")
+      assert.equal(table.concat({
+        "nil\t25001\tquery: the statement left a transaction open, which was rolled back; use pgq.transaction",
+        "nil\t25P01\tquery: there is no transaction to end; use pgq.transaction",
+        "nil\t0A000\tLISTEN is refused on a connection of the pool: another job has it next, and nobody would get the "
+          .. "notifications; let a trigger enqueue a job instead",
+        "nil\t0A000\tCOPY is not supported here",
+        "nil\t0A000\tCOPY is not supported here",
+        "nil\t42601\tthere is more than one statement in the text; send them one by one",
+        "query: parameter 1, element [1] contains itself",
+        "4MB", "",
+      }, "\n"), out)
+      assert.equal("", errors())
+    end)
+  end)
+
+  describe("pgq.transaction", function()
+    it("commits; rolls back what returns an error or throws; and leaks nothing into the next job", function()
+      for _, data in ipairs { "commit", "return", "throw", "pass over", "commit" } do enqueue("q", data) end
+      local out = drain([[
+        pgq.register_queue("q", function(data, job)
+          local ok, problem = pcall(pgq.transaction, function(tx)
+            assert(tx:query("INSERT INTO things VALUES ($1, $2)", job.id, data))
+            assert(tx:enqueue("other", "x"))
+            pgq.sleep(0.01)
+            if data == "return" then return nil, "no" end
+            if data == "throw" then error "no" end
+            if data == "pass over" then tx:query "SELECT 1/0" end
+          end)
+          print(job.id, ok, pgq.query("SELECT count(*) AS n FROM things")[1].n)
+        end)]], "--pool", "1", "--concurrency", "1")
+      assert.equal("1\ttrue\t1\n2\ttrue\t1\n3\tfalse\t1\n4\ttrue\t1\n5\ttrue\t2\n", out)
+      assert.equal("1,5", pg:psql "SELECT string_agg(id::text, ',' ORDER BY id) FROM things")
+      assert.equal("2", pg:psql "SELECT count(*) FROM pgq_jobs WHERE queue_name = 'other'")
+    end)
+
+    it("is rolled back when its handler reaches its time limit, wherever that waits", function()
+      enqueue("sleep", "")
+      enqueue("query", "")
+      local out = drain([[
+        local function handler(interrupted)
+          return function()
+            local ok, problem = pcall(pgq.transaction, function(tx)
+              assert(tx:query "INSERT INTO things VALUES (1)")
+              interrupted(tx)
+            end)
+            print(ok, problem == pgq.timeout)
+            error(problem, 0)
+          end
+        end
+        pgq.register_queue("sleep", handler(function() pgq.sleep(60) end), { timeout = "0.3s" })
+        pgq.register_queue("query", handler(function(tx) tx:query "SELECT pg_sleep(60)" end), { timeout = "0.3s" })
+        ]])
+      assert.equal("false\ttrue\nfalse\ttrue\n", out)
+      assert.equal("0", pg:psql "SELECT count(*) FROM things")
+      assert.matches("pgq.timeout.*\n.*pgq.timeout", errors())
+    end)
+
+    it("is rolled back at the end of a handler that leaves it in a coroutine, also on a connection of its own", function()
+      enqueue("q", "")
+      enqueue("next", "")
+      local out = drain([[
+        local conn
+        pgq.register_queue("q", function()
+          conn = assert(pgq.connect())
+          local function fn(tx)
+            assert(tx:query "INSERT INTO things VALUES (1)")
+            coroutine.yield()
+          end
+          assert(coroutine.resume(coroutine.create(function() pgq.transaction(fn) end)))
+          assert(coroutine.resume(coroutine.create(function() conn:transaction(fn) end)))
+        end)
+        pgq.register_queue("next", function()
+          print(assert(pgq.query "SELECT count(*) AS n FROM pg_stat_activity WHERE state LIKE 'idle in%' AND query LIKE 'INSERT INTO things%'")[1].n)
+          print(select(2, conn:query "SELECT 1"))
+        end)]], "--pool", "1", "--concurrency", "1")
+      assert.equal("0\nthe connection is closed: a call on it was interrupted\t08003\n", out)
+      assert.equal("0", pg:psql "SELECT count(*) FROM things")
+    end)
+
+    it("uses another connection for pgq.query and pgq.enqueue inside of it", function()
+      assert.equal("0\ttrue\n", (run [[
+        assert(pgq.transaction(function(tx)
+          assert(tx:query "INSERT INTO things VALUES (1)")
+          local row = pgq.query("SELECT count(*) AS n, pg_backend_pid() AS pid FROM things")[1]
+          print(row.n, row.pid ~= tx:query("SELECT pg_backend_pid() AS pid")[1].pid)
+          assert(pgq.enqueue("other", "x"))
+          return nil, "no"
+        end) == nil)]]))
+      assert.equal("other", pg:psql "SELECT queue_name FROM pgq_jobs")
+    end)
+  end)
+
+  describe("an interrupted call", function()
+    it("ends the statement in the server, and the next job has a connection", function()
+      enqueue("slow", "")
+      local worker = start([[
+        pgq.register_queue("slow", function() print "begins" return pgq.query "SELECT pg_sleep(60)" and true end, { timeout = "0.5s" })
+        pgq.register_queue("next", function() print(assert(pgq.query "SELECT 'fine' AS t")[1].t) end)]], "--pool", "1")
+      finally(function() worker:stop() end)
+      worker:read_until "begins"
+      wait.till("the statement to run", 5, function() return running "SELECT pg_sleep(60)" == 1 end)
+      wait.till("the statement to end", 5, function() return running "SELECT pg_sleep(60)" == 0 end)
+      enqueue "next"
+      worker:read_until("fine", 5)
+      wait.till("the job to fail", 5, function() return errors():find "pgq.timeout" end)
+    end)
+
+    it("may be the wait for a connection, which then goes to the next", function()
+      enqueue("hold", "")
+      enqueue("hasty", "")
+      enqueue("patient", "")
+      local out = drain([[
+        local held
+        pgq.register_queue("hold", function()
+          pgq.transaction(function() held = true pgq.sleep(1) end)
+        end)
+        local function later() while not held do pgq.sleep(0.01) end end
+        pgq.register_queue("hasty", function() later() pgq.query "SELECT 1" print "no" end, { timeout = "0.3s" })
+        pgq.register_queue("patient", function() later() pgq.sleep(0.1) print(pgq.query("SELECT 'fine' AS t")[1].t) end)]],
+        "--pool", "1")
+      assert.equal("fine\n", out)
+      assert.matches("^pgq.timeout[^\n]*$", errors())
+    end)
+
+    it("may be caught, and the handler goes on with another connection", function()
+      enqueue "q"
+      local out = drain([[
+        pgq.register_queue("q", function()
+          local first = pgq.query("SELECT pg_backend_pid() AS pid")[1].pid
+          local ok, problem = pcall(pgq.query, "SELECT pg_sleep(60)")
+          local second = pgq.query("SELECT pg_backend_pid() AS pid")[1].pid
+          print(ok, problem == pgq.timeout, first ~= second)
+        end, { timeout = "0.3s" })]], "--pool", "1")
+      assert.equal("false\ttrue\ttrue\n", out)
+    end)
+  end)
+
+  describe("connections of one's own", function()
+    it("wait too, and are shared in turns, a transaction as a whole", function()
+      enqueue("q", "", 8)
+      local out = drain [[
+        local conn = assert(pgq.connect())
+        local inside = 0
+        pgq.register_queue("q", function(_, job)
+          assert(conn:query("SELECT pg_sleep(0.02)"))
+          assert(conn:transaction(function(tx)
+            inside = inside + 1
+            assert(inside == 1, "two at once")
+            assert(tx:query("SELECT pg_sleep(0.02)"))
+            pgq.sleep(0.02)
+            assert(not pcall(conn.query, conn, "SELECT 1"), "conn is to be used through tx")
+            inside = inside - 1
+          end))
+          assert(conn:enqueue("later", "x"))
+          print(job.id, conn:query("SELECT 1 AS n")[1].n)
+        end, { concurrency = 8 })
+        pgq.register_queue("later", function() end)]]
+      assert.equal(8, select(2, out:gsub("\t1\n", "")))
+      assert.equal("", errors())
+    end)
+
+    it("are given on when the one whose turn it is, or was to be, is interrupted", function()
+      enqueue("slow")
+      enqueue("brief", "", 2)
+      enqueue("q", "", 2)
+      local out = drain [[
+        local conn = assert(pgq.connect())
+        pgq.register_queue("slow", function() conn:transaction(function() pgq.sleep(1) end); print "slow" end)
+        pgq.register_queue("brief", function() conn:query "SELECT 1"; print "never" end, { timeout = "300ms" })
+        pgq.register_queue("q", function() pgq.sleep(0.1); print(conn:query("SELECT 'fine' AS t")[1].t) end)]]
+      assert.equal("slow\nfine\nfine\n", out)
+      assert.equal(2, select(2, errors():gsub("pgq.timeout", "")), errors())
+    end)
+
+    it("connect without blocking, and give up after the time that the string sets", function()
+      -- A server that accepts and never answers.
+      local listener = uv.new_tcp()
+      assert(listener:bind("127.0.0.1", 0))
+      assert(listener:listen(8, function() end))
+      finally(function() listener:close() end)
+      local port = listener:getsockname().port
+      enqueue "silent"
+      enqueue "tick"
+      enqueue "refused"
+      local out = drain(([[
+        local ticks, done = 0
+        pgq.register_queue("tick", function() while not done do pgq.sleep(0.01) ticks = ticks + 1 end end)
+        pgq.register_queue("silent", function()
+          local began, before = now(), ticks
+          local none, message, code = pgq.connect "host=127.0.0.1 port=%d sslmode=disable gssencmode=disable connect_timeout=2"
+          done = true
+          assert(none == nil and now() - began > 1.9 and now() - began < 4, now() - began)
+          assert(ticks - before > 50, ticks - before)
+          print(code, message)
+        end)
+        pgq.register_queue("refused", function() print(select(3, pgq.connect "host=127.0.0.1 port=1")) end)]]):format(port))
+      assert.matches("08001\tcannot connect: no answer within 2 s\n", out, 1, true)
+      assert.matches("^08001\n", out)
+      assert.equal("", errors())
+    end)
+
+    it("try one host after the other", function()
+      local port = pg.tcp_conninfo:match "port=(%d+)"
+      assert.equal("fine\n", (run(([[
+        local conn = assert(pgq.connect "host=127.0.0.1,/nowhere,127.0.0.1 port=1,1,%s dbname=postgres user=postgres")
+        print(conn:query("SELECT 'fine' AS t")[1].t)
+        conn:close()]]):format(port))))
+    end)
+  end)
+
+  describe("enqueueing", function()
+    it("waits, in transactions and for many at once, and the function that gives the jobs may wait too", function()
+      run [[
+        assert(pgq.enqueue("one", "x", { delay = "1h" }))
+        local i = 0
+        local ids = assert(pgq.enqueue_many("many", function()
+          i = i + 1
+          if i % 5000 == 0 then
+            pgq.sleep(0.01)
+            assert(pgq.query "SELECT 1")
+          end
+          return i <= 20000 and tostring(i) or nil
+        end, { delay = "1h" }))
+        assert(#ids == 20000)
+        local list = {}
+        for n = 1, 20000 do list[n] = ("x"):rep(100) end
+        local conn = assert(pgq.connect())
+        assert(conn:transaction(function(tx)
+          assert(#assert(tx:enqueue_many("list", list)) == 20000)
+          assert(tx:enqueue("tx", "x"))
+        end))]]
+      assert.equal("list|20000,many|20000,one|1,tx|1", (pg:psql [[SELECT queue_name, count(*) FROM pgq_jobs GROUP BY 1 ORDER BY 1]]
+        :gsub("\n", ",")))
+      assert.equal("t", pg:psql [[SELECT bool_and(n = convert_from(data, 'UTF8')::int) FROM
+        (SELECT data, row_number() OVER (ORDER BY id) AS n FROM pgq_jobs WHERE queue_name = 'many') j]])
+    end)
+
+    it("enqueues none of many when the function throws, or its handler is interrupted in it", function()
+      enqueue "throw"
+      enqueue "limit"
+      local out = drain [[
+        local function source(fn)
+          local i = 0
+          return function() i = i + 1 if i == 15000 then fn() end return "x" end
+        end
+        pgq.register_queue("throw", function()
+          print(pcall(pgq.enqueue_many, "many", source(function() error("oops", 0) end)))
+        end)
+        pgq.register_queue("limit", function()
+          local ok, problem = pcall(pgq.enqueue_many, "many", source(function() pgq.sleep(60) end))
+          print(ok, problem == pgq.timeout)
+        end, { timeout = "1s" })]]
+      assert.equal("false\toops\nfalse\ttrue\n", out)
+      assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs WHERE queue_name = 'many'")
+    end)
+  end)
+
+  describe("the pool", function()
+    local idle_pg, idle_worker, idle_since
+
+    -- Connections of handlers: those of the worker itself have other statements as their last.
+    local function idle_connections()
+      return tonumber(idle_pg:psql "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND query LIKE '%pg_sleep(0.2)'")
+    end
+
+    -- What it shows takes more than a minute, in which the other specs run.
+    setup(function()
+      idle_pg = Postgres.start()
+      idle_pg:migrate()
+      idle_pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', '' FROM generate_series(1, 3)"
+      idle_worker = Worker.start { pg = idle_pg, args = { "--executors", "1" }, script = [[
+        local pgq = require "pgq"
+        pgq.register_queue("q", function() assert(pgq.query "SELECT pg_sleep(0.2)") print "done" end)]] }
+      idle_worker:read_until "done\ndone\ndone\n"
+      idle_since = uv.hrtime()
+      assert.equal(3, idle_connections())
+    end)
+
+    teardown(function()
+      idle_worker:stop()
+      idle_pg:stop()
+    end)
+
+    it("replaces connections that broke, in use or idle", function()
+      enqueue("q", "", 1)
+      local worker = start([[
+        pgq.register_queue("q", function()
+          local pids = {}
+          for i = 1, 3 do
+            pids[i] = assert(pgq.query "SELECT pg_backend_pid() AS pid")[1].pid
+          end
+          print("pid", pids[1])
+          local _, _, code = pgq.query "SELECT pg_terminate_backend(pg_backend_pid())"
+          print("code", code)
+        end)]], "--pool", "2")
+      finally(function() worker:stop() end)
+      worker:read_until "08006"
+      enqueue("q", "", 1)
+      worker:read_until("code\t08006", 5)
+      assert.equal("", errors())
+    end)
+
+    it("goes on after the server was restarted", function()
+      local worker = start([[
+        pgq.register_queue("q", function(data) print(data, assert(pgq.query "SELECT 'fine' AS t")[1].t) end)]])
+      finally(function() worker:stop() end)
+      enqueue("q", "before", 4)
+      worker:read_until "before\tfine\nbefore\tfine\nbefore\tfine\nbefore\tfine\n"
+      pg:restart "immediate"
+      enqueue("q", "after", 4)
+      worker:read_until("after\tfine\nafter\tfine\nafter\tfine\nafter\tfine\n", 20)
+      assert.equal("", errors())
+    end)
+
+    it("says once that all of it is taken by handlers that sleep, and goes on; and gives up after half a minute", function()
+      enqueue("sleeper", "7", 2)
+      local worker = start([[
+        pgq.register_queue("sleeper", function(data)
+          return pgq.transaction(function(tx) print "sleeps" pgq.sleep(data) print "wakes" return true end)
+        end)
+        pgq.register_queue("q", function(data)
+          local rows, message, code = pgq.query "SELECT 1"
+          print(data, rows and "fine" or code, message)
+        end)]], "--pool", "2")
+      finally(function() worker:stop() end)
+      worker:read_until "sleeps\nsleeps\n"
+      enqueue("q", "first", 3)
+      for _ = 1, 3 do worker:read_until("first\tfine\tnil\n", 10) end
+      enqueue("sleeper", "33", 2)
+      for _ = 1, 2 do worker:read_until "sleeps\n" end
+      enqueue("q", "second", 1)
+      worker:read_until("second\t53300\tall 2 connections of the pool are taken, and none was given back within 30 s\n", 33)
+      for _ = 1, 2 do worker:read_until("wakes\n", 8) end
+      local log = worker:stop().stderr
+      assert.equal(2, select(2, log:gsub("all 2 connections of the pool are taken", "")), log)
+      assert.matches("all 2 connections of the pool are taken, and 3 calls wait for one", log)
+      assert.equal("", errors())
+    end)
+
+    it("returns 100 MB", function()
+      assert.equal("100000000\n", (run [[print(#assert(pgq.query "SELECT repeat('x', 100000000) AS t")[1].t)]]))
+    end)
+
+    it("fails clearly where memory is limited, and the next job runs", function()
+      if os.getenv "PGQ_ASAN_LIBRARY" then -- it cannot live with a limit
+        return
+      end
+      enqueue("big", "SELECT repeat(''x'', 100000000) AS t")
+      enqueue("big", "SELECT repeat(''x'', 100000) AS t FROM generate_series(1, 1000)")
+      enqueue("big", "SELECT ''x'' AS t FROM generate_series(1, 3000000)")
+      enqueue("small", "")
+      local out, log = drain([[
+        pgq.register_queue("big", function(sql) print(#assert(pgq.query(sql))) end)
+        pgq.register_queue("small", function() print(pgq.query("SELECT 'fine' AS t")[1].t) end)]], "--max-memory", "64M",
+        "--concurrency", "1")
+      assert.equal("fine\n", out)
+      assert.equal(3, select(2, errors():gsub("not enough memory", "")), errors())
+      assert.is_nil(log:find("an executor died", 1, true), log)
+    end)
+
+    it("closes connections that nobody has used for a minute", function()
+      wait.till("idle connections to be closed", 90, function()
+        local left = idle_connections()
+        return left == 0, left
+      end)
+      assert.is_true(uv.hrtime() - idle_since >= 60e9)
+      idle_pg:psql "INSERT INTO pgq_jobs (queue_name, data) VALUES ('q', '')"
+      idle_worker:read_until("done", 5)
+    end)
+  end)
+end)

@@ -1,0 +1,215 @@
+/*
+ * For how many more jobs an executor has room, by what is with it already. The holds here are never opened, and the
+ * executor is not started.
+ */
+#include "slot.c"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "hold_state.h"
+
+enum { CONCURRENCY = 10, PLENTY = INT32_MAX, JOBS_MOST = 32 };
+
+struct scene {
+  struct slot slot;
+  struct options options;
+  struct queue_list list;
+  struct queue *queues[3];
+  struct hold holds[HOLDS_PER_EXECUTOR];
+  struct job jobs[HOLDS_PER_EXECUTOR][JOBS_MOST];
+  int together;
+};
+
+static int set_up(void **state) {
+  static const char *const names[] = {"a", "b", "c"};
+  struct scene *scene = memory_new(sizeof *scene);
+  scene->options.concurrency = CONCURRENCY;
+  scene->together = 1;
+  scene->slot = (struct slot){
+      .start.options = &scene->options, .start.together = &scene->together, .queues = scene->queues, .queue_count = 3};
+  scene->slot.child = child_new(NULL, NULL, &child_events, &scene->slot);
+  for (int i = 0; i < 3; i++)
+    scene->queues[i] = queue_find(&scene->list, names[i]);
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++) {
+    scene->holds[lane].batch.jobs = scene->jobs[lane];
+    scene->slot.holds[lane] = &scene->holds[lane];
+  }
+  *state = scene;
+  return 0;
+}
+
+static int tear_down(void **state) {
+  struct scene *scene = *state;
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    free(scene->holds[lane].leased.items);
+  child_free(scene->slot.child);
+  queue_list_free(&scene->list);
+  free(scene);
+  return 0;
+}
+
+/* Jobs of a queue are with the executor, in a hold. */
+static void run(struct scene *scene, int lane, uint32_t queue, int count) {
+  struct batch *batch = &scene->holds[lane].batch;
+  for (int i = 0; i < count; i++)
+    batch->jobs[batch->count++] = (struct job){.queue = scene->queues[queue], .queue_index = queue};
+  scene->holds[lane].state = STATE_RUNNING;
+}
+
+/* The same, but they have outlived their hold. */
+static void lease(struct scene *scene, int lane, uint32_t queue, int count) {
+  struct lease_list *leased = &scene->holds[lane].leased;
+  leased->items = memory_resize(leased->items, (size_t)(leased->count + count) * sizeof *leased->items);
+  for (int i = 0; i < count; i++)
+    leased->items[leased->count++] = (struct lease){.job = {.queue = scene->queues[queue], .queue_index = queue}};
+}
+
+/* Its handlers wait, for so long. */
+static void make_wait(struct scene *scene, int queue, int64_t run_us) {
+  queue_saw_run(scene->queues[queue], true, run_us);
+}
+
+static int32_t room[3];
+
+static int32_t ask(struct scene *scene, int lane) {
+  for (int i = 0; i < 3; i++)
+    room[i] = -77;
+  return on_hold_room(&scene->slot, &scene->holds[lane], room);
+}
+
+static void assert_room(struct scene *scene, int32_t a, int32_t b, int32_t c) {
+  assert_int_equal(ask(scene, FIRST), INT32_MAX);
+  assert_int_equal(room[0], a);
+  assert_int_equal(room[1], b);
+  assert_int_equal(room[2], c);
+}
+
+static void handlers_that_do_not_wait_have_all_the_room(void **state) {
+  struct scene *scene = *state;
+  run(scene, FIRST, 0, 20);
+  assert_room(scene, PLENTY, PLENTY, PLENTY);
+}
+
+static void those_that_wait_share_what_an_executor_may_have_in_flight(void **state) {
+  struct scene *scene = *state;
+  make_wait(scene, 0, 1000000);
+  make_wait(scene, 1, 1000000);
+  assert_room(scene, CONCURRENCY, CONCURRENCY, PLENTY);
+  run(scene, FIRST, 0, 2);
+  run(scene, AHEAD, 1, 1);
+  lease(scene, FIRST, 1, 3);
+  run(scene, FIRST, 2, 5); /* these do not wait, and do not count */
+  assert_room(scene, 4, 4, PLENTY);
+  lease(scene, AHEAD, 0, 9);
+  assert_room(scene, 0, 0, PLENTY); /* more than there may be: they began before it was known that they wait */
+}
+
+static void what_has_ended_takes_no_room(void **state) {
+  struct scene *scene = *state;
+  make_wait(scene, 0, 1000000);
+  run(scene, FIRST, 0, 4);
+  lease(scene, AHEAD, 0, 4);
+  scene->jobs[FIRST][0].outcome = OUTCOME_COMPLETE;
+  scene->holds[AHEAD].leased.items[2].job.outcome = OUTCOME_FAIL;
+  assert_room(scene, CONCURRENCY - 6, PLENTY, PLENTY);
+}
+
+static void jobs_of_queues_that_the_executor_no_longer_has_take_no_room(void **state) {
+  struct scene *scene = *state;
+  make_wait(scene, 0, 1000000);
+  run(scene, FIRST, 0, 2);
+  scene->jobs[FIRST][1].queue_index = 3;
+  assert_room(scene, CONCURRENCY - 1, PLENTY, PLENTY);
+}
+
+/* While some are being settled, as many are on their way. */
+static void brief_waits_have_twice_the_room_but_not_in_one_claim(void **state) {
+  struct scene *scene = *state;
+  make_wait(scene, 0, 5000);
+  assert_true(queue_is_brief(scene->queues[0]));
+  assert_room(scene, CONCURRENCY, PLENTY, PLENTY);
+  run(scene, FIRST, 0, 8);
+  assert_room(scene, CONCURRENCY, PLENTY, PLENTY);
+  run(scene, AHEAD, 0, 8);
+  assert_room(scene, 4, PLENTY, PLENTY);
+  run(scene, AHEAD, 0, 4);
+  assert_room(scene, 0, PLENTY, PLENTY);
+}
+
+/* What is leased does not end in a moment. */
+static void behind_leased_jobs_there_is_no_room_ahead(void **state) {
+  struct scene *scene = *state;
+  make_wait(scene, 0, 5000);
+  lease(scene, FIRST, 0, 2);
+  assert_room(scene, CONCURRENCY, PLENTY, PLENTY);
+  run(scene, FIRST, 0, 8);
+  assert_room(scene, 6, PLENTY, PLENTY);
+  lease(scene, FIRST, 0, 8);
+  assert_room(scene, 0, PLENTY, PLENTY);
+}
+
+static void a_queue_has_no_more_in_flight_than_it_asked_for(void **state) {
+  struct scene *scene = *state;
+  make_wait(scene, 0, 1000000);
+  make_wait(scene, 1, 1000000);
+  scene->queues[0]->concurrency = 3;
+  run(scene, FIRST, 0, 1);
+  run(scene, FIRST, 1, 2);
+  assert_room(scene, 2, 8, PLENTY); /* the others share what is the executor's */
+  run(scene, FIRST, 0, 2);
+  assert_room(scene, 0, 8, PLENTY);
+  scene->queues[0]->concurrency = 100;
+  assert_room(scene, 97, 8, PLENTY);
+}
+
+static void the_most_that_an_executor_may_have_is_no_overflow(void **state) {
+  struct scene *scene = *state;
+  make_wait(scene, 0, 1000);
+  scene->options.concurrency = INT32_MAX;
+  assert_room(scene, INT32_MAX, PLENTY, PLENTY);
+  run(scene, FIRST, 0, 1);
+  assert_room(scene, INT32_MAX, PLENTY, PLENTY);
+}
+
+static void in_careful_times_jobs_come_one_by_one(void **state) {
+  struct scene *scene = *state;
+  scene->slot.careful_until_ms = clock_ms() + 60000;
+  assert_int_equal(ask(scene, FIRST), 1);
+  assert_int_equal(room[0], PLENTY);
+  assert_int_equal(ask(scene, AHEAD), 0);
+  lease(scene, FIRST, 0, 1);
+  assert_int_equal(ask(scene, FIRST), 0);
+}
+
+static void beside_suspects_there_is_no_room_but_for_so_many(void **state) {
+  struct scene *scene = *state;
+  scene->slot.alone = true;
+  assert_int_equal(ask(scene, FIRST), 1);
+  scene->together = 20;
+  assert_int_equal(ask(scene, FIRST), 20);
+  assert_int_equal(ask(scene, AHEAD), 0);
+  run(scene, AHEAD, 0, 1);
+  assert_int_equal(ask(scene, FIRST), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      TEST(handlers_that_do_not_wait_have_all_the_room),
+      TEST(those_that_wait_share_what_an_executor_may_have_in_flight),
+      TEST(what_has_ended_takes_no_room),
+      TEST(jobs_of_queues_that_the_executor_no_longer_has_take_no_room),
+      TEST(brief_waits_have_twice_the_room_but_not_in_one_claim),
+      TEST(behind_leased_jobs_there_is_no_room_ahead),
+      TEST(a_queue_has_no_more_in_flight_than_it_asked_for),
+      TEST(the_most_that_an_executor_may_have_is_no_overflow),
+      TEST(in_careful_times_jobs_come_one_by_one),
+      TEST(beside_suspects_there_is_no_room_but_for_so_many),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
