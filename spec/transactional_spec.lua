@@ -145,7 +145,7 @@ describe("a transactional handler", function()
       assert.equal("done", marks())
     end)
 
-    it("has each job in a transaction of its own, as many at a time as the pool has connections", function()
+    it("has each job in a transaction of its own, as many at a time as the pool has connections but one", function()
       enqueue("q", "", 40)
       local result = drain([[
         local running, most, seen = 0, 0, {}
@@ -159,10 +159,28 @@ describe("a transactional handler", function()
           mark(job)
           running = running - 1
           print(most)
-        end, { transactional = true })]], "--pool", "3")
+        end, { transactional = true })]], "--pool", "4")
       assert.equal("3", result.stdout:match "(%d+)\n$")
       assert.equal("40", pg:psql "SELECT count(DISTINCT job) FROM marks")
       assert.equal("completed", jobs())
+    end)
+
+    it("may use another connection besides, however many do", function()
+      enqueue("a", "", 30)
+      enqueue("b", "", 30)
+      local began = uv.hrtime()
+      drain [[
+        local function handle(_, job)
+          mark(job)
+          pgq.sleep(0.02)
+          assert(pgq.query "SELECT 1")
+          assert(pgq.enqueue("later", "", { delay = "1h" }))
+        end
+        pgq.register_queue("a", handle, { transactional = true })
+        pgq.register_queue("b", handle, { transactional = true })]]
+      assert.equal("60", pg:psql "SELECT count(DISTINCT job) FROM marks")
+      assert.equal("later|60", pg:psql "SELECT queue_name, count(*) FROM pgq_jobs GROUP BY 1")
+      assert.is_true(uv.hrtime() - began < 5e9)
     end)
 
     it("runs at the isolation that it asks for", function()

@@ -222,6 +222,17 @@ describe("a handler that waits", function()
       fails("pgq.await(function() end)", ".*worker.lua:%d+: pgq.await: nobody can call resume any more")
     end)
 
+    it("may find that a finalizer throws", function()
+      local left, result = run [[
+        getmetatable(newproxy(true)).__gc = function() error "thrown by a finalizer" end
+        pgq.sleep(6) -- behind the executor's own collection
+        print "alive"]]
+      assert.equal("completed", left)
+      assert.matches("alive", result.stdout)
+      assert.matches("level=error.-thrown by a finalizer", result.stderr)
+      assert.is_nil(result.stderr:find "an executor died")
+    end)
+
     it("comes to others too when the handler that was the first to need luv is gone", function()
       enqueue("first")
       enqueue("q", "", 100)
@@ -391,6 +402,37 @@ describe("a handler that waits", function()
     it("that does not wait is killed", function()
       local left = run("pgq.sleep(0.05); while true do end", "--timeout", "500ms")
       assert.matches("^1|retried|the executor was killed at the time limit of 500ms while it ran this job", left)
+    end)
+  end)
+
+  describe("in little memory", function()
+    it("keeps others from beginning when those that wait have most of it", function()
+      enqueue("q", "", 1000)
+      local result = drain([[
+        pgq.register_queue("q", function()
+          local much = {}
+          for i = 1, 100 do much[i] = ("x"):rep(1000) .. i .. math.random() end
+          pgq.sleep(0.3)
+          return #much == 100
+        end)]], "--concurrency", "3000", "--max-memory", "48M")
+      assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
+      assert.is_nil(result.stderr:find "level=warn" or result.stderr:find "level=error", result.stderr)
+    end)
+
+    it("is given up with its executor when callbacks find none any more", function()
+      enqueue("q")
+      local result = drain([[
+        pgq.register_queue("q", function()
+          local timer, much = uv.new_timer(), {}
+          timer:start(1, 0, function()
+            while true do much[#much + 1] = ("x"):rep(1000000) .. #much end
+          end)
+          pgq.sleep(0.2)
+          return #much == 0
+        end)]], "--max-memory", "64M")
+      assert.matches("an error in a callback of luv: not enough memory", result.stderr)
+      assert.matches("no memory is left for callbacks", result.stderr)
+      assert.equal("1|the executor exited with status 1, with this job alone in it", pg:psql "SELECT attempt, error FROM pgq_jobs")
     end)
   end)
 

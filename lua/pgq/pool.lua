@@ -9,7 +9,7 @@ local connection = require "pgq.connection"
 local tasks = require "pgq.tasks"
 
 local error, pcall, remove, setmetatable = error, pcall, table.remove, setmetatable
-local format = string.format
+local format, max = string.format, math.max
 
 -- Milliseconds: after how long a wait for a connection is logged, and after how long it ends; how long a connection may
 -- be idle before it is closed, and how often that is looked at.
@@ -21,9 +21,29 @@ Pool.__index = Pool
 
 --[[ What one call has of the pool is a lease: a table with
        slot   whether it counts among the connections of the pool
+       long   whether it is the transaction of a job, and lasts as long as a handler: one connection is not for these,
+              or handlers of which each has one, and needs another for a moment, would wait for each other
        conn   the connection, once there is one; only with a slot
        unguard()   takes back that the lease is dropped when the task ends
-     Pool.count is the number of slots and idle connections together. ]]
+     Pool.count is the number of slots and idle connections together, Pool.long that of leases that last. ]]
+
+local function most_long(self)
+  return max(self._size() - 1, 1)
+end
+
+local function may_have_slot(self, lease)
+  return not lease.long or self._long < most_long(self)
+end
+
+local function give_slot(self, lease)
+  lease.slot = true
+  self._long = self._long + (lease.long and 1 or 0)
+end
+
+local function take_slot(self, lease)
+  lease.slot = false
+  self._long = self._long - (lease.long and 1 or 0)
+end
 
 -- ---- Waiting
 
@@ -47,14 +67,26 @@ local function stop_waiting(self, waiter)
   end
 end
 
--- Gives a slot to the one who waits longest, with the connection if there is one. Returns whether there was somebody.
+-- The one who waits longest of those who may have a slot now.
+local function next_waiter(self)
+  local queue = self._queue
+  for i = queue.first, queue.last do
+    local waiter = queue[i]
+    if waiter.waits and may_have_slot(self, waiter.lease) then
+      return waiter
+    end
+  end
+end
+
+-- Gives a slot to somebody who waits, with the connection if there is one. Returns whether there was somebody.
 local function serve(self, conn)
-  local waiter = self._queue[self._queue.first]
+  local waiter = next_waiter(self)
   if not waiter then
     return false
   end
   stop_waiting(self, waiter)
-  waiter.lease.slot, waiter.lease.conn = true, conn
+  give_slot(self, waiter.lease)
+  waiter.lease.conn = conn
   waiter.wake(true)
   return true
 end
@@ -67,18 +99,25 @@ local function drop(self, lease)
     lease.conn = nil
   end
   if lease.slot then
-    lease.slot = false
+    take_slot(self, lease)
     if not serve(self, nil) then
       self._count = self._count - 1
     end
   end
 end
 
-local function log_waiting(self)
+local function describe_taken(self, lease)
+  if lease.long then
+    return format("all %d connections that the pool has for transactional handlers are taken", most_long(self))
+  end
+  return format("all %d connections of the pool are taken", self._size())
+end
+
+local function log_waiting(self, lease)
   if not self._logged then
     self._logged = true
-    tasks.log("warn", format("all %d connections of the pool are taken, and %d calls wait for one: does a handler wait "
-      .. "inside of pgq.transaction, or is --pool too small?", self._size(), self._waiting))
+    tasks.log("warn", format("%s, and %d calls wait for one: does a handler wait inside of %s, or is --pool too small?",
+      describe_taken(self, lease), self._waiting, lease.long and "its transaction" or "pgq.transaction"))
   end
 end
 
@@ -91,7 +130,7 @@ local function wait_for_slot(self, lease, what)
     queue[queue.last] = waiter
     self._waiting = self._waiting + 1
     waiter.timer = async.timer(LOG_AFTER, function()
-      log_waiting(self)
+      log_waiting(self, lease)
       waiter.timer:close()
       waiter.timer = async.timer(GIVE_UP_AFTER - LOG_AFTER, function()
         stop_waiting(self, waiter)
@@ -167,14 +206,15 @@ local function give_back(self, lease)
     return drop(self, lease)
   end
   lease.unguard()
-  lease.slot, lease.conn = false, nil
+  take_slot(self, lease)
+  lease.conn = nil
   if not serve(self, conn) then
     keep(self, conn)
   end
 end
 
-local function new_lease(self)
-  local lease = { slot = false, conn = nil, unguard = function() end }
+local function new_lease(self, what)
+  local lease = { slot = false, long = what == "job.tx", conn = nil, unguard = function() end }
   if tasks.mode() == "task" then
     lease.unguard = tasks.at_end(function() drop(self, lease) end)
   end
@@ -183,7 +223,7 @@ end
 
 local function fail_taken(self, lease)
   drop(self, lease)
-  return nil, format("all %d connections of the pool are taken", self._size())
+  return nil, describe_taken(self, lease)
     .. (tasks.mode() == "task" and format(", and none was given back within %d s", GIVE_UP_AFTER / 1000) or ""), "53300"
 end
 
@@ -205,13 +245,14 @@ end
 
 -- Returns a lease with a connection; or nil, message, code.
 local function take(self, what)
-  local lease = new_lease(self)
-  lease.conn = take_idle(self) -- nobody waits while there is one, or room for one
+  local lease = new_lease(self, what)
+  local may_have = may_have_slot(self, lease)
+  lease.conn = may_have and take_idle(self) or nil -- nobody waits who may have it
   if lease.conn then
-    lease.slot = true
-  elseif self._count < self._size() then
+    give_slot(self, lease)
+  elseif may_have and self._count < self._size() then
     self._count = self._count + 1
-    lease.slot = true
+    give_slot(self, lease)
   elseif tasks.mode() ~= "task" or not wait_for_slot(self, lease, what) then
     return fail_taken(self, lease)
   end
@@ -258,7 +299,7 @@ end
 
 --- Calls fn(conn, …) with a connection of the pool and gives it back. Returns what fn returned; or nil, message, code
 -- when there is no connection, or fn left a transaction open. What fn throws goes on to the caller.
--- @tparam string what the name of the call
+-- @tparam string what the name of the call; "job.tx" for the transaction of a job
 function Pool:with(what, fn, ...)
   local lease, message, code = take(self, what)
   if not lease then
@@ -289,8 +330,8 @@ end
 -- @tparam function conninfo gives the connection string
 local function new(size, conninfo)
   return setmetatable({
-    _size = size, _conninfo = conninfo, _count = 0, _idle = {}, _queue = { first = 1, last = 0 }, _waiting = 0,
-    _logged = false, _timer = nil,
+    _size = size, _conninfo = conninfo, _count = 0, _long = 0, _idle = {}, _queue = { first = 1, last = 0 },
+    _waiting = 0, _logged = false, _timer = nil,
   }, Pool)
 end
 

@@ -58,7 +58,7 @@ local function run(pool, handler, data, job, token, preserve)
   local ended
   local commits = false
   local result = pack(outcome.of(function()
-    local committed, message, code = pool:with("transaction", run_in, function(tx, schema)
+    local committed, message, code = pool:with("job.tx", run_in, function(tx, schema)
       job.tx = tx
       ended = pack(outcome.of(handler, data, job))
       if not ended[1] then

@@ -57,6 +57,9 @@ enum { JOB_DATA_MOST = 256 << 20 };
 /* Error messages are cut to this many bytes; tracebacks, and what handlers have to say for the log, too. */
 enum { ERROR_TEXT_MOST = 10 * 1024 };
 
+/* An executor that has so much of the memory that it may have is given no more jobs, and replaced. */
+#define MEMORY_ENOUGH(most) ((most) / 4 * 3)
+
 enum outcome {
   OUTCOME_NONE,     /* not known yet */
   OUTCOME_COMPLETE, /* the handler succeeded */

@@ -38,6 +38,7 @@ struct executor {
   struct message_configure configure; /* whose texts the config points to */
   struct script *script;
   struct task_list *tasks;
+  struct pressure pressure;
   bool leaving;
   int status;
 };
@@ -67,6 +68,16 @@ static void on_script_log(void *owner, enum log_level level, const char *text, s
   message_put_log(&fields, &(struct message_log){.level = level, .text = text, .length = at_most(length)});
   outbox_send(e->outbox, FRAME_LOG, &fields);
   buffer_free(&fields);
+}
+
+/* A callback found no memory: what it was to wake will never be woken. */
+static void on_script_starved(void *owner) {
+  struct executor *e = owner;
+  script_collect(e->script);
+  if (!pressure_look(&e->pressure))
+    return;
+  fprintf(stderr, "pgq-lua executor: no memory is left for callbacks\n");
+  exit(1);
 }
 
 static bool on_script_current(void *owner, uint32_t *number) {
@@ -133,7 +144,7 @@ static void start_script(struct executor *e) {
     e->status = 1;
     leave(e);
   } else {
-    e->tasks = task_list_new(&e->loop, e->script, e->page, e->outbox, on_work, e);
+    e->tasks = task_list_new(&e->loop, e->script, e->page, e->outbox, &e->pressure, on_work, e);
     uv_timer_start(&e->idle, on_idle, IDLE_MS, IDLE_MS);
     script_describe(e->script, &fields);
     outbox_send(e->outbox, FRAME_READY, &fields);
@@ -153,6 +164,7 @@ static bool configure(struct executor *e, struct frame *frame) {
   if (e->script || e->leaving || !message_get_configure(frame, &e->configure))
     return false;
   limit_memory(e->configure.most_memory);
+  pressure_init(&e->pressure, e->configure.most_memory);
   e->config = (struct script_config){.conninfo = e->configure.conninfo,
                                      .argv = (const char *const *)e->configure.argv,
                                      .argc = (int)e->configure.argc,
@@ -161,6 +173,7 @@ static bool configure(struct executor *e, struct frame *frame) {
                                      .owner = e,
                                      .stop = on_script_stop,
                                      .log = on_script_log,
+                                     .starved = on_script_starved,
                                      .current = on_script_current,
                                      .ready = on_script_ready,
                                      .callback = on_script_callback,
@@ -298,12 +311,13 @@ static void tear_down(struct executor *e) {
   if (e->tasks)
     task_list_free(e->tasks);
   outbox_free(e->outbox);
+  pressure_free(&e->pressure);
   buffer_free(&e->in);
   message_free_configure(&e->configure);
 }
 
 int executor_main(void) {
-  struct executor executor = {0}, *e = &executor;
+  struct executor executor = {.pressure.fd = -1}, *e = &executor;
   settle_in();
   e->page = mmap(NULL, sizeof *e->page, PROT_READ | PROT_WRITE, MAP_SHARED, EXECUTOR_PAGE, 0);
   if (e->page == MAP_FAILED) {

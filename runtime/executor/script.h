@@ -28,6 +28,7 @@ struct script_config {
   void *owner;
   void (*stop)(void *owner); /* pgq.stop() was called */
   void (*log)(void *owner, enum log_level level, const char *text, size_t length);
+  void (*starved)(void *owner);                   /* a callback of luv ended for want of memory */
   bool (*current)(void *owner, uint32_t *number); /* whether a task is running right now, and which */
   void (*ready)(void *owner, uint32_t number);    /* what the task waits for has come; nothing, if it does not wait */
   void (*callback)(void *owner, bool begins);     /* one of luv begins, or has ended */

@@ -3,6 +3,7 @@
 #include <luv/luv.h>
 #include <string.h>
 
+#include "buffer.h"
 #include "duration.h"
 #include "options.h"
 #include "script_state.h"
@@ -145,13 +146,15 @@ void script_make_host(lua_State *L, struct script *script) {
 static const struct script *luv_script;
 
 static void log_callback_error(lua_State *L) {
-  const struct script *script = luv_script;
+  static const char about[] = "an error in a callback of luv: ";
+  const struct script_config *config = luv_script->config;
+  struct buffer line = {0};
   size_t length;
-  lua_pushliteral(L, "an error in a callback of luv: ");
-  lua_insert(L, -2);
-  lua_concat(L, 2);
   const char *text = lua_tolstring(L, -1, &length);
-  script->config->log(script->config->owner, LOG_ERROR, text, length);
+  buffer_add(&line, about, sizeof about - 1);
+  buffer_add(&line, text ? text : "?", text ? length : 1);
+  config->log(config->owner, LOG_ERROR, (const char *)line.bytes, line.length);
+  buffer_free(&line);
 }
 
 /*
@@ -172,6 +175,8 @@ static int call_back(lua_State *L, int arguments, int results, int flags) {
     return results == LUA_MULTRET ? lua_gettop(L) - base + 1 : results;
   log_callback_error(L);
   lua_settop(L, base - 1);
+  if (failed == LUA_ERRMEM)
+    luv_script->config->starved(luv_script->config->owner);
   return -failed;
 }
 

@@ -177,7 +177,7 @@ static void call(const struct call *call, struct script_end *end) {
 void script_begin(struct script *script, uint32_t number, const struct script_job *job, struct script_end *end) {
   call(&(struct call){.script = script, .number = number, .job = job}, end);
   if (job->data_length >= LARGE_DATA)
-    lua_gc(script->L, LUA_GCCOLLECT, 0);
+    script_collect(script);
 }
 
 void script_resume(struct script *script, uint32_t number, struct script_end *end) {
@@ -208,16 +208,21 @@ static int tell(lua_State *L) {
   return 0;
 }
 
-static void say(struct script *script, const struct telling *telling) {
+/* Calls the function in protected mode, and logs its error. */
+static void call_logged(struct script *script, lua_CFunction function, void *argument) {
   lua_State *L = script->L;
   int top = lua_gettop(L);
-  if (lua_cpcall(L, tell, (void *)telling) != 0) {
+  if (lua_cpcall(L, function, argument) != 0) {
     size_t length;
     const char *text = lua_tolstring(L, -1, &length);
     if (text)
       script->config->log(script->config->owner, LOG_ERROR, text, length);
   }
   lua_settop(L, top);
+}
+
+static void say(struct script *script, const struct telling *telling) {
+  call_logged(script, tell, (void *)telling);
 }
 
 void script_interrupt(struct script *script, uint32_t number, enum script_interrupt why, bool final) {
@@ -243,6 +248,12 @@ void script_serve(struct script *script, uint32_t pool) {
   lua_settop(script->L, 0);
 }
 
+/* In protected mode: a finalizer of the user's may throw. */
+static int collect(lua_State *L) {
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  return 0;
+}
+
 void script_collect(struct script *script) {
-  lua_gc(script->L, LUA_GCCOLLECT, 0);
+  call_logged(script, collect, NULL);
 }

@@ -43,6 +43,7 @@ struct task_list {
   struct script *script;
   struct shared_page *page;
   struct outbox *outbox;
+  struct pressure *pressure;
   void (*work)(void *owner);
   void *owner;
   struct batches batches;
@@ -58,10 +59,15 @@ struct task_list {
 };
 
 struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct shared_page *page, struct outbox *outbox,
-                                void (*work)(void *owner), void *owner) {
+                                struct pressure *pressure, void (*work)(void *owner), void *owner) {
   struct task_list *list = memory_new(sizeof *list);
-  *list =
-      (struct task_list){.loop = loop, .script = script, .page = page, .outbox = outbox, .work = work, .owner = owner};
+  *list = (struct task_list){.loop = loop,
+                             .script = script,
+                             .page = page,
+                             .outbox = outbox,
+                             .pressure = pressure,
+                             .work = work,
+                             .owner = owner};
   batches_init(&list->batches);
   list->last = &list->first;
   return list;
@@ -241,9 +247,14 @@ static int64_t enter(struct task_list *list, struct task *task) {
   return now_us;
 }
 
-/* As many of its queue wait as may: it goes back, so that it does not hold up the others. */
+/*
+ * As many of its queue wait as may, so that it would hold up the others; or those that wait have taken most of the
+ * memory: it goes back.
+ */
 static bool is_full(const struct task_list *list, uint32_t queue) {
   const struct queue_limit *limit = &list->queues[queue];
+  if (list->waiting > 0 && pressure_is_high(list->pressure))
+    return true;
   return limit->concurrency > 0 && limit->waiting >= limit->concurrency;
 }
 

@@ -6,6 +6,7 @@
 
 #include "frame.h"
 #include "outbox.h"
+#include "pressure.h"
 #include "protocol.h"
 #include "script.h"
 
@@ -16,10 +17,11 @@
  */
 struct task_list;
 
-/* task_list_new(loop, script, page, outbox, work): all must outlive it. work(owner) is called when there is something
- * to do again: task_list_step() is to follow, from the loop. */
+/* task_list_new(loop, script, page, outbox, pressure, work): all must outlive it. While the pressure is high, jobs
+ * begin only when no task waits; else they come back. work(owner) is called when there is something to do again:
+ * task_list_step() is to follow, from the loop. */
 struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct shared_page *page, struct outbox *outbox,
-                                void (*work)(void *owner), void *owner);
+                                struct pressure *pressure, void (*work)(void *owner), void *owner);
 
 /* task_list_close(list): its timers end with the loop's next turn. task_list_free(list): after that. */
 void task_list_close(struct task_list *list);

@@ -200,8 +200,9 @@ static struct queue *add_queue(struct slot *slot, const struct child_queue *aske
   queue->transactional = asked->transactional;
   if (queue->transactional && queue->timeout_ms == 0) /* its lease is not extended */
     queue->timeout_ms = options->lease_ms;
-  if (queue->transactional && (queue->concurrency == 0 || queue->concurrency > options->pool)) /* each has one */
-    queue->concurrency = (int32_t)options->pool;
+  int32_t most = options->pool > 1 ? (int32_t)options->pool - 1 : 1; /* each has a connection; one is for others */
+  if (queue->transactional && (queue->concurrency == 0 || queue->concurrency > most))
+    queue->concurrency = most;
   return queue;
 }
 
@@ -261,7 +262,7 @@ static bool has_had_enough(struct slot *slot) {
   if (options->max_memory == 0 || clock_ms() - slot->memory_seen_ms < MEMORY_LOOK_MS)
     return false;
   slot->memory_seen_ms = clock_ms();
-  return child_memory(slot->child) > options->max_memory / 4 * 3;
+  return child_memory(slot->child) > MEMORY_ENOUGH(options->max_memory);
 }
 
 /* No more jobs for this executor; it leaves as soon as the holds have none of its jobs any more. */
