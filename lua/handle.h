@@ -23,8 +23,8 @@ struct handle {
   const char *code;      /* the SQLSTATE of that for the statement that it happened to, until it is told */
 };
 
-/* What a step waits for; Lua gets these as numbers. */
-enum progress { PROGRESS_DONE, PROGRESS_READ, PROGRESS_WRITE };
+/* What a step waits for; Lua gets these as numbers. The last: nothing, and the socket is gone. */
+enum progress { PROGRESS_DONE, PROGRESS_READ, PROGRESS_WRITE, PROGRESS_LOST };
 
 /* Creates the metatable of handles; once per Lua state, before anything else here. */
 void handle_init(lua_State *L);

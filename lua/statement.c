@@ -195,8 +195,23 @@ static void mind_memory(struct handle *handle) {
     handle_shut(handle, "53200", "not enough memory for the result; the connection is closed, since it broke off");
 }
 
+/* What the statement waits for when it has not ended. */
+static enum progress rest(struct handle *handle) {
+  bool unsent = PQflush(handle->conn) == 1;
+  if (PQsocket(handle->conn) < 0)
+    return PROGRESS_LOST;
+  return unsent ? PROGRESS_WRITE : PROGRESS_READ;
+}
+
+/* handle:flush() -> what the statement that was sent waits for: 1 that the socket can be read; 2 that it can be read or
+ * written; 3 nothing, since it is gone: advance() is due. */
+static int handle_flush(lua_State *L) {
+  lua_pushinteger(L, rest(handle_check(L)));
+  return 1;
+}
+
 /* handle:advance() -> what the statement waits for: 0 nothing, it has ended; 1 that the socket can be read; 2 that it
- * can be read or written. */
+ * can be read or written; 3 nothing, it has ended, and the socket is gone. */
 static int handle_advance(lua_State *L) {
   struct handle *handle = handle_check(L);
   enum progress progress = PROGRESS_DONE;
@@ -205,7 +220,11 @@ static int handle_advance(lua_State *L) {
     (void)PQconsumeInput(handle->conn);
     mind_memory(handle);
     if (!collect(handle, false))
-      progress = PQflush(handle->conn) == 1 ? PROGRESS_WRITE : PROGRESS_READ;
+      progress = rest(handle);
+  }
+  if (PQsocket(handle->conn) < 0) {
+    (void)collect(handle, true); /* waits for nothing: there is nowhere to wait */
+    progress = PROGRESS_LOST;
   }
   lua_pushinteger(L, progress);
   return 1;
@@ -298,9 +317,11 @@ static int handle_clear(lua_State *L) {
 
 void statement_add_methods(lua_State *L) {
   static const luaL_Reg methods[] = {
-      {"advance", handle_advance},         {"clear", handle_clear},         {"finish", handle_finish},
-      {"nonblocking", handle_nonblocking}, {"send", handle_send},           {"send_job", handle_send_job},
-      {"take_id", handle_take_id},         {"take_rows", handle_take_rows}, {NULL, NULL},
+      {"advance", handle_advance},         {"clear", handle_clear},
+      {"finish", handle_finish},           {"flush", handle_flush},
+      {"nonblocking", handle_nonblocking}, {"send", handle_send},
+      {"send_job", handle_send_job},       {"take_id", handle_take_id},
+      {"take_rows", handle_take_rows},     {NULL, NULL},
   };
   luaL_setfuncs(L, methods, 0);
 }

@@ -334,6 +334,38 @@ describe("Postgres inside of a handler", function()
       assert.equal(2, select(2, errors():gsub("pgq.timeout", "")), errors())
     end)
 
+    it("may be dropped, or ended by the server, and what gets the number of the socket next works", function()
+      assert.equal("0\n", (run [[
+        local function collect()
+          collectgarbage()
+          collectgarbage()
+        end
+        for _ = 1, 5 do
+          for _ = 1, 10 do
+            assert(assert(pgq.connect()):query "SET application_name = 'dropped'")
+          end
+          collect()
+          for _ = 1, 5 do
+            assert(assert(pgq.connect()):query "SELECT set_config('application_name', 'dropped', false), pg_sleep(0.01)")
+          end
+        end
+        for _ = 1, 5 do
+          local ended = assert(pgq.connect())
+          assert(pgq.query("SELECT pg_terminate_backend($1)", ended:query("SELECT pg_backend_pid() AS pid")[1].pid))
+          pgq.sleep(0.01)
+          local rows, _, code = ended:query "SELECT 1"
+          assert(not rows and (code == "57P01" or code == "08006"), code)
+          local next = assert(pgq.connect())
+          assert(next:query "SELECT pg_sleep(0.01)")
+          ended = nil
+          collect()
+          assert(next:query "SELECT pg_sleep(0.01)")
+        end
+        collect()
+        pgq.sleep(0.1)
+        print(pgq.query("SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'dropped'")[1].n)]]))
+    end)
+
     it("connect without blocking, and give up after the time that the string sets", function()
       -- A server that accepts and never answers.
       local listener = uv.new_tcp()
@@ -460,6 +492,21 @@ describe("Postgres inside of a handler", function()
       enqueue("q", "", 1)
       worker:read_until("code\t08006", 5)
       assert.equal("", errors())
+    end)
+
+    it("replaces at once an idle connection that the server ended, and keeps one that got news", function()
+      assert.equal("true\tfalse\n", (run [[
+        local function pid() return assert(pgq.query "SELECT pg_backend_pid() AS pid")[1].pid end
+        local other = assert(pgq.connect())
+        local first = pid()
+        assert(other:query "ALTER SYSTEM SET application_name = 'news'")
+        assert(other:query "SELECT pg_reload_conf()")
+        pgq.sleep(0.05)
+        local kept = pid() == first
+        assert(other:query "ALTER SYSTEM RESET application_name")
+        assert(other:query("SELECT pg_terminate_backend($1)", pid()))
+        pgq.sleep(0.05)
+        print(kept, pid() == first)]]))
     end)
 
     it("goes on after the server was restarted", function()

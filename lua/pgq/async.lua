@@ -1,19 +1,20 @@
 -- Talking to the database: a call waits in a task, and blocks in a plain script. What is called a connection here is a
--- table with the fields _handle, of pgq.core, and _using, the name of the call that waits for it.
+-- table with the fields _handle, of pgq.core, _using, the name of the call that waits for it, and _watch, which is
+-- pgq.watch's.
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
 local core = require "pgq.core"
 local tasks = require "pgq.tasks"
+local watch = require "pgq.watch"
 
 local assert, collectgarbage, error, pcall, require = assert, collectgarbage, error, pcall, require
 local format = string.format
 
 local async = {}
 
--- What a step waits for, as pgq.core says it: nothing, or one of these events on the socket.
+-- A step of connecting that was the last.
 local DONE = 0
-local EVENTS = { "r", "rw" }
 
 -- Plain scripts need no luv.
 local uv
@@ -30,88 +31,53 @@ function async.timer(ms, fn)
   return timer
 end
 
---- The loop's time in milliseconds.
+--- A time in milliseconds, for comparing. Not the loop's, which stands still while a handler is busy.
 function async.now()
-  return get_uv().now()
+  return get_uv().hrtime() / 1e6
 end
 
--- Calls wake, also when there is hardly any memory left: Lua frees none by itself when it needs some.
-local function call(wake, first, second)
-  if not pcall(wake, first, second) then
-    collectgarbage()
-    wake(first, second)
-  end
-end
-
--- Advances the statement on the handle whenever its socket is ready. Calls wake() when the statement has ended, or
--- wake(problem) when that cannot be found out. Returns a function that ends this.
-local function follow(handle, wake)
-  local poll, events
-  local function stop()
-    if poll then
-      poll:close()
-      poll = nil
-    end
-  end
-  local on_event
-  local function advance()
-    local progress = handle:advance()
-    if progress == DONE then
-      return true
-    end
-    if EVENTS[progress] ~= events then
-      events = EVENTS[progress]
-      poll = poll or assert(get_uv().new_poll(handle:fd()))
-      assert(poll:start(events, on_event))
-    end
-  end
-  function on_event()
-    local ok, done = pcall(advance)
-    if not ok or done then
-      stop()
-      call(wake, not ok and done or nil)
-    end
-  end
-  on_event()
-  return stop
-end
-
--- Waits until start's argument is called, and returns what that got. A wait that is interrupted ends with undo(), once
--- or twice, and an error.
-local function wait(what, start, undo)
-  local ok, first, second = pcall(tasks.wait, what, function(wake)
-    start(wake)
-    return undo
-  end)
+-- Waits until start's argument is called, and returns what that got. A wait that is interrupted ends with an error and
+-- with undo(context), once or twice.
+local function wait(what, start, undo, context)
+  local ok, first, second = pcall(tasks.wait, what, start, context)
   if not ok then
-    undo()
+    undo(context)
     error(first, 0)
   end
   return first, second
 end
 
--- A large result brings many events, and takes memory that compiling needs as well; LuaJIT cannot do without then.
-jit.off(follow, true)
+--- Closes the connection.
+function async.close(conn)
+  watch.close(conn)
+  conn._handle:close()
+end
+
+--- Closes the connection in the middle of whatever it does.
+function async.abandon(conn)
+  watch.close(conn)
+  conn._handle:abandon()
+  conn._using = nil
+end
+
+local abandon = async.abandon
+
+local function start_watching(wake, conn)
+  watch.start(conn, wake)
+  return abandon
+end
 
 --- Waits until what was sent on the connection has been answered. When the wait is interrupted, the connection is
 -- closed.
 function async.finish(conn, what)
-  local handle = conn._handle
   if tasks.mode() ~= "task" then
-    return handle:finish()
+    return conn._handle:finish()
   end
-  local before, stop = conn._using, nil
+  local before = conn._using
   conn._using = what
-  local function give_up()
-    if stop then
-      stop()
-    end
-    handle:abandon()
-    conn._using = nil
-  end
-  local problem = wait(what, function(wake) stop = follow(handle, wake) end, give_up)
+  local problem = wait(what, start_watching, abandon, conn)
   if problem then
-    give_up()
+    abandon(conn)
     error(problem, 0)
   end
   conn._using = before
@@ -133,12 +99,19 @@ function async.prepare(conn)
   conn._handle:nonblocking(tasks.mode() == "task")
 end
 
+--- To be called when something was sent in another way, or could not be, unless finish comes right behind.
+async.check = watch.check
+
+--- Whether nothing has come from the server since the last call, as far as the loop has looked.
+async.is_quiet = watch.is_quiet
+
 --- Runs a statement.
 -- @return rows, tag; or nil, message, code; or false, message when a value cannot be a parameter
 function async.exec(conn, what, sql, ...)
   async.prepare(conn)
   local sent, message, code = conn._handle:send(sql, ...)
   if not sent then
+    watch.check(conn)
     return sent, message, code
   end
   async.finish(conn, what)
@@ -151,6 +124,7 @@ function async.enqueue(conn, queue, data, prepared)
   async.prepare(conn)
   local sent, message, code = conn._handle:send_job(data, queue, prepared.after, prepared.delay_ms, prepared.waits)
   if not sent then
+    watch.check(conn)
     return nil, message, code
   end
   async.finish(conn, "enqueue")
@@ -171,7 +145,7 @@ local function follow_connecting(handle, wake)
     poll, timer = nil, nil
   end
   -- With each step libpq may close the socket and open another, even of the same number: each gets a poll of its own.
-  local function watch(progress)
+  local function look_out(progress)
     poll = assert(get_uv().new_poll(handle:fd()))
     assert(poll:start(progress == 2 and "w" or "r", on_event))
   end
@@ -180,7 +154,7 @@ local function follow_connecting(handle, wake)
     poll = nil
     local progress, message, code = handle:connect_step()
     if progress and progress ~= DONE then
-      watch(progress)
+      look_out(progress)
       return nil
     end
     return true, message, code
@@ -192,7 +166,7 @@ local function follow_connecting(handle, wake)
     end
     if not ok or done then
       stop()
-      call(wake, message, code)
+      watch.wake(wake, message, code)
     end
   end
   local patience = handle:patience()
@@ -202,7 +176,7 @@ local function follow_connecting(handle, wake)
       wake(format("cannot connect: no answer within %d s", patience), "08001")
     end)
   end
-  watch(2)
+  look_out(2)
   return stop
 end
 
@@ -223,7 +197,11 @@ function async.connect(conninfo, what)
     end
     handle:close()
   end
-  problem, code = wait(what, function(wake) stop = follow_connecting(handle, wake) end, give_up)
+  local function start(wake)
+    stop = follow_connecting(handle, wake)
+    return give_up
+  end
+  problem, code = wait(what, start, give_up)
   if problem then
     handle:close()
     return nil, problem, code

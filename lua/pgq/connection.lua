@@ -167,7 +167,7 @@ end
 -- @function Connection:close
 function Connection:close()
   check_connection(self, "close")
-  turns.call(self, "close", self._handle.close, self._handle)
+  turns.call(self, "close", async.close, self)
 end
 
 -- Runs a statement; what it returns is false, message when a value cannot be a parameter. On a connection of the pool
@@ -214,8 +214,8 @@ function Connection:_break()
   if tx then
     tx._open = false
   end
-  self._transaction, self._using = nil, nil
-  self._handle:abandon()
+  self._transaction = nil
+  async.abandon(self)
 end
 
 -- Remembers the first error that made the transaction fail, until a savepoint undoes it.
@@ -302,7 +302,7 @@ local function roll_back(conn)
   if state == "open" or state == "failed" then
     run(conn, "ROLLBACK")
   elseif state == "busy" then
-    conn._handle:abandon()
+    async.abandon(conn)
   end
 end
 
@@ -313,7 +313,7 @@ local function commit(conn, failure, refused)
     return nil, "the transaction ended before its function did, by a COMMIT or ROLLBACK of its own", "25P01"
   end
   if state == "busy" then
-    conn._handle:abandon()
+    async.abandon(conn)
     return nil, "the transaction was rolled back: another task ran a statement in it when its function ended", "55000"
   end
   if state == "failed" then

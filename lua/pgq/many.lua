@@ -62,6 +62,7 @@ local function begin(conn, enqueuer)
   end
   local sent, message, code = enqueuer:send_moment()
   if not sent then
+    async.check(conn)
     return sent == false, message, code
   end
   async.finish(conn, WHAT)
@@ -82,6 +83,7 @@ end
 -- Sends the batch, fills the next, and takes the ids of the one that was sent.
 local function turn(conn, enqueuer, fill, source, ids)
   local done, message, code = enqueuer:send()
+  async.check(conn)
   if not done then
     return nil, message, code
   end

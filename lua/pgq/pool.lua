@@ -12,9 +12,9 @@ local error, pcall, remove, setmetatable = error, pcall, table.remove, setmetata
 local format, max = string.format, math.max
 
 -- Milliseconds: after how long a wait for a connection is logged, and after how long it ends; how long a connection may
--- be idle before it is closed, and how often that is looked at.
+-- be idle before it is closed, and how often that is looked at; and for how long it is taken for alive unseen.
 local LOG_AFTER, GIVE_UP_AFTER = 5000, 30000
-local IDLE_FOR, LOOK_EVERY = 60000, 10000
+local IDLE_FOR, LOOK_EVERY, TRUSTED_FOR = 60000, 10000, 100
 
 local Pool = {}
 Pool.__index = Pool
@@ -148,14 +148,19 @@ end
 
 -- ---- Connections that nobody uses
 
+-- Whether the connection still stands. The server is asked when the loop may not have looked, or has seen something.
+local function stands(conn)
+  return async.is_quiet(conn) and async.now() - conn._idle_since < TRUSTED_FOR or conn._handle:is_alive()
+end
+
 -- The idle connection that was used last and still stands, or nil.
 local function take_idle(self)
   while true do
     local conn = remove(self._idle)
-    if not conn or conn._handle:is_alive() then
+    if not conn or stands(conn) then
       return conn
     end
-    conn._handle:close()
+    async.close(conn)
     self._count = self._count - 1
   end
 end
@@ -164,7 +169,7 @@ end
 local function close_oldest(self, is_due)
   local idle = self._idle
   while idle[1] and is_due(idle[1]) do
-    remove(idle, 1)._handle:close()
+    async.close(remove(idle, 1))
     self._count = self._count - 1
   end
 end
@@ -274,7 +279,7 @@ local function clean(conn, what)
   end
   if pooled.soiled and conn._handle:transaction_state() == "idle" then
     if not async.exec(conn, what, "DISCARD ALL") then
-      conn._handle:close()
+      async.close(conn)
     end
     pooled.soiled = false
   end

@@ -103,11 +103,12 @@ end
 
 --- Waits: the task is suspended until wake(…) is called, and what that was given is returned.
 -- @tparam string what name of the function that waits, for messages
--- @tparam function start called as start(wake), and sees to it that wake is called once: at once, or later, from
--- anywhere. It may return a function that is called when the wait is interrupted
+-- @tparam function start called as start(wake, context), and sees to it that wake is called once: at once, or later,
+-- from anywhere. It may return a function that is called as cancel(context) when the wait is interrupted
+-- @param[opt] context
 -- @return what wake was given
 -- @raise what start raises; and pgq.timeout or pgq.cancelled, when the task is interrupted
-function tasks.wait(what, start)
+function tasks.wait(what, start, context)
   local record = record_of(host.task())
   check_interrupt(record)
   check_yieldable(what)
@@ -124,9 +125,9 @@ function tasks.wait(what, start)
     end
     return true
   end
-  local cancel = start(wake)
+  local cancel = start(wake, context)
   if not wait.over then
-    wait.cancel = cancel
+    wait.cancel, wait.context = cancel, context
     wait.suspended = true
     record.wait = wait
     suspend()
@@ -136,7 +137,7 @@ function tasks.wait(what, start)
     if not wait.over then -- the coroutines around this one could not be suspended
       wait.over = true
       if cancel then
-        cancel()
+        cancel(context)
       end
       check_yieldable(what)
       error(what .. ": nothing can wait here: a coroutine around this one was called by C code", 0)
@@ -207,7 +208,7 @@ local function interrupt(number, name, final)
     wait.over = true
     wait.results = {}
     if wait.cancel then
-      pcall(wait.cancel)
+      pcall(wait.cancel, wait.context)
     end
   end
 end
@@ -219,7 +220,7 @@ local function ended(number)
   if wait and not wait.over then
     wait.over = true
     if wait.cancel then
-      pcall(wait.cancel)
+      pcall(wait.cancel, wait.context)
     end
   end
   for fn in pairs(record and record.ends or {}) do

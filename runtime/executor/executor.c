@@ -303,8 +303,9 @@ static void tear_down(struct executor *e) {
   uv_close((uv_handle_t *)&e->idle, NULL);
   if (e->tasks)
     task_list_close(e->tasks);
+  uv_walk(&e->loop, close_left, NULL);
   uv_run(&e->loop, UV_RUN_NOWAIT);
-  script_free(e->script); /* closes the handles that its collector finds */
+  script_free(e->script); /* a finalizer of the script's may have opened another */
   uv_walk(&e->loop, close_left, NULL);
   uv_run(&e->loop, UV_RUN_NOWAIT);
   uv_loop_close(&e->loop);
