@@ -146,6 +146,9 @@ void handle_shut(struct handle *handle, const char *code, const char *reason) {
   results_clear(&handle->answer);
   if (handle->conn == NULL)
     return;
+  if (handle->prepared != NULL)
+    prepared_forget(handle->prepared);
+  free(handle->prepared);
   PQfinish(handle->conn);
   *handle = (struct handle){.closed_by = reason, .code = code};
 }

@@ -9,18 +9,21 @@
 #include <stdbool.h>
 
 #include "pgq.h"
+#include "prepared.h"
 #include "results.h"
 
 struct handle {
-  PGconn *conn;          /* NULL once closed */
-  struct answer answer;  /* the first result of the last statement, until it is taken */
-  bool copied;           /* the last statement was a COPY, which has been ended */
-  bool copying;          /* rows of a COPY are coming, and are dropped */
-  size_t dropped;        /* bytes of them */
-  bool bloated;          /* libpq's buffers have grown so much that it is better to connect again: they never shrink */
-  unsigned steps;        /* of advance() for the last statement */
-  const char *closed_by; /* why the connection is closed, if not by close() */
-  const char *code;      /* the SQLSTATE of that for the statement that it happened to, until it is told */
+  PGconn *conn;         /* NULL once closed */
+  struct answer answer; /* the first result of the last statement, until it is taken */
+  bool copied;          /* the last statement was a COPY, which has been ended */
+  bool copying;         /* rows of a COPY are coming, and are dropped */
+  size_t dropped;       /* bytes of them */
+  bool bloated;         /* libpq's buffers have grown so much that it is better to connect again: they never shrink */
+  unsigned steps;       /* of advance() for the last statement */
+  struct prepared *prepared; /* NULL: nothing is to be prepared */
+  uint64_t seen;             /* of the last statement, to be remembered when it succeeds; or 0 */
+  const char *closed_by;     /* why the connection is closed, if not by close() */
+  const char *code;          /* the SQLSTATE of that for the statement that it happened to, until it is told */
 };
 
 /* What a step waits for; Lua gets these as numbers. The last: nothing, and the socket is gone. */
@@ -56,6 +59,12 @@ int handle_connect_start(lua_State *L);
 
 /* The methods of handles that are about statements; statement.c. */
 void statement_add_methods(lua_State *L);
+
+/* Pushes why there is no result to take, and returns how many values that is, if so. */
+int statement_push_absence(lua_State *L, struct handle *handle);
+
+/* Sets the error from the result, with what a user cannot act on replaced. */
+void statement_explain(struct handle *handle, struct pgq_error *error);
 
 /* handle:enqueuer(queue, after, delay_ms, waits) -> what enqueues many jobs; many.c. */
 void many_init(lua_State *L);

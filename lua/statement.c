@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "failure.h"
+#include "preparing.h"
 #include "request.h"
 #include "room.h"
 #include "values.h"
@@ -35,7 +36,8 @@ static int handle_nonblocking(lua_State *L) {
   return 0;
 }
 
-/* handle:send(sql, ...) -> true; or nil, message, code; or false, message for a value that cannot be a parameter. The
+/* handle:send(sql, ...) -> how: 1 as it is, 2 prepared, 3 it is being prepared, and is to be sent again when
+ * take_prepared() has succeeded; or nil, message, code; or false, message for a value that cannot be a parameter. The
  * values behind sql are the parameters $1, $2, … */
 static int handle_send(lua_State *L) {
   struct handle *handle = handle_check(L);
@@ -50,12 +52,12 @@ static int handle_send(lua_State *L) {
   if (values_read_parameters(L, 3, &parameters, &error) != 0 || !begin(handle, &error))
     return handle_push_failure(L, &error);
   handle->bloated = parameters.bytes > HANDLE_LARGE || handle->bloated;
-  if (PQsendQueryParams(handle->conn, sql, parameters.count, parameters.types, parameters.values, parameters.lengths,
-                        parameters.formats, 0) != 1) {
+  enum sent sent = preparing_send(handle, sql, &parameters, false);
+  if (sent == SENT_FAILED) {
     failure_from_result(&error, handle->conn, NULL);
     return handle_push_failure(L, &error);
   }
-  lua_pushboolean(L, 1);
+  lua_pushinteger(L, sent);
   return 1;
 }
 
@@ -88,28 +90,32 @@ int statement_read_options(lua_State *L, int first, const char **queue, struct p
   return -1;
 }
 
-/* Sends the INSERT of one job. Returns 0, or -1 with an error. */
-static int send_job(struct handle *handle, const char *queue, const char *data, size_t length,
-                    const struct pgq_options *options, struct pgq_error *error) {
+/* Sends the INSERT of one job. Returns how; or SENT_FAILED with an error. */
+static enum sent send_job(struct handle *handle, const char *queue, const char *data, size_t length,
+                          const struct pgq_options *options, struct pgq_error *error) {
   struct request request;
   PGconn *conn = handle->conn;
+  enum sent sent = SENT_FAILED;
   if (!begin(handle, error) || request_init(&request, conn, queue, options, error) != 0)
-    return -1;
-  int status = request_check_data(data, length, error);
-  if (status == 0) {
+    return sent;
+  if (request_check_data(data, length, error) == 0) {
     handle->bloated = length > HANDLE_LARGE || handle->bloated;
     request_set_data(&request, OID_BYTEA, data, length);
-    if (PQsendQueryParams(conn, request_insert_sql, REQUEST_PARAMETERS, request.types, request.values, request.lengths,
-                          request.formats, 0) != 1) {
+    const struct parameters parameters = {.count = REQUEST_PARAMETERS,
+                                          .types = request.types,
+                                          .values = request.values,
+                                          .lengths = request.lengths,
+                                          .formats = request.formats};
+    sent = preparing_send(handle, request_insert_sql, &parameters, true);
+    if (sent == SENT_FAILED)
       failure_from_result(error, conn, NULL);
-      status = -1;
-    }
   }
   request_free(&request);
-  return status;
+  return sent;
 }
 
-/* handle:send_job(data, queue, after, delay_ms, waits) -> true; or nil, message, code. The last three may be nil. */
+/* handle:send_job(data, queue, after, delay_ms, waits) -> how, as send(); or nil, message, code. The last three may be
+ * nil. */
 static int handle_send_job(lua_State *L) {
   struct handle *handle = handle_check(L);
   struct pgq_options options = PGQ_OPTIONS_INIT;
@@ -119,10 +125,12 @@ static int handle_send_job(lua_State *L) {
   const char *data = luaL_checklstring(L, 2, &length);
   if (handle->conn == NULL)
     return handle_fail_closed(L, handle);
-  if (statement_read_options(L, 3, &queue, &options, &error) != 0 ||
-      send_job(handle, queue, data, length, &options, &error) != 0)
+  enum sent sent = SENT_FAILED;
+  if (statement_read_options(L, 3, &queue, &options, &error) == 0)
+    sent = send_job(handle, queue, data, length, &options, &error);
+  if (sent == SENT_FAILED)
     return handle_push_failure(L, &error);
-  lua_pushboolean(L, 1);
+  lua_pushinteger(L, sent);
   return 1;
 }
 
@@ -238,8 +246,7 @@ static int handle_finish(lua_State *L) {
 
 /* ---- Taking */
 
-/* Pushes why there is no result to take, and returns how many values that is, if so. */
-static int push_absence(lua_State *L, struct handle *handle) {
+int statement_push_absence(lua_State *L, struct handle *handle) {
   const char *code = handle->code;
   handle->code = NULL;
   if (code != NULL)
@@ -254,8 +261,7 @@ static bool is_success(const PGresult *result) {
   return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK || status == PGRES_EMPTY_QUERY;
 }
 
-/* Replaces what a user cannot act on. */
-static void explain(struct handle *handle, struct pgq_error *error) {
+void statement_explain(struct handle *handle, struct pgq_error *error) {
   const char *sqlstate = PQresultErrorField(handle->answer.result, PG_DIAG_SQLSTATE);
   const char *function = PQresultErrorField(handle->answer.result, PG_DIAG_SOURCE_FUNCTION);
   failure_from_result(error, handle->conn, handle->answer.result);
@@ -274,15 +280,16 @@ static void explain(struct handle *handle, struct pgq_error *error) {
 static int handle_take_rows(lua_State *L) {
   struct handle *handle = handle_check(L);
   struct pgq_error error;
-  int failed = push_absence(L, handle);
+  int failed = statement_push_absence(L, handle);
   if (failed)
     return failed;
   if (!is_success(handle->answer.result)) {
-    explain(handle, &error);
+    statement_explain(handle, &error);
     results_clear(&handle->answer);
     return handle_push_failure(L, &error);
   }
   const bool bloated = handle->bloated;
+  preparing_see(handle);
   handle->bloated = bloated || PQresultMemorySize(handle->answer.result) > HANDLE_LARGE; /* should memory run out */
   handle->bloated = results_push_rows(L, &handle->answer) > HANDLE_LARGE || bloated;
   /* A SELECT that returns no rows has created a table. */
@@ -298,7 +305,7 @@ static int handle_take_rows(lua_State *L) {
 static int handle_take_id(lua_State *L) {
   struct handle *handle = handle_check(L);
   struct pgq_error error;
-  int failed = push_absence(L, handle);
+  int failed = statement_push_absence(L, handle);
   if (failed)
     return failed;
   int64_t id = request_take_id(handle->conn, handle->answer.result, &error);
@@ -324,4 +331,5 @@ void statement_add_methods(lua_State *L) {
       {"take_rows", handle_take_rows},     {NULL, NULL},
   };
   luaL_setfuncs(L, methods, 0);
+  preparing_add_methods(L);
 }

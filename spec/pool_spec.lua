@@ -449,6 +449,84 @@ describe("Postgres inside of a handler", function()
     end)
   end)
 
+  describe("statements that are run again", function()
+    local NAMES = "SELECT string_agg(substr(statement, 1, 13), ',' ORDER BY statement) AS t FROM pg_prepared_statements"
+
+    -- With one connection, and with names(): what is prepared on it.
+    local function run_on_one(body, ...)
+      local head = ('local function names() return pgq.query("%s")[1].t end '):format(NAMES)
+      return (run(head .. body, "--pool", "1", ...))
+    end
+
+    it("are prepared, by text and types, if they are a SELECT, INSERT, UPDATE or DELETE", function()
+      assert.equal("nil\nINSERT INTO p,SELECT $1 AS \n8\tx\ttrue\n", run_on_one [[
+        local function both(value) return assert(pgq.query("SELECT $1 AS v", value))[1].v end
+        both "x"
+        print(names() ~= pgq.null or nil)
+        both "x" both "y"
+        for _ = 1, 3 do pgq.query "SELECT 'now'::timestamptz" pgq.query "SHOW work_mem" pgq.query "SELEC" end
+        pgq.enqueue("none", "")
+        print((names():gsub(",SELECT string", "")))
+        print(pgq.query("SELECT $1 + 1 AS v", 7)[1].v, both "x", both(true))]])
+    end)
+
+    it("survive a change of their table, DISCARD and DEALLOCATE", function()
+      assert.equal("2\n3\n0A000\nfalse\n4\n4\n4\n", run_on_one [[
+        local function columns(tx)
+          local rows, _, code
+          if tx then
+            rows, _, code = tx:query "SELECT * FROM wide"
+          else
+            rows, _, code = pgq.query "SELECT * FROM wide"
+          end
+          if not rows then
+            return code
+          end
+          local n = 0
+          for _ in pairs(rows[1]) do
+            n = n + 1
+          end
+          return n
+        end
+        local function go() local n; for _ = 1, 3 do n = columns() end return n end
+        assert(pgq.query "CREATE TABLE wide AS SELECT 1 AS a, 2 AS b")
+        print(go())
+        local other = assert(pgq.connect())
+        assert(other:query "ALTER TABLE wide ADD c int DEFAULT 1")
+        print(go())
+        go()
+        print(pgq.transaction(function(tx)
+          assert(other:query "ALTER TABLE wide ADD d int DEFAULT 1")
+          print(columns(tx))
+        end) ~= nil)
+        print(go())
+        pgq.transaction(function(tx) tx:query "DEALLOCATE ALL" print(columns(tx)) end)
+        print(go())]])
+    end)
+
+    it("are not prepared with --no-prepare, nor on connections of one's own", function()
+      assert.equal("true\n", run_on_one([[
+        for _ = 1, 3 do pgq.query "SELECT 1" end
+        pgq.enqueue("none", "")
+        print(names() == pgq.null)]], "--no-prepare"))
+      assert.equal("0\n", run_on_one [[
+        local conn = assert(pgq.connect())
+        for _ = 1, 3 do conn:query "SELECT 1" conn:enqueue("none", "") end
+        print(conn:query "SELECT count(*) AS n FROM pg_prepared_statements"[1].n)]])
+    end)
+
+    it("may be more than are kept", function()
+      assert.equal("true\n", run_on_one [[
+        for round = 1, 30 do
+          for i = 1, 120 do
+            local text = "SELECT " .. i + (round > 15 and 1000 or 0) .. " AS v"
+            for _ = 1, 2 do assert(pgq.query(text)[1].v % 1000 == i) end
+          end
+        end
+        print(pgq.query "SELECT count(*) AS n FROM pg_prepared_statements"[1].n <= 50)]])
+    end)
+  end)
+
   describe("the pool", function()
     local idle_pg, idle_worker, idle_since
 

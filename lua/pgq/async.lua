@@ -105,30 +105,48 @@ async.check = watch.check
 --- Whether nothing has come from the server since the last call, as far as the loop has looked.
 async.is_quiet = watch.is_quiet
 
---- Runs a statement.
--- @return rows, tag; or nil, message, code; or false, message when a value cannot be a parameter
-function async.exec(conn, what, sql, ...)
-  async.prepare(conn)
-  local sent, message, code = conn._handle:send(sql, ...)
+-- How a statement was sent, as pgq.core says it.
+local PREPARED, PREPARING = 2, 3
+
+-- Sends a statement, waits, and takes what came; all over again when it was only prepared, or when its prepared form is
+-- of no use any more, but for the latter not in a transaction, which has failed then.
+local function run(conn, what, send, take_method, ...)
+  local handle = conn._handle
+  local sent, message, code = handle[send](handle, ...)
   if not sent then
     watch.check(conn)
     return sent, message, code
   end
   async.finish(conn, what)
-  return take(conn._handle, "take_rows")
+  if sent == PREPARING then
+    local prepared
+    prepared, message, code = take(handle, "take_prepared")
+    if not prepared then
+      return nil, message, code
+    end
+    return run(conn, what, send, take_method, ...)
+  elseif sent == PREPARED and handle:is_stale() then
+    handle:forget()
+    conn._pooled.soiled = true
+    if handle:transaction_state() == "idle" then
+      return run(conn, what, send, take_method, ...)
+    end
+  end
+  return take(handle, take_method)
+end
+
+--- Runs a statement.
+-- @return rows, tag; or nil, message, code; or false, message when a value cannot be a parameter
+function async.exec(conn, what, sql, ...)
+  async.prepare(conn)
+  return run(conn, what, "send", "take_rows", sql, ...)
 end
 
 --- Enqueues a job with arguments that job.prepare has checked.
 -- @return id; or nil, message, code
 function async.enqueue(conn, queue, data, prepared)
   async.prepare(conn)
-  local sent, message, code = conn._handle:send_job(data, queue, prepared.after, prepared.delay_ms, prepared.waits)
-  if not sent then
-    watch.check(conn)
-    return nil, message, code
-  end
-  async.finish(conn, "enqueue")
-  return take(conn._handle, "take_id")
+  return run(conn, "enqueue", "send_job", "take_id", data, queue, prepared.after, prepared.delay_ms, prepared.waits)
 end
 
 -- Goes on connecting whenever the socket is ready, until wake() when there is a connection, or wake(message, code).

@@ -177,6 +177,9 @@ function Connection:_query(sql, ...)
   local problem, its_code
   if self._pooled then
     problem, its_code = session.note(self._pooled, sql, rows and message)
+    if self._pooled.soiled then
+      self._handle:forget() -- by DEALLOCATE, perhaps
+    end
   end
   if problem then
     return nil, problem, its_code

@@ -244,6 +244,9 @@ local function open(self, lease)
     return nil, message, code
   end
   conn._pooled = {}
+  if tasks.prepares() then
+    conn._handle:prepares()
+  end
   lease.conn = conn
   return lease
 end
@@ -277,10 +280,11 @@ local function clean(conn, what)
   if left then
     async.exec(conn, what, "ROLLBACK")
   end
-  if pooled.soiled and conn._handle:transaction_state() == "idle" then
+  if (pooled.soiled or conn._handle:is_stuffed()) and conn._handle:transaction_state() == "idle" then
     if not async.exec(conn, what, "DISCARD ALL") then
       async.close(conn)
     end
+    conn._handle:forget()
     pooled.soiled = false
   end
   return left

@@ -51,6 +51,11 @@ function tasks.mode()
   return host.task() and "task" or "callback"
 end
 
+--- Whether statements may be prepared in sessions: those of a worker, unless a pooler shares them.
+function tasks.prepares()
+  return host ~= nil and host.prepare == true
+end
+
 --- The number of the task that runs, which no other task has before it ends; nil outside of tasks.
 function tasks.id()
   if host and not host.loading then

@@ -205,6 +205,7 @@ void message_free_ready(struct message_ready *ready) {
 void message_put_serve(struct buffer *out, const struct message_serve *serve) {
   put_u32(out, serve->concurrency);
   put_u32(out, serve->pool);
+  put_u8(out, serve->prepare);
   put_u32(out, serve->queue_count);
   for (uint32_t i = 0; i < serve->queue_count; i++) {
     put_u32(out, serve->queues[i].concurrency);
@@ -214,7 +215,9 @@ void message_put_serve(struct buffer *out, const struct message_serve *serve) {
 }
 
 bool message_get_serve(struct frame *frame, struct message_serve *serve) {
-  *serve = (struct message_serve){.concurrency = get_u32(frame), .pool = get_u32(frame)};
+  *serve = (struct message_serve){.concurrency = get_u32(frame)};
+  serve->pool = get_u32(frame);
+  serve->prepare = get_flag(frame);
   serve->queue_count = get_count(frame, SERVE_QUEUE_LEAST);
   serve->queues = memory_new(serve->queue_count * sizeof *serve->queues);
   for (uint32_t i = 0; i < serve->queue_count; i++) {

@@ -115,6 +115,7 @@ struct message_serve_queue {
 struct message_serve {
   uint32_t concurrency; /* of the executor, at least 1 */
   uint32_t pool;        /* connections, at least 1 */
+  bool prepare;         /* whether statements may be prepared on them */
   uint32_t queue_count;
   struct message_serve_queue *queues; /* in the order of FRAME_READY */
 };

@@ -38,8 +38,9 @@ enum frame_type {
                      u8 discard, u8 waited, i64 wait in ms (-1 for none), u64 duration in µs, u64 of it busy, bytes
                      error, bytes traceback */
   FRAME_STOP,     /* nothing */
-  FRAME_SERVE,    /* u32 concurrency; u32 connections of the pool; u32 count, queues as registered: u32 concurrency, 0
-                     for no limit of its own, i64 timeout in ms, 0 for none, u8 preserve_completed */
+  FRAME_SERVE,    /* u32 concurrency; u32 connections of the pool; u8 whether statements may be prepared; u32 count,
+                     queues as registered: u32 concurrency, 0 for no limit of its own, i64 timeout in ms, 0 for none,
+                     u8 preserve_completed */
   FRAME_CANCEL,   /* u32 batch; u32 index in the batch */
   FRAME_LOG,      /* u8 enum log_level; bytes message */
 };

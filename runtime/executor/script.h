@@ -75,8 +75,8 @@ void script_describe(struct script *script, struct buffer *out);
 /* script_queue_count(script): how many queues it registered. */
 uint32_t script_queue_count(const struct script *script);
 
-/* script_serve(script, pool): how many connections the tasks share. */
-void script_serve(struct script *script, uint32_t pool);
+/* script_serve(script, pool, prepare): how many connections the tasks share, and whether statements may be prepared. */
+void script_serve(struct script *script, uint32_t pool, bool prepare);
 
 /*
  * script_begin(script, number, job, end): calls the queue's handler in the task of that number. Whatever the handler

@@ -236,15 +236,24 @@ void script_ended(struct script *script, uint32_t number) {
   say(script, &(struct telling){.function = "ended", .number = number});
 }
 
+struct pool_setting {
+  uint32_t size;
+  bool prepare;
+};
+
 static int serve(lua_State *L) {
   script_push_host(L);
-  lua_pushnumber(L, *(const uint32_t *)lua_touserdata(L, 1));
+  const struct pool_setting *setting = lua_touserdata(L, 1);
+  lua_pushnumber(L, setting->size);
   lua_setfield(L, -2, "pool");
+  lua_pushboolean(L, setting->prepare);
+  lua_setfield(L, -2, "prepare");
   return 0;
 }
 
-void script_serve(struct script *script, uint32_t pool) {
-  (void)lua_cpcall(script->L, serve, &pool); /* without memory for it, it is the default */
+void script_serve(struct script *script, uint32_t pool, bool prepare) {
+  struct pool_setting setting = {.size = pool, .prepare = prepare};
+  (void)lua_cpcall(script->L, serve, &setting); /* without memory for it, it is the default */
   lua_settop(script->L, 0);
 }
 

@@ -103,10 +103,30 @@ void slot_start_executor(struct slot *slot) {
   slot->start.events->broken(slot->start.owner, NULL, 0);
 }
 
+/* What was resolved of the script's settings, for its executor, and of whose the sessions are, which is known
+ * when it is to serve. */
+static void tell_settings(const struct slot *slot) {
+  const struct options *options = slot->start.options;
+  const struct session_mode *mode = slot->start.mode;
+  struct message_serve serve = {.concurrency = (uint32_t)options->concurrency,
+                                .pool = (uint32_t)options->pool,
+                                .prepare = mode->kind == SESSION_OWN && !mode->unprepared,
+                                .queue_count = slot->queue_count,
+                                .queues = memory_new((slot->queue_count + 1) * sizeof *serve.queues)};
+  for (uint32_t i = 0; i < slot->queue_count; i++)
+    serve.queues[i] = (struct message_serve_queue){.concurrency = (uint32_t)slot->queues[i]->concurrency,
+                                                   .timeout_ms = slot->queues[i]->timeout_ms,
+                                                   .preserve_completed = slot->queues[i]->preserve_completed};
+  child_serve(slot->child, &serve);
+  free(serve.queues);
+}
+
 void slot_serve(struct slot *slot) {
   slot->serving = true;
   if (!slot->holds[FIRST])
     return;
+  if (child_is_ready(slot->child)) /* else it is told when it is */
+    tell_settings(slot);
   hold_open(slot->holds[FIRST]);
   hold_wake(slot->holds[FIRST], false);
 }
@@ -206,21 +226,6 @@ static struct queue *add_queue(struct slot *slot, const struct child_queue *aske
   return queue;
 }
 
-/* What was resolved of the script's settings, for its executor. */
-static void tell_settings(const struct slot *slot) {
-  const struct options *options = slot->start.options;
-  struct message_serve serve = {.concurrency = (uint32_t)options->concurrency,
-                                .pool = (uint32_t)options->pool,
-                                .queue_count = slot->queue_count,
-                                .queues = memory_new((slot->queue_count + 1) * sizeof *serve.queues)};
-  for (uint32_t i = 0; i < slot->queue_count; i++)
-    serve.queues[i] = (struct message_serve_queue){.concurrency = (uint32_t)slot->queues[i]->concurrency,
-                                                   .timeout_ms = slot->queues[i]->timeout_ms,
-                                                   .preserve_completed = slot->queues[i]->preserve_completed};
-  child_serve(slot->child, &serve);
-  free(serve.queues);
-}
-
 static void on_ready(void *owner, const struct child_script *script) {
   struct slot *slot = owner;
   if (slot->finishing) /* it was asked to stop while this executor was loading the script */
@@ -237,7 +242,6 @@ static void on_ready(void *owner, const struct child_script *script) {
     slot->queues[i] = add_queue(slot, &script->queues[i]);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_serve(slot->holds[lane], slot->queues, slot->queue_count);
-  tell_settings(slot);
   if (slot->serving)
     slot_serve(slot);
 }

@@ -105,7 +105,8 @@ uint32_t script_queue_count(const struct script *self) {
   return PLAYER_QUEUES;
 }
 
-void script_serve(struct script *self, uint32_t connections) {
+void script_serve(struct script *self, uint32_t connections, bool prepare) {
+  (void)prepare;
   EXPECT(self == &script && pool == 0 && connections > 0);
   pool = connections;
 }

@@ -171,11 +171,19 @@ static void a_cancel_is_two_numbers_and_no_more(void **state) {
 
 /* ── SERVE ── */
 
-enum { SERVE_CONCURRENCY = 0, SERVE_POOL = 4, SERVE_COUNT = 8, SERVE_QUEUE = 12, SERVE_PRESERVE = SERVE_QUEUE + 12 };
+enum {
+  SERVE_CONCURRENCY = 0,
+  SERVE_POOL = 4,
+  SERVE_PREPARE = 8,
+  SERVE_COUNT = 9,
+  SERVE_QUEUE = 13,
+  SERVE_PRESERVE = SERVE_QUEUE + 12
+};
 
 static void write_serve(struct buffer *out, int64_t timeout_ms) {
   struct message_serve_queue queues[] = {{.concurrency = 3, .timeout_ms = timeout_ms, .preserve_completed = true}, {0}};
-  message_put_serve(out, &(struct message_serve){.concurrency = 10, .pool = 5, .queue_count = 2, .queues = queues});
+  message_put_serve(
+      out, &(struct message_serve){.concurrency = 10, .pool = 5, .prepare = true, .queue_count = 2, .queues = queues});
 }
 
 static bool reads_serve(struct buffer *out, int64_t timeout_ms) {
@@ -185,6 +193,7 @@ static bool reads_serve(struct buffer *out, int64_t timeout_ms) {
   if (right) {
     assert_int_equal(serve.concurrency, 10);
     assert_int_equal(serve.pool, 5);
+    assert_true(serve.prepare);
     assert_int_equal(serve.queue_count, 2);
     assert_int_equal(serve.queues[0].concurrency, 3);
     assert_true(serve.queues[0].timeout_ms == timeout_ms);
@@ -235,6 +244,9 @@ static void a_serve_frame_has_time_limits_and_flags_that_exist(void **state) {
   write_serve(&out, DURATION_MAX_MS + 1); /* a thousand times that is no number */
   assert_false(reads_serve(&out, 0));
   write_serve(&out, -1);
+  assert_false(reads_serve(&out, 0));
+  write_serve(&out, 0);
+  out.bytes[SERVE_PREPARE] = 2;
   assert_false(reads_serve(&out, 0));
   write_serve(&out, 0);
   out.bytes[SERVE_PRESERVE] = 2;
