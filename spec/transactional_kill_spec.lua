@@ -37,6 +37,7 @@ local ORDER = [[
 
 local SCRIPT = [[
   local pgq = require "pgq"
+  math.randomseed(require "luv".os_getpid())
   local function pause()
     if math.random() < 0.2 then pgq.sleep(0.02 * math.random()) end
   end
@@ -201,5 +202,56 @@ describe("transfers between accounts, while everything is killed at every step,"
       return jobs == 0, jobs
     end)
     assert.equal(ordered, query("SELECT count(*) AS n FROM receipts")[1].n)
+  end)
+
+  it("are applied exactly once, or are cancelled, whatever their handlers do, while executors are replaced", function()
+    local jobs, cancelled = 400, {}
+    local script = [[
+      local pgq = require "pgq"
+      math.randomseed(require "luv".os_getpid())
+      pgq.register_queue("transfer", function(_, job)
+        assert(job.tx:query("INSERT INTO applied VALUES ($1)", job.id))
+        assert(job.tx:enqueue("receipt", tostring(job.id)))
+        local luck = math.random()
+        if luck < 0.1 then return pgq.snooze(0.2) end
+        if luck < 0.2 then error "no luck" end
+        if luck < 0.23 then pgq.sleep(3) end
+        if luck < 0.24 then os.exit(1) end
+        if luck < 0.4 then pgq.sleep(0.2) end
+      end, { transactional = true, timeout = "1s" })
+      pgq.register_queue("receipt", function(data, job)
+        assert(job.tx:query("INSERT INTO receipts VALUES ($1)", data))
+      end, { transactional = true })]]
+    for i, worker in pairs(workers) do
+      worker:kill "sigkill"
+      worker:wait()
+      workers[i] = nil
+    end
+    pg:psql "TRUNCATE pgq_jobs, pgq_workers, ordered, applied, receipts"
+    for i = 1, 2 do
+      workers[i] = Worker.start { pg = pg, script = script, args = { "--executors", 2, "--max-jobs", 20, "--poll-interval", "200ms" } }
+    end
+    query(ORDER:format(ACCOUNTS, ACCOUNTS), jobs, 1000)
+    local ids = query "SELECT id FROM ordered"
+    for _ = 1, 60 do
+      wait.sleep(0.03)
+      local id = pick(ids).id
+      local answer = query("SELECT pgq_cancel($1) AS answer", id)[1].answer
+      if answer == "cancelled" or answer == "running" then
+        cancelled[#cancelled + 1] = id
+      end
+    end
+    wait.till("all jobs to be done", 60, function()
+      local left = query("SELECT count(*) AS n FROM pgq_jobs WHERE ran_at IS NULL")[1].n
+      return left == 0, left
+    end)
+    assert.is_true(#cancelled > 0)
+    table.sort(cancelled)
+    assert.same({ { ids = table.concat(cancelled, ","), errors = "{cancelled}" }, affected = 1 },
+      query "SELECT string_agg(id::text, ',' ORDER BY id) AS ids, array_agg(DISTINCT error) AS errors FROM pgq_jobs")
+    assert.same({ { n = jobs - #cancelled, one_each = jobs - #cancelled, receipts = jobs - #cancelled, both = 0 }, affected = 1 }, query [[
+      SELECT count(*) AS n, count(DISTINCT id) AS one_each, (SELECT count(*) FROM receipts) AS receipts,
+        (SELECT count(*) FROM applied JOIN pgq_jobs USING (id)) AS both FROM applied]])
+    for i = 1, 2 do workers[i]:stop() end
   end)
 end)
