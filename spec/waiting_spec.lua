@@ -141,7 +141,7 @@ describe("a handler that waits", function()
         pgq.register_queue("quick", function(data) print("quick " .. data) end)]]
       finally(function() worker:kill "sigkill" end)
       wait.till("all room to be taken", 10, function()
-        return pg:psql "SELECT count(*) FROM pgq_jobs WHERE lease IS NOT NULL" == "18"
+        return pg:psql "SELECT count(*) FROM pgq_jobs WHERE lease IS NOT NULL" == "17"
       end)
       wait.sleep(1)
       local function transactions()
