@@ -196,7 +196,7 @@ static void finish(struct executor *e) {
 }
 
 static void start(struct executor *e) {
-  *e = (struct executor){.page = &page};
+  *e = (struct executor){.page = &page, .pressure.fd = -1};
   page = (struct shared_page){.lanes = {{.revoked = REVOKED}, {.revoked = REVOKED}}};
   serves = false;
   fake_clock_reset();
