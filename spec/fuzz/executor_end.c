@@ -164,6 +164,7 @@ void outbox_free(struct outbox *outbox) {
 
 /* A turn of the loop: timers, then the executor's own turn. */
 static void turn(struct executor *e, bool all) {
+  e->pressure.most = 0; /* the ledger does not know of memory */
   player_turn(all);
   int64_t now_us = clock_us();
   uv_run(&e->loop, UV_RUN_NOWAIT);
