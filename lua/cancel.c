@@ -2,14 +2,29 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <time.h>
 
 enum { STACK_SIZE = 256 << 10 };
+
+/* A process that ends lets its requests go out first, but does not wait for a server that does not answer. */
+enum { END_MS = 500 };
+
+static _Atomic int under_way;
+
+static void wait_for_all(void) {
+  for (int waited_ms = 0; atomic_load(&under_way) > 0 && waited_ms < END_MS; waited_ms++)
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
 
 static void *run(void *argument) {
   char ignored[256];
   PGcancel *request = argument;
   (void)PQcancel(request, ignored, sizeof ignored);
   PQfreeCancel(request);
+  atomic_fetch_sub(&under_way, 1);
   return NULL;
 }
 
@@ -31,7 +46,15 @@ static int start(void *argument) {
 }
 
 void cancel_detached(PGconn *conn) {
+  static bool registered;
   PGcancel *request = PQgetCancel(conn);
-  if (request != NULL && start(request) != 0)
-    PQfreeCancel(request);
+  if (request == NULL)
+    return;
+  if (!registered)
+    registered = atexit(wait_for_all) == 0;
+  atomic_fetch_add(&under_way, 1);
+  if (start(request) == 0)
+    return;
+  atomic_fetch_sub(&under_way, 1);
+  PQfreeCancel(request);
 }

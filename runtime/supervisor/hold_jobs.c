@@ -164,10 +164,16 @@ void hold_give_back(struct hold *hold) {
   hold_go_on(hold);
 }
 
-/* Nothing but handlers that wait: the jobs are leased, so that the hold is free for others. */
+/*
+ * Nothing but handlers that wait: the jobs are leased, so that the hold is free for others. It has to be seen twice:
+ * before the first time there may be outcomes that have come, and have not been read.
+ */
 static bool park(struct hold *hold, int64_t ran_ms) {
   bool all_begun = child_begun(hold->child, hold->batch.number) >= hold->batch.sent;
-  if (!child_is_parked(hold->child) || ran_ms < (all_begun ? PARK_MS : PARK_FULL_MS))
+  bool parked = child_is_parked(hold->child) && ran_ms >= (all_begun ? PARK_MS : PARK_FULL_MS);
+  bool again = parked && hold->parked_batch == hold->batch.number;
+  hold->parked_batch = parked ? hold->batch.number : 0;
+  if (!again)
     return false;
   int jobs = hold->batch.open;
   split(hold);

@@ -54,7 +54,8 @@ struct hold {
   struct trouble trouble;
   uv_timer_t watch;
   int64_t running_since_ms;
-  unsigned ticks; /* of the watch */
+  unsigned ticks;        /* of the watch */
+  uint32_t parked_batch; /* whose jobs were all seen to wait, the last time they were looked at; 0: none */
 };
 
 /* hold_is_careful(hold): jobs are to be leased before they run. */
