@@ -141,7 +141,8 @@ describe("a handler that waits", function()
         pgq.register_queue("quick", function(data) print("quick " .. data) end)]]
       finally(function() worker:kill "sigkill" end)
       wait.till("all room to be taken", 10, function()
-        local taken = pg:psql "SELECT string_agg(queue_name || n, ',' ORDER BY queue_name) FROM (SELECT queue_name, count(lease) AS n FROM pgq_jobs GROUP BY 1) AS q"
+        local taken = pg:psql [[SELECT string_agg(queue_name || n, ',' ORDER BY queue_name)
+          FROM (SELECT queue_name, count(lease) AS n FROM pgq_jobs GROUP BY 1) AS q]]
         return taken == "own3,shared10,tx4", taken
       end)
       wait.sleep(1)
