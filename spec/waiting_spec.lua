@@ -15,7 +15,8 @@ describe("a handler that waits", function()
 
   teardown(function() pg:stop() end)
 
-  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
+  -- Without a trace of workers that were killed: they make others careful for a minute.
+  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY; TRUNCATE pgq_workers" end)
 
   local HEAD = [[
     local pgq = require "pgq"
@@ -551,6 +552,19 @@ describe("a handler that waits", function()
     wait.sleep(1.1)
     drain [[pgq.register_queue("q", function() end)]]
     assert.equal("1|worker lost: lease ran out|3", pg:psql "SELECT attempt, error, count(*) FROM pgq_jobs GROUP BY 1, 2")
+  end)
+
+  it("has others beside it soon, after a worker has vanished, though jobs are leased before they run", function()
+    local killed = start [[pgq.register_queue("q", function() pgq.sleep(60) end)]]
+    enqueue "q"
+    wait.till("the job to be leased", 5, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
+    killed:kill "sigkill"
+    killed:wait()
+    enqueue("q", "", 3)
+    local worker = start [[pgq.register_queue("q", function() print "began"; pgq.sleep(60) end)]]
+    finally(function() worker:kill "sigkill" end)
+    worker:read_until("a worker vanished", 5, "stderr")
+    worker:read_until("began\nbegan\nbegan\n", 5)
   end)
 
   it("ends within the grace time", function()

@@ -19,6 +19,9 @@ enum { AHEAD_IDLE_MS = 10000 };
 /* A handler that has not waited for so long keeps its executor from others. */
 enum { STUCK_MS = 10 };
 
+/* In careful times a job begins beside others that wait when they have done so for this long. */
+enum { CAREFUL_GAP_MS = 500 };
+
 /* So many suspects are tried one by one at once. */
 enum { FEW = 7 };
 
@@ -38,6 +41,7 @@ struct slot {
   bool alone; /* a job is to run, or runs, with nothing beside it */
   bool finishing, breaking, leaving;
   int64_t careful_until_ms;
+  int64_t found_ms; /* when a claim last brought jobs */
   uv_timer_t restart;
   uv_timer_t idle; /* closes holds that claim ahead */
   int64_t started_ms, restart_wait_ms;
@@ -338,16 +342,27 @@ static bool is_owed(const struct slot *slot) {
   return false;
 }
 
+/* In careful times: what has begun has ended, or has waited for a while and done no harm. */
+static bool is_harmless(const struct slot *slot, bool leased) {
+  if (!leased)
+    return others_rest(slot);
+  return child_is_parked(slot->child) && clock_ms() - slot->found_ms >= CAREFUL_GAP_MS;
+}
+
 /* In careful times jobs come one by one, while suspects are about a few at a time; and none ahead of its time. */
 static int32_t on_hold_room(void *owner, const struct hold *hold, int32_t *of_queues) {
   const struct slot *slot = owner;
-  bool singly = slot->alone || clock_ms() < slot->careful_until_ms, leased = has_leased(slot);
-  if (singly && (hold != slot->holds[FIRST] || !others_rest(slot) || leased))
+  bool careful = clock_ms() < slot->careful_until_ms, leased = has_leased(slot);
+  if ((slot->alone || careful) && hold != slot->holds[FIRST])
+    return 0;
+  if (slot->alone && (!others_rest(slot) || leased))
+    return 0;
+  if (careful && !is_harmless(slot, leased))
     return 0;
   if ((leased && child_busy_ms(slot->child) >= STUCK_MS) || is_owed(slot))
     return 0; /* a job takes long: nobody knows how long */
   room_find(slot->holds, slot->queues, slot->queue_count, (int32_t)slot->start.options->concurrency, of_queues);
-  return clock_ms() < slot->careful_until_ms ? 1 : slot->alone ? *slot->start.together : INT32_MAX;
+  return careful ? 1 : slot->alone ? *slot->start.together : INT32_MAX;
 }
 
 static int on_hold_together(void *owner) {
@@ -363,6 +378,7 @@ static bool on_hold_alone(void *owner, const struct hold *hold) {
 
 static void on_hold_found(void *owner, const struct hold *hold) {
   struct slot *slot = owner;
+  slot->found_ms = clock_ms();
   if (hold == slot->holds[FIRST] && !hold_runs_alone(hold))
     slot->alone = false;
   slot->start.events->found(slot->start.owner);

@@ -166,7 +166,8 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
     [STATEMENT_SNOOZE] =
         {.name = "snooze",
          .text = "UPDATE pgq_jobs AS job SET run_after = statement_timestamp() + snoozed.ms * interval '1 millisecond',"
-                 " lease = NULL, attempt = job.attempt - CASE WHEN snoozed.lease IS NULL THEN 0 ELSE 1 END"
+                 " lease = NULL, suspect = false,"
+                 " attempt = job.attempt - CASE WHEN snoozed.lease IS NULL THEN 0 ELSE 1 END"
                  " FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS snoozed (id, lease, ms)"
                  " WHERE job.id = snoozed.id AND job.lease IS NOT DISTINCT FROM snoozed.lease RETURNING job.id",
          .prepared = true,
