@@ -246,7 +246,7 @@ describe("a cancelled enqueue", function()
     for _, session in ipairs(sessions) do
       cancelled = cancelled + select(2, session.stderr:gsub("canceling statement", ""))
     end
-    assert.is_true(cancelled > 100, cancelled .. " cancelled")
+    assert.is_true(cancelled > 20, cancelled .. " cancelled") -- how many there are depends on the load
     assert.equal("0", pg:psql [[SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
       WHERE locktype = 'advisory' AND application_name = 'client']])
     for _, session in ipairs(sessions) do
