@@ -157,7 +157,9 @@ static void call(const struct call *call, struct script_end *end) {
   lua_pushlightuserdata(L, (void *)&run_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, (void *)call);
-  if (lua_pcall(L, 1, LUA_MULTRET, 0) != 0) { /* no memory */
+  if (lua_pcall(L, 1, LUA_MULTRET, 0) != 0) {      /* no memory */
+    if (call->number < call->script->thread_count) /* the coroutine may be in the middle of something */
+      call->script->threads[call->number] = NULL;
     end->outcome = OUTCOME_FAIL;
     end->error = lua_tolstring(L, 1, &end->error_length);
     return;
