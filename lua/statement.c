@@ -164,6 +164,11 @@ static bool drop_rows(struct handle *handle, bool wait) {
   return !handle->copying;
 }
 
+static bool is_success(const PGresult *result) {
+  ExecStatusType status = PQresultStatus(result);
+  return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK || status == PGRES_EMPTY_QUERY;
+}
+
 /* Takes one result of the statement. Returns false when it was the last. */
 static bool take_result(struct handle *handle) {
   PGresult *result = PQgetResult(handle->conn);
@@ -174,11 +179,14 @@ static bool take_result(struct handle *handle) {
     PQclear(result);
     return end_copy(handle, status);
   }
-  /* The first one counts: of a connection that breaks, it has the reason. */
-  if (handle->answer.result == NULL)
+  /* What has succeeded can still fail when it is committed. The first failure counts: of a connection that breaks, it
+   * has the reason. */
+  if (handle->answer.result == NULL || is_success(handle->answer.result)) {
+    PQclear(handle->answer.result);
     handle->answer.result = result;
-  else
+  } else {
     PQclear(result);
+  }
   return true;
 }
 
@@ -254,11 +262,6 @@ int statement_push_absence(lua_State *L, struct handle *handle) {
   if (handle->copied)
     return handle_fail(L, "0A000", "COPY is not supported here");
   return handle->conn == NULL ? handle_fail_closed(L, handle) : 0;
-}
-
-static bool is_success(const PGresult *result) {
-  ExecStatusType status = PQresultStatus(result);
-  return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK || status == PGRES_EMPTY_QUERY;
 }
 
 void statement_explain(struct handle *handle, struct pgq_error *error) {
