@@ -1,4 +1,4 @@
-#include "slot.h"
+#include "slot_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,19 +8,9 @@
 #include "log.h"
 #include "memory.h"
 #include "message.h"
-#include "room.h"
 
 /* Executors that die young are replaced after waits that grow from 100 ms to 10 s. */
 enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000 };
-
-/* A hold that claims ahead is closed when it has not been of use for so long. */
-enum { AHEAD_IDLE_MS = 10000 };
-
-/* A handler that has not waited for so long keeps its executor from others. */
-enum { STUCK_MS = 10 };
-
-/* In careful times a job begins beside others that wait when they have done so for this long. */
-enum { CAREFUL_GAP_MS = 500 };
 
 /* So many suspects are tried one by one at once. */
 enum { FEW = 7 };
@@ -28,30 +18,7 @@ enum { FEW = 7 };
 /* How often an executor's memory is looked at. */
 enum { MEMORY_LOOK_MS = 10 };
 
-enum { FIRST, AHEAD };
-
-struct slot {
-  struct slot_start start;
-  int number;
-  struct child *child;
-  struct hold *holds[HOLDS_PER_EXECUTOR]; /* the first claims for the executor, the others ahead; NULL at first */
-  struct queue **queues;                  /* as the executor registered them */
-  uint32_t queue_count;
-  bool serving;
-  bool alone; /* a job is to run, or runs, with nothing beside it */
-  bool finishing, breaking, leaving;
-  int64_t careful_until_ms;
-  int64_t found_ms; /* when a claim last brought jobs */
-  uv_timer_t restart;
-  uv_timer_t idle; /* closes holds that claim ahead */
-  int64_t started_ms, restart_wait_ms;
-  int64_t jobs;  /* that the executor has run */
-  bool retiring; /* it has run enough of them, or has grown: it leaves when the hold is at rest */
-  int64_t memory_seen_ms;
-};
-
 static const struct child_events child_events;
-static const struct hold_events hold_events;
 
 struct slot *slot_new(const struct slot_start *start, int number) {
   struct slot *slot = memory_new(sizeof *slot);
@@ -143,7 +110,7 @@ bool slot_wake(struct slot *slot, bool sweep) {
   return slot->holds[FIRST] && hold_wake(slot->holds[FIRST], sweep);
 }
 
-static bool others_rest(const struct slot *slot) {
+bool slot_others_rest(const struct slot *slot) {
   for (int lane = AHEAD; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane] && !hold_is_at_rest(slot->holds[lane]))
       return false;
@@ -151,11 +118,12 @@ static bool others_rest(const struct slot *slot) {
 }
 
 bool slot_is_asleep(const struct slot *slot) {
-  return slot->holds[FIRST] && hold_is_asleep(slot->holds[FIRST]) && others_rest(slot) && child_is_ready(slot->child);
+  return slot->holds[FIRST] && hold_is_asleep(slot->holds[FIRST]) && slot_others_rest(slot) &&
+         child_is_ready(slot->child);
 }
 
 bool slot_is_at_rest(const struct slot *slot) {
-  return (!slot->holds[FIRST] || hold_is_at_rest(slot->holds[FIRST])) && others_rest(slot);
+  return (!slot->holds[FIRST] || hold_is_at_rest(slot->holds[FIRST])) && slot_others_rest(slot);
 }
 
 void slot_be_careful(struct slot *slot, int64_t until_ms) {
@@ -199,7 +167,7 @@ static void make_holds(struct slot *slot) {
                                      .sweep = slot->start.sweep,
                                      .mode = slot->start.mode,
                                      .turn = slot->start.turn,
-                                     .events = &hold_events,
+                                     .events = &slot_hold_events,
                                      .owner = slot};
     char name[32];
     snprintf(name, sizeof name, "hold %d%c", slot->number, (char)('a' + lane));
@@ -325,115 +293,5 @@ static void on_died(void *owner, const struct child_death *death) {
     restart_later(slot);
   slot->start.events->died(slot->start.owner, death->cause);
 }
-
-/* ── what the holds say ── */
-
-static bool has_leased(const struct slot *slot) {
-  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
-    if (hold_has_leased(slot->holds[lane]))
-      return true;
-  return false;
-}
-
-static bool is_owed(const struct slot *slot) {
-  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
-    if (hold_is_owed(slot->holds[lane]))
-      return true;
-  return false;
-}
-
-/* In careful times: what has begun has ended, or has waited for a while and done no harm. */
-static bool is_harmless(const struct slot *slot, bool leased) {
-  if (!leased)
-    return others_rest(slot);
-  return child_is_parked(slot->child) && clock_ms() - slot->found_ms >= CAREFUL_GAP_MS;
-}
-
-/* In careful times jobs come one by one, while suspects are about a few at a time; and none ahead of its time. */
-static int32_t on_hold_room(void *owner, const struct hold *hold, int32_t *of_queues) {
-  const struct slot *slot = owner;
-  bool careful = clock_ms() < slot->careful_until_ms, leased = has_leased(slot);
-  if ((slot->alone || careful) && hold != slot->holds[FIRST])
-    return 0;
-  if (slot->alone && (!others_rest(slot) || leased))
-    return 0;
-  if (careful && !is_harmless(slot, leased))
-    return 0;
-  if ((leased && child_busy_ms(slot->child) >= STUCK_MS) || is_owed(slot))
-    return 0; /* a job takes long: nobody knows how long */
-  room_find(slot->holds, slot->queues, slot->queue_count, (int32_t)slot->start.options->concurrency, of_queues);
-  return careful ? 1 : slot->alone ? *slot->start.together : INT32_MAX;
-}
-
-static int on_hold_together(void *owner) {
-  const struct slot *slot = owner;
-  return *slot->start.together;
-}
-
-static bool on_hold_alone(void *owner, const struct hold *hold) {
-  struct slot *slot = owner;
-  slot->alone = true;
-  return hold == slot->holds[FIRST] && others_rest(slot) && !has_leased(slot);
-}
-
-static void on_hold_found(void *owner, const struct hold *hold) {
-  struct slot *slot = owner;
-  slot->found_ms = clock_ms();
-  if (hold == slot->holds[FIRST] && !hold_runs_alone(hold))
-    slot->alone = false;
-  slot->start.events->found(slot->start.owner);
-}
-
-static void on_hold_blocked(void *owner, const struct hold *hold) {
-  struct slot *slot = owner;
-  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
-    if (slot->holds[lane] != hold)
-      hold_give_back(slot->holds[lane]);
-}
-
-static void on_idle(uv_timer_t *timer) {
-  struct slot *slot = timer->data;
-  bool closed = true;
-  for (int lane = AHEAD; lane < HOLDS_PER_EXECUTOR; lane++)
-    closed = hold_close(slot->holds[lane]) && closed;
-  if (closed)
-    uv_timer_stop(timer);
-}
-
-static void on_hold_more(void *owner, const struct hold *hold) {
-  struct slot *slot = owner;
-  slot->start.events->more(slot->start.owner);
-  if (hold != slot->holds[FIRST])
-    return;
-  for (int lane = AHEAD; lane < HOLDS_PER_EXECUTOR; lane++)
-    hold_claim_ahead(slot->holds[lane]);
-  uv_timer_start(&slot->idle, on_idle, AHEAD_IDLE_MS, AHEAD_IDLE_MS);
-}
-
-static void on_hold_slept(void *owner, const struct hold *hold, const struct hold_look *look) {
-  struct slot *slot = owner;
-  if (hold != slot->holds[FIRST])
-    return;
-  slot->alone = slot->alone && !look->complete;
-  slot->start.events->slept(slot->start.owner, look);
-}
-
-static void on_hold_backed_off(void *owner, struct queue *queue) {
-  struct slot *slot = owner;
-  slot->start.events->backed_off(slot->start.owner, queue);
-}
-
-static void on_hold_rested(void *owner, const struct hold *hold) {
-  struct slot *slot = owner;
-  if (slot->retiring && slot_is_at_rest(slot))
-    child_leave(slot->child);
-  slot->start.events->rested(slot->start.owner);
-  if (hold != slot->holds[FIRST]) /* it may have waited for the other */
-    hold_wake(slot->holds[FIRST], false);
-}
-
-static const struct hold_events hold_events = {on_hold_room,    on_hold_alone,      on_hold_together,
-                                               on_hold_blocked, on_hold_found,      on_hold_more,
-                                               on_hold_slept,   on_hold_backed_off, on_hold_rested};
 
 static const struct child_events child_events = {on_ready, on_broken, on_outcome, on_outcomes_end, on_stop, on_died};

@@ -2,15 +2,17 @@
  * For how many more jobs an executor has room, by what is with it already. The holds here are never opened, and the
  * executor is not started.
  */
-#include "slot.c"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
+#include "clock.h"
 #include "hold_state.h"
+#include "memory.h"
+#include "slot_state.h"
 
 enum { CONCURRENCY = 10, PLENTY = INT32_MAX, JOBS_MOST = 32 };
 
@@ -31,7 +33,7 @@ static int set_up(void **state) {
   scene->together = 1;
   scene->slot = (struct slot){
       .start.options = &scene->options, .start.together = &scene->together, .queues = scene->queues, .queue_count = 3};
-  scene->slot.child = child_new(NULL, NULL, &child_events, &scene->slot);
+  scene->slot.child = child_new(NULL, NULL, NULL, &scene->slot);
   for (int i = 0; i < 3; i++)
     scene->queues[i] = queue_find(&scene->list, names[i]);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++) {
@@ -78,7 +80,7 @@ static int32_t room[3];
 static int32_t ask(struct scene *scene, int lane) {
   for (int i = 0; i < 3; i++)
     room[i] = -77;
-  return on_hold_room(&scene->slot, &scene->holds[lane], room);
+  return slot_hold_events.room(&scene->slot, &scene->holds[lane], room);
 }
 
 static void assert_room(struct scene *scene, int32_t a, int32_t b, int32_t c) {
