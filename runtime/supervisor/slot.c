@@ -12,6 +12,10 @@
 /* Executors that die young are replaced after waits that grow from 100 ms to 10 s. */
 enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000 };
 
+/* An executor that is to be replaced is waited for this long; then another takes its place, and it goes on beside that.
+ */
+enum { PATIENCE_MS = 1000 };
+
 /* So many suspects are tried one by one at once. */
 enum { FEW = 7 };
 
@@ -52,6 +56,12 @@ void slot_free(struct slot *slot) {
 
 static void on_restart(uv_timer_t *timer) {
   slot_start_executor(timer->data);
+}
+
+/* What runs in the executor that retires takes long. */
+static void on_impatience(uv_timer_t *timer) {
+  struct slot *slot = timer->data;
+  slot->start.events->outlived(slot->start.owner, slot);
 }
 
 static void restart_later(struct slot *slot) {
@@ -118,6 +128,8 @@ bool slot_others_rest(const struct slot *slot) {
 }
 
 bool slot_is_asleep(const struct slot *slot) {
+  if (slot->outgoing)
+    return slot_is_at_rest(slot);
   return slot->holds[FIRST] && hold_is_asleep(slot->holds[FIRST]) && slot_others_rest(slot) &&
          child_is_ready(slot->child);
 }
@@ -139,6 +151,21 @@ void slot_finish(struct slot *slot) {
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
       hold_stop(slot->holds[lane]);
+}
+
+void slot_go(struct slot *slot) {
+  slot->outgoing = true;
+  slot_finish(slot);
+  log_debug("an executor has run its jobs: those that run on have it to themselves", LOG_I("executor", slot->number),
+            LOG_I("pid", child_pid(slot->child)));
+}
+
+bool slot_is_outgoing(const struct slot *slot) {
+  return slot->outgoing;
+}
+
+int slot_number(const struct slot *slot) {
+  return slot->number;
 }
 
 void slot_break(struct slot *slot) {
@@ -245,6 +272,7 @@ static bool has_had_enough(struct slot *slot) {
 static void retire(struct slot *slot) {
   slot->retiring = true;
   child_retire(slot->child);
+  uv_timer_start(&slot->restart, on_impatience, PATIENCE_MS, PATIENCE_MS);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_recall(slot->holds[lane], NULL);
 }
@@ -279,7 +307,7 @@ static void on_died(void *owner, const struct child_death *death) {
     snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", death->cause, death->run);
   else
     snprintf(message, sizeof message, "the executor %s, with this job alone in it", death->cause);
-  if (slot->retiring && !death->culprit)
+  if (slot->retiring && begun == 0)
     log_debug("an executor has run its jobs and is replaced", LOG_I("executor", slot->number));
   else if (!slot->breaking && !slot->leaving)
     log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", death->cause),
@@ -289,6 +317,7 @@ static void on_died(void *owner, const struct child_death *death) {
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
       hold_child_died(slot->holds[lane], slot->breaking ? &orderly : &told);
+  uv_timer_stop(&slot->restart);
   if (!slot->finishing)
     restart_later(slot);
   slot->start.events->died(slot->start.owner, death->cause);

@@ -13,7 +13,8 @@
 /*
  * An executor and its holds. The first claims when the executor is free; while it brings as much as it asks for, the
  * other claims ahead, so that the executor works on one batch while the other is settled. The executor is replaced when
- * it dies, and when it has run enough jobs or has grown too large; the holds stay.
+ * it dies, and when it has run enough jobs or has grown too large; the holds stay. But jobs that take long keep theirs:
+ * then another slot takes the place of this one, which goes when they have ended.
  */
 struct slot;
 
@@ -24,6 +25,8 @@ struct slot_events {
   void (*broken)(void *owner, const char *message, size_t length);
   /* The executor died; see struct child_events. */
   void (*died)(void *owner, const char *cause);
+  /* The executor is to be replaced, and jobs in it take long: told again and again, until slot_go() or its end. */
+  void (*outlived)(void *owner, struct slot *slot);
   /* A handler called pgq.stop(). */
   void (*stop)(void *owner);
   /* What the holds say; see struct hold_events. */
@@ -74,6 +77,16 @@ void slot_be_careful(struct slot *slot, int64_t until_ms);
 void slot_finish(struct slot *slot);
 void slot_break(struct slot *slot);
 void slot_leave(struct slot *slot);
+
+/*
+ * slot_go(slot): another slot has its number from now on. It claims nothing more, and its executor leaves when the jobs
+ * in it have ended; then it is dead and at rest, and to be freed. slot_is_outgoing(slot): whether that was said.
+ */
+void slot_go(struct slot *slot);
+bool slot_is_outgoing(const struct slot *slot);
+
+/* slot_number(slot): as slot_new() got it. */
+int slot_number(const struct slot *slot);
 
 /* slot_is_dead(slot): the executor has ended. */
 bool slot_is_dead(const struct slot *slot);

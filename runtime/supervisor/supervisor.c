@@ -14,7 +14,7 @@
 #include "lookout.h"
 #include "memory.h"
 #include "queue.h"
-#include "slot.h"
+#include "slot_list.h"
 #include "version.h"
 
 /* How far the worker is on its way out; it only ever rises. */
@@ -42,17 +42,16 @@ struct supervisor {
   int status; /* to exit with */
   struct queue_list queues;
   struct control *control;
-  struct slot **slots;
-  int slot_count;
+  struct slot_list slots;
   struct sweep sweep;
   struct session_mode mode;
   struct turn *turn;
   int together; /* how many suspects run at a time */
   struct lookout *lookout;
   uv_timer_t stop_timer; /* connect timeout, grace, leave timeout: one at a time */
+  uv_timer_t bury_timer; /* for slots that have gone: they are not to be freed while they call */
   uv_signal_t terminate, interrupt;
   bool control_left;
-  int64_t careful_until_ms; /* a worker vanished lately: a job may have done it */
 };
 
 static void advance(struct supervisor *s);
@@ -62,8 +61,8 @@ static void begin_finishing(struct supervisor *s, const char *reason);
 
 static bool on_wake(void *owner, bool sweep) {
   struct supervisor *s = owner;
-  for (int i = 0; i < s->slot_count; i++)
-    if (slot_wake(s->slots[i], sweep))
+  for (int i = 0; i < s->slots.count; i++)
+    if (slot_wake(s->slots.items[i], sweep))
       return true;
   return false;
 }
@@ -80,10 +79,7 @@ static void on_probe(void *owner) {
 
 static bool on_all_asleep(void *owner) {
   struct supervisor *s = owner;
-  for (int i = 0; i < s->slot_count; i++)
-    if (!slot_is_asleep(s->slots[i]))
-      return false;
-  return true;
+  return slot_list_is_asleep(&s->slots);
 }
 
 static void on_drained(void *owner) {
@@ -117,15 +113,27 @@ static void on_rung(void *owner) {
   lookout_rung(s->lookout);
 }
 
+/* ── slots that go ── */
+
+static void on_bury(uv_timer_t *timer) {
+  struct supervisor *s = timer->data;
+  if (slot_list_bury(&s->slots))
+    lookout_rung(s->lookout); /* a drain has waited for them, perhaps */
+}
+
+static void bury_later(struct supervisor *s) {
+  if (s->stage < STAGE_LEAVING && slot_list_has_gone(&s->slots))
+    uv_timer_start(&s->bury_timer, on_bury, 0, 0);
+}
+
 /* ── all holds ── */
 
-/* The hold number `i` of all; NULL: not yet there. */
 static struct hold *hold_at(const struct supervisor *s, int i) {
-  return slot_hold(s->slots[i / HOLDS_PER_EXECUTOR], i % HOLDS_PER_EXECUTOR);
+  return slot_list_hold(&s->slots, i);
 }
 
 static int hold_count(const struct supervisor *s) {
-  return s->slot_count * HOLDS_PER_EXECUTOR;
+  return slot_list_hold_count(&s->slots);
 }
 
 static void on_backed_off(void *owner, struct queue *queue) {
@@ -136,7 +144,9 @@ static void on_backed_off(void *owner, struct queue *queue) {
 }
 
 static void on_rested(void *owner) {
-  advance(owner);
+  struct supervisor *s = owner;
+  bury_later(s);
+  advance(s);
 }
 
 /* ── executors ── */
@@ -191,23 +201,27 @@ static void on_slot_died(void *owner, const char *cause) {
     s->status = 1;
     begin_finishing(s, NULL);
   }
+  bury_later(s);
   advance(s);
+}
+
+/* Another takes its place, unless so many go already. */
+static void on_slot_outlived(void *owner, struct slot *slot) {
+  struct supervisor *s = owner;
+  if (s->stage != STAGE_SERVING || s->slots.count >= 2 * s->options->executors)
+    return;
+  struct slot *heir = slot_list_replace(&s->slots, slot);
+  slot_serve(heir);
+  slot_start_executor(heir);
 }
 
 static void on_slot_stop(void *owner) {
   begin_finishing(owner, "a handler asked for it");
 }
 
-static const struct slot_events slot_events = {on_slot_ready, on_slot_broken, on_slot_died,  on_slot_stop, on_found,
-                                               on_more,       on_slept,       on_backed_off, on_rested};
-
-static struct slot *add_slot(struct supervisor *s) {
-  s->slots = memory_resize(s->slots, (size_t)(s->slot_count + 1) * sizeof(struct slot *));
-  struct slot *slot = slot_new(&s->slot_start, s->slot_count + 1);
-  slot_be_careful(slot, s->careful_until_ms);
-  s->slots[s->slot_count++] = slot;
-  return slot;
-}
+static const struct slot_events slot_events = {on_slot_ready, on_slot_broken, on_slot_died, on_slot_outlived,
+                                               on_slot_stop,  on_found,       on_more,      on_slept,
+                                               on_backed_off, on_rested};
 
 /* ── the database ── */
 
@@ -231,9 +245,9 @@ static void on_checked(void *owner) {
   s->stage = STAGE_SERVING;
   log_info("worker is serving", LOG_T("version", PGQ_LUA_VERSION), LOG_T("script", s->start.argv[s->start.script]),
            LOG_I("queues", s->queues.count), LOG_I("executors", executors));
-  slot_serve(s->slots[0]);
-  while (s->slot_count < executors) {
-    struct slot *slot = add_slot(s);
+  slot_serve(s->slots.items[0]);
+  while (s->slots.count < executors) {
+    struct slot *slot = slot_list_add(&s->slots);
     slot_serve(slot);
     slot_start_executor(slot);
   }
@@ -258,9 +272,7 @@ static void on_control_left(void *owner) {
 static void on_vanished(void *owner, const char *host, int pid) {
   struct supervisor *s = owner;
   log_warn("a worker vanished: jobs are leased before they run for a minute", LOG_T("host", host), LOG_I("pid", pid));
-  s->careful_until_ms = clock_ms() + CAREFUL_MS;
-  for (int i = 0; i < s->slot_count; i++)
-    slot_be_careful(s->slots[i], s->careful_until_ms);
+  slot_list_be_careful(&s->slots, clock_ms() + CAREFUL_MS);
 }
 
 static int on_lease_count(void *owner) {
@@ -309,23 +321,9 @@ static void start_control(struct supervisor *s) {
 
 /* ── the way out ── */
 
-static bool all_at_rest(const struct supervisor *s) {
-  for (int i = 0; i < s->slot_count; i++)
-    if (!slot_is_at_rest(s->slots[i]))
-      return false;
-  return true;
-}
-
-static bool all_dead(const struct supervisor *s) {
-  for (int i = 0; i < s->slot_count; i++)
-    if (!slot_is_dead(s->slots[i]))
-      return false;
-  return true;
-}
-
 static void kill_all(struct supervisor *s) {
-  for (int i = 0; i < s->slot_count; i++)
-    slot_break(s->slots[i]);
+  for (int i = 0; i < s->slots.count; i++)
+    slot_break(s->slots.items[i]);
 }
 
 static void begin_leaving(struct supervisor *s);
@@ -360,16 +358,16 @@ static void begin_finishing(struct supervisor *s, const char *reason) {
   s->stage = STAGE_FINISHING;
   lookout_stop(s->lookout);
   uv_timer_start(&s->stop_timer, on_stop_timeout, (uint64_t)s->options->grace_ms, 0);
-  for (int i = 0; i < s->slot_count; i++)
-    slot_finish(s->slots[i]);
+  for (int i = 0; i < s->slots.count; i++)
+    slot_finish(s->slots.items[i]);
   advance(s);
 }
 
 static void begin_leaving(struct supervisor *s) {
   s->stage = STAGE_LEAVING;
   uv_timer_start(&s->stop_timer, on_stop_timeout, LEAVE_TIMEOUT_MS, 0);
-  for (int i = 0; i < s->slot_count; i++)
-    slot_leave(s->slots[i]);
+  for (int i = 0; i < s->slots.count; i++)
+    slot_leave(s->slots.items[i]);
   if (s->control)
     control_leave(s->control);
   else
@@ -378,21 +376,21 @@ static void begin_leaving(struct supervisor *s) {
 
 static void close_all(struct supervisor *s) {
   s->stage = STAGE_GONE;
-  for (int i = 0; i < s->slot_count; i++)
-    slot_free(s->slots[i]);
+  slot_list_free(&s->slots);
   control_free(s->control);
   lookout_free(s->lookout);
   turn_free(s->turn);
   uv_close((uv_handle_t *)&s->stop_timer, NULL);
+  uv_close((uv_handle_t *)&s->bury_timer, NULL);
   uv_close((uv_handle_t *)&s->terminate, NULL);
   uv_close((uv_handle_t *)&s->interrupt, NULL);
 }
 
 /* Takes the next step on the way out, when the last one has come to its end. */
 static void advance(struct supervisor *s) {
-  if ((s->stage == STAGE_FINISHING || s->stage == STAGE_BREAKING) && all_at_rest(s))
+  if ((s->stage == STAGE_FINISHING || s->stage == STAGE_BREAKING) && slot_list_is_at_rest(&s->slots))
     begin_leaving(s);
-  if (s->stage == STAGE_LEAVING && s->control_left && all_dead(s))
+  if (s->stage == STAGE_LEAVING && s->control_left && slot_list_is_dead(&s->slots))
     close_all(s);
 }
 
@@ -407,9 +405,10 @@ static void on_signal(uv_signal_t *handle, int number) {
 static void set_up(struct supervisor *s) {
   uv_loop_init(&s->loop);
   uv_timer_init(&s->loop, &s->stop_timer);
+  uv_timer_init(&s->loop, &s->bury_timer);
   uv_signal_init(&s->loop, &s->terminate);
   uv_signal_init(&s->loop, &s->interrupt);
-  s->stop_timer.data = s->terminate.data = s->interrupt.data = s;
+  s->stop_timer.data = s->bury_timer.data = s->terminate.data = s->interrupt.data = s;
   uv_signal_start(&s->terminate, on_signal, SIGTERM);
   uv_signal_start(&s->interrupt, on_signal, SIGINT);
   signal(SIGPIPE, SIG_IGN);
@@ -425,6 +424,7 @@ static void set_up(struct supervisor *s) {
                                       .together = &s->together,
                                       .events = &slot_events,
                                       .owner = s};
+  s->slots.start = &s->slot_start;
 }
 
 int supervisor_run(struct options *options, int argc, char **argv, int script) {
@@ -433,11 +433,10 @@ int supervisor_run(struct options *options, int argc, char **argv, int script) {
       .conninfo = options->db, .argc = argc, .argv = argv, .script = script, .max_memory = options->max_memory};
   log_setup((enum log_level)options->log_level, (enum log_format)options->log_format);
   set_up(s);
-  slot_start_executor(add_slot(s));
+  slot_start_executor(slot_list_add(&s->slots));
   uv_run(&s->loop, UV_RUN_DEFAULT);
   uv_loop_close(&s->loop);
   queue_list_free(&s->queues);
-  free(s->slots);
   if (s->status == 0)
     log_info("worker has stopped");
   return s->status;
