@@ -580,6 +580,24 @@ describe("a transactional handler", function()
     end)
   end)
 
+  it("does not begin without a connection, however many queues are transactional", function()
+    local worker = start([[
+      local function slow(data, job)
+        pgq.sleep(6.5)
+        mark(job)
+      end
+      for _, queue in ipairs { "a", "b", "c" } do
+        pgq.register_queue(queue, slow, { transactional = true })
+      end]], "--pool", "3")
+    for _, queue in ipairs { "a", "b", "c", "a" } do
+      enqueue(queue)
+    end
+    wait.till("all to be done", 30, function() return jobs() == "completed" end)
+    worker:stop()
+    assert.equal("4|4", pg:psql "SELECT count(*), count(DISTINCT job) FROM marks")
+    assert.is_nil(worker.stderr:find "level=warn", worker.stderr)
+  end)
+
   it("runs behind a pooler that shares sessions", function()
     local pool = Pgbouncer.start(pg, { pool_mode = "transaction", default_pool_size = 8 })
     finally(function() pool:stop() end)

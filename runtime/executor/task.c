@@ -18,7 +18,7 @@ struct task {
   struct task_list *list;
   uint32_t number;
   struct task *next; /* in the list of those that may go on, or of those that are free */
-  bool waits, ready, watched;
+  bool waits, ready, watched, transactional;
   uint32_t batch, index, queue;
   int64_t id;
   int64_t started_us, busy_us;
@@ -53,7 +53,8 @@ struct task_list {
   struct task *current;
   uint32_t waiting;
   uint32_t shared, concurrency; /* of those that wait: of queues without a limit of their own; how many of them may */
-  struct queue_limit *queues;   /* NULL before SERVE */
+  uint32_t transactional, transactional_most; /* of those that have begun; how many may */
+  struct queue_limit *queues;                 /* NULL before SERVE */
   uint32_t queue_count;
   struct buffer fields; /* of the outcome at hand */
 };
@@ -96,6 +97,7 @@ bool task_list_serve(struct task_list *list, struct frame *frame) {
   list->queues = memory_new((serve.queue_count + 1) * sizeof *list->queues);
   list->queue_count = serve.queue_count;
   list->concurrency = serve.concurrency;
+  list->transactional_most = TRANSACTIONAL_MOST(serve.pool);
   for (uint32_t i = 0; i < serve.queue_count; i++)
     list->queues[i] = (struct queue_limit){.concurrency = serve.queues[i].concurrency,
                                            .timeout_ms = serve.queues[i].timeout_ms,
@@ -248,12 +250,14 @@ static int64_t enter(struct task_list *list, struct task *task) {
 }
 
 /*
- * As many of its queue wait as may, so that it would hold up the others; or those that wait have taken most of the
- * memory: it goes back.
+ * As many of its queue wait as may, or it is transactional and those have all connections that they may have, so that
+ * it would hold up the others; or those that wait have taken most of the memory: it goes back.
  */
-static bool is_full(const struct task_list *list, uint32_t queue) {
-  const struct queue_limit *limit = &list->queues[queue];
+static bool is_full(const struct task_list *list, const struct message_job *job) {
+  const struct queue_limit *limit = &list->queues[job->queue];
   if (list->waiting > 0 && pressure_is_high(list->pressure))
+    return true;
+  if (job->lease != 0 && list->transactional >= list->transactional_most)
     return true;
   return limit->concurrency > 0 && limit->waiting >= limit->concurrency;
 }
@@ -298,6 +302,7 @@ static void end_task(struct task_list *list, struct task *task, const struct scr
     uv_timer_stop(&task->limit);
   }
   task->waits = false;
+  list->transactional -= task->transactional;
   if (task->watched)
     script_ended(list->script, task->number);
   free_task(list, task);
@@ -344,7 +349,7 @@ static void begin(struct task_list *list, uint32_t batch, const struct message_j
   task->id = job->id;
   task->started_us = task->busy_us = 0;
   task->timeout_ms = list->queues[job->queue].timeout_ms;
-  if (!batches_may_begin(&list->batches, job) || is_full(list, job->queue) || !may_begin(list, batch, job->position)) {
+  if (!batches_may_begin(&list->batches, job) || is_full(list, job) || !may_begin(list, batch, job->position)) {
     put_outcome(list, task, &end, 0);
     free_task(list, task);
     return;
@@ -359,6 +364,8 @@ static void begin(struct task_list *list, uint32_t batch, const struct message_j
                                    .preserve = list->queues[job->queue].preserve,
                                    .data = job->data,
                                    .data_length = job->data_length};
+  task->transactional = job->lease != 0;
+  list->transactional += task->transactional;
   int64_t entered_us = enter(list, task);
   script_begin(list->script, task->number, &given, &end);
   leave(list, task, &end, entered_us);

@@ -219,7 +219,7 @@ static struct queue *add_queue(struct slot *slot, const struct child_queue *aske
   queue->transactional = asked->transactional;
   if (queue->transactional && queue->timeout_ms == 0) /* its lease is not extended */
     queue->timeout_ms = options->lease_ms;
-  int32_t most = options->pool > 1 ? (int32_t)options->pool - 1 : 1; /* each has a connection; one is for others */
+  int32_t most = (int32_t)TRANSACTIONAL_MOST(options->pool);
   if (queue->transactional && (queue->concurrency == 0 || queue->concurrency > most))
     queue->concurrency = most;
   return queue;

@@ -45,7 +45,7 @@ static int32_t on_hold_room(void *owner, const struct hold *hold, int32_t *of_qu
     return 0;
   if ((leased && child_busy_ms(slot->child) >= STUCK_MS) || is_owed(slot))
     return 0; /* a job takes long: nobody knows how long */
-  room_find(slot->holds, slot->queues, slot->queue_count, (int32_t)slot->start.options->concurrency, of_queues);
+  room_find(slot->holds, slot->queues, slot->queue_count, slot->start.options, of_queues);
   return careful ? 1 : slot->alone ? *slot->start.together : INT32_MAX;
 }
 

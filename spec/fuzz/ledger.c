@@ -147,10 +147,19 @@ uint32_t ledger_left(void) {
   return job_count - next + ledger_waits();
 }
 
+/* Those that complete their jobs themselves, in a transaction each. */
+static uint32_t transactional(void) {
+  uint32_t count = 0;
+  for (const struct known *job = jobs; job < jobs + next; job++)
+    count += (job->state == RUNS || job->state == WAITS) && job->job.lease != 0;
+  return count;
+}
+
 static bool may_begin(const struct known *job) {
   uint32_t most = serve.queues[job->job.queue].concurrency;
   uint32_t revoked = atomic_load(&page->lanes[job->batch % HOLDS_PER_EXECUTOR].revoked);
   return !job->recalled && !job->cancelled && (int32_t)(job->batch - revoked) > 0 &&
+         (job->job.lease == 0 || transactional() < TRANSACTIONAL_MOST(serve.pool)) &&
          (most == 0 || waits_of(job->job.queue) < most);
 }
 

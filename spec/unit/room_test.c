@@ -168,6 +168,24 @@ static void a_queue_has_no_more_in_flight_than_it_asked_for(void **state) {
   assert_room(scene, 97, 8, PLENTY);
 }
 
+/* One connection of the pool is for others. */
+static void transactional_queues_share_the_connections_of_the_pool(void **state) {
+  struct scene *scene = *state;
+  scene->options.pool = 5;
+  for (int i = 0; i < 2; i++) {
+    make_wait(scene, i, 1000000);
+    scene->queues[i]->transactional = true;
+    scene->queues[i]->concurrency = i == 0 ? 4 : 2;
+  }
+  assert_room(scene, 4, 2, PLENTY);
+  lease(scene, FIRST, 0, 1);
+  assert_room(scene, 3, 2, PLENTY);
+  lease(scene, FIRST, 1, 2);
+  assert_room(scene, 1, 0, PLENTY);
+  run(scene, AHEAD, 0, 1);
+  assert_room(scene, 0, 0, PLENTY);
+}
+
 static void the_most_that_an_executor_may_have_is_no_overflow(void **state) {
   struct scene *scene = *state;
   make_wait(scene, 0, 1000);
@@ -209,6 +227,7 @@ int main(void) {
       TEST(brief_waits_have_twice_the_room_but_not_in_one_claim),
       TEST(behind_leased_jobs_there_is_no_room_ahead),
       TEST(a_queue_has_no_more_in_flight_than_it_asked_for),
+      TEST(transactional_queues_share_the_connections_of_the_pool),
       TEST(the_most_that_an_executor_may_have_is_no_overflow),
       TEST(in_careful_times_jobs_come_one_by_one),
       TEST(beside_suspects_there_is_no_room_but_for_so_many),
