@@ -200,4 +200,16 @@ describe("a handler", function()
       assert.matches("^10|1|.*count", (one_of_twenty "debug.sethook(function() error('count') end, '', 1)"))
     end)
   end)
+
+  it("draws other random numbers than those of other executors", function()
+    local worker = Worker.start { pg = pg, args = { "--executors", "3" },
+      script = "print(('drawn %.14f'):format(math.random())) require 'pgq'.register_queue('q', function() end)" }
+    local seen = {}
+    for _ = 1, 3 do
+      local number = worker:read_until "drawn (%S+)\n"
+      assert.is_nil(seen[number])
+      seen[number] = true
+    end
+    worker:stop()
+  end)
 end)

@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
+#include "clock.h"
 #include "embedded.h"
 #include "frame.h"
 #include "memory.h"
@@ -66,9 +68,22 @@ static void set_arg(lua_State *L, const struct script_config *config) {
   lua_setglobal(L, "arg");
 }
 
+/* LuaJIT begins with the same seed in every state: executors would draw the same numbers. */
+static void seed_random(lua_State *L) {
+  uint32_t seed;
+  if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+    seed = (uint32_t)clock_us();
+  lua_getglobal(L, "math");
+  lua_getfield(L, -1, "randomseed");
+  lua_pushnumber(L, seed);
+  lua_call(L, 1, 0);
+  lua_pop(L, 1);
+}
+
 static int set_up(lua_State *L) {
   struct script *script = lua_touserdata(L, 1);
   luaL_openlibs(L);
+  seed_random(L);
   script_make_host(L, script);
   script_keep_run(L);
   add_loaders(L);
