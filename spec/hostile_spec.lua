@@ -155,6 +155,7 @@ describe("a worker survives", function()
     enqueue("exit")
     worker:read_until("mended", 15)
     worker:stop()
+    assert.equal(1, select(2, worker.stderr:gsub("an executor died", ""))) -- the one that exited: not those that never were
   end)
 
   describe("a database in LATIN1:", function()

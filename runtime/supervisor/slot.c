@@ -77,7 +77,7 @@ static void restart_later(struct slot *slot) {
 void slot_start_executor(struct slot *slot) {
   slot->started_ms = clock_ms();
   slot->jobs = 0;
-  slot->retiring = false;
+  slot->retiring = slot->broken = false;
   if (child_start(slot->child) == 0)
     return;
   restart_later(slot);
@@ -247,6 +247,7 @@ static void on_ready(void *owner, const struct child_script *script) {
 
 static void on_broken(void *owner, const char *message, size_t length) {
   struct slot *slot = owner;
+  slot->broken = true;
   slot->start.events->broken(slot->start.owner, message, length);
 }
 
@@ -309,10 +310,11 @@ static void on_died(void *owner, const struct child_death *death) {
     snprintf(message, sizeof message, "the executor %s, with this job alone in it", death->cause);
   if (slot->retiring && begun == 0)
     log_debug("an executor has run its jobs and is replaced", LOG_I("executor", slot->number));
-  else if (!slot->breaking && !slot->leaving)
+  else if (!slot->breaking && !slot->leaving && !slot->broken)
     log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", death->cause),
               death->culprit ? LOG_I("job", death->culprit) : (struct log_field){0});
-  if (!death->culprit && !slot->breaking) /* half of them are tried next time, and so on; a few one by one */
+  if (!death->culprit && !slot->breaking &&
+      begun > 0) /* half of them are tried next time, and so on; a few one by one */
     *slot->start.together = begun > FEW ? begun / 2 : 1;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])

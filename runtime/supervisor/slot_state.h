@@ -17,6 +17,7 @@ struct slot {
   bool serving;
   bool alone; /* a job is to run, or runs, with nothing beside it */
   bool finishing, breaking, leaving;
+  bool broken;   /* the executor could not load the script, and ends: that has been told */
   bool outgoing; /* another has taken its place */
   int64_t careful_until_ms;
   int64_t found_ms;   /* when a claim last brought jobs */
