@@ -156,8 +156,11 @@ static void fall_asleep(struct lookout *lookout) {
     lookout->wait_ms = lookout->wait_ms * 2 < FLIGHT_MOST_MS ? lookout->wait_ms * 2 : FLIGHT_MOST_MS;
 }
 
+/* The last sweep, when nothing is left to be done, need not be paid for. */
 static void drain(struct lookout *lookout, const struct hold_look *look) {
-  if (!look->swept)
+  if (!look->swept && lookout->events->all_asleep(lookout->owner))
+    wake(lookout, true);
+  else if (!look->swept)
     sweep(lookout);
   else if (!look->due_paused && lookout->events->all_asleep(lookout->owner))
     lookout->events->drained(lookout->owner);

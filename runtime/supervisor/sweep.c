@@ -1,6 +1,6 @@
 #include "sweep.h"
 
-enum { SHARE = 20 };         /* sweeps get one part of so many */
+enum { SHARE = 40 };         /* sweeps get one part of so many */
 enum { INTERVAL_MS = 1000 }; /* how often to sweep while there is enough to do above the floor */
 
 int64_t sweep_wait_ms(const struct sweep *sweep, int64_t now_ms) {

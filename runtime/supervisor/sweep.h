@@ -7,8 +7,8 @@
 /*
  * A sweep is a claim that starts from the beginning of its queues instead of their floors. It finds what lies below
  * them, and pays for every dead row there is: as long as a session somewhere keeps an old snapshot, that may be
- * hundreds of milliseconds. So sweeps get at most a twentieth of the worker's time. Zeroed: a sweep may be made.
- * Times are clock_ms().
+ * hundreds of milliseconds, in which no other hold claims. So sweeps get at most a fortieth of the worker's time.
+ * Zeroed: a sweep may be made. Times are clock_ms().
  */
 struct sweep {
   int64_t began_ms;   /* the last one */

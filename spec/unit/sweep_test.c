@@ -14,15 +14,15 @@ static void the_first_sweep_is_free(void **state) {
   assert_int_equal(sweep_wait_ms(&sweep, 123456789), 0);
 }
 
-static void sweeps_take_a_twentieth_of_the_time(void **state) {
+static void sweeps_take_a_fortieth_of_the_time(void **state) {
   (void)state;
   struct sweep sweep = {0};
   sweep_begin(&sweep, 1000);
   sweep_saw(&sweep, 1100, 100, true);
-  assert_int_equal(sweep_wait_ms(&sweep, 1100), 1900);
-  assert_int_equal(sweep_wait_ms(&sweep, 2999), 1);
-  assert_int_equal(sweep_wait_ms(&sweep, 3000), 0);
-  assert_int_equal(sweep_wait_ms(&sweep, 4000), 0);
+  assert_int_equal(sweep_wait_ms(&sweep, 1100), 3900);
+  assert_int_equal(sweep_wait_ms(&sweep, 4999), 1);
+  assert_int_equal(sweep_wait_ms(&sweep, 5000), 0);
+  assert_int_equal(sweep_wait_ms(&sweep, 6000), 0);
 }
 
 static void one_that_took_no_longer_than_other_claims_costs_nothing(void **state) {
@@ -36,7 +36,7 @@ static void one_that_took_no_longer_than_other_claims_costs_nothing(void **state
   sweep_saw(&sweep, 2000, 8, true);
   assert_in_range(sweep_wait_ms(&sweep, 2000), 0, 1);
   sweep_saw(&sweep, 3000, 108, true);
-  assert_in_range(sweep_wait_ms(&sweep, 3000), 1900, 1901);
+  assert_in_range(sweep_wait_ms(&sweep, 3000), 3900, 3901);
   sweep_saw(&sweep, 9000, 3, true); /* shorter than usual: nothing is owed, nor given back */
   assert_int_equal(sweep_wait_ms(&sweep, 9000), 0);
 }
@@ -58,8 +58,8 @@ static void under_load_a_slow_one_is_paid_for_first(void **state) {
   sweep_begin(&sweep, 5000);
   sweep_saw(&sweep, 5200, 200, true);
   assert_false(sweep_is_wanted(&sweep, 6000));
-  assert_false(sweep_is_wanted(&sweep, 8999));
-  assert_true(sweep_is_wanted(&sweep, 9000));
+  assert_false(sweep_is_wanted(&sweep, 12999));
+  assert_true(sweep_is_wanted(&sweep, 13000));
 }
 
 static void a_quick_one_does_not_pay_for_a_slow_one(void **state) {
@@ -67,7 +67,7 @@ static void a_quick_one_does_not_pay_for_a_slow_one(void **state) {
   struct sweep sweep = {0};
   sweep_saw(&sweep, 1000, 1000, true);
   sweep_saw(&sweep, 1001, 1, true); /* the look before sleep goes with the sweep before it */
-  assert_int_equal(sweep_wait_ms(&sweep, 1001), 18999);
+  assert_int_equal(sweep_wait_ms(&sweep, 1001), 38999);
 }
 
 static void one_that_was_never_answered_does_not_stand_in_the_way(void **state) {
@@ -81,7 +81,7 @@ static void one_that_was_never_answered_does_not_stand_in_the_way(void **state) 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_first_sweep_is_free),
-      cmocka_unit_test(sweeps_take_a_twentieth_of_the_time),
+      cmocka_unit_test(sweeps_take_a_fortieth_of_the_time),
       cmocka_unit_test(one_that_took_no_longer_than_other_claims_costs_nothing),
       cmocka_unit_test(under_load_there_is_one_a_second),
       cmocka_unit_test(under_load_a_slow_one_is_paid_for_first),
