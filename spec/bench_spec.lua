@@ -4,7 +4,7 @@ local process = require "spec.support.process"
 
 describe("the benchmarks", function()
   local function run(...)
-    return process.run { "luajit", "spec/bench/main.lua", "--no-peers", "--scale", "0.002", "--rounds", "1", timeout = 120, ... }
+    return process.run { "luajit", "spec/bench/main.lua", "--no-peers", "--scale", "0.002", "--rounds", "1", timeout = 250, ... }
   end
 
   -- The median in the row that begins with these words.
@@ -50,7 +50,8 @@ describe("the benchmarks", function()
     assert.is_true(commit > 0.01 and commit < 1000, result.stdout)
     assert.is_true(over < 2000, result.stdout)
     local part = value(result.stdout, "waits 50 ms, 16 executors: to perfect")
-    assert.is_true(part > 0.02 and part <= 1, result.stdout)
+    local rate = value(result.stdout, "waits 50 ms, 16 executors")
+    assert.is_true(rate > 0 and part <= 1 and math.abs(part - rate / 320) < 0.02, result.stdout)
   end)
 
   it("measure handlers that wait, and handlers that use the database", function()
@@ -71,7 +72,7 @@ describe("the benchmarks", function()
     local ratio, clients = value(text, "100 jobs, all at a time: to pgbench -M prepared"), value(text, "pgbench -M prepared, 100 times: connections")
     assert.is_true(math.abs(ratio - rate / limit) < 0.02, text)
     assert.is_true(clients >= 1 and clients <= 10, text)
-    assert.equal(clients, value(text, "100 jobs, all at a time: connections"))
+    assert.equal(clients, math.max(1, value(text, "100 jobs, all at a time: connections"))) -- they may end unseen
     assert.is_true(value(text, "200 jobs, 20 at a time: CPU time of the executors") > 10, text)
     assert.matches("| queries: 200 jobs, 20 at a time: to pgbench %-M prepared +| ≥ 0.50 × ", text)
   end)
