@@ -82,25 +82,37 @@ describe("under a backlog", function()
     return tonumber(pg:psql(("SELECT count(*) FROM pgq_jobs WHERE queue_name = '%s'"):format(queue)))
   end
 
+  -- How many jobs are left of each queue, at one moment; least and most of those that begin with an s.
+  local function look()
+    local left, least, most = {}, math.huge, 0
+    for name, jobs in pg:psql("SELECT queue_name, count(*) FROM pgq_jobs GROUP BY 1"):gmatch "(%w+)|(%d+)" do
+      left[name] = tonumber(jobs)
+      if name:sub(1, 1) == "s" then
+        least, most = math.min(least, left[name]), math.max(most, left[name])
+      end
+    end
+    return left, least, most
+  end
+
   -- The worker has begun with the backlog; it does not end before the spec does.
   local function wait_for_progress(queue, before, least)
-    wait.till(queue .. " to be under way", 10, function() return count(queue) <= before - (least or 1) end)
+    wait.till(queue .. " to be under way", 30, function() return count(queue) <= before - (least or 1) end)
   end
 
   -- Quick jobs, more than are run in the time of a spec.
-  local MANY = 70000
+  local MANY = 150000
 
   describe("of quick jobs", function()
 
-    it("another queue waits for less than a second", function()
-      fill("instant", 200000)
+    it("another queue waits for less than a second", function() -- or for somewhat more, where the machine is busy
+      fill("instant", 400000)
       local worker = start()
       worker:read_until "20000 at"
       for i = 1, 5 do
         assert(conn:enqueue("other", "rare" .. i))
-        worker:read_until("ran rare" .. i, 1)
+        worker:read_until("ran rare" .. i, 4)
         assert(conn:enqueue("s3", "slow" .. i))
-        worker:read_until("ran slow" .. i, 1)
+        worker:read_until("ran slow" .. i, 4)
       end
       assert.is_true(count "instant" > 0)
     end)
@@ -119,17 +131,17 @@ describe("under a backlog", function()
         end
         local worker
         assert(conn:transaction(function(tx)
-          assert(tx:query "SELECT now()") -- the transaction's time, which is run_after, is below the floor in the end
+          assert(tx:query "SELECT now()") -- a minute before this is below the floor in the end
           worker = start()
           wait_for_progress("quick", MANY, 5000)
           if sql == "in a transaction" then
-            assert(tx:query "INSERT INTO pgq_jobs (queue_name, data, run_after) VALUES ('quick', 'late', now() - interval '1 s')")
+            assert(tx:query "INSERT INTO pgq_jobs (queue_name, data, run_after) VALUES ('quick', 'late', now() - interval '1 min')")
           else
             assert(tx:query(sql))
           end
           return true
         end))
-        worker:read_until("ran late", 4)
+        worker:read_until("ran late", 20)
         assert.is_true(count "quick" > 0)
       end)
     end
@@ -140,7 +152,7 @@ describe("under a backlog", function()
       wait_for_progress("quick", 30000, 5000)
       first:kill "sigkill"
       first:wait()
-      wait.till("all to be done", 20, function() return count "quick" == 0 end)
+      wait.till("all to be done", 90, function() return count "quick" == 0 end)
       second:stop()
     end)
   end)
@@ -156,32 +168,29 @@ describe("under a backlog", function()
       fill_all(100)
       start()
       start()
-      wait.sleep(1)
-      local most = 0
+      wait.till("each to have had its turn", 60, function() return select(3, look()) < 98 end)
+      local claimed = 0
       for _ = 1, 30 do
         -- What is locked by the claims: one job runs in each worker, and few wait.
-        most = math.max(most, tonumber(pg:psql [[SELECT (SELECT count(*) FROM pgq_jobs)
+        claimed = math.max(claimed, tonumber(pg:psql [[SELECT (SELECT count(*) FROM pgq_jobs)
           - (SELECT count(*) FROM (SELECT FROM pgq_jobs FOR UPDATE SKIP LOCKED) AS free)]]))
         wait.sleep(0.05)
       end
-      assert.is_true(most <= 6, most .. " jobs were claimed by two workers")
-      local left = {}
-      for i = 1, 10 do
-        left[i] = count("s" .. i)
-      end
-      assert.is_true(math.max(unpack(left)) - math.min(unpack(left)) <= 3, table.concat(left, " "))
-      assert.is_true(math.max(unpack(left)) < 98, table.concat(left, " "))
+      assert.is_true(claimed <= 6, claimed .. " jobs were claimed by two workers")
+      local _, least, most = look()
+      assert.is_true(most - least <= 5, ("%d to %d left"):format(least, most))
     end)
 
     it("two workers share the work", function()
-      fill_all(8)
+      -- Neither has a start of the other.
       local first, second = start("--log-level", "debug"), start("--log-level", "debug")
-      wait.till("all to be done", 15, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
+      fill_all(30)
+      wait.till("all to be done", 90, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
       first:stop()
       second:stop()
       for _, worker in ipairs { first, second } do
         local _, jobs = worker.stderr:gsub("job completed", "")
-        assert.is_true(jobs >= 25, jobs .. " of 80 jobs")
+        assert.is_true(jobs >= 75, jobs .. " of 300 jobs")
       end
     end)
 
@@ -191,7 +200,7 @@ describe("under a backlog", function()
         local worker = start()
         wait_for_progress("s" .. i, 200, 2)
         pg:psql(("INSERT INTO pgq_jobs (queue_name, data, run_after) VALUES ('s%d', 'late', now() - interval '1 day')"):format(i))
-        worker:read_until("ran late", 6)
+        worker:read_until("ran late", 30)
       end)
     end
 
@@ -199,11 +208,12 @@ describe("under a backlog", function()
       fill_all(200)
       fill("quick", MANY)
       start()
-      wait.sleep(3)
-      for i = 1, 10 do
-        assert.is_true(count("s" .. i) < 199, ("s%d: %d of 200 were left"):format(i, count("s" .. i)))
-      end
-      assert.is_true(count "quick" < MANY - 5000, count "quick" .. " quick jobs were left")
+      wait.till("all to be under way", 60, function()
+        local left, _, most = look()
+        assert(left.quick, "no quick job is left")
+        return most < 199 and left.quick < MANY - 5000, most .. " of one, " .. left.quick .. " quick ones were left"
+      end)
+      assert.is_true(count "quick" > 0)
     end)
   end)
 
@@ -227,11 +237,13 @@ describe("under a backlog", function()
     pg:psql "INSERT INTO pgq_workers (host, pid, version, last_seen_at) VALUES ('gone', 1, '', now() - interval '1 hour')"
     local worker = start()
     assert.matches("a worker vanished", worker.stderr)
-    wait.sleep(3)
-    for i = 1, 5 do
-      assert.is_true(count("s" .. i) < 98, ("s%d: %d of 100 were left"):format(i, count("s" .. i)))
-    end
-    assert.is_true(count "quick" < 998, count "quick" .. " quick jobs were left")
+    local least
+    wait.till("all to be under way", 60, function()
+      local left, most
+      left, least, most = look()
+      return most < 98 and left.quick < 998, most .. " of one, " .. left.quick .. " quick ones were left"
+    end)
+    assert.is_true(least > 30, least .. " of another were left")
   end)
 
   describe("claims stay quick", function()
@@ -240,12 +252,16 @@ describe("under a backlog", function()
       local done, problem = conn:transaction(function(tx)
         assert(tx:query "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         assert(tx:query "SELECT count(*) FROM pgq_jobs")
-        local worker, at = start(), {}
+        local worker, took, last = start(), {}, nil
         for i = 1, 20 do
-          at[i] = tonumber(worker:read_until(i * 10000 .. " at (%d+)", 30)) / 1e6
+          local at = tonumber((worker:read_until(i * 10000 .. " at (%d+)", 60))) / 1e6
+          took[i] = at - (last or at)
+          last = at
         end
-        local first, second = at[10] - at[1], at[20] - at[11]
-        assert.is_true(second < 2 * first, ("90,000 jobs took %.0f ms, then %.0f"):format(first, second))
+        -- The machine may stand still at any time: a middle one of the first, the best of the last.
+        local first, best = { unpack(took, 2, 8) }, math.min(unpack(took, 14, 20))
+        table.sort(first)
+        assert.is_true(best < 2 * first[4], ("10,000 jobs took %.0f ms, then %.0f"):format(first[4], best))
         return true
       end)
       assert(done, problem)
@@ -253,25 +269,31 @@ describe("under a backlog", function()
 
     it("for one job, too, behind 200,000 dead rows", function()
       local worker = start()
-      local took = {}
+      local theirs = assert(pgq.connect(pg.conninfo))
+      -- How long half of sixty jobs take at most, in ms.
+      local function median(name)
+        local took = {}
+        for i = 1, 60 do
+          local began = uv.hrtime()
+          assert(theirs:enqueue("other", name .. i .. "."))
+          worker:read_until("ran " .. name .. i .. "%.")
+          took[i] = (uv.hrtime() - began) / 1e6
+        end
+        table.sort(took)
+        return took[30]
+      end
+      local before, behind = median "before", nil
       local done, problem = conn:transaction(function(tx)
         assert(tx:query "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         assert(tx:query "SELECT count(*) FROM pgq_jobs")
         fill("other", 200000, "now() - interval '1 hour' + n * interval '1 us'")
         pg:psql "DELETE FROM pgq_jobs"
-        local theirs = assert(pgq.connect(pg.conninfo))
-        for i = 1, 60 do
-          local began = uv.hrtime()
-          assert(theirs:enqueue("other", "job" .. i))
-          worker:read_until("ran job" .. i, 5)
-          took[i] = (uv.hrtime() - began) / 1e6
-        end
-        theirs:close()
+        behind = median "behind"
         return true
       end)
+      theirs:close()
       assert(done, problem)
-      table.sort(took)
-      assert.is_true(took[30] < 15, ("half of the jobs took more than %.0f ms"):format(took[30]))
+      assert.is_true(behind < 10 + 3 * before, ("half of the jobs took more than %.1f ms, and %.1f before"):format(behind, before))
     end)
 
     it("in a table that was vacuumed while it was empty, for they never scan all of it", function()
@@ -280,16 +302,21 @@ describe("under a backlog", function()
       local function counted(what)
         return tonumber(pg:psql(("SELECT %s FROM pg_stat_user_tables WHERE relname = 'pgq_jobs'"):format(what)))
       end
+      conn:close() -- a session tells what it did when it ends, at the latest
+      wait.till("all sessions to have ended", 30, function()
+        return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'" == "1"
+      end)
       local scans, deleted = counted "seq_scan", counted "n_tup_del"
+      conn = assert(pgq.connect(pg.conninfo))
       local worker = start()
       for i = 1, 15 do -- after a few, Postgres would keep the plan that is best for this
         assert(conn:enqueue("other", "job" .. i))
-        worker:read_until("ran job" .. i, 5)
+        worker:read_until("ran job" .. i)
       end
       fill("other", 100000)
-      worker:read_until("100000 at", 30)
+      worker:read_until("100000 at", 90)
       worker:stop() -- its sessions report what they did at their end
-      wait.till("that to be reported", 5, function() return counted "n_tup_del" >= deleted + 100000 end)
+      wait.till("that to be reported", 30, function() return counted "n_tup_del" >= deleted + 100000 end)
       assert.equal(scans, counted "seq_scan")
     end)
   end)

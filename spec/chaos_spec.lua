@@ -9,7 +9,7 @@ describe("a minute of chaos", function()
   local seed = os.getenv "PGQ_CHAOS_SEED" or "3"
 
   it("loses no job, and lets no stranger end one", function()
-    local result = process.run { "luajit", "spec/chaos/main.lua", "--minutes", "1", "--seed", seed, timeout = 180 }
+    local result = process.run { "luajit", "spec/chaos/main.lua", "--minutes", "1", "--seed", seed, timeout = 240 }
     local shown = result.stderr .. result.stdout
     assert.equal(0, result.status, shown)
     assert.matches("| lost +| 0 ", result.stdout, nil, false, shown)
@@ -31,7 +31,7 @@ describe("a minute of chaos", function()
 
   it("ends by ^C with nothing left running, and status 130", function()
     local run = process.start { "luajit", "spec/chaos/main.lua", "--minutes", "5" }
-    run:read_until("faults in 5 minutes", 30, "stderr")
+    run:read_until("faults in 5 minutes", 60, "stderr")
     local mine = process.check { "ps", "-e", "-o", "pid,ppid,args" }
     local workers = {}
     for pid, parent in mine:gmatch "(%d+) +(%d+) [^\n]*spec/chaos/worker.lua" do
@@ -41,7 +41,7 @@ describe("a minute of chaos", function()
     end
     assert.equal(3, #workers, mine)
     run:kill("sigint")
-    assert.equal(130, run:wait(30).status)
+    assert.equal(130, run:wait(60).status)
     for _, pid in ipairs(workers) do
       assert.equal("", process.run({ "ps", "-o", "args=", "-p", pid }).stdout)
     end
@@ -85,7 +85,7 @@ describe("the books of a chaos run", function()
   end
 
   local COMPLETE = "DELETE FROM pgq_jobs WHERE id = 1"
-  local LEASE = "UPDATE pgq_jobs SET lease = 77, attempt = attempt + 1, run_after = now() + interval '5 s'"
+  local LEASE = "UPDATE pgq_jobs SET lease = 77, attempt = attempt + 1, run_after = now() + interval '1 min'"
   local RETRY = "UPDATE pgq_jobs SET attempt = attempt + 1, retry_waits = '{1s}', error = 'failed as planned'"
 
   -- The rules that are broken, as text, when these faults were done.
@@ -110,7 +110,7 @@ describe("the books of a chaos run", function()
     enqueue()
     run "w1.1"
     write("w1.1", LEASE)
-    write("w1.1", "UPDATE pgq_jobs SET run_after = now() + interval '5 s'")
+    write("w1.1", "UPDATE pgq_jobs SET run_after = now() + interval '1 min'")
     write("w1.1", COMPLETE)
     assert.equal("", (check()))
   end)
@@ -165,25 +165,25 @@ describe("the books of a chaos run", function()
   end)
 
   it("find who completes a later attempt than the one he ran", function()
+    local began = os.time()
     enqueue "fail 1"
     run("w1.1", 1)
     run("w2.1", 1)
     write("w2.1", RETRY)
     write("w1.1", COMPLETE)
-    local now = os.time()
-    local names, text = check { { kind = "stall", who = "w1.1", began = now - 5, ended = now + 5 } }
+    local names, text = check { { kind = "stall", who = "w1.1", began = began - 1, ended = os.time() + 1 } }
     assert.equal("strangers", names)
     assert.matches("w1.1 wrote complete of attempt 2", text)
   end)
 
   it("find who writes under somebody else's lease, though he ran the job himself", function()
+    local began = os.time()
     enqueue()
     run "w1.1"
     run "w2.1"
     write("w2.1", LEASE)
     write("w1.1", COMPLETE)
-    local now = os.time()
-    local names, text = check { { kind = "stall", who = "w1.1", began = now - 5, ended = now + 5 } }
+    local names, text = check { { kind = "stall", who = "w1.1", began = began - 1, ended = os.time() + 1 } }
     assert.equal("strangers", names)
     assert.matches("under the lease 77 of w2.1", text)
   end)
@@ -202,13 +202,13 @@ describe("the books of a chaos run", function()
   end)
 
   it("find a job that runs again without a fault, and none when there was one", function()
+    local began = os.time()
     enqueue()
     run "w1.1"
     run "w2.1"
     write("w2.1", COMPLETE)
     assert.equal("unexplained repeats", (check()))
     pg:psql "DROP TABLE chaos_events, chaos_plans, chaos_repeats"
-    local now = os.time()
-    assert.equal("", (check { { kind = "kill supervisor", who = "w1.1", began = now - 1, ended = now + 1 } }))
+    assert.equal("", (check { { kind = "kill supervisor", who = "w1.1", began = began - 1, ended = os.time() + 1 } }))
   end)
 end)

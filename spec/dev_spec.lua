@@ -31,7 +31,7 @@ end
 
 -- Runs `pgq-lua …` in the folder.
 local function pgq(dir, ...)
-  return process.run { cwd = dir, timeout = 60, PGQ_LUA, ... }
+  return process.run { cwd = dir, timeout = 120, PGQ_LUA, ... }
 end
 
 describe("pgq-lua dev", function()
@@ -86,11 +86,11 @@ describe("pgq-lua dev", function()
       args = { "--dev", "--poll-interval", "100ms" },
       cwd = dir,
     }
-    wait.till("the table", 30, function()
+    wait.till("the table", 90, function()
       local result = pgq(dir, "--dev", "enqueue", "greet", "dev")
       return result.status == 0, result.stderr
     end)
-    worker:read_until("hello dev", 20, "stdout")
+    worker:read_until("hello dev", 60, "stdout")
     worker:stop()
   end)
 
@@ -148,16 +148,16 @@ describe("pgq-lua dev", function()
     local pid = server_pid()
     local owner = assert(uv.fs_stat("/proc/" .. pid)).uid
     uv.kill(pid, "sigkill")
-    wait.till("the end of the server's processes", 10, function()
+    wait.till("the end of the server's processes", 30, function()
       return not is_running(pid)
     end)
     -- Of the same user, or Postgres would not even ask.
-    local words = { "sleep", "60" }
+    local words = { "sleep", "600" }
     if uv.getuid() == 0 then
-      words = { "setpriv", "--reuid", tostring(owner), "--clear-groups", "sleep", "60" }
+      words = { "setpriv", "--reuid", tostring(owner), "--clear-groups", "sleep", "600" }
     end
     local other = process.start(words)
-    wait.till("the user of sleep", 5, function()
+    wait.till("the user of sleep", 30, function()
       return uv.fs_stat("/proc/" .. other.pid).uid == owner
     end)
     local path = dir .. "/.pgq-dev/data/postmaster.pid"
@@ -188,7 +188,7 @@ describe("pgq-lua dev", function()
       commands[i] = process.start { PGQ_LUA, "dev", "conninfo", cwd = dir }
     end
     for i, command in ipairs(commands) do
-      local result = command:wait(60)
+      local result = command:wait(120)
       assert.equal(0, result.status, result.stderr)
       answers[i] = result.stdout
     end

@@ -188,7 +188,7 @@ describe("the README", function()
       local path = ("%s/%d.%s"):format(dir, block.line, block.language)
       write(path, block.text)
       local words = check(path)
-      words.cwd, words.env, words.timeout = dir, env, 30
+      words.cwd, words.env, words.timeout = dir, env, 120
       local result = process.run(words)
       assert.is_true(result.status == 0 and not result.stderr:find "cannot enqueue", result.stderr)
     end

@@ -40,12 +40,12 @@ describe("pgq-lua enqueue --lines", function()
   end
 
   local function enqueue(input, ...)
-    return process.run { PGQ_LUA, "--db", pg.conninfo, "enqueue", "q", "--lines", input = input, timeout = 30, ... }
+    return process.run { PGQ_LUA, "--db", pg.conninfo, "enqueue", "q", "--lines", input = input, timeout = 90, ... }
   end
 
   -- The same by a shell, whose redirections are `around`: "$@" is the command.
   local function enqueue_in_shell(around, ...)
-    return process.run { "sh", "-c", around, "sh", PGQ_LUA, "--db", pg.conninfo, "enqueue", "q", "--lines", timeout = 60, ... }
+    return process.run { "sh", "-c", around, "sh", PGQ_LUA, "--db", pg.conninfo, "enqueue", "q", "--lines", timeout = 120, ... }
   end
 
   local function count() return tonumber((pg:psql "SELECT count(*) FROM pgq_jobs")) end
@@ -101,7 +101,7 @@ describe("pgq-lua enqueue --lines", function()
   it("takes --delay, --after and --retry-waits", function()
     enqueue(numbers(MANY), "--delay", "1h", "--retry-waits", "5s,1m")
     assert.equal(MANY .. "|1|t|{5s,1m0s}", pg:psql [[SELECT count(*), count(DISTINCT run_after),
-      bool_and(run_after - created_at BETWEEN '1h' AND '1h 5s'), min(retry_waits::text) FROM pgq_jobs]])
+      bool_and(run_after - created_at BETWEEN '1h' AND '1h 1min'), min(retry_waits::text) FROM pgq_jobs]])
     pg:psql "TRUNCATE pgq_jobs"
     enqueue("a\nb\n", "--after", "2030-01-31 08:00+01", "--retry-waits", "")
     assert.equal("2|t|{}", pg:psql
@@ -146,7 +146,7 @@ describe("pgq-lua enqueue --lines", function()
   local function start_and_feed(lines)
     local command = process.start { PGQ_LUA, "--db", pg.conninfo, "enqueue", "q", "--lines", stdin = "pipe" }
     command:write(lines)
-    wait.till("all of it to be read", 20, function()
+    wait.till("all of it to be read", 60, function()
       local file = assert(io.open(("/proc/%d/io"):format(command.pid)))
       local read = tonumber(file:read("*a"):match "rchar: (%d+)")
       file:close()
@@ -158,7 +158,7 @@ describe("pgq-lua enqueue --lines", function()
   it("enqueues nothing when it is interrupted, and ends by the signal", function()
     for name, number in pairs { sigint = 2, sigterm = 15 } do
       local command = start_and_feed(numbers(MANY))
-      wait.till("a batch to be inserted", 10, function()
+      wait.till("a batch to be inserted", 30, function()
         local query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgq-lua' AND query LIKE 'INSERT%'"
         return pg:psql(query) == "1"
       end)
@@ -166,7 +166,7 @@ describe("pgq-lua enqueue --lines", function()
       local result = command:wait()
       assert.equal(number, result.signal)
       assert.equal("", result.stdout)
-      wait.till("the server to notice", 10, function()
+      wait.till("the server to notice", 30, function()
         return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgq-lua'" == "0"
       end)
       assert.equal(0, count())
@@ -189,7 +189,7 @@ describe("pgq-lua enqueue --lines", function()
         local kilobytes = tonumber(file:read("*a"):match "VmHWM:%s*(%d+) kB")
         file:close()
         command:close_stdin()
-        assert.equal(0, command:wait(30).status)
+        assert.equal(0, command:wait(120).status)
         return kilobytes
       end
       local few, many = peak(numbers(MANY)), peak(numbers(30 * MANY))
@@ -202,7 +202,7 @@ describe("pgq-lua enqueue --lines", function()
     -- What a terminal shows: script(1) makes one.
     local function on_terminal(around)
       local line = around:gsub('"$@"', function() return ("%s --db '%s' enqueue q --lines > /dev/null"):format(PGQ_LUA, pg.conninfo) end)
-      local result = process.run { "script", "-qec", line, "/dev/null", timeout = 60 }
+      local result = process.run { "script", "-qec", line, "/dev/null", timeout = 120 }
       return result.stdout, result.status
     end
 

@@ -107,7 +107,8 @@ describe("enqueueing from Lua", function()
     } do
       local job = the_job(assert(conn:enqueue("later", "", { delay = case[1] })))
       -- created_at is the start of the transaction, which may be some moments before the statement.
-      assert.is_true(math.abs(job.delay - case[2]) < 0.1, ("%s gave %s"):format(case[1], job.delay))
+      local late = job.delay - case[2]
+      assert.is_true(late >= 0 and late < 5, ("%s gave %s"):format(case[1], job.delay))
     end
   end)
 

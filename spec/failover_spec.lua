@@ -34,6 +34,9 @@ local function start(conninfo, ...)
   return Worker.start { script = ECHO, args = { "--db", conninfo, "--poll-interval", "100ms", "--executors", "1", ... } }
 end
 
+-- How long until a worker has found another server, or the same one again: it tries every ten seconds in the end.
+local BACK = 60
+
 local function count(text, pattern)
   return select(2, text:gsub(pattern, ""))
 end
@@ -65,7 +68,7 @@ describe("a worker with a standby at hand", function()
   local function replicate_synchronously()
     primary:psql "ALTER SYSTEM SET synchronous_standby_names = '*'"
     primary:psql "SELECT pg_reload_conf()"
-    wait.till("the standby to be synchronous", 10, function()
+    wait.till("the standby to be synchronous", 30, function()
       return primary:psql "SELECT sync_state FROM pg_stat_replication" == "sync"
     end)
   end
@@ -78,11 +81,11 @@ describe("a worker with a standby at hand", function()
     worker:read_until "began 2000"
     primary:psql "SELECT pgq_enqueue('echo', n::text::bytea) FROM generate_series(1001, 2000) AS n"
     primary:down "immediate"
-    worker:read_until("connection lost", 5)
+    worker:read_until "connection lost"
     standby:promote()
-    wait.till("all jobs to be done on the new primary", 30, function() return all_done(standby) end)
+    wait.till("all jobs to be done on the new primary", BACK, function() return all_done(standby) end)
     standby:psql "SELECT pgq_enqueue('echo', 'after')"
-    worker:read_until("ran after\n", 5)
+    worker:read_until "ran after\n"
     worker:stop()
     for i = 1, 2000 do
       assert.is_true(worker.stdout:find("ran " .. i .. "\n", 1, true) ~= nil, "job " .. i .. " did not run")
@@ -102,8 +105,8 @@ describe("a worker with a standby at hand", function()
     assert.matches("recovery", worker.stderr)
     primary:down "immediate"
     standby:promote()
-    worker:read_until("ran early", 15)
-    wait.till("the job to complete", 5, function() return all_done(standby) end)
+    worker:read_until("ran early", BACK)
+    wait.till("the job to complete", 30, function() return all_done(standby) end)
     worker:stop()
   end)
 end)
@@ -145,6 +148,20 @@ describe("a worker behind a network", function()
     end
   end
 
+  -- In any order: other connections may find out first.
+  local function wait_for_timeout(worker, connection)
+    wait.till(connection .. " to time out", BACK, function()
+      worker:is_running()
+      return worker.stderr:find("connection lost[^\n]*" .. connection .. "[^\n]*timed out"), worker.stderr
+    end)
+  end
+
+  local function wait_until_free(seconds)
+    wait.till("the server to give the job free", seconds, function()
+      return pg:psql "SELECT count(*) FROM (SELECT FROM pgq_jobs FOR UPDATE SKIP LOCKED) AS free" == "1"
+    end)
+  end
+
   -- Sessions as the server sees them, as a list of pids.
   local function sessions()
     return pg:psql "SELECT coalesce(string_agg(pid::text, ',' ORDER BY pid), '') FROM pg_stat_activity WHERE application_name = 'pgq-lua'"
@@ -156,17 +173,15 @@ describe("a worker behind a network", function()
     worker:read_until "began 4000"
     local began = sessions()
     cut_the_cable()
-    wait.till("the server to give the job free", 5, function()
-      return pg:psql "SELECT count(*) FROM (SELECT FROM pgq_jobs FOR UPDATE SKIP LOCKED) AS free" == "1"
-    end)
-    worker:read_until("connection lost.-hold 1.-timed out", 25)
-    wait.till("the job to complete", 10, function() return all_done(pg), worker.stderr end)
-    worker:read_until("connection lost.-control.-timed out", 25)
-    wait.till("the server to have ended every session of old", 30, function()
+    wait_until_free(12) -- keepalives find out after 25 s
+    wait_for_timeout(worker, "hold 1")
+    wait.till("the job to complete", BACK, function() return all_done(pg), worker.stderr end)
+    wait_for_timeout(worker, "control")
+    wait.till("the server to have ended every session of old", BACK, function()
       return pg:psql(("SELECT count(*) FROM pg_stat_activity WHERE pid IN (%s)"):format(began)) == "0"
     end)
     pg:psql "SELECT pgq_enqueue('echo', 'after')"
-    worker:read_until("ran after", 5)
+    worker:read_until "ran after"
     worker:stop()
     assert.equal(1, count(worker.stdout, "began 4000"))
   end)
@@ -177,15 +192,15 @@ describe("a worker behind a network", function()
       CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN INSERT INTO written VALUES (tg_op, current_setting('application_name')); RETURN old; END $$;
       CREATE TRIGGER note BEFORE DELETE ON pgq_jobs FOR EACH ROW EXECUTE FUNCTION note()]]
-    local worker = start(through_proxy() .. " application_name=first tcp_user_timeout=4000")
+    local worker = start(through_proxy() .. " application_name=first tcp_user_timeout=10000")
     pg:psql "SELECT pgq_enqueue('slow', '2000')"
     worker:read_until "began 2000"
     cut_the_cable()
     local other = start(pg.tcp_conninfo .. " application_name=second")
-    other:read_until("began 2000", 5)
-    other:read_until("ended 2000", 5)
-    wait.till("the job to complete", 5, function() return all_done(pg) end)
-    worker:read_until("outcome [nd]", 15) -- not needed, or dropped
+    other:read_until("began 2000", 10) -- the first is not back before
+    other:read_until "ended 2000"
+    wait.till("the job to complete", 30, function() return all_done(pg) end)
+    worker:read_until("outcome [nd]", BACK) -- not needed, or dropped
     worker:stop()
     other:stop()
     assert.equal("DELETE|second", pg:psql "SELECT * FROM written")
@@ -207,11 +222,11 @@ describe("a worker behind a network", function()
       proxy:cut((i * 0.37) % 1, i % 2 == 0, after, 0.4)
       wait.sleep(0.5)
     end
-    wait.till("all jobs to be done", 40, function()
+    wait.till("all jobs to be done", 90, function()
       local left = pg:psql "SELECT count(*), min(attempt), min(error) FROM pgq_jobs"
       return left == "0||", left
     end)
-    worker:stop(20)
+    worker:stop()
     for n = 1, 4000 do
       assert.is_true(worker.stdout:find("ran " .. n .. "\n", 1, true) ~= nil, "job " .. n .. " did not run")
     end
@@ -224,7 +239,7 @@ describe("a worker behind a network", function()
       proxy.port, pg.port)
     local worker = start(conninfo)
     pg:psql "SELECT pgq_enqueue('echo', 'there')"
-    worker:read_until("ran there", 45)
+    worker:read_until("ran there", 90)
     worker:stop()
   end)
 
@@ -232,13 +247,11 @@ describe("a worker behind a network", function()
     local worker = start(through_proxy())
     pg:psql "SELECT pgq_enqueue('slow', '1000')"
     worker:read_until "began 1000"
-    proxy:stall(1, 8, after, function() end)
-    wait.till("the server to give the job free", 5, function()
-      return pg:psql "SELECT count(*) FROM (SELECT FROM pgq_jobs FOR UPDATE SKIP LOCKED) AS free" == "1"
-    end)
+    proxy:stall(1, 14, after, function() end)
+    wait_until_free(12)
     assert.is_nil(worker.stderr:find "connection lost")
-    worker:read_until("connection lost", 10)
-    wait.till("the job to complete", 5, function() return all_done(pg) end)
+    worker:read_until "connection lost"
+    wait.till("the job to complete", BACK, function() return all_done(pg) end)
     worker:stop()
     assert.equal(1, count(worker.stdout, "began 1000"))
   end)

@@ -25,7 +25,7 @@ describe("pgq-lua migrate", function()
   end
 
   local function migrate()
-    local result = start_migration():wait(20)
+    local result = start_migration():wait(60)
     assert.equal(0, result.status, result.stderr)
     return result
   end
@@ -76,7 +76,7 @@ describe("pgq-lua migrate", function()
     local running = {}
     for i = 1, 8 do running[i] = start_migration() end
     for i = 1, 8 do
-      local result = running[i]:wait(20)
+      local result = running[i]:wait(60)
       assert.equal(0, result.status, result.stderr)
     end
     assert.equal("1", pg:psql "SELECT pgq_enqueue('q', '')")
@@ -131,7 +131,7 @@ describe("pgq-lua migrate", function()
     pg:psql(GO_TABLE)
     pg:psql "CREATE VIEW watched AS SELECT id FROM pgq_jobs"
     local before = schema()
-    local result = start_migration():wait(20)
+    local result = start_migration():wait(60)
     assert.equal(1, result.status)
     assert.matches("sql/upgrade.sql failed, and nothing was changed: ERROR:.*watched", result.stderr)
     assert.equal(before, schema())

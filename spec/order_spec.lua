@@ -16,7 +16,7 @@ describe("with one executor", function()
 
   -- Drains the queue q with that body of a handler; returns what it printed.
   local function drain(body, ...)
-    local result = Worker.run { pg = pg, args = { "--drain", "--executors", "1", ... }, timeout = 60, script = [[
+    local result = Worker.run { pg = pg, args = { "--drain", "--executors", "1", ... }, timeout = 150, script = [[
       local uv = require "luv"
       require "pgq".register_queue("q", function(data, job) ]] .. body .. " end)" }
     assert.equal(0, result.status, result.stderr)

@@ -71,7 +71,7 @@ describe("pgq-lua enqueue", function()
   it("delays by --delay, in seconds or as a duration, on the database's clock", function()
     accepts("q", "x", "--delay", "90")
     accepts("--delay", "1h30m", "q", "y")
-    assert.equal("t|t", pg:psql [[SELECT bool_and(run_after - created_at BETWEEN wait AND wait + interval '1 second'),
+    assert.equal("t|t", pg:psql [[SELECT bool_and(run_after - created_at BETWEEN wait AND wait + interval '20 seconds'),
       count(*) = 2 FROM pgq_jobs JOIN (VALUES (1, interval '90 s'), (2, interval '90 min')) AS expected (n, wait) ON n = id]])
   end)
 
@@ -114,7 +114,7 @@ describe("pgq-lua enqueue", function()
   end)
 
   it("refuses more data than a job may have", function()
-    local result = process.run { timeout = 60, "sh", "-c", 'head -c 268435457 /dev/zero | "$@" enqueue q -', "sh", PGQ_LUA, "--db", pg.conninfo }
+    local result = process.run { timeout = 120, "sh", "-c", 'head -c 268435457 /dev/zero | "$@" enqueue q -', "sh", PGQ_LUA, "--db", pg.conninfo }
     assert.equal(1, result.status)
     assert.matches("standard input has more than 268435456 bytes, the limit of a job's data", result.stderr)
     assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
@@ -122,9 +122,9 @@ describe("pgq-lua enqueue", function()
 
   it("tries until --connect-timeout when the server is not there yet", function()
     pg:down()
-    local waiting = process.start { PGQ_LUA, "--db", pg.conninfo, "--connect-timeout", "20s", "enqueue", "q", "x" }
+    local waiting = process.start { PGQ_LUA, "--db", pg.conninfo, "--connect-timeout", "60s", "enqueue", "q", "x" }
     pg:up()
-    assert.equal(0, waiting:wait(20).status)
+    assert.equal(0, waiting:wait(60).status)
     assert.equal("1", pg:psql "SELECT count(*) FROM pgq_jobs")
   end)
 end)

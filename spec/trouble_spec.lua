@@ -60,17 +60,26 @@ describe("an outcome that cannot be settled for a while", function()
     return select(2, text:gsub(pattern, ""))
   end
 
-  -- A session of its own, that does several things one after another.
+  -- A session of its own, which has done that and waits for more.
   local function session(sql)
-    return process.start { "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", pg.conninfo, "-f", "-", input = sql }
+    local psql = process.start { "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", pg.conninfo, stdin = "pipe" }
+    psql:write(sql .. ";\n\\echo ready\n")
+    psql:read_until "ready"
+    return psql
   end
 
-  local function wait_until_done(timeout)
-    wait.till("the job to complete", timeout, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
+  local function finish_session(psql, sql)
+    psql:write(sql .. ";\n")
+    psql:close_stdin()
+  end
+
+  -- It tries every ten seconds in the end.
+  local function wait_until_done()
+    wait.till("the job to complete", 40, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
   end
 
   local function wait_until_leased()
-    wait.till("the job to be leased", 5, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
+    wait.till("the job to be leased", 30, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
   end
 
   -- The worker has said it once, lives, and has run each handler once.
@@ -88,20 +97,16 @@ describe("an outcome that cannot be settled for a while", function()
       CREATE FUNCTION tally() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE tally SET jobs = jobs + 1; RETURN old; END $$;
       CREATE TRIGGER tally BEFORE DELETE ON pgq_jobs FOR EACH ROW EXECUTE FUNCTION tally()]]
     finally(function() pg:psql "DROP TABLE tally; DROP FUNCTION tally CASCADE" end)
-    local worker = start("--hold-limit", "10s")
-    enqueue("slow", "700")
-    worker:read_until "began 700"
     -- It has what our settling needs, and waits for what we have; who finds the deadlock out, and gives way, is us.
-    local other = session [[
-      SET deadlock_timeout = '1h';
-      BEGIN;
-      UPDATE tally SET jobs = jobs + 100;
-      SELECT FROM pgq_jobs FOR UPDATE;
-      COMMIT]]
-    worker:read_until("deadlock detected", 5)
-    wait_until_done(5)
+    local other = session "SET deadlock_timeout = '1h'; BEGIN; UPDATE tally SET jobs = jobs + 100"
+    local worker = start("--hold-limit", "20s")
+    enqueue("slow", "3000")
+    worker:read_until "began 3000"
+    finish_session(other, "SELECT FROM pgq_jobs FOR UPDATE \\; COMMIT") -- at once: else we might find the job taken
+    worker:read_until "deadlock detected"
+    wait_until_done()
     assert.equal(0, other:wait().status)
-    finish(worker, "40P01", "700")
+    finish(worker, "40P01", "3000")
     assert.equal("101", pg:psql "SELECT jobs FROM tally")
   end)
 
@@ -117,7 +122,7 @@ describe("an outcome that cannot be settled for a while", function()
       finally(function() pg:psql "DROP SEQUENCE tries; DROP FUNCTION refuse CASCADE" end)
       local worker = start()
       enqueue("slow", "10")
-      wait_until_done(10)
+      wait_until_done()
       assert.equal("5", pg:psql "SELECT last_value FROM tries")
       finish(worker, sqlstate, "10")
     end)
@@ -140,47 +145,48 @@ describe("an outcome that cannot be settled for a while", function()
     assert.is_true(tries < 10, tries .. " tries\n" .. worker.stderr)
     assert.is_true(count(worker.stderr, "\n") < 10, worker.stderr)
     pg:psql "DROP FUNCTION refuse CASCADE"
-    wait_until_done(15)
+    wait_until_done()
     worker:stop()
     assert.equal(1, count(worker.stdout, "began 10"))
   end)
 
   it("for a lock on the table", function()
     local worker = start("--hold-limit", "100ms")
-    enqueue("slow", "1500")
+    enqueue("slow", "4000")
     wait_until_leased()
-    local other = session "BEGIN; LOCK TABLE pgq_jobs IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(14); COMMIT"
-    worker:read_until "ended 1500"
-    worker:read_until("lock timeout", 15)
-    wait_until_done(15)
+    local other = session "BEGIN; LOCK TABLE pgq_jobs IN ACCESS EXCLUSIVE MODE"
+    worker:read_until "ended 4000"
+    worker:read_until("lock timeout", 40)
+    finish_session(other, "COMMIT")
+    wait_until_done()
     assert.equal(0, other:wait().status)
-    finish(worker, "55P03", "1500")
+    finish(worker, "55P03", "4000")
   end)
 
   it("for a table that is away, until it is back", function()
-    local worker = start("--hold-limit", "100ms", "--lease", "6s")
-    enqueue("slow", "1000")
+    local worker = start("--hold-limit", "100ms", "--lease", "15s")
+    enqueue("slow", "4000")
     wait_until_leased()
     pg:psql "ALTER TABLE pgq_jobs RENAME TO elsewhere"
     worker:read_until 'hold 1[^\n]*pgq_jobs[^\n]* does not exist'
     wait.sleep(3)
     pg:psql "ALTER TABLE elsewhere RENAME TO pgq_jobs"
-    wait_until_done(10)
-    finish(worker, "42P01", "1000")
+    wait_until_done()
+    finish(worker, "42P01", "4000")
   end)
 
   it("for a table that is dropped and made anew is not written to a job of the same number", function()
     local worker = start("--hold-limit", "100ms")
-    enqueue("slow", "1000")
+    enqueue("slow", "4000")
     wait_until_leased()
     pg:psql "DROP TABLE pgq_jobs"
     worker:read_until 'hold 1[^\n]*pgq_jobs[^\n]* does not exist'
     pg:migrate()
     pg:psql "INSERT INTO pgq_jobs (queue_name, data, run_after) VALUES ('slow', '', now() + interval '1 hour')"
     pg:psql "SELECT pgq_enqueue('echo', 'back')"
-    worker:read_until("ran back", 10)
+    worker:read_until("ran back", 40)
     assert.equal("1|slow|0", pg:psql "SELECT id, queue_name, attempt FROM pgq_jobs")
-    finish(worker, "42P01", "1000")
+    finish(worker, "42P01", "4000")
   end)
 
   if Postgres.can_have_disk() then
@@ -200,11 +206,11 @@ describe("an outcome that cannot be settled for a while", function()
             BEGIN INSERT INTO filler SELECT repeat('x', 7000); EXCEPTION WHEN disk_full THEN EXIT; END;
           END LOOP;
         END $$]]
-      worker:read_until("No space left on device", 20)
+      worker:read_until "No space left on device"
       wait.sleep(2)
       assert.is_true(worker:is_running())
       pg:psql "DROP TABLE filler"
-      wait.till("all outcomes to be written", 45, function()
+      wait.till("all outcomes to be written", 90, function()
         local left = pg:psql "SELECT count(*) FROM pgq_jobs WHERE attempt = 0"
         return left == "0", left
       end)

@@ -18,14 +18,14 @@ if not os.getenv "PGQ_ASAN_LIBRARY" then
         if n % 20 == 7 then error(("failed "):rep(100)) end
         if n % 20 == 8 and job.attempt == 1 then error "once" end
         if n % 1000 == 9 and job.attempt == 1 then error(pgq.backoff "slowly") end
-        if n % 2000 == 10 then uv.sleep(400) end
+        if n % 2000 == 10 then uv.sleep(1500) end
         if n % 5000 == 11 and job.attempt == 1 then uv.kill(uv.os_getpid(), "sigkill") uv.sleep(1000) end
       end)]]
 
     local function start(pg, path)
       return process.start {
         "valgrind", "--leak-check=full", "--error-exitcode=9", "--child-silent-after-fork=yes", "--trace-children=no",
-        os.getenv "PGQ_LUA", "--db", pg.conninfo, "--executors", "2", "--hold-limit", "100ms", "--lease", "1s",
+        os.getenv "PGQ_LUA", "--db", pg.conninfo, "--executors", "2", "--hold-limit", "100ms", "--lease", "4s",
         "--poll-interval", "100ms", path,
       }
     end
@@ -42,12 +42,12 @@ if not os.getenv "PGQ_ASAN_LIBRARY" then
       file:write(SCRIPT)
       file:close()
       local worker = start(pg, path)
-      wait.till("all jobs to have run", 90, function()
+      wait.till("all jobs to have run", 200, function()
         local left = pg:psql "SELECT count(*) FROM pgq_jobs WHERE ran_at IS NULL"
         return left == "0" or not worker:is_running(), left
       end)
       worker:kill "sigterm"
-      local result = worker:wait(20)
+      local result = worker:wait(60)
       local told = {} -- valgrind's own lines
       for line in result.stderr:gmatch "==%d+==([^\n]*)" do
         told[#told + 1] = line

@@ -17,6 +17,9 @@ local DRAIN = 60
 -- No transaction of a worker that is not disturbed may be older than this, in seconds (with leases).
 local TRANSACTION_MOST = 2
 
+-- Where this process could not go on for so long, in seconds, the machine stood still.
+local STANDSTILL = 0.6
+
 local OPTIONS = {
   { name = "minutes", default = 1, help = "how long things break" },
   { name = "seed", default = 42, help = "of the schedule of faults and of the jobs" },
@@ -98,6 +101,24 @@ local function watch_signals()
     state.handles[#state.handles + 1] = handle
   end
   return state
+end
+
+-- Keeps the list of the times when the machine stood still, in the form of faults: nobody did them, but they explain as
+-- much.
+local function watch_machine(run)
+  local function now()
+    local seconds, microseconds = uv.gettimeofday()
+    return seconds + microseconds / 1e6
+  end
+  local last = now()
+  run.standstills, run.clock = {}, uv.new_timer()
+  run.clock:start(100, 100, function()
+    local this = now()
+    if this - last > STANDSTILL then
+      run.standstills[#run.standstills + 1] = { kind = "standstill", who = "*", began = last, ended = this }
+    end
+    last = this
+  end)
 end
 
 -- Lets things happen until fn() is true, or `seconds` have passed; looks after server and fleet meanwhile.
@@ -238,7 +259,6 @@ local function print_faults(faults, missed)
     local left_out = missed[kind.name]
     line("faults: " .. kind.name, (counts[kind.name] or 0) .. (left_out and ", missed " .. left_out or ""))
   end
-  line("faults", #faults)
 end
 
 local function print_broken(broken, problems)
@@ -258,6 +278,10 @@ local function report(run)
     paths[i] = enqueuer.path
   end
   local faults = run.faults:happened()
+  local done = #faults
+  for _, standstill in ipairs(run.standstills) do
+    faults[#faults + 1] = standstill
+  end
   books.close(run.pg, faults, paths, run.leases)
   local broken = books.check(run.pg)
   local calm, disturbed = longest_transactions(run, faults)
@@ -289,6 +313,8 @@ local function report(run)
     line(rule.name, count)
   end
   print_faults(faults, run.faults.missed)
+  line("faults", done)
+  line("times the machine stood still", #run.standstills)
   line("longest transaction, undisturbed", ("%.2f s"):format(calm.age))
   line("longest transaction, disturbed", ("%.2f s"):format(disturbed.age))
   line("supervisor memory, first and most", ("%d, %d KiB, grew %d"):format(memory(run.fleet)))
@@ -314,6 +340,9 @@ local function clean_up(run)
     pcall(copy_logs, run)
   end
   Postgres.stop_all()
+  if run.clock then
+    loop.close(run.clock)
+  end
   for _, handle in ipairs(run.signals.handles) do
     loop.close(handle)
   end
@@ -348,6 +377,7 @@ local function main(words)
       seed = options.seed, logs = logs, leases = run.leases,
     }
     run.faults = Faults.new { fleet = run.fleet, pg = run.pg }
+    watch_machine(run)
     break_things(run)
     settle_down(run)
     return report(run)

@@ -13,18 +13,20 @@ end
 
 -- bell.wait_asleep(pg, count): waits until so many flags (1) are up; from then on whoever enqueues rings.
 function bell.wait_asleep(pg, count)
-  wait.till((count or 1) .. " flags to be up", 10, function() return bell.flags(pg) == (count or 1) end)
+  wait.till((count or 1) .. " flags to be up", 30, function() return bell.flags(pg) == (count or 1) end)
 end
 
--- bell.last_stir(pg, name): when the sessions of that application_name last did anything, as text.
+-- bell.last_stir(pg, name): when the sessions of that application_name last did anything, as text. Not the one that
+-- holds the lock of the worker's row: it has a heartbeat. Whoever was woken claims in another.
 function bell.last_stir(pg, name)
-  return pg:psql(([[SELECT max(state_change) FROM pg_stat_activity WHERE application_name = '%s'
-    AND query NOT LIKE '%%pgq_workers%%' AND query <> '']]):format(name))
+  return pg:psql(([[SELECT max(state_change) FROM pg_stat_activity AS a WHERE application_name = '%s' AND query <> ''
+    AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND locktype = 'advisory'
+      AND classid IN (SELECT oid FROM pg_class WHERE relname = 'pgq_workers'))]]):format(name))
 end
 
 -- bell.wait_still(pg, name): waits until they have done nothing for half a second, and returns bell.last_stir().
 function bell.wait_still(pg, name)
-  return wait.till(name .. " to be still", 10, function()
+  return wait.till(name .. " to be still", 30, function()
     local before = bell.last_stir(pg, name)
     wait.sleep(0.5)
     return before ~= "" and bell.last_stir(pg, name) == before and before
@@ -34,6 +36,17 @@ end
 -- bell.control_pid(pg): of the control session of the only worker there is, as text; "" while it has none.
 function bell.control_pid(pg)
   return pg:psql "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 'pgq_workers'::regclass"
+end
+
+-- bell.lose_control(pg): ends the control session of the only worker there is, and waits until it has another. The one
+-- that was ended may be seen for a while.
+function bell.lose_control(pg)
+  local pid = bell.control_pid(pg)
+  pg:psql(("SELECT pg_terminate_backend(%s)"):format(pid))
+  wait.till("the next control session", 30, function()
+    local new = bell.control_pid(pg)
+    return new ~= pid and new:find "^%d+$" ~= nil
+  end)
 end
 
 local Listener = {}

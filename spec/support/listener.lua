@@ -85,14 +85,7 @@ local function accept(self, serve)
 end
 
 -- Listener.free_port(): one that nobody listens on.
-function Listener.free_port()
-  local socket = uv.new_tcp()
-  assert(socket:bind("127.0.0.1", 0))
-  local port = socket:getsockname().port
-  loop.close(socket)
-  loop.settle()
-  return port
-end
+Listener.free_port = require("spec.support.port").free
 
 -- Listener.start(port, serve): calls serve(client) in a coroutine for each client; when it returns, the connection is
 -- closed. Fields: `count`, how many have come, and `problem`, what a serve has thrown.

@@ -66,13 +66,13 @@ function Pgbouncer:up()
   words.cwd = "/"
   words.env = { PATH = os.getenv "PATH" .. ":/usr/sbin" } -- Debian's place for it
   self._process = process.start(words)
-  wait.till("pgbouncer to answer", 10, function() return self:admin "SHOW VERSION" end)
+  wait.till("pgbouncer to answer", 30, function() return self:admin "SHOW VERSION" end)
 end
 
 -- Ends it at once, and with it all connections on either side.
 function Pgbouncer:down()
   self._process:kill "sigterm"
-  self._process:wait(10)
+  self._process:wait()
 end
 
 -- A command for its console; returns what psql prints.

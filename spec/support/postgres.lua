@@ -1,7 +1,7 @@
 -- A Postgres server of the specs' own: in a temporary folder, reached through a unix socket there, gone afterwards.
 
 local uv = require "luv"
-local loop = require "spec.support.loop"
+local ports = require "spec.support.port"
 local process = require "spec.support.process"
 
 local Postgres = {}
@@ -102,15 +102,6 @@ local function make_template()
   return template
 end
 
-local function free_port()
-  local socket = uv.new_tcp()
-  assert(socket:bind("127.0.0.1", 0))
-  local port = socket:getsockname().port
-  loop.close(socket)
-  loop.settle()
-  return port
-end
-
 local function write_settings(dir, settings)
   local file = assert(io.open(dir .. "/data/postgresql.conf", "a"))
   for name, value in pairs(settings) do
@@ -135,7 +126,7 @@ local function new_server(tcp)
   local dir = assert(uv.fs_mkdtemp("/tmp/pgq-spec-XXXXXX"))
   local watcher = { "sh", "-c", WATCHER, "sh", dir, unpack(command("pg_ctl")) }
   watcher.stdin, watcher.outlive, watcher.cwd = "pipe", true, "/"
-  local port = tcp and free_port() or 5432
+  local port = tcp and ports.free() or 5432
   local self = setmetatable({ dir = dir, port = port, _watcher = process.start(watcher) }, Postgres)
   running[self] = true
   if found.user ~= "" then

@@ -10,6 +10,10 @@ local Process = {}
 -- How much of each stream an error shows.
 local TAIL = 4000
 
+-- How long whoever waits without a deadline of his own does so, in seconds. That is for what comes at once unless
+-- something is wrong: only a failure takes longer by it, and a machine may be busy with much else.
+local PATIENCE = 30
+
 local SIGNAL_NAMES = { [1] = "SIGHUP", [2] = "SIGINT", [3] = "SIGQUIT", [6] = "SIGABRT", [9] = "SIGKILL",
   [11] = "SIGSEGV", [13] = "SIGPIPE", [15] = "SIGTERM" }
 
@@ -141,9 +145,9 @@ end
 
 -- Waits until one of the streams has the Lua pattern, behind what an earlier call found there, and returns what
 -- string.match would. With `stream` ("stdout" or "stderr") only that one is searched. Raises an error after `timeout`
--- seconds (10), or as soon as the process has ended without it.
+-- seconds (30), or as soon as the process has ended without it.
 function Process:read_until(pattern, timeout, stream)
-  timeout = timeout or 10
+  timeout = timeout or PATIENCE
   local function search(name, state)
     if stream and stream ~= name then
       return nil
@@ -169,10 +173,10 @@ function Process:read_until(pattern, timeout, stream)
     found == "ended" and "until its end" or timeout .. "s", pattern, self:_describe()), 2)
 end
 
--- Waits for the end, for at most `timeout` seconds (10). Returns { status =, signal =, stdout =, stderr = }; signal is
+-- Waits for the end, for at most `timeout` seconds (30). Returns { status =, signal =, stdout =, stderr = }; signal is
 -- 0 unless one ended it. Raises an error when it goes on; it is then killed.
 function Process:wait(timeout)
-  timeout = timeout or 10
+  timeout = timeout or PATIENCE
   if not loop.run_until(timeout, function() return self._exit end) then
     local seen = self:_describe()
     self:kill("sigkill")
@@ -183,7 +187,7 @@ function Process:wait(timeout)
   return { status = self._exit.status, signal = self._exit.signal, stdout = self.stdout, stderr = self.stderr }
 end
 
--- process.run{ … }: start and wait. `timeout` is in seconds (10); the other options are those of process.start.
+-- process.run{ … }: start and wait. `timeout` is in seconds (30); the other options are those of process.start.
 function process.run(options)
   return process.start(options):wait(options.timeout)
 end
