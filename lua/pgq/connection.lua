@@ -194,21 +194,26 @@ function Connection:_enqueue(queue, data, prepared)
   return async.enqueue(self, queue, data, prepared)
 end
 
--- Has the connection closed when the task ends in the middle of what the caller does: a task that is given up never
--- comes back from where it waits. Returns a function that takes this back.
-local function guard(conn)
-  if tasks.mode() ~= "task" then
-    return function() end
+local function end_guarded(unguard, ok, ...)
+  unguard()
+  if not ok then
+    error((...), 0)
   end
-  return tasks.at_end(function() conn:_break() end)
+  return ...
+end
+
+-- Calls fn(conn, …), which leaves the connection as it is to be, whatever happens in it; but when the task ends in the
+-- middle, the connection is closed: a task that is given up never comes back from where it waits.
+local function guarded(fn, conn, ...)
+  if tasks.mode() ~= "task" then
+    return fn(conn, ...)
+  end
+  return end_guarded(tasks.at_end(function() conn:_break() end), pcall(fn, conn, ...))
 end
 
 -- Enqueues with arguments that job.prepare_many has checked; the outcome is for job.check_given.
 function Connection:_enqueue_many(queue, jobs, prepared)
-  local unguard = guard(self)
-  local ids, message, code = enqueue_many(self, queue, jobs, prepared)
-  unguard()
-  return ids, message, code
+  return guarded(enqueue_many, self, queue, jobs, prepared)
 end
 
 -- Closes the connection in the middle of whatever it does.
@@ -332,39 +337,38 @@ local function commit(conn, failure, refused)
 end
 
 -- What comes after the function of a transaction: `ok` and what follows is what pcall gave.
-local function finish(conn, tx, unguard, ok, ...)
+local function finish(conn, tx, ok, ...)
   tx._open = false
   conn._transaction = nil
   if not ok then
     roll_back(conn)
-    unguard()
     error((...), 0)
   end
   local first, second = ...
   if not first and second ~= nil then
     roll_back(conn)
-    unguard()
     return ...
   end
   local committed, message, code = commit(conn, tx._failure, tx._refused)
-  unguard()
   if not committed then
     return nil, message, code
   end
   return true, ...
 end
 
--- Runs the function of a transaction, as Connection:transaction does.
-function Connection:_run(fn)
-  local unguard = guard(self)
-  local began, message, code = begin(self)
+local function run_transaction(conn, fn)
+  local began, message, code = begin(conn)
   if not began then
-    unguard()
     return nil, message, code
   end
-  local tx = setmetatable({ _connection = self, _open = true, _failure = nil, _refused = nil }, Transaction)
-  self._transaction = tx
-  return finish(self, tx, unguard, pcall(fn, tx))
+  local tx = setmetatable({ _connection = conn, _open = true, _failure = nil, _refused = nil }, Transaction)
+  conn._transaction = tx
+  return finish(conn, tx, pcall(fn, tx))
+end
+
+-- Runs the function of a transaction, as Connection:transaction does.
+function Connection:_run(fn)
+  return guarded(run_transaction, self, fn)
 end
 
 --- Runs a function in a transaction: BEGIN, fn(tx), COMMIT. All that is done through tx comes about, or nothing

@@ -34,7 +34,7 @@ local function leave_queue(conn, waiter)
   end
 end
 
-local function wait(conn, what, id)
+local function wait(conn, what, id, unguard)
   local ok, problem = pcall(tasks.wait, what, function(wake)
     local waiter = { id = id, wake = wake }
     conn._waiters = conn._waiters or {}
@@ -44,13 +44,24 @@ local function wait(conn, what, id)
   if ok then
     return
   end
+  unguard()
   if conn._owner == id then -- its turn had come when it was interrupted
     give_on(conn)
   end
   error(problem, 0)
 end
 
-local function finish(conn, ok, ...)
+-- A task that is given up never comes back to where it has its turn: others get theirs when it ends.
+local function guard(conn, id)
+  return tasks.at_end(function()
+    if conn._owner == id then
+      give_on(conn)
+    end
+  end)
+end
+
+local function finish(conn, unguard, ok, ...)
+  unguard()
   give_on(conn)
   if not ok then
     error((...), 0)
@@ -65,12 +76,13 @@ function turns.call(conn, what, fn, ...)
   if not id or conn._owner == id then
     return fn(...)
   end
+  local unguard = guard(conn, id)
   if conn._owner then
-    wait(conn, what, id)
+    wait(conn, what, id, unguard)
   else
     conn._owner = id
   end
-  return finish(conn, pcall(fn, ...))
+  return finish(conn, unguard, pcall(fn, ...))
 end
 
 return turns

@@ -113,12 +113,16 @@ function watch.start(conn, wake)
   listen(w, EVENTS[progress])
 end
 
---- Ends the watch: to be called before the socket is closed.
+--- Ends the watch: to be called before the socket is closed. Whoever waits for a statement is woken, to find that out.
 function watch.close(conn)
   local w = conn._watch
   conn._watch = nil
   if w then
+    local wake = w.wake
     close(w)
+    if wake then
+      wake_up(wake)
+    end
   end
 end
 
