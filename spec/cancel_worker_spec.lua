@@ -318,7 +318,6 @@ describe("a job that is cancelled while a worker has it", function()
     pg:psql(([[BEGIN; SELECT pgq_cancel(%d);
       UPDATE pgq_jobs SET ran_at = NULL, error = NULL, run_after = now() WHERE ran_at IS NOT NULL; COMMIT]]):format(id))
     wait.till("both handlers to have come to that", 30, function()
-      uv.run "nowait"
       return worker.stdout:find "began\t2" and worker.stdout:find "cleaned up"
     end)
     wait.till("it to be done", 30, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)

@@ -27,7 +27,7 @@ describe("Postgres inside of a handler", function()
       local began = now()
       while not condition() do
         assert(now() - began < 20, "waited in vain")
-        pgq.sleep(0.01)
+        pgq.sleep(0.05)
       end
     end
   ]]

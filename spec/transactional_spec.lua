@@ -35,7 +35,7 @@ describe("a transactional handler", function()
       local began = now()
       while not condition() do
         assert(now() - began < 20, "waited in vain")
-        pgq.sleep(0.01)
+        pgq.sleep(0.05)
       end
     end
     local function wait_for_signal()
@@ -363,12 +363,12 @@ describe("a transactional handler", function()
 
     it("is told so while it waits", function()
       enqueue "q"
-      local worker = start(handler [[
+      local worker = start(handler([[
         mark(job)
         print "waits"
         local ok, why = pcall(pgq.sleep, 60)
         print("told", why == pgq.cancelled)
-        return true]], "--lease", "3s")
+        return true]], "timeout = '1m'"), "--lease", "3s")
       worker:read_until "waits"
       pg:psql "UPDATE pgq_jobs SET lease = 42, attempt = 2"
       worker:read_until("told\ttrue", 30)
@@ -382,10 +382,10 @@ describe("a transactional handler", function()
       local pool = Pgbouncer.start(pg, { pool_mode = "transaction", default_pool_size = 8 })
       finally(function() pool:stop() end)
       enqueue "q"
-      local worker = Worker.start { pg = pool, args = { "--executors", "1", "--lease", "3s" }, script = HEAD .. handler [[
+      local worker = Worker.start { pg = pool, args = { "--executors", "1", "--lease", "3s" }, script = HEAD .. handler([[
         mark(job)
         print "waits"
-        pgq.sleep(60)]] }
+        pgq.sleep(60)]], "timeout = '1m'") }
       workers[#workers + 1] = worker
       worker:read_until "waits"
       pg:psql "SELECT pgq_cancel(1)"
