@@ -257,7 +257,8 @@ describe("Postgres inside of a handler", function()
         pgq.register_queue("next", function()
           wait_for(function() return left end)
           wait_for(function() -- the server has heard of it, too
-            return assert(pgq.query "SELECT count(*) AS n FROM pg_stat_activity WHERE state LIKE 'idle in%' AND query LIKE 'INSERT INTO things%'")[1].n == 0
+            return assert(pgq.query [=[SELECT count(*) AS n FROM pg_stat_activity
+              WHERE state LIKE 'idle in%' AND query LIKE 'INSERT INTO things%']=])[1].n == 0
           end)
           print(select(2, conn:query "SELECT 1"))
         end)]], "--pool", "1")

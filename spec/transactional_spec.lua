@@ -497,8 +497,8 @@ describe("a transactional handler", function()
           "-c", "CREATE TABLE probe ()", "-c", "DROP TABLE probe" }
         local waits = false
         while probe:is_running() do
-          waits = pg:psql "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'" ~= "0"
-            or waits
+          waits = pg:psql [[SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+            WHERE wait_event = 'SyncRep']] ~= "0" or waits
         end
         return waits
       end)
@@ -547,7 +547,10 @@ describe("a transactional handler", function()
     drain([[pgq.register_queue("plain", function() end)]] .. handler "mark(job)")
     assert.equal("1000", pg:psql "SELECT count(DISTINCT job) FROM marks")
     assert.equal("completed", jobs())
-    wait.till("the statistics, which come late", 30, function() return updates() - before >= 1000, updates() - before end)
+    wait.till("the statistics, which come late", 30, function()
+      local made = updates() - before
+      return made >= 1000, made
+    end)
     wait.sleep(1) -- to their end
     assert.is_true(updates() - before < 10000, "updated " .. updates() - before)
   end)

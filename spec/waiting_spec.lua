@@ -388,7 +388,7 @@ describe("a handler that waits", function()
     end)
   end)
 
-  -- Limits are not shorter than a busy machine may take from an executor: one that has not come to wait by then is killed.
+  -- Limits are not shorter than what a busy machine may take from an executor: one that does not wait by then is killed.
   describe("past its time limit", function()
     it("gets pgq.timeout, fails with it, and its neighbours go on", function()
       enqueue("slow")
