@@ -35,7 +35,7 @@ describe("cancelling", function()
   end
 
   local function row(id)
-    local found = conn:query([[SELECT ran_at BETWEEN now() - interval '10 s' AND now() AS just_now, error, lease, suspect,
+    local found = conn:query([[SELECT ran_at BETWEEN now() - interval '60 s' AND now() AS just_now, error, lease, suspect,
       attempt, retry_waits::text AS waits FROM pgq_jobs WHERE id = $1]], id)[1]
     for name, value in pairs(found) do
       if value == pgq.null then found[name] = nil end
@@ -61,7 +61,7 @@ describe("cancelling", function()
     assert(conn:transaction(function(tx)
       assert(tx:query("SELECT FROM pgq_jobs WHERE id = $1 FOR UPDATE", id))
       command = process.start { PGQ_LUA, "--db", pg.conninfo, "cancel", id }
-      wait.till("the call to wait for the lock", 10, is_kept_waiting)
+      wait.till("the call to wait for the lock", 30, is_kept_waiting)
       if sql then assert(tx:query(sql, id)) end
       return true
     end))

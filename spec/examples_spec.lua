@@ -88,17 +88,17 @@ describe("the example", function()
 
   -- Waits for a line of its output.
   function Example:prints(line)
-    assert.equal(line, self.process:read_until("([^\n]*)\n", 20, "stdout"))
+    assert.equal(line, self.process:read_until("([^\n]*)\n", 60, "stdout"))
   end
 
   -- Waits until the log says something, and returns what `pattern` has caught.
   function Example:logs(pattern)
-    return self.process:read_until(pattern, 20, "stderr")
+    return self.process:read_until(pattern, 60, "stderr")
   end
 
   -- Waits until the job has failed for good, and returns its attempt and error.
   function Example.fails(_, id)
-    return wait.till("job " .. id .. " to fail", 20, function()
+    return wait.till("job " .. id .. " to fail", 60, function()
       local row = psql(("SELECT attempt, error FROM pgq_jobs WHERE id = %s AND ran_at IS NOT NULL"):format(id))
       return row:match "." and row
     end)
@@ -122,7 +122,7 @@ describe("the example", function()
       end)
       fn(self)
       self.process:kill()
-      assert.equal(0, self.process:wait(20).status)
+      assert.equal(0, self.process:wait(60).status)
     end)
   end
 
@@ -151,12 +151,14 @@ describe("the example", function()
   end)
 
   example("retry.lua", "tries again until the file is there and filled", function(worker)
-    local id = worker:enqueue()
-    worker:logs 'job failed and will be retried".-job=%d+ attempt=1 .-names.txt: No such file.-retry_in=1.000'
+    local id = worker:enqueue("names.txt", "5s,10s,1h")
+    worker:logs 'job failed and will be retried".-job=%d+ attempt=1 .-names.txt: No such file.-retry_in=5.000'
     write(dir .. "/names.txt", "")
     worker:logs 'job failed and will be retried".-attempt=2 .-names.txt is empty yet" retry_in=2.000'
+    worker.process:kill "sigstop" -- so that the next attempt does not begin meanwhile
     assert.equal("2|{1h0m0s}", psql("SELECT attempt, retry_waits FROM pgq_jobs WHERE id = " .. id))
     write(dir .. "/names.txt", "Ann\nBen\n")
+    worker.process:kill "sigcont"
     worker:prints "names.txt: 2 names, in attempt 3"
   end)
 
@@ -166,7 +168,7 @@ describe("the example", function()
   end)
 
   example("backoff.lua", "waits for a dead mail server, and then sends", function(worker)
-    worker:enqueue(nil, "10ms,10ms,1s,1m")
+    worker:enqueue(nil, "10ms,10ms,1s,1s,1s,1s,1s,1s,1s,1s,1m")
     local first, second = worker:logs "queue backs off.-Failed to connect.-pause=([%d.]+)", worker:logs "pause=([%d.]+)"
     assert.equal(2 * tonumber(first), tonumber(second))
     worker:logs "queue backs off"
@@ -175,7 +177,7 @@ describe("the example", function()
     assert.same({ "From: shop@example.com\r\nTo: ann@example.com\r\nSubject: Your order\r\n\r\n"
       .. "Your order is on its way.\r\n" }, worker.server.mails)
     assert.equal("1|the data is not an address, a space, and a text", worker:fails(worker:enqueue "nonsense"))
-    wait.till("all to be done", 20, function() return psql "SELECT count(*) FROM pgq_jobs" == "1" end)
+    wait.till("all to be done", 60, function() return psql "SELECT count(*) FROM pgq_jobs" == "1" end)
   end)
 
   example("welcome.lua", "adds a user and sends the welcome mail, once", function(worker)
@@ -185,7 +187,7 @@ describe("the example", function()
     worker:enqueue "kim@example.com Kim"
     worker:prints "to kim@example.com: welcome, Kim!"
     assert.equal("ann@example.com|Ann\neve@example.com|Eve\nkim@example.com|Kim", psql "SELECT * FROM users ORDER BY 1")
-    wait.till("all to be done", 20, function() return psql "SELECT count(*) FROM pgq_jobs" == "0" end)
+    wait.till("all to be done", 60, function() return psql "SELECT count(*) FROM pgq_jobs" == "0" end)
     assert.equal("1|the data is not an address, a space, and a name", worker:fails(worker:enqueue "nonsense"))
   end)
 
@@ -203,7 +205,7 @@ describe("the example", function()
   example("transfer.lua", "moves money, or nothing", function(worker)
     local function balance() return (sh(worker.said.Look:gsub(" %-c", " -At%0"))) end
     worker:enqueue()
-    wait.till("the money to move", 20, function() return balance() == "ann|750\nben|250\n", balance() end)
+    wait.till("the money to move", 60, function() return balance() == "ann|750\nben|250\n", balance() end)
     assert.equal("1|ann has not enough money", worker:fails(worker:enqueue "ann ben 751"))
     assert.equal("1|ann or joe has no account", worker:fails(worker:enqueue "ann joe 1"))
     assert.equal("1|the data is not two accounts and a number of cents", worker:fails(worker:enqueue "ann ben -1"))
@@ -211,7 +213,7 @@ describe("the example", function()
     local ids = psql [[SELECT count(pgq_enqueue('transfer', convert_to(
       CASE WHEN n % 3 = 0 THEN 'ben ann 1' ELSE 'ann ben 1' END, 'UTF8'))) FROM generate_series(1, 300) n]]
     assert.equal("300", ids)
-    wait.till("all to be done", 30, function() return psql "SELECT count(*) FROM pgq_jobs" == "3" end)
+    wait.till("all to be done", 90, function() return psql "SELECT count(*) FROM pgq_jobs" == "3" end)
     assert.equal("ann|650\nben|350\n", balance())
   end)
 
@@ -269,7 +271,7 @@ describe("the example", function()
   end }, function(worker, requests)
     sh [[yes '{"order": 8}' | head -n 100 | pgq-lua --dev enqueue webhook --lines]]
     for _ = 1, 100 do
-      worker.process:read_until("job %d+: the webhook answered 200\n", 30, "stdout")
+      worker.process:read_until("job %d+: the webhook answered 200\n", 60, "stdout")
     end
     assert.equal(100, #requests)
   end)
@@ -311,7 +313,7 @@ describe("the example", function()
 
     -- The same, and returns what it has printed.
     local function run(body)
-      local result = start(body, "20s", "--drain"):wait(20)
+      local result = start(body, "60s", "--drain"):wait(60)
       assert.equal(0, result.status)
       return result.stdout
     end
@@ -332,13 +334,13 @@ describe("the example", function()
     end)
 
     it("ends the program when the time of the handler is over", function()
-      local worker = start([[run("sh", { "-c", "echo $$ >pid; exec sleep 60" })]], "2s")
+      local worker = start([[run("sh", { "-c", "echo $$ >pid; exec sleep 60" })]], "4s")
       finally(function() worker:kill "sigkill" end)
       worker:read_until "pgq.timeout"
       local pid = read(dir .. "/pid"):match "%d+"
-      wait.till("the program to end", 10, function() return not uv.fs_readlink("/proc/" .. pid .. "/cwd") end)
+      wait.till("the program to end", 30, function() return not uv.fs_readlink("/proc/" .. pid .. "/cwd") end)
       worker:kill()
-      assert.equal(0, worker:wait(20).status)
+      assert.equal(0, worker:wait(60).status)
     end)
   end)
 

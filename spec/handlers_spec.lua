@@ -17,7 +17,7 @@ describe("a handler", function()
   -- or "attempt|retried or failed|error", and what the worker printed.
   local function run(body, data, before)
     pg:psql(("SELECT pgq_enqueue('q', %s, now(), '{1h}')"):format(data or "'x'"))
-    local result = Worker.run { pg = pg, args = { "--drain", "--executors", "1" }, timeout = 20,
+    local result = Worker.run { pg = pg, args = { "--drain", "--executors", "1" }, timeout = 60,
       script = ('local pgq = require "pgq"\n%s\npgq.register_queue("q", function(data, job)\n%s\nend)'):format(before or "", body) }
     assert.equal(0, result.status, result.stderr)
     local left = pg:psql "SELECT attempt, CASE WHEN ran_at IS NULL THEN 'retried' ELSE 'failed' END, error FROM pgq_jobs"
@@ -139,7 +139,7 @@ describe("a handler", function()
     -- Twenty jobs, the tenth of which does `mischief`: the others complete, and what became of the tenth is returned.
     local function one_of_twenty(mischief)
       pg:psql "INSERT INTO pgq_jobs (queue_name, data, retry_waits) SELECT 'q', n::text::bytea, '{1h}' FROM generate_series(1, 20) n"
-      local result = Worker.run { pg = pg, args = { "--drain", "--executors", "2" }, timeout = 20,
+      local result = Worker.run { pg = pg, args = { "--drain", "--executors", "2" }, timeout = 60,
         script = ([[
           local pgq = require "pgq"
           pgq.register_queue("q", function(data, job)

@@ -22,6 +22,13 @@ describe("a handler that waits", function()
     local pgq = require "pgq"
     local uv = require "luv"
     local function now() return uv.hrtime() / 1e9 end
+    local function wait_for(condition)
+      local began = now()
+      while not condition() do
+        assert(now() - began < 20, "waited in vain")
+        pgq.sleep(0.05)
+      end
+    end
   ]]
 
   local function enqueue(queue, data, count)
@@ -34,7 +41,7 @@ describe("a handler that waits", function()
   end
 
   local function drain(script, ...)
-    local result = start(script, "--drain", ...):wait(30)
+    local result = start(script, "--drain", ...):wait(60)
     assert.equal(0, result.status, result.stderr)
     return result
   end
@@ -55,6 +62,19 @@ describe("a handler that waits", function()
     return result
   end
 
+  -- How many seconds the quickest of five jobs takes, whose handler prints their queue and their data: a busy machine
+  -- slows some of them down, but not all.
+  local function quickest(worker, queue)
+    local least = math.huge
+    for i = 1, 5 do
+      local began = uv.hrtime() / 1e9
+      enqueue(queue, i)
+      worker:read_until(queue .. " " .. i, 30)
+      least = math.min(least, uv.hrtime() / 1e9 - began)
+    end
+    return least
+  end
+
   describe("for a time", function()
     it("lets others run meanwhile, as many as --concurrency says", function()
       enqueue("q", "", 40)
@@ -63,13 +83,14 @@ describe("a handler that waits", function()
         pgq.register_queue("q", function()
           running = running + 1
           most = math.max(most, running)
+          wait_for(function() return most >= 20 end)
           pgq.sleep(0.3)
           running = running - 1
           print(most, now() - began)
         end)]], "--concurrency", "20")
       local most, took = result.stdout:match "(%d+)%s+([%d.]+)\n$"
       assert.equal("20", most)
-      assert.is_true(tonumber(took) < 1.5, "took " .. took)
+      assert.is_true(tonumber(took) < 6, "took " .. took) -- 0.6 s; one by one they take 12
       assert.equal(40, select(2, result.stdout:gsub("\n", "")))
     end)
 
@@ -82,6 +103,7 @@ describe("a handler that waits", function()
           local q = job.queue
           running[q] = (running[q] or 0) + 1
           most[q] = math.max(most[q] or 0, running[q])
+          wait_for(function() return most[q] >= (q == "narrow" and 2 or 6) end)
           pgq.sleep(0.2)
           running[q] = running[q] - 1
           print(q, most[q])
@@ -104,15 +126,21 @@ describe("a handler that waits", function()
         pgq.sleep("250ms")
         assert(now() - began >= 0.249, "only " .. now() - began)
         pgq.sleep(0)
-        assert(now() - began < 1)]]))
+        assert(now() - began < 10)]]))
     end)
 
     it("by thousands", function()
       enqueue("q", "", 3000)
-      local began = uv.hrtime() / 1e9
-      local result = drain([[pgq.register_queue("q", function() pgq.sleep(1); print "." end)]], "--concurrency", "3000")
-      assert.equal(3000, select(2, result.stdout:gsub("\n", "")))
-      assert.is_true(uv.hrtime() / 1e9 - began < 6, "took " .. uv.hrtime() / 1e9 - began)
+      local result = drain([[
+        local begun = 0
+        pgq.register_queue("q", function()
+          begun = begun + 1
+          for _ = 1, 20 do
+            pgq.sleep(1)
+            if begun == 3000 then return print "beside all others" end
+          end
+        end)]], "--concurrency", "3000")
+      assert.equal(3000, select(2, result.stdout:gsub("beside all others\n", "")))
       assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
     end)
 
@@ -123,13 +151,10 @@ describe("a handler that waits", function()
       finally(function() worker:kill "sigkill" end)
       enqueue("long", "", 3)
       worker:read_until "long\nlong\nlong\n"
-      for i = 1, 5 do
-        local began = uv.hrtime() / 1e9
-        enqueue("short", i)
-        worker:read_until("short " .. i, 5)
-        assert.is_true(uv.hrtime() / 1e9 - began < 1)
-      end
-      assert.equal("3", pg:psql "SELECT count(*) FROM pgq_jobs WHERE lease IS NOT NULL")
+      assert.is_true(quickest(worker, "short") < 1)
+      wait.till("the long ones to be leased", 30, function()
+        return pg:psql "SELECT count(*) FROM pgq_jobs WHERE lease IS NOT NULL" == "3"
+      end)
     end)
 
     it("leaves room for those that do not wait, and when there is none for others, nobody asks again and again", function()
@@ -141,7 +166,7 @@ describe("a handler that waits", function()
         pgq.register_queue("tx", handle, { transactional = true })
         pgq.register_queue("quick", function(data) print("quick " .. data) end)]]
       finally(function() worker:kill "sigkill" end)
-      wait.till("all room to be taken", 10, function()
+      wait.till("all room to be taken", 30, function()
         local taken = pg:psql [[SELECT string_agg(queue_name || n, ',' ORDER BY queue_name)
           FROM (SELECT queue_name, count(lease) AS n FROM pgq_jobs GROUP BY 1) AS q]]
         return taken == "own3,shared10,tx4", taken
@@ -150,15 +175,11 @@ describe("a handler that waits", function()
       local function transactions()
         return tonumber(pg:psql "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
       end
-      local before = transactions()
+      local before, began = transactions(), uv.hrtime()
       wait.sleep(3)
-      assert.is_true(transactions() - before < 100, "transactions: " .. transactions() - before)
-      for i = 1, 5 do
-        local began = uv.hrtime() / 1e9
-        enqueue("quick", i)
-        worker:read_until("quick " .. i, 5)
-        assert.is_true(uv.hrtime() / 1e9 - began < 1)
-      end
+      local a_second = (transactions() - before) / ((uv.hrtime() - began) / 1e9)
+      assert.is_true(a_second < 33, "transactions a second: " .. a_second)
+      assert.is_true(quickest(worker, "quick") < 1)
     end)
 
     it("is refused wrong times", function()
@@ -239,7 +260,7 @@ describe("a handler that waits", function()
     it("comes to others too when the handler that was the first to need luv is gone", function()
       enqueue("first")
       enqueue("q", "", 100)
-      local result = Worker.run { pg = pg, args = { "--executors", "1", "--drain" }, timeout = 30, script = [[
+      local result = Worker.run { pg = pg, args = { "--executors", "1", "--drain" }, timeout = 60, script = [[
         local pgq = require "pgq"
         pgq.register_queue("first", function()
           pgq.sleep(0.01)
@@ -278,8 +299,8 @@ describe("a handler that waits", function()
           pgq.sleep(0.1)
         end)]])
       finally(function() worker:kill "sigkill" end)
-      worker:read_until("an executor died.-cause=\"was killed: a callback of luv did not return for 30 s\"", 45, "stderr")
-      wait.till("the job to be suspect", 5, function()
+      worker:read_until("an executor died.-cause=\"was killed: a callback of luv did not return for 30 s\"", 90, "stderr")
+      wait.till("the job to be suspect", 30, function()
         return pg:psql "SELECT suspect FROM pgq_jobs" == "t"
       end)
     end)
@@ -326,17 +347,18 @@ describe("a handler that waits", function()
       enqueue("a")
       enqueue("b")
       local result = drain [[
-        local first, inner
+        local first, inner, tried
         pgq.register_queue("a", function()
           first = coroutine.running()
-          inner = coroutine.create(function() pgq.sleep(0.3); return "slept" end)
+          inner = coroutine.create(function() wait_for(function() return tried end); return "slept" end)
           print(coroutine.resume(first))
           print(coroutine.resume(inner))
         end)
         pgq.register_queue("b", function()
-          pgq.sleep(0.1)
+          wait_for(function() return inner end)
           print(coroutine.resume(first))
           print(coroutine.resume(inner))
+          tried = true
         end)]]
       assert.matches("false\tcannot resume .-coroutine\n", result.stdout)
       assert.equal(2, select(2, result.stdout:gsub("false\tcannot resume a coroutine that waits\n", "")))
@@ -366,13 +388,14 @@ describe("a handler that waits", function()
     end)
   end)
 
+  -- Limits are not shorter than what a busy machine may take from an executor: one that does not wait by then is killed.
   describe("past its time limit", function()
     it("gets pgq.timeout, fails with it, and its neighbours go on", function()
       enqueue("slow")
       enqueue("fine", "", 3)
       local result = drain [[
-        pgq.register_queue("slow", function() pgq.sleep(60) end, { timeout = "300ms" })
-        pgq.register_queue("fine", function() pgq.sleep(0.8); print "fine" end)]]
+        pgq.register_queue("slow", function() pgq.sleep(60) end, { timeout = "2s" })
+        pgq.register_queue("fine", function() pgq.sleep(3); print "fine" end)]]
       assert.equal("fine\nfine\nfine\n", result.stdout)
       assert.equal("slow|1|pgq.timeout: the time limit of the handler was reached",
         pg:psql "SELECT queue_name, attempt, error FROM pgq_jobs")
@@ -385,7 +408,7 @@ describe("a handler that waits", function()
         assert(not ok and why == pgq.timeout, tostring(why))
         pgq.sleep(0.3)
         print "cleaned up"
-        error(why)]], "--timeout", "200ms")
+        error(why)]], "--timeout", "2s")
       assert.matches("^1|retried|pgq.timeout", left)
       assert.matches("cleaned up", result.stdout)
     end)
@@ -393,7 +416,7 @@ describe("a handler that waits", function()
     it("that swallows it and waits on fails in each further wait", function()
       local left = run([[
         pcall(pgq.sleep, 60)
-        pgq.sleep(60)]], "--timeout", "200ms")
+        pgq.sleep(60)]], "--timeout", "2s")
       assert.matches("^1|retried|pgq.timeout", left)
     end)
 
@@ -468,8 +491,8 @@ describe("a handler that waits", function()
         "pgq.sleep(0.05); return pgq.retry(60, 'later')", "return { error = 'later', retry = 60 }" } do
         enqueue "q"
         drain(('pgq.register_queue("q", function()\n%s\nend)'):format(body))
-        assert.equal("1|t|{}|later", pg:psql [[SELECT attempt, run_after BETWEEN now() + interval '40 s' AND
-          now() + interval '70 s', retry_waits, error FROM pgq_jobs]], body)
+        assert.equal("1|t|{}|later", pg:psql [[SELECT attempt, run_after BETWEEN now() + interval '5 s' AND
+          now() + interval '60 s', retry_waits, error FROM pgq_jobs]], body)
         drain 'pgq.register_queue("q", function() end)'
         pg:psql "UPDATE pgq_jobs SET run_after = now()"
         drain(('pgq.register_queue("q", function()\n%s\nend)'):format(body))
@@ -501,28 +524,61 @@ describe("a handler that waits", function()
       enqueue("crash")
       enqueue("q", "", 5)
       local result = drain [[
-        pgq.register_queue("crash", function() pgq.sleep(0.2); uv.kill(uv.os_getpid(), "sigkill"); pgq.sleep(60) end)
-        pgq.register_queue("q", function(_, job) pgq.sleep(0.6); print(job.id, job.attempt) end)]]
+        local beside = 0
+        pgq.register_queue("crash", function()
+          wait_for(function() return beside == 5 end)
+          uv.kill(uv.os_getpid(), "sigkill")
+          pgq.sleep(60)
+        end)
+        pgq.register_queue("q", function(_, job) beside = beside + 1; pgq.sleep(2); print(job.id, job.attempt) end)]]
       assert.equal(5, select(2, result.stdout:gsub("%d+\t1\n", "")))
       assert.equal("crash|1|t", pg:psql "SELECT queue_name, attempt, error LIKE 'the executor was killed by SIGKILL%' FROM pgq_jobs")
     end)
 
-    it("takes it down where nobody knows whose fault it is goes back too, and the guilty one is found by halves", function()
+    it("takes it down where nobody knows whose fault it is goes back too, and the guilty one is found", function()
       enqueue("q", "", 60)
       enqueue("crash")
       enqueue("q", "", 60)
-      local began = uv.hrtime() / 1e9
-      local result = drain([[
+      local result = start([[
         pgq.register_queue("crash", function()
           local timer = uv.new_timer()
           timer:start(100, 0, function() uv.kill(uv.os_getpid(), "sigkill") end)
           pgq.sleep(0.3)
         end)
-        pgq.register_queue("q", function(_, job) pgq.sleep(0.3); print("done " .. job.attempt) end)]], "--concurrency", "200")
-      assert.equal(120, select(2, result.stdout:gsub("done 1\n", "")))
+        pgq.register_queue("q", function(_, job) pgq.sleep(0.3); print(job.id, job.attempt) end)]],
+        "--drain", "--concurrency", "200"):wait(120)
+      assert.equal(0, result.status)
+      -- One that ends at the moment of a death may run again: its outcome was not told.
+      local done, count = {}, 0
+      for id, attempt in result.stdout:gmatch "(%d+)\t(%d+)\n" do
+        assert.equal("1", attempt)
+        count = count + (done[id] and 0 or 1)
+        done[id] = true
+      end
+      assert.equal(120, count)
       assert.equal("crash|1|the executor was killed by SIGKILL, with this job alone in it",
         pg:psql "SELECT queue_name, attempt, error FROM pgq_jobs")
-      assert.is_true(uv.hrtime() / 1e9 - began < 25, "took " .. uv.hrtime() / 1e9 - began)
+      local _, deaths = result.stderr:gsub("an executor died", "")
+      assert.is_true(deaths <= 10, deaths .. " deaths") -- with 121, 60, 30, 15, 7, 1 together
+    end)
+
+    it("is killed from without is tried again beside half of those that were there", function()
+      enqueue("q", "", 120)
+      local worker = start([[
+        local running = 0
+        pgq.register_queue("q", function(_, job)
+          running = running + 1
+          print("began", running, job.attempt)
+          pgq.sleep(60)
+        end)]], "--concurrency", "120")
+      finally(function() worker:kill "sigkill" end)
+      worker:read_until "began\t120\t"
+      wait.till("all to be leased", 30, function() return pg:psql "SELECT count(lease) FROM pgq_jobs" == "120" end)
+      local seen = #worker.stdout
+      assert.equal(0, uv.kill(worker:executors()[1], "sigkill"))
+      worker:read_until "began\t30\t1\n" -- 60, or what one claim brings of them
+      wait.sleep(0.5)
+      assert.is_nil(worker.stdout:find("began\t61\t", seen, true))
     end)
 
     it("spins still counts its own time", function()
@@ -542,14 +598,16 @@ describe("a handler that waits", function()
     worker:read_until "began\nbegan\nbegan\n"
     worker:stop()
     assert.equal("3", pg:psql "SELECT count(*) FROM pgq_jobs WHERE attempt = 0 AND lease IS NULL AND run_after <= now()")
-    worker = start(script, "--lease", "1s")
+    worker = start(script, "--lease", "5s")
     worker:read_until "began\nbegan\nbegan\n"
-    wait.till("all to be leased", 5, function()
+    wait.till("all to be leased", 30, function()
       return pg:psql "SELECT count(*) FROM pgq_jobs WHERE lease IS NOT NULL" == "3"
     end)
     worker:kill "sigkill"
     worker:wait()
-    wait.sleep(1.1)
+    wait.till("the leases to run out", 30, function()
+      return pg:psql "SELECT count(*) FROM pgq_jobs WHERE run_after < now()" == "3"
+    end)
     drain [[pgq.register_queue("q", function() end)]]
     assert.equal("1|worker lost: lease ran out|3", pg:psql "SELECT attempt, error, count(*) FROM pgq_jobs GROUP BY 1, 2")
   end)
@@ -557,14 +615,17 @@ describe("a handler that waits", function()
   it("has others beside it soon, after a worker has vanished, though jobs are leased before they run", function()
     local killed = start [[pgq.register_queue("q", function() pgq.sleep(60) end)]]
     enqueue "q"
-    wait.till("the job to be leased", 5, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
+    wait.till("the job to be leased", 30, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
     killed:kill "sigkill"
     killed:wait()
+    wait.till("its sessions to end", 30, function()
+      return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgq-lua'" == "0"
+    end)
     enqueue("q", "", 3)
     local worker = start [[pgq.register_queue("q", function() print "began"; pgq.sleep(60) end)]]
     finally(function() worker:kill "sigkill" end)
-    worker:read_until("a worker vanished", 5, "stderr")
-    worker:read_until("began\nbegan\nbegan\n", 5)
+    worker:read_until("a worker vanished", 30, "stderr")
+    worker:read_until("began\nbegan\nbegan\n", 30)
   end)
 
   it("ends within the grace time", function()

@@ -26,6 +26,8 @@ end
 function loop.run_until(timeout, fn)
   local timer = uv.new_timer()
   local over = false
+  -- The loop's clock stands still while it does not run: the timer would else be over early by as much.
+  uv.update_time()
   -- It repeats: uv.run("once") fires a timer that is due before it polls, and would then wait for ever.
   timer:start(math.max(0, math.floor(timeout * 1000)), 10, function() over = true end)
   local value = fn()
