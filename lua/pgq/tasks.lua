@@ -8,8 +8,8 @@ local outcome = require "pgq.outcome"
 
 local create, resume, running, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.yield
 local isyieldable = coroutine.isyieldable
-local error, getmetatable, newproxy, pairs, pcall, select, setmetatable, tostring, type, unpack =
-  error, getmetatable, newproxy, pairs, pcall, select, setmetatable, tostring, type, unpack
+local assert, error, getmetatable, newproxy, pairs, pcall, require, select, setmetatable, tostring, type, unpack =
+  assert, error, getmetatable, newproxy, pairs, pcall, require, select, setmetatable, tostring, type, unpack
 local format = string.format
 
 local found, host = pcall(require, "pgq.host")
@@ -242,7 +242,8 @@ local FORBIDDEN = { "run", "stop", "loop_close", "walk" }
 local function guard(uv)
   for _, name in pairs(FORBIDDEN) do
     uv[name] = function()
-      error(format("uv.%s: the loop is the executor's, and runs already; wait for a callback with pgq.await", name), 2)
+      error(format("uv.%s: the loop is the executor's, and %s", name, host.loading and "runs when the script has loaded"
+        or "runs already; wait for a callback with pgq.await"), 2)
     end
   end
   return uv
@@ -323,9 +324,32 @@ local function make_resume(wake)
   end
 end
 
+-- Luv makes its callbacks on the coroutine that was first to require it, also when that has been collected: so in
+-- another than the main one it gets one of its own, which stays.
+local luv_thread
+local function open_luv()
+  local current, is_main = running()
+  if current and not is_main and not package.loaded.luv then
+    luv_thread = create(require)
+    assert(resume(luv_thread, "luv"))
+  end
+  return require "luv"
+end
+
+-- At the end of a plain script luv fails on a handle whose closing is not over. What is youngest is collected first.
+local youngest
+local function finish_at_exit(uv)
+  youngest = newproxy(true)
+  getmetatable(youngest).__gc = function(proxy)
+    if proxy == youngest then
+      uv.run "nowait"
+    end
+  end
+end
+
 -- In a plain script: runs luv's loop until the callback has come.
 local function await_plain(start)
-  local uv = require "luv"
+  local uv = open_luv()
   local results
   uv.update_time() -- by which timers count
   start(make_resume(function(...)
@@ -337,6 +361,8 @@ local function await_plain(start)
       results = { n = 1, LOST }
     end
   end
+  uv.run "nowait" -- for what the callback has closed
+  finish_at_exit(uv)
   return unpack(results, 1, results.n)
 end
 
@@ -368,6 +394,9 @@ end
 function tasks.await(start)
   if type(start) ~= "function" then
     error("await: a function is needed, not a " .. type(start), 2)
+  end
+  if host and host.loading then
+    error("await: the loop runs when the script has loaded; call it in a handler", 2)
   end
   tasks.check("await", 2)
   local results = pack(tasks.mode() == "plain" and await_plain or await_in_task, start)

@@ -24,6 +24,9 @@ local create, resume, status = coroutine.create, coroutine.resume, coroutine.sta
 
 local testing = {}
 
+-- Luv makes its callbacks on the coroutine that was first to require it: not on that of a handler, which is collected.
+pcall(require, "luv")
+
 --- A script that has been loaded.
 -- @type Worker
 local Worker = {}

@@ -80,6 +80,13 @@ static void seed_random(lua_State *L) {
   lua_pop(L, 1);
 }
 
+/* Before the script has a word: what it keeps of coroutine, and luv, are to be those of an executor. */
+static void load_tasks(lua_State *L) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "pgq.tasks");
+  lua_call(L, 1, 0);
+}
+
 static int set_up(lua_State *L) {
   struct script *script = lua_touserdata(L, 1);
   luaL_openlibs(L);
@@ -88,6 +95,7 @@ static int set_up(lua_State *L) {
   script_keep_run(L);
   add_loaders(L);
   set_arg(L, script->config);
+  load_tasks(L);
   return 0;
 }
 

@@ -199,7 +199,6 @@ int script_open_luv(lua_State *L) {
     lua_xmove(main, L, 1);
   if (failed)
     return lua_error(L);
-  if (lua_isfunction(L, -2)) /* else pgq has not been required yet: nobody waits, and nobody will */
-    lua_call(L, 1, 1);
+  lua_call(L, 1, 1); /* guard */
   return 1;
 }
