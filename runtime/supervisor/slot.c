@@ -293,6 +293,12 @@ static void on_stop(void *owner) {
   slot->start.events->stop(slot->start.owner);
 }
 
+/* Nobody knows whose fault it was: of those that ran half are tried together next time, and so on; a few one by one. */
+static void shrink_group(struct slot *slot, int begun) {
+  if (begun > 0)
+    *slot->start.together = begun > FEW ? begun / 2 : 1;
+}
+
 static void on_died(void *owner, const struct child_death *death) {
   struct slot *slot = owner;
   char message[320];
@@ -313,9 +319,9 @@ static void on_died(void *owner, const struct child_death *death) {
   else if (!slot->breaking && !slot->leaving && !slot->broken)
     log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", death->cause),
               death->culprit ? LOG_I("job", death->culprit) : (struct log_field){0});
-  if (!death->culprit && !slot->breaking &&
-      begun > 0) /* half of them are tried next time, and so on; a few one by one */
-    *slot->start.together = begun > FEW ? begun / 2 : 1;
+  if (!death->culprit && !slot->breaking)
+    shrink_group(slot, begun);
+  slot->has_group = false;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
       hold_child_died(slot->holds[lane], slot->breaking ? &orderly : &told);

@@ -12,6 +12,9 @@ enum { STUCK_MS = 10 };
 /* In careful times a job begins beside others that wait when they have done so for this long. */
 enum { CAREFUL_GAP_MS = 500 };
 
+/* More suspects need not run together: no claim brings more. */
+enum { TOGETHER_MOST = 1000 };
+
 static bool has_leased(const struct slot *slot) {
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (hold_has_leased(slot->holds[lane]))
@@ -60,11 +63,21 @@ static bool on_hold_alone(void *owner, const struct hold *hold) {
   return hold == slot->holds[FIRST] && slot_others_rest(slot) && !has_leased(slot);
 }
 
+/* Suspects come in groups: one that has done no harm is followed by a larger one. */
+static void see_group(struct slot *slot, bool is_group) {
+  int *together = slot->start.together;
+  if (is_group && slot->has_group)
+    *together = *together < TOGETHER_MOST / 2 ? *together * 2 : TOGETHER_MOST;
+  slot->has_group = is_group;
+  if (!is_group)
+    slot->alone = false;
+}
+
 static void on_hold_found(void *owner, const struct hold *hold) {
   struct slot *slot = owner;
   slot->found_ms = clock_ms();
-  if (hold == slot->holds[FIRST] && !hold_runs_alone(hold))
-    slot->alone = false;
+  if (hold == slot->holds[FIRST])
+    see_group(slot, hold_runs_alone(hold));
   slot->start.events->found(slot->start.owner);
 }
 

@@ -15,7 +15,8 @@ struct slot {
   struct queue **queues;                  /* as the executor registered them */
   uint32_t queue_count;
   bool serving;
-  bool alone; /* a job is to run, or runs, with nothing beside it */
+  bool alone;     /* a job is to run, or runs, with nothing beside it */
+  bool has_group; /* the jobs that came last were suspects, and none has done harm */
   bool finishing, breaking, leaving;
   bool broken;   /* the executor could not load the script, and ends: that has been told */
   bool outgoing; /* another has taken its place */

@@ -216,6 +216,35 @@ static void beside_suspects_there_is_no_room_but_for_so_many(void **state) {
   assert_int_equal(ask(scene, FIRST), 0);
 }
 
+static void ignore_found(void *owner) {
+  (void)owner;
+}
+
+static void a_group_of_suspects_that_does_no_harm_is_followed_by_a_larger_one(void **state) {
+  struct scene *scene = *state;
+  const struct slot_events events = {.found = ignore_found};
+  static const int expected[] = {3, 6, 12, 3, 6};
+  scene->slot.start.events = &events;
+  scene->together = 3;
+  run(scene, FIRST, 0, 1);
+  scene->holds[FIRST].batch.alone = true;
+  for (int i = 0; i < 5; i++) {
+    if (i == 3) { /* the executor died, with six jobs or so */
+      scene->slot.has_group = false;
+      scene->together = 3;
+    }
+    slot_hold_events.found(&scene->slot, &scene->holds[FIRST]);
+    assert_int_equal(scene->together, expected[i]);
+  }
+  for (int i = 0; i < 20; i++)
+    slot_hold_events.found(&scene->slot, &scene->holds[FIRST]);
+  assert_int_equal(scene->together, 1000);
+  scene->holds[FIRST].batch.alone = false;
+  slot_hold_events.found(&scene->slot, &scene->holds[FIRST]);
+  assert_false(scene->slot.alone);
+  assert_int_equal(scene->together, 1000);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -231,6 +260,7 @@ int main(void) {
       TEST(the_most_that_an_executor_may_have_is_no_overflow),
       TEST(in_careful_times_jobs_come_one_by_one),
       TEST(beside_suspects_there_is_no_room_but_for_so_many),
+      TEST(a_group_of_suspects_that_does_no_harm_is_followed_by_a_larger_one),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
