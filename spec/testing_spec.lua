@@ -142,25 +142,40 @@ describe("pgq.testing", function()
         perform("pgq.sleep 'soon'").error:gsub("^.-: ", "", 1))
     end)
 
-    it("its time limit, once, when it sleeps beyond it", function()
-      local body = [[local ok, problem = pcall(pgq.sleep, 20) pgq.sleep(50)
-        return nil, tostring(ok) .. tostring(problem == pgq.timeout) .. os.time() - job.created_at]]
-      assert.equal("falsetrue65", perform(body, nil, nil, "{ timeout = 15 }").error)
-      assert.equal("truefalse70", perform(body, nil, nil, "{ timeout = '2m' }").error)
-      assert.equal("truefalse70", perform(body).error)
+    it("its time limit when it sleeps beyond it, five seconds to clean up, and then its time limit again", function()
+      local body = [[local ok, problem = pcall(pgq.sleep, 20)
+        local words = { tostring(ok), tostring(problem == pgq.timeout) }
+        for _, seconds in ipairs { 3, 50, 0 } do words[#words + 1] = tostring((pcall(pgq.sleep, seconds))) end
+        return nil, table.concat(words, " ") .. " " .. os.time() - job.created_at]]
+      assert.equal("false true true false false 20", perform(body, nil, nil, "{ timeout = 15 }").error)
+      assert.equal("true false true true true 73", perform(body, nil, nil, "{ timeout = '2m' }").error)
+      assert.equal("true false true true true 73", perform(body).error)
       assert.matches("time limit", perform("pgq.sleep(20)", nil, nil, "{ timeout = 20 }").error)
       assert.matches("time limit", perform("pgq.sleep '1m'", nil, nil, "{ transactional = true }").error)
       local worker = load "pgq.configure { timeout = '5s' } pgq.register_queue('q', function() pgq.sleep(6) end)"
       assert.matches("time limit", worker:perform("q", "").error)
     end)
 
-    it("its cancellation, each time, and drops its outcome", function()
-      local body = [[local ok, problem = pcall(pgq.sleep, 20) local again = select(2, pcall(pgq.sleep, 0))
+    it("its cancellation, a second to clean up, and its cancellation again, and drops its outcome", function()
+      local body = [[local ok, problem = pcall(pgq.sleep, 20) pcall(pgq.sleep, 0.5) local again = select(2, pcall(pgq.sleep, 1))
         pgq.enqueue("log", tostring(problem == pgq.cancelled and again == problem) .. os.time() - job.created_at)]]
       local outcome = perform(body, { cancel_after = "7s" })
       assert.equal("cancelled", outcome.status)
-      assert.equal("true7", outcome.enqueued[1].data)
-      assert.equal("complete", perform(body, { cancel_after = 21 }).status)
+      assert.equal("true8", outcome.enqueued[1].data)
+      assert.equal("complete", perform(body, { cancel_after = 25 }).status)
+    end)
+
+    it("the end of its executor when it goes on for ever after its time limit, or its cancellation", function()
+      local body = "while true do pcall(pgq.sleep, 1) end"
+      local outcome = perform(body, nil, nil, "{ timeout = '5s' }")
+      assert.equal("retry", outcome.status)
+      assert.equal("the executor was killed at the time limit of 5s while it ran this job", outcome.error)
+      assert.equal("cancelled", perform(body, { cancel_after = 7 }).status)
+    end)
+
+    it("no wait in a function that C code calls", function()
+      assert.matches("^sleep: nothing can wait in a function that C code has called",
+        perform("table.sort({ 1, 2, 3 }, function(a, b) pgq.sleep(1) return a < b end)").error)
     end)
 
     it("the arguments of its script", function()

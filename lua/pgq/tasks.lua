@@ -99,12 +99,15 @@ local function check_interrupt(record)
   end
 end
 
+--- Raises an error when the caller cannot wait, since C code has called it.
 local function check_yieldable(what)
   if not isyieldable() then
     error(what .. ": nothing can wait in a function that C code has called, such as table.sort, string.gsub or a "
       .. "metamethod", 0)
   end
 end
+
+tasks.check_yieldable = check_yieldable
 
 --- Waits: the task is suspended until wake(…) is called, and what that was given is returned.
 -- @tparam string what name of the function that waits, for messages

@@ -129,7 +129,11 @@ local function run_as_task(worker, queue, job)
   local results = { resume(task, queue.number, job.data, job.id, job.attempt, job.created_at, job.run_after,
     #job.retry_waits, queue.transactional and (job.lease or 1) or nil, queue.preserve_completed) }
   local ok = results[1]
-  if worker._sandbox.exited then
+  if worker._run.killed then
+    close_transactions(worker)
+    return false, format("the executor was killed at the time limit of %s while it ran this job",
+      (core.duration(worker._run.time_limit or 0)))
+  elseif worker._sandbox.exited then
     return false, format("the executor exited with status %d while it ran this job", worker._sandbox.exited)
   elseif status(task) == "suspended" then
     close_transactions(worker)
@@ -152,7 +156,7 @@ local function run(worker, job, cancel_after)
   elseif job.lost then
     ending = rules.decide(queue, job.retry_waits, false, "worker lost: lease ran out")
   else
-    local current = { time_limit = queue.time_limit, cancel_after = cancel_after, slept = 0, cancelled = false }
+    local current = { time_limit = queue.time_limit, cancel_after = cancel_after, slept = 0 }
     worker._run = current
     ending = rules.decide(queue, job.retry_waits, worker._sandbox:run(run_as_task, worker, queue, job))
     worker._run = nil

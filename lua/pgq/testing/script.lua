@@ -2,11 +2,13 @@
 -- All of it happens in the script's sandbox.
 
 local core = require "pgq.core"
+local tasks = require "pgq.tasks"
 local offline = require "pgq.testing.offline"
 
 local error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, type, unpack =
   error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, type, unpack
 local format = string.format
+local yield = coroutine.yield
 
 local script = {}
 
@@ -42,25 +44,56 @@ local function new_host(worker)
   }
 end
 
--- Waits take no time: the test's clock moves on. A handler whose time limit is reached is told so once; one that is
--- cancelled, each time.
-local function sleep_function(worker, outcome)
-  local function interrupt(run, at, value)
+-- Seconds that a handler may take to clean up when it was interrupted; then each of its waits raises at once.
+local CLEAN = { timeout = 5, cancelled = 1 }
+
+-- By then an executor would long have been killed.
+local RAISES_MOST = 1000
+
+-- When the handler is interrupted next, in seconds slept, and with what; nil: never.
+local function next_interrupt(run, outcome)
+  if run.value then
+    return run.final_at, run.value
+  elseif run.cancel_after and (not run.time_limit or run.cancel_after <= run.time_limit) then
+    return run.cancel_after, outcome.cancelled
+  end
+  return run.time_limit, outcome.timeout
+end
+
+-- Never comes back: what runs the handler sees that it does not.
+local function kill(run)
+  run.killed = true
+  while true do
+    yield()
+  end
+end
+
+local function interrupt(worker, run, at, value)
+  if run.slept < at then
     worker._store:age(at - run.slept)
     run.slept = at
-    error(value, 0)
   end
+  if not run.value then
+    run.value, run.final_at, run.raises = value, at + CLEAN[value.name], 0
+    run.cancelled = value.name == "cancelled"
+  end
+  run.raises = run.raises + 1
+  if run.raises > RAISES_MOST then
+    kill(run)
+  end
+  error(value, 0)
+end
 
+-- Waits take no time: the test's clock moves on. A handler is interrupted as in an executor.
+local function sleep_function(worker, outcome)
   return function(seconds)
     local wait, run = script.read_seconds("sleep", seconds, 2), worker._run
-    if run and run.cancel_after and run.slept + wait >= run.cancel_after then
-      run.cancelled = true
-      interrupt(run, run.cancel_after, outcome.cancelled)
-    elseif run and run.time_limit and run.slept + wait >= run.time_limit then
-      local limit = run.time_limit
-      run.time_limit = nil
-      interrupt(run, limit, outcome.timeout)
-    elseif run then
+    if run then
+      tasks.check_yieldable "sleep"
+      local at, value = next_interrupt(run, outcome)
+      if at and run.slept + wait >= at then
+        interrupt(worker, run, at, value)
+      end
       run.slept = run.slept + wait
     end
     worker._store:age(wait)
@@ -84,11 +117,11 @@ end
 -- calls block; the rest does.
 local function new_module(worker)
   package.loaded["pgq.core"] = watched_core(worker._handles)
-  local outcome, tasks = require "pgq.outcome", require "pgq.tasks"
+  local outcome, its_tasks = require "pgq.outcome", require "pgq.tasks"
   package.loaded["pgq.host"] = worker._host
   local pgq = require "pgq"
   local sleep = sleep_function(worker, outcome)
-  tasks.sleep, pgq.sleep = sleep, sleep
+  its_tasks.sleep, pgq.sleep = sleep, sleep
   if not worker._db then
     offline.install(pgq, worker._store, worker._answers)
     function worker._host.run_transactional(...)
