@@ -10,6 +10,9 @@
 #include "failure.h"
 
 #define HANDLE_TYPE "pgq.connection"
+#define KEEPALIVES_IDLE "10"
+#define KEEPALIVES_INTERVAL "5"
+#define KEEPALIVES_COUNT "3"
 #define CONNECT_TIMEOUT_SECONDS "10"
 #define CONNECT_TIMEOUT_MS "10000"
 
@@ -54,13 +57,27 @@ static struct handle *push_handle(lua_State *L, PGconn *connect(const char *cons
     return NULL;
   /* In this order: the string overrides what stands before dbname, and is overridden by what stands behind. Libpq
    * minds the timeout only when it waits itself; else the user timeout bounds how long it tries a host that does not
-   * answer before it goes on to the next. */
+   * answer before it goes on to the next. A host that has gone without a word is found out by keepalives, while one
+   * waits for the end of a statement; the kernel's own would take two hours. */
   const bool starts = connect == PQconnectStartParams;
-  const char *keywords[] = {
-      "fallback_application_name", "connect_timeout", "tcp_user_timeout", "dbname", "client_encoding", NULL};
-  const char *values[] = {
-      "pgq-lua", has_timeout ? NULL : CONNECT_TIMEOUT_SECONDS, starts ? CONNECT_TIMEOUT_MS : NULL, conninfo, "UTF8",
-      NULL};
+  const char *keywords[] = {"fallback_application_name",
+                            "connect_timeout",
+                            "tcp_user_timeout",
+                            "keepalives_idle",
+                            "keepalives_interval",
+                            "keepalives_count",
+                            "dbname",
+                            "client_encoding",
+                            NULL};
+  const char *values[] = {"pgq-lua",
+                          has_timeout ? NULL : CONNECT_TIMEOUT_SECONDS,
+                          starts ? CONNECT_TIMEOUT_MS : NULL,
+                          KEEPALIVES_IDLE,
+                          KEEPALIVES_INTERVAL,
+                          KEEPALIVES_COUNT,
+                          conninfo,
+                          "UTF8",
+                          NULL};
   struct handle *handle = lua_newuserdata(L, sizeof *handle);
   *handle = (struct handle){0};
   luaL_setmetatable(L, HANDLE_TYPE);

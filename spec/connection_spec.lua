@@ -97,6 +97,26 @@ describe("connections from Lua", function()
       listener:close()
     end)
 
+    it("finds out by keepalives when a server has gone without a word, unless the string says otherwise", function()
+      local ffi = require "ffi"
+      ffi.cdef "int getsockopt(int socket, int level, int option, int *value, unsigned int *length);"
+      local server = Postgres.start { tcp = true }
+      finally(function() server:stop() end)
+      -- TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT of the connection's socket.
+      local function keepalives(conninfo)
+        local tcp = assert(pgq.connect(conninfo))
+        local value, length, found = ffi.new "int[1]", ffi.new("unsigned int[1]", 4), {}
+        for option = 4, 6 do
+          assert.equal(0, ffi.C.getsockopt(tcp._handle:fd(), 6, option, value, length))
+          found[#found + 1] = value[0]
+        end
+        tcp:close()
+        return table.concat(found, " ")
+      end
+      assert.equal("10 5 3", keepalives(server.tcp_conninfo))
+      assert.equal("77 5 3", keepalives(server.tcp_conninfo .. " keepalives_idle=77"))
+    end)
+
     it("never quotes a password, however the connection string is mangled", function()
       for _, conninfo in ipairs {
         "postgres://ann:hu@sh4@127.0.0.1:1/app", "postgres://ann:hu/sh4@127.0.0.1:1/app",
