@@ -60,6 +60,12 @@ static int fail(const struct json *json, const char *problem) {
   return -1;
 }
 
+/* The tree goes at once: to the collector it is a few bytes, and there is no hurry. */
+static int fail_memory(lua_State *L, struct tree *tree) {
+  clear(tree);
+  return luaL_error(L, "not enough memory");
+}
+
 /* Puts `item` where it belongs, so that it is freed with the tree from here on: at the root when there is no parent,
  * under the key of an object, or at the end of an array when `key` is NULL. */
 static cJSON *attach(lua_State *L, struct json *json, cJSON *parent, const char *key, cJSON *item) {
@@ -70,7 +76,7 @@ static cJSON *attach(lua_State *L, struct json *json, cJSON *parent, const char 
     attached = key != NULL ? cJSON_AddItemToObject(parent, key, item) : cJSON_AddItemToArray(parent, item);
   if (!attached) {
     cJSON_Delete(item);
-    luaL_error(L, "not enough memory");
+    fail_memory(L, json->tree);
   }
   return item;
 }
@@ -228,7 +234,7 @@ int values_push_json(lua_State *L, int index, char *problem, size_t size) {
   }
   json.tree->text = cJSON_PrintUnformatted(json.tree->root);
   if (json.tree->text == NULL)
-    return luaL_error(L, "not enough memory");
+    return fail_memory(L, json.tree);
   lua_pushstring(L, json.tree->text);
   clear(json.tree);
   lua_remove(L, -2);

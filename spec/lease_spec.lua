@@ -302,6 +302,19 @@ describe("a job that runs for long", function()
       assert.matches("true", result.stdout)
     end)
 
+    it("for JSON that does not fit fails, and its executor lives", function()
+      enqueue("json", "")
+      local result = Worker.run { pg = pg, timeout = 60, args = { "--drain", "--executors", "1", "--max-memory", "96M" }, script = [[
+        local pgq = require "pgq"
+        pgq.register_queue("json", function()
+          local list = {}
+          for i = 1, 400000 do list[i] = { a = i, b = "xxxxxxxxxx" } end
+          pgq.json(list)
+        end)]] }
+      assert.is_nil(result.stderr:find "an executor died")
+      assert.matches("not enough memory", pg:psql "SELECT error FROM pgq_jobs")
+    end)
+
     it("has its executor replaced between jobs when that has grown", function()
       pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'leak', '' FROM generate_series(1, 100)"
       local result = Worker.run { pg = pg, script = HUNGRY, timeout = 90, args = { "--drain", "--executors", "1", "--max-memory", "200M" } }

@@ -130,6 +130,12 @@ static int run(lua_State *L) {
 
 enum { OK = 1, MESSAGE, HOW, WAIT, TRACEBACK, RESULTS = TRACEBACK };
 
+/* What is left behind is to make room for telling so. */
+static bool is_of_memory(const struct script_end *end) {
+  static const char message[] = "not enough memory";
+  return end->error && memmem(end->error, end->error_length, message, sizeof message - 1) != NULL;
+}
+
 /* How a handler failed, of which host.run() has told. */
 static void read_failure(lua_State *L, struct script_end *end) {
   const char *how = lua_type(L, HOW) == LUA_TSTRING ? lua_tostring(L, HOW) : "";
@@ -162,6 +168,8 @@ static void call(const struct call *call, struct script_end *end) {
       call->script->threads[call->number] = NULL;
     end->outcome = OUTCOME_FAIL;
     end->error = lua_tolstring(L, 1, &end->error_length);
+    if (is_of_memory(end))
+      script_collect(call->script);
     return;
   }
   if (lua_gettop(L) == 0) {
@@ -172,6 +180,8 @@ static void call(const struct call *call, struct script_end *end) {
   lua_settop(L, RESULTS);
   if (!completed)
     read_failure(L, end);
+  if (!completed && is_of_memory(end))
+    script_collect(call->script);
   else if (lua_type(L, MESSAGE) == LUA_TSTRING) /* "settled" */
     end->outcome = OUTCOME_SETTLED;
 }
