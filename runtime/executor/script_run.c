@@ -178,11 +178,11 @@ static void call(const struct call *call, struct script_end *end) {
   }
   bool completed = lua_toboolean(L, OK);
   lua_settop(L, RESULTS);
-  if (!completed)
+  if (!completed) {
     read_failure(L, end);
-  if (!completed && is_of_memory(end))
-    script_collect(call->script);
-  else if (lua_type(L, MESSAGE) == LUA_TSTRING) /* "settled" */
+    if (is_of_memory(end))
+      script_collect(call->script);
+  } else if (lua_type(L, MESSAGE) == LUA_TSTRING) /* "settled" */
     end->outcome = OUTCOME_SETTLED;
 }
 
