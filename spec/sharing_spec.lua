@@ -82,6 +82,24 @@ describe("a connection that handlers share", function()
     assert.equal("innocent ends\nlate ends\nlate pgq.timeout: the time limit of the handler was reached", said)
   end)
 
+  it("of the pool is not waited for by a handler that has all of them itself", function()
+    local said = run([[
+      local began = require "luv".hrtime()
+      local rows, message, code = pgq.query "SELECT 1"
+      say(rows and "rows" or code .. " " .. message)
+      assert(require "luv".hrtime() - began < 20e9)
+    end, { transactional = true })
+    pgq.register_queue("unused", function()]], { "" }, "--pool", "1")
+    assert.equal("53300 all 1 connections of the pool are taken, by this handler itself; --pool says how many there are", said)
+    assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
+    said = run([[
+      pgq.transaction(function()
+        say(data, pgq.query "SELECT 1" and "rows")
+        pgq.transaction(function() say(data, select(3, pgq.query "SELECT 1")) end)
+      end)]], { "nested" }, "--pool", "2")
+    assert.equal("nested 53300\nnested rows", said)
+  end)
+
   it("of their own is not closed at the end of a handler whose generator threw on it", function()
     local said = run([[
       if data == "thrower" then

@@ -24,8 +24,10 @@ Pool.__index = Pool
        long   whether it is the transaction of a job, and lasts as long as a handler: one connection is not for these,
               or handlers of which each has one, and needs another for a moment, would wait for each other
        conn   the connection, once there is one; only with a slot
+       task   the number of the task whose call it is; nil in a plain script
        unguard()   takes back that the lease is dropped when the task ends
-     Pool.count is the number of slots and idle connections together, Pool.long that of leases that last. ]]
+     Pool.count is the number of slots and idle connections together, Pool.long that of leases that last; Pool.held has
+     the number of slots by task. ]]
 
 local function most_long(self)
   return max(self._size() - 1, 1)
@@ -35,14 +37,28 @@ local function may_have_slot(self, lease)
   return not lease.long or self._long < most_long(self)
 end
 
+local function count_slot(self, lease, change)
+  local task, held = lease.task, self._held
+  self._long = self._long + (lease.long and change or 0)
+  if task then
+    local count = (held[task] or 0) + change
+    held[task] = count > 0 and count or nil
+  end
+end
+
 local function give_slot(self, lease)
   lease.slot = true
-  self._long = self._long + (lease.long and 1 or 0)
+  count_slot(self, lease, 1)
 end
 
 local function take_slot(self, lease)
   lease.slot = false
-  self._long = self._long - (lease.long and 1 or 0)
+  count_slot(self, lease, -1)
+end
+
+-- Whether the task has all connections itself: nobody else can give one back.
+local function has_all(self, lease)
+  return lease.task ~= nil and (self._held[lease.task] or 0) >= self._size()
 end
 
 -- ---- Waiting
@@ -219,7 +235,7 @@ local function give_back(self, lease)
 end
 
 local function new_lease(self, what)
-  local lease = { slot = false, long = what == "job.tx", conn = nil, unguard = function() end }
+  local lease = { slot = false, long = what == "job.tx", conn = nil, task = tasks.id(), unguard = function() end }
   if tasks.mode() == "task" then
     lease.unguard = tasks.at_end(function() drop(self, lease) end)
   end
@@ -227,9 +243,14 @@ local function new_lease(self, what)
 end
 
 local function fail_taken(self, lease)
+  local why = ""
+  if has_all(self, lease) then
+    why = ", by this handler itself; --pool says how many there are"
+  elseif lease.task then
+    why = format(", and none was given back within %d s", GIVE_UP_AFTER / 1000)
+  end
   drop(self, lease)
-  return nil, describe_taken(self, lease)
-    .. (tasks.mode() == "task" and format(", and none was given back within %d s", GIVE_UP_AFTER / 1000) or ""), "53300"
+  return nil, describe_taken(self, lease) .. why, "53300"
 end
 
 -- Opens the connection of a lease that has a slot.
@@ -261,7 +282,7 @@ local function take(self, what)
   elseif may_have and self._count < self._size() then
     self._count = self._count + 1
     give_slot(self, lease)
-  elseif tasks.mode() ~= "task" or not wait_for_slot(self, lease, what) then
+  elseif not lease.task or has_all(self, lease) or not wait_for_slot(self, lease, what) then
     return fail_taken(self, lease)
   end
   if lease.conn then
@@ -339,7 +360,7 @@ end
 -- @tparam function conninfo gives the connection string
 local function new(size, conninfo)
   return setmetatable({
-    _size = size, _conninfo = conninfo, _count = 0, _long = 0, _idle = {}, _queue = { first = 1, last = 0 },
+    _size = size, _conninfo = conninfo, _count = 0, _long = 0, _held = {}, _idle = {}, _queue = { first = 1, last = 0 },
     _waiting = 0, _logged = false, _timer = nil,
   }, Pool)
 end
