@@ -173,6 +173,20 @@ describe("pgq.testing", function()
       assert.equal("cancelled", perform(body, { cancel_after = 7 }).status)
     end)
 
+    it("a transaction that nothing but its function ends, and that fails with enqueue_many", function()
+      local options = { load = { query = function() return {} end } }
+      local outcome = perform([[return pgq.transaction(function(tx) tx:query "COMMIT" tx:enqueue("log", "x") end)]], nil,
+        options.load)
+      assert.matches("^the transaction was rolled back: COMMIT is not for the function of a transaction", outcome.error)
+      assert.same({}, outcome.enqueued)
+      outcome = perform([[return pgq.transaction(function(tx)
+        pcall(tx.enqueue_many, tx, "log", function() error "no more" end)
+        tx:enqueue("log", "x")
+      end)]], nil, options.load)
+      assert.matches("^the transaction was rolled back, since a statement in it had failed: .*no more", outcome.error)
+      assert.same({}, outcome.enqueued)
+    end)
+
     it("no wait in a function that C code calls", function()
       assert.matches("^sleep: nothing can wait in a function that C code has called",
         perform("table.sort({ 1, 2, 3 }, function(a, b) pgq.sleep(1) return a < b end)").error)

@@ -6,10 +6,11 @@ local find, match, upper = string.find, string.match, string.upper
 
 local session = {}
 
--- Statements that leave nothing, by the first word of the command tag. All others may: SET, PREPARE, temporary tables …
+-- Statements that leave nothing, by the first word of the command tag. All others may: SET, PREPARE, temporary tables,
+-- EXPLAIN ANALYZE of these …
 local CLEAN = {
   [""] = true, ANALYZE = true, BEGIN = true, CHECKPOINT = true, COMMIT = true, COPY = true, DELETE = true,
-  EXPLAIN = true, FETCH = true, INSERT = true, LOCK = true, MERGE = true, MOVE = true, NOTIFY = true, REFRESH = true,
+  FETCH = true, INSERT = true, LOCK = true, MERGE = true, MOVE = true, NOTIFY = true, REFRESH = true,
   RELEASE = true, ROLLBACK = true, SAVEPOINT = true, SELECT = true, SHOW = true, START = true, TRUNCATE = true,
   UPDATE = true, VACUUM = true,
 }

@@ -141,8 +141,10 @@ const struct option_row option_rows[] = {
      .environment = "PGQ_MAX_MEMORY",
      .argument = "SIZE",
      .initial = "0",
+     .least = 32 << 20, /* an executor without a job needs a third of it */
      .most = INT64_MAX,
-     .help = "memory an executor may take, such as 512M: a handler that wants more gets an error, and an executor that "
+     .help = "memory an executor may take, such as 512M, at least 32M: a handler that wants more gets an error, and an "
+             "executor that "
              "has most of it after a job is replaced; 0 is no limit"},
     {.name = "no-prepare",
      .kind = KIND_FLAG,

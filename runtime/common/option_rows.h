@@ -17,7 +17,7 @@ struct option_row {
   const char *environment; /* NULL: none */
   const char *argument;    /* what --help calls the value */
   const char *initial;     /* the default, as one would write it; NULL: none */
-  int64_t least, most;     /* of an integer, or of a duration in ms */
+  int64_t least, most;     /* of an integer, of a duration in ms, or of a size in bytes, which may be 0 as well */
   const char *choices[5];  /* of a choice, in the order of its enum */
   const char *help;
 };

@@ -72,8 +72,13 @@ static int parse_choice(const struct option_row *row, const char *text, int *val
 static int check_range(const struct option_row *row, int64_t value, const char **why) {
   static char expected[128];
   char least[DURATION_TEXT_SIZE], most[DURATION_TEXT_SIZE];
-  if (value >= row->least && value <= row->most)
+  if ((value >= row->least || (row->kind == KIND_SIZE && value == 0)) && value <= row->most)
     return 0;
+  if (row->kind == KIND_SIZE) {
+    snprintf(expected, sizeof expected, "is less than %lldM; 0 is no limit", (long long)row->least >> 20);
+    *why = expected;
+    return -1;
+  }
   if (row->kind == KIND_DURATION) {
     duration_format(row->least, least);
     duration_format(row->most, most);

@@ -83,6 +83,7 @@ static void what_cannot_be_read_is_named(void **state) {
       {"pgq-lua --poll-interval 0", "is not between 1ms and"},
       {"pgq-lua --executors two", "--executors: 'two' is not a whole number"},
       {"pgq-lua --executors 100000", "is not between 0 and 1024"},
+      {"pgq-lua --max-memory 5M", "is less than 32M; 0 is no limit"},
       {"pgq-lua --log-format xml", "is none of: text json"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -4,6 +4,7 @@
 -- Misuse is told in the words of connection.lua.
 
 local job = require "pgq.job"
+local session = require "pgq.session"
 
 local error, getmetatable, ipairs, pcall, setmetatable, tostring, type =
   error, getmetatable, ipairs, pcall, setmetatable, tostring, type
@@ -153,8 +154,13 @@ end
 
 function Transaction:query(sql, ...)
   check(self, Transaction, "tx", "query")
-  if type(sql) == "string" and sql:upper():find "^%s*ROLLBACK%s+TO%s" then
-    self._failure = nil
+  if type(sql) == "string" then
+    self._refused = session.check_inside(sql) or self._refused
+    if self._refused then
+      return nil, self._refused, "2D000"
+    elseif sql:upper():find "^%s*ROLLBACK%s+TO%s" then
+      self._failure = nil
+    end
   end
   return note(self, answer(self._answers, sql, ...))
 end
@@ -166,7 +172,12 @@ end
 
 function Transaction:enqueue_many(queue, jobs, options)
   check(self, Transaction, "tx", "enqueue_many")
-  return pass(make_all(self._memory, self._put, 2, queue, jobs, options))
+  local ok, ids, message, code = pcall(make_all, self._memory, self._put, 2, queue, jobs, options)
+  if not ok then
+    note(self, nil, tostring(ids))
+    error(ids, 0)
+  end
+  return ids, message, code
 end
 
 function Transaction:transaction()
@@ -178,7 +189,9 @@ end
 local function commit(tx)
   tx._open = false
   local failure = tx._failure
-  if failure then
+  if tx._refused then
+    return nil, "the transaction was rolled back: " .. tx._refused, "2D000"
+  elseif failure then
     return nil, "the transaction was rolled back, since a statement in it had failed: " .. tostring(failure.message),
       failure.code
   end
