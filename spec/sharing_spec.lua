@@ -1,6 +1,8 @@
 -- Handlers that share connections, and one of which throws in the middle of a call, or never comes back to it.
 local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local uv = require "luv"
+local wait = require "spec.support.wait"
 
 local HEAD = [[
   local pgq = require "pgq"
@@ -98,6 +100,23 @@ describe("a connection that handlers share", function()
         pgq.transaction(function() say(data, select(3, pgq.query "SELECT 1")) end)
       end)]], { "nested" }, "--pool", "2")
     assert.equal("nested 53300\nnested rows", said)
+  end)
+
+  it("of the pool ends its statement in the server when the executor is killed", function()
+    pg:psql "INSERT INTO pgq_jobs (queue_name, data, retry_waits) VALUES ('q', 'SET work_mem = 64', '{1h}'), ('q', 'SELECT 1', '{1h}')"
+    local worker = Worker.start { pg = pg, args = { "--executors", "1", "--pool", "2" }, script = HEAD .. [[
+      pgq.register_queue("q", function(data)
+        assert(pgq.query(data)) -- the first one has its session reset
+        assert(pgq.query "SELECT pg_sleep(600)")
+      end)]] }
+    finally(function() worker:kill "sigkill" end)
+    local function running()
+      return tonumber(pg:psql "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)' AND state = 'active'")
+    end
+    wait.till("both statements to run", 30, function() return running() == 2 end)
+    pg:psql "UPDATE pgq_jobs SET ran_at = now()" -- so that no other executor runs them again
+    uv.kill(worker:executors()[1], "sigkill")
+    wait.till("both statements to end", 30, function() return running() == 0 end)
   end)
 
   it("of their own is not closed at the end of a handler whose generator threw on it", function()

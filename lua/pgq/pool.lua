@@ -253,9 +253,26 @@ local function fail_taken(self, lease)
   return nil, describe_taken(self, lease) .. why, "53300"
 end
 
+-- When the process is killed, the server is to notice in the middle of a statement, which would else go on, and commit,
+-- beside the next attempt. Servers before Postgres 14 do not have that.
+local function have_client_watched(conn)
+  if tasks.prepares() then
+    async.exec(conn, "connect", "SET client_connection_check_interval = '1s'")
+  end
+end
+
+local function open_session(conninfo)
+  local conn, message, code = connection.open(conninfo)
+  if conn and tasks.prepares() then
+    conn._handle:prepares()
+    have_client_watched(conn)
+  end
+  return conn, message, code
+end
+
 -- Opens the connection of a lease that has a slot.
 local function open(self, lease)
-  local ok, conn, message, code = pcall(connection.open, self._conninfo())
+  local ok, conn, message, code = pcall(open_session, self._conninfo())
   if not ok or not conn then
     drop(self, lease)
   end
@@ -265,9 +282,6 @@ local function open(self, lease)
     return nil, message, code
   end
   conn._pooled = {}
-  if tasks.prepares() then
-    conn._handle:prepares()
-  end
   lease.conn = conn
   return lease
 end
@@ -302,7 +316,9 @@ local function clean(conn, what)
     async.exec(conn, what, "ROLLBACK")
   end
   if (pooled.soiled or conn._handle:is_stuffed()) and conn._handle:transaction_state() == "idle" then
-    if not async.exec(conn, what, "DISCARD ALL") then
+    if async.exec(conn, what, "DISCARD ALL") then
+      have_client_watched(conn)
+    else
       async.close(conn)
     end
     conn._handle:forget()
