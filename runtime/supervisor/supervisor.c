@@ -386,12 +386,17 @@ static void close_all(struct supervisor *s) {
   uv_close((uv_handle_t *)&s->interrupt, NULL);
 }
 
-/* Takes the next step on the way out, when the last one has come to its end. */
+static void on_gone(uv_timer_t *timer) {
+  close_all(timer->data);
+}
+
+/* Takes the next step on the way out, when the last one has come to its end. Who calls may be what the last step frees:
+ * that waits for the loop. */
 static void advance(struct supervisor *s) {
   if ((s->stage == STAGE_FINISHING || s->stage == STAGE_BREAKING) && slot_list_is_at_rest(&s->slots))
     begin_leaving(s);
   if (s->stage == STAGE_LEAVING && s->control_left && slot_list_is_dead(&s->slots))
-    close_all(s);
+    uv_timer_start(&s->bury_timer, on_gone, 0, 0);
 }
 
 static void on_signal(uv_signal_t *handle, int number) {
