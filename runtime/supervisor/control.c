@@ -88,6 +88,7 @@ static void close_timer(uv_handle_t *extend) {
 void control_free(struct control *control) {
   if (!control)
     return;
+  uv_timer_stop(&control->timer); /* it may be due at this moment, and is closed later */
   connection_free(control->connection);
   echo_free(control->echo);
   doorbell_free(control->bell);

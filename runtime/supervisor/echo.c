@@ -228,6 +228,7 @@ static void close_timer(uv_handle_t *pause) {
 void echo_free(struct echo *echo) {
   if (!echo)
     return;
+  uv_timer_stop(&echo->timer); /* it may be due at this moment, and is closed later */
   connection_free(echo->first.connection);
   connection_free(echo->second.connection);
   uv_close((uv_handle_t *)&echo->pause, close_timer);

@@ -51,6 +51,7 @@ static void close_watch(uv_handle_t *timer) {
 void hold_free(struct hold *hold) {
   if (!hold)
     return;
+  uv_timer_stop(&hold->watch); /* it may be due at this moment, and is closed later */
   turn_leave(hold->start.turn, hold);
   connection_free(hold->connection);
   trouble_close(&hold->trouble, close_watch); /* one after the other: the last one takes the memory along */

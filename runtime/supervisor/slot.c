@@ -48,6 +48,7 @@ static void close_restart(uv_handle_t *idle) {
 }
 
 void slot_free(struct slot *slot) {
+  uv_timer_stop(&slot->restart); /* it may be due at this moment, and is closed later */
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_free(slot->holds[lane]);
   child_free(slot->child);
