@@ -8,39 +8,51 @@
 #include "lease.h"
 #include "memory.h"
 
-/* How long it may all take: a pooler may have no session left to lend. */
-enum { TRY_MS = 3000, CLEAN_MS = 3000 };
+/* How long one answer may take (a pooler may have no session left to lend), and all of the cleaning. */
+enum { ANSWER_MS = 3000, CLEAN_MS = 10000 };
 
-/* How often the first connection asks where it is, while the second keeps a session busy. */
-enum { ASK_TIMES = 8 };
+/* How often a pool may give the same sessions before we take them for our own, and LISTEN. */
+enum { ROUNDS = 6 };
 
 /*
- * Between two questions passes a time of no fixed length: in a busy pool, connections that ask again at once fall into
- * step, and then each gets the same session over and over.
+ * Before the second begins passes a time of no fixed length: in a busy pool, connections that ask again at once fall
+ * into step, and then each gets the same session over and over.
  */
 enum { PAUSE_MS = 12 };
+
+/* The acts of a round, and the two that end the last. Each is one act on one of the connections, and has one answer. */
+enum step {
+  STEP_ALONE,  /* the first asks */
+  STEP_BEGIN,  /* the second begins a transaction, and asks */
+  STEP_BESIDE, /* the first asks, while the second keeps its session from being lent */
+  STEP_COMMIT, /* the second commits: its session is the one that came back to the pool last */
+  STEP_LISTEN, /* the first listens, and asks */
+  STEP_NOTIFY, /* the second says the word; the answer is that it is heard */
+};
 
 struct voice {
   struct echo *echo;
   struct connection *connection;
+  int unanswered; /* acts */
 };
 
 struct echo {
   struct voice first, second;
   uv_timer_t timer; /* when it has taken too long */
   uv_timer_t pause;
-  int32_t session; /* process number of the first's */
-  int asked;
-  bool listening; /* LISTEN was sent, and has no answer */
-  bool listens;   /* in that session, somebody does because of us */
-  char word[48];  /* that nobody else says */
-  bool cleaning;  /* the verdict is known: shared */
+  enum step step;
+  int32_t session; /* process number of the first's; 0: not known yet */
+  int32_t answer;  /* of the step */
+  bool failed;     /* the step has */
+  int rounds;
+  bool known;    /* nothing is left to be found out or cleaned up: the second's commit ends it */
+  bool listens;  /* in that session, somebody does because of us */
+  bool cleaning; /* the verdict is known: shared; but first LISTEN is to be taken back */
   bool over;
+  char word[48]; /* that nobody else says */
   void (*done)(void *owner, bool own);
   void *owner;
 };
-
-static void on_timer(uv_timer_t *timer);
 
 static void end(struct echo *echo, bool own) {
   if (echo->over)
@@ -51,144 +63,217 @@ static void end(struct echo *echo, bool own) {
   echo->done(echo->owner, own);
 }
 
-/* LISTEN was said, and the session is not ours: UNLISTEN goes wherever the pooler sends it, until it was there. */
-static void clean(struct echo *echo) {
-  connection_send(echo->first.connection, STATEMENT_ECHO_UNLISTEN, NULL);
-  connection_send(echo->first.connection, STATEMENT_WHO, NULL);
-  connection_sync(echo->first.connection);
+/* ── the steps ── */
+
+static void on_timer(uv_timer_t *timer);
+
+static struct voice *voice_of(struct echo *echo) {
+  bool first = echo->step == STEP_ALONE || echo->step == STEP_BESIDE || echo->step == STEP_LISTEN;
+  return first ? &echo->first : &echo->second;
 }
 
-static void end_shared(struct echo *echo) {
-  if (echo->over || echo->cleaning)
-    return;
-  if ((!echo->listens && !echo->listening) || !connection_is_up(echo->first.connection)) {
-    end(echo, false);
-    return;
-  }
-  echo->cleaning = true;
-  connection_close(echo->second.connection); /* it may have a session that is wanted */
-  uv_timer_start(&echo->timer, on_timer, CLEAN_MS, 0);
-  uv_timer_stop(&echo->pause);
-  if (!echo->listening)
-    clean(echo);
+/* While cleaning up, UNLISTEN goes wherever the pooler sends it, by either connection, until it was there. */
+static void ask(const struct echo *echo, struct connection *connection) {
+  if (echo->cleaning)
+    connection_send(connection, STATEMENT_ECHO_UNLISTEN, NULL);
+  connection_send(connection, STATEMENT_WHO, NULL);
 }
 
-static void say(struct voice *voice, enum statement statement, const struct parameters *parameters) {
-  connection_send(voice->connection, statement, parameters);
-  connection_sync(voice->connection);
-}
-
-static void notify(struct echo *echo) {
+static void say_word(const struct echo *echo, struct connection *connection) {
   struct parameters parameters = {0};
   parameters_add_text(&parameters, echo->word);
-  connection_send(echo->second.connection, STATEMENT_COMMIT, NULL);
-  connection_sync(echo->second.connection);
-  say(&echo->second, STATEMENT_ECHO, &parameters);
+  connection_send(connection, STATEMENT_ECHO, &parameters);
   parameters_free(&parameters);
+}
+
+static void go(struct echo *echo, enum step step) {
+  echo->step = step;
+  echo->answer = 0;
+  echo->failed = false;
+  struct voice *voice = voice_of(echo);
+  switch (step) {
+  case STEP_BEGIN:
+    connection_begin(voice->connection);
+    ask(echo, voice->connection);
+    break;
+  case STEP_ALONE:
+  case STEP_BESIDE:
+    ask(echo, voice->connection);
+    break;
+  case STEP_COMMIT:
+    connection_send(voice->connection, STATEMENT_COMMIT, NULL);
+    break;
+  case STEP_LISTEN:
+    connection_send(voice->connection, STATEMENT_ECHO_LISTEN, NULL);
+    ask(echo, voice->connection);
+    break;
+  case STEP_NOTIFY:
+    say_word(echo, voice->connection);
+    break;
+  }
+  voice->unanswered++;
+  connection_sync(voice->connection);
+  if (!echo->cleaning)
+    uv_timer_start(&echo->timer, on_timer, ANSWER_MS, 0);
+}
+
+static void clean(struct echo *echo) {
+  echo->cleaning = true;
+  echo->known = false;
+  uv_timer_start(&echo->timer, on_timer, CLEAN_MS, 0);
+  go(echo, STEP_ALONE);
 }
 
 static void on_pause(uv_timer_t *timer) {
   struct echo *echo = timer->data;
-  if (echo->cleaning) {
-    clean(echo);
-  } else if (echo->asked < ASK_TIMES) {
-    say(&echo->first, STATEMENT_WHO, NULL);
-  } else {
-    echo->listening = true;
-    connection_send(echo->first.connection, STATEMENT_ECHO_LISTEN, NULL);
-    say(&echo->first, STATEMENT_WHO, NULL);
-  }
+  go(echo, connection_is_up(echo->second.connection) ? STEP_BEGIN : STEP_ALONE);
 }
 
 static void pause_a_while(struct echo *echo) {
   uv_timer_start(&echo->pause, on_pause, 1 + uv_hrtime() / 1000 % PAUSE_MS, 0);
 }
 
-/* Where LISTEN was said is known now. */
-static void take_listening(struct echo *echo, int32_t session) {
-  bool same = session == echo->session;
-  echo->listening = false;
-  echo->listens = true;
-  echo->session = session;
-  if (echo->cleaning)
-    clean(echo);
-  else if (same)
-    notify(echo);
-  else
-    end_shared(echo);
+/* The first's session, asked for once more: that it is another settles the matter, or while cleaning up, the same. */
+static bool settles(const struct echo *echo) {
+  return !echo->failed && (echo->answer == echo->session) == echo->cleaning;
 }
 
-/* The first's answer: the first time it counts, and the others have to be the same. */
-static void take_first(struct echo *echo, int32_t session) {
-  if (echo->listening) {
-    take_listening(echo, session);
-  } else if (echo->cleaning && session == echo->session) {
+static void take_alone(struct echo *echo) {
+  if (echo->session == 0) {
+    echo->session = echo->answer;
+    connection_open(echo->second.connection); /* it begins when it is up */
+  } else if (settles(echo)) {
     end(echo, false);
-  } else if (echo->asked++ == 0) {
-    echo->session = session;
-    connection_open(echo->second.connection);
-  } else if (session != echo->session && !echo->cleaning) {
-    end_shared(echo);
+  } else if (!echo->cleaning && ++echo->rounds == ROUNDS) {
+    go(echo, STEP_LISTEN);
   } else {
     pause_a_while(echo);
   }
 }
 
-static void take_second(struct echo *echo, int32_t session) {
-  if (session == echo->session)
-    end_shared(echo);
+static void take_begin(struct echo *echo) {
+  echo->known = !echo->failed && echo->answer == echo->session;
+  go(echo, echo->known ? STEP_COMMIT : STEP_BESIDE);
+}
+
+/* A second that is lost has no transaction either. */
+static void commit(struct echo *echo) {
+  if (connection_is_up(echo->second.connection))
+    go(echo, STEP_COMMIT);
+  else if (echo->known)
+    end(echo, false);
   else
     pause_a_while(echo);
 }
 
-static void on_up(void *owner) {
-  struct voice *voice = owner;
-  if (voice == &voice->echo->second)
-    connection_begin(voice->connection);
-  say(voice, STATEMENT_WHO, NULL);
+static void take_commit(struct echo *echo) {
+  if (echo->known && !echo->failed)
+    end(echo, false);
+  else
+    go(echo, STEP_ALONE);
 }
 
+/* Where LISTEN was said is known now. */
+static void take_listen(struct echo *echo) {
+  bool same = echo->answer == echo->session;
+  echo->session = echo->answer;
+  echo->listens = true;
+  if (echo->cleaning || !same)
+    clean(echo);
+  else
+    go(echo, STEP_NOTIFY);
+}
+
+static void take(struct echo *echo) {
+  if (echo->failed && !echo->listens) {
+    end(echo, false);
+    return;
+  }
+  switch (echo->step) {
+  case STEP_ALONE:
+    take_alone(echo);
+    break;
+  case STEP_BEGIN:
+    take_begin(echo);
+    break;
+  case STEP_BESIDE:
+    echo->known = settles(echo);
+    commit(echo);
+    break;
+  case STEP_COMMIT:
+    take_commit(echo);
+    break;
+  case STEP_LISTEN:
+    take_listen(echo);
+    break;
+  case STEP_NOTIFY:
+    if (echo->failed)
+      clean(echo);
+    break;
+  }
+}
+
+/* No answer: whose session it is has not been shown. Where LISTEN was said, or will have been, it is taken back. */
+static void on_timer(uv_timer_t *timer) {
+  struct echo *echo = timer->data;
+  if (echo->cleaning || (!echo->listens && echo->step != STEP_LISTEN)) {
+    end(echo, false);
+  } else if (echo->listens) {
+    clean(echo);
+  } else {
+    echo->cleaning = true;
+    uv_timer_start(&echo->timer, on_timer, CLEAN_MS, 0);
+  }
+}
+
+/* ── what the connections tell ── */
+
+static void on_up(void *owner) {
+  struct voice *voice = owner;
+  go(voice->echo, voice == &voice->echo->first ? STEP_ALONE : STEP_BEGIN);
+}
+
+/* The first's session is gone with it, or nobody knows where it was; without the second, the first cleans up alone. */
 static void on_down(void *owner, const char *reason) {
   struct voice *voice = owner;
+  struct echo *echo = voice->echo;
   (void)reason;
-  end(voice->echo, false); /* what its session knew is gone with it */
+  connection_close(voice->connection);
+  voice->unanswered = 0;
+  if (voice == &echo->first || !echo->listens)
+    end(echo, false);
+  else if (voice_of(echo) == voice || !echo->cleaning)
+    clean(echo);
 }
 
 static void on_result(void *owner, enum statement statement, PGresult *result) {
   struct voice *voice = owner;
   struct echo *echo = voice->echo;
-  if (echo->over)
+  if (voice->unanswered > 1 || voice != voice_of(echo))
     return;
   if (result_failed(result))
-    end(echo, false);
-  else if (statement == STATEMENT_WHO && voice == &echo->first)
-    take_first(echo, result_i32(result, 0, 0));
+    echo->failed = true;
   else if (statement == STATEMENT_WHO)
-    take_second(echo, result_i32(result, 0, 0));
+    echo->answer = result_i32(result, 0, 0);
 }
 
 static void on_synced(void *owner) {
-  (void)owner;
+  struct voice *voice = owner;
+  struct echo *echo = voice->echo;
+  if (--voice->unanswered == 0 && voice == voice_of(echo) && !echo->over)
+    take(echo);
 }
 
 static void on_notified(void *owner, const char *channel, const char *payload) {
   struct voice *voice = owner;
-  (void)channel;
   struct echo *echo = voice->echo;
-  if (strcmp(payload, echo->word) != 0 || echo->cleaning)
+  (void)channel;
+  if (strcmp(payload, echo->word) != 0 || echo->cleaning || echo->over)
     return;
   if (voice == &echo->first)
     end(echo, true);
   else
-    end_shared(echo);
-}
-
-static void on_timer(uv_timer_t *timer) {
-  struct echo *echo = timer->data;
-  if (echo->cleaning)
-    end(echo, false);
-  else
-    end_shared(echo);
+    clean(echo);
 }
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};
@@ -208,7 +293,7 @@ struct echo *echo_new(uv_loop_t *loop, const char *conninfo, struct session_mode
   uv_timer_init(loop, &echo->timer);
   uv_timer_init(loop, &echo->pause);
   echo->timer.data = echo->pause.data = echo;
-  uv_timer_start(&echo->timer, on_timer, TRY_MS, 0);
+  uv_timer_start(&echo->timer, on_timer, ANSWER_MS, 0);
   make_voice(echo, &echo->first, loop, conninfo, mode);
   make_voice(echo, &echo->second, loop, conninfo, mode);
   connection_open(echo->first.connection);
