@@ -7,7 +7,7 @@ packages_to_build=(
   luajit postgresql
 )
 packages_to_test=("${packages_to_build[@]}" lua-busted lua-check lua-cjson libcmocka-dev clang-format util-linux valgrind
-  pgbouncer curl graphicsmagick)
+  pgbouncer curl graphicsmagick lua-socket lua-curl)
 packages_to_fuzz=("${packages_to_test[@]}" clang libclang-rt-dev)
 
 fail() {
