@@ -8,6 +8,7 @@
 -- message, code, where code is an SQLSTATE; only wrong use raises an error.
 -- @module pgq
 
+local await = require "pgq.await"
 local core = require "pgq.core"
 local connection = require "pgq.connection"
 local job = require "pgq.job"
@@ -39,7 +40,7 @@ local pgq = {
   timeout = outcome.timeout,
   cancelled = outcome.cancelled,
   sleep = tasks.sleep,
-  await = tasks.await,
+  await = await.call,
 }
 
 local function default_conninfo()

@@ -156,6 +156,28 @@ describe("pgq.testing", function()
       assert.matches("time limit", worker:perform("q", "").error)
     end)
 
+    it("its time limit in pgq.await too, which takes the time it takes", function()
+      local body = [[local uv = require "luv"
+        local words = {}
+        local function try(ms)
+          local timer, closed = uv.new_timer(), false
+          local ok, problem = pcall(pgq.await, function(resume)
+            timer:start(ms, 0, function() timer:close() resume() end)
+            return function() closed = true timer:close() end
+          end)
+          words[#words + 1] = ok and "came" or problem == pgq.timeout and closed and "timeout" or tostring(problem)
+        end
+        for _, ms in ipairs { 10, 3600000, 10, 3600000 } do try(ms) end
+        return nil, table.concat(words, " ") .. " " .. os.time() - job.created_at]]
+      local before = uv.hrtime()
+      assert.equal("came timeout came timeout 0", perform(body, nil, nil, "{ timeout = '300ms' }").error)
+      assert.is_true(uv.hrtime() - before < 60e9)
+      assert.equal("came came came came 0", perform(body:gsub("3600000", "1"), nil, nil, "{ timeout = '1h' }").error)
+      assert.matches("worker.lua:%d+: pgq.await: nobody can call resume",
+        perform("pgq.await(function() end)", nil, nil, "{ timeout = '1h' }").error)
+      assert.equal("cancelled", perform(body, { cancel_after = "100ms" }).status)
+    end)
+
     it("its cancellation, a second to clean up, and its cancellation again, and drops its outcome", function()
       local body = [[local ok, problem = pcall(pgq.sleep, 20) pcall(pgq.sleep, 0.5) local again = select(2, pcall(pgq.sleep, 1))
         pgq.enqueue("log", tostring(problem == pgq.cancelled and again == problem) .. os.time() - job.created_at)]]

@@ -8,8 +8,8 @@ local outcome = require "pgq.outcome"
 
 local create, resume, running, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.yield
 local isyieldable = coroutine.isyieldable
-local assert, error, getmetatable, newproxy, pairs, pcall, require, select, setmetatable, tostring, type, unpack =
-  assert, error, getmetatable, newproxy, pairs, pcall, require, select, setmetatable, tostring, type, unpack
+local error, pairs, pcall, require, select, setmetatable, tostring, type, unpack =
+  error, pairs, pcall, require, select, setmetatable, tostring, type, unpack
 local format = string.format
 
 local found, host = pcall(require, "pgq.host")
@@ -49,6 +49,11 @@ function tasks.mode()
     return "plain"
   end
   return host.task() and "task" or "callback"
+end
+
+--- Whether a worker's script is being loaded: then there are no tasks yet, and calls block.
+function tasks.is_loading()
+  return host ~= nil and host.loading == true
 end
 
 --- Whether statements may be prepared in sessions: those of a worker, unless a pooler shares them.
@@ -299,114 +304,6 @@ function tasks.sleep(seconds)
   tasks.wait("sleep", function(wake)
     return start_timer(ms, wake)
   end)
-end
-
--- An object that says so when it is collected: then nobody is left who could resume.
-local function watch_for_loss(fn)
-  local proxy = newproxy(true)
-  getmetatable(proxy).__gc = fn
-  return proxy
-end
-
-local LOST = {}
-
--- The function that is given to the user's; `wake` may be called once.
-local function make_resume(wake)
-  local called = false
-  local proxy = watch_for_loss(function()
-    if not called then
-      wake(LOST)
-    end
-  end)
-  return function(...)
-    if called then
-      error("pgq.await: resume was called a second time; once is all that a handler can use", 2)
-    end
-    called = proxy ~= nil
-    return wake(nil, ...)
-  end
-end
-
--- Luv makes its callbacks on the coroutine that was first to require it, also when that has been collected: so in
--- another than the main one it gets one of its own, which stays.
-local luv_thread
-local function open_luv()
-  local current, is_main = running()
-  if current and not is_main and not package.loaded.luv then
-    luv_thread = create(require)
-    assert(resume(luv_thread, "luv"))
-  end
-  return require "luv"
-end
-
--- At the end of a plain script luv fails on a handle whose closing is not over. What is youngest is collected first.
-local youngest
-local function finish_at_exit(uv)
-  youngest = newproxy(true)
-  getmetatable(youngest).__gc = function(proxy)
-    if proxy == youngest then
-      uv.run "nowait"
-    end
-  end
-end
-
--- In a plain script: runs luv's loop until the callback has come.
-local function await_plain(start)
-  local uv = open_luv()
-  local results
-  uv.update_time() -- by which timers count
-  start(make_resume(function(...)
-    results = results or { n = select("#", ...), ... }
-    return true
-  end))
-  while not results do
-    if not uv.run "once" and not results then
-      results = { n = 1, LOST }
-    end
-  end
-  uv.run "nowait" -- for what the callback has closed
-  finish_at_exit(uv)
-  return unpack(results, 1, results.n)
-end
-
-local function await_in_task(start)
-  require "luv".update_time()
-  return tasks.wait("await", function(wake)
-    local cancel = start(make_resume(wake))
-    return type(cancel) == "function" and cancel or nil
-  end)
-end
-
-local function pack_results(...)
-  return { n = select("#", ...), ... }
-end
-
-local function pack(fn, ...)
-  return pack_results(fn(...))
-end
-
---- Turns a callback into a return value: calls start(resume), and waits until resume(…) is called.
---
---     local err, stat = pgq.await(function(resume) uv.fs_stat(path, resume) end)
---
--- @tparam function start gets the function resume, to be called once; it may return a function that is called when the
--- wait is interrupted
--- @return what resume was given
--- @raise what start raises; an error when resume can never be called any more; pgq.timeout or pgq.cancelled, when the
--- handler is interrupted
-function tasks.await(start)
-  if type(start) ~= "function" then
-    error("await: a function is needed, not a " .. type(start), 2)
-  end
-  if host and host.loading then
-    error("await: the loop runs when the script has loaded; call it in a handler", 2)
-  end
-  tasks.check("await", 2)
-  local results = pack(tasks.mode() == "plain" and await_plain or await_in_task, start)
-  if results[1] == LOST then
-    error("pgq.await: nobody can call resume any more, and nobody has: its callback never fires", 2)
-  end
-  return unpack(results, 2, results.n)
 end
 
 return tasks

@@ -9,6 +9,7 @@ local error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, ty
   error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, type, unpack
 local format = string.format
 local yield = coroutine.yield
+local min = math.min
 
 local script = {}
 
@@ -60,6 +61,11 @@ local function next_interrupt(run, outcome)
   return run.time_limit, outcome.timeout
 end
 
+-- Of a clock that stands at nobody's word.
+local function seconds_now()
+  return require "luv".hrtime() / 1e9
+end
+
 -- Never comes back: what runs the handler sees that it does not.
 local function kill(run)
   run.killed = true
@@ -100,6 +106,30 @@ local function sleep_function(worker, outcome)
   end
 end
 
+-- Waits that take the time they take, which counts for what interrupts the handler, but not for the test's clock.
+local function await_function(worker, outcome, await)
+  local function take(run, before, came, ...)
+    local at, value = next_interrupt(run, outcome)
+    run.slept = came and min(run.slept + seconds_now() - before, at) or at
+    if not came then
+      interrupt(worker, run, at, value)
+    end
+    return ...
+  end
+  return function(start)
+    local run = worker._run
+    local at, value = next_interrupt(run or {}, outcome)
+    if not at or type(start) ~= "function" then
+      return await.call(start)
+    end
+    tasks.check_yieldable "await"
+    if run.slept >= at then
+      interrupt(worker, run, at, value)
+    end
+    return take(run, seconds_now(), await.call_within(start, at - run.slept))
+  end
+end
+
 -- The C half, for a script with a server: what it connects is remembered, and can be closed with the worker.
 local function watched_core(handles)
   local watched = setmetatable({}, { __index = core })
@@ -122,6 +152,7 @@ local function new_module(worker)
   local pgq = require "pgq"
   local sleep = sleep_function(worker, outcome)
   its_tasks.sleep, pgq.sleep = sleep, sleep
+  pgq.await = await_function(worker, outcome, require "pgq.await")
   if not worker._db then
     offline.install(pgq, worker._store, worker._answers)
     function worker._host.run_transactional(...)
