@@ -40,7 +40,7 @@ local pgq = {
   timeout = outcome.timeout,
   cancelled = outcome.cancelled,
   sleep = tasks.sleep,
-  await = await.call,
+  await = await.await,
 }
 
 local function default_conninfo()

@@ -129,14 +129,17 @@ describe("the README", function()
   end)
 
   it("names every function of the module pgq, each of which has a comment", function()
-    local files = { "lua/pgq.lua", "lua/pgq/handlers.lua", "lua/pgq/outcome.lua", "lua/pgq/tasks.lua" }
+    local files = { "lua/pgq.lua", "lua/pgq/handlers.lua", "lua/pgq/outcome.lua", "lua/pgq/tasks.lua",
+      "lua/pgq/await.lua" }
     for name in pairs(pgq) do
       assert.is_truthy(README:find("pgq%." .. name .. "%f[^%w_]"), "pgq." .. name)
       assert.is_true(has_doc_comment(files, "---", "function pgq." .. name .. "(")
         or has_doc_comment(files, "---", "function " .. name .. "(")
         or has_doc_comment(files, "---", "function outcome." .. name .. "(")
         or has_doc_comment(files, "---", "outcome." .. name .. " = ")
-        or has_doc_comment(files, "---", "function tasks." .. name .. "(") or has_doc_comment(files, "---", "  " .. name .. " = "), name)
+        or has_doc_comment(files, "---", "function tasks." .. name .. "(")
+        or has_doc_comment(files, "---", "function await." .. name .. "(")
+        or has_doc_comment(files, "---", "  " .. name .. " = "), name)
     end
   end)
 

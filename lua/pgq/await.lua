@@ -131,7 +131,7 @@ end
 -- @return what resume was given
 -- @raise what start raises; an error when resume can never be called any more; pgq.timeout or pgq.cancelled, when the
 -- handler is interrupted
-function await.call(start)
+function await.await(start)
   if type(start) ~= "function" then
     error("await: a function is needed, not a " .. type(start), 2)
   end
@@ -149,7 +149,7 @@ end
 -- @tparam number seconds
 -- @treturn boolean whether the callback has come in this time
 -- @return what resume was given
-function await.call_within(start, seconds)
+function await.await_within(start, seconds)
   local results = pack(await_plain, start, seconds)
   check_found(results, 3)
   if results[1] == TIMED_OUT then

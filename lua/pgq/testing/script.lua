@@ -120,13 +120,13 @@ local function await_function(worker, outcome, await)
     local run = worker._run
     local at, value = next_interrupt(run or {}, outcome)
     if not at or type(start) ~= "function" then
-      return await.call(start)
+      return await.await(start)
     end
     tasks.check_yieldable "await"
     if run.slept >= at then
       interrupt(worker, run, at, value)
     end
-    return take(run, seconds_now(), await.call_within(start, at - run.slept))
+    return take(run, seconds_now(), await.await_within(start, at - run.slept))
   end
 end
 
