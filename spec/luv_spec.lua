@@ -76,6 +76,19 @@ describe("luv", function()
       end
     end)
 
+    it("does not wait for others when it has called back at the beginning of its turn", function()
+      assert.same({ "now\n", 0, 0 }, { run [[
+        local pgq, uv = require "pgq", require "luv"
+        local silent, timer = uv.new_pipe(), uv.new_timer()
+        local name = os.tmpname()
+        os.remove(name)
+        assert(silent:bind(name))
+        assert(silent:listen(1, function() end))
+        print(pgq.await(function(resume) timer:start(0, 0, function() resume "now" end) end))
+        timer:close()
+        silent:close()]] })
+    end)
+
     it("calls back on a coroutine that is still there", function()
       assert.same({ "directory\n1\n2\n3\n", 0, 0 }, { run [[
         local pgq = require "pgq"

@@ -170,12 +170,29 @@ describe("pgq.testing", function()
         for _, ms in ipairs { 10, 3600000, 10, 3600000 } do try(ms) end
         return nil, table.concat(words, " ") .. " " .. os.time() - job.created_at]]
       local before = uv.hrtime()
-      assert.equal("came timeout came timeout 0", perform(body, nil, nil, "{ timeout = '300ms' }").error)
+      assert.equal("came timeout came timeout 0", perform(body, nil, nil, "{ timeout = '2s' }").error)
       assert.is_true(uv.hrtime() - before < 60e9)
       assert.equal("came came came came 0", perform(body:gsub("3600000", "1"), nil, nil, "{ timeout = '1h' }").error)
       assert.matches("worker.lua:%d+: pgq.await: nobody can call resume",
         perform("pgq.await(function() end)", nil, nil, "{ timeout = '1h' }").error)
-      assert.equal("cancelled", perform(body, { cancel_after = "100ms" }).status)
+      assert.equal("cancelled", perform(body, { cancel_after = "2s" }).status)
+    end)
+
+    it("its time limit when what begins the wait takes longer, and something else keeps the loop", function()
+      local body = [[local uv = require "luv"
+        local server = uv.new_tcp()
+        server:bind("127.0.0.1", 0)
+        server:listen(1, function() end)
+        pgq.await(function() uv.sleep(300) return function() server:close() end end)]]
+      assert.equal("pgq.timeout: the time limit of the handler was reached",
+        perform(body, nil, nil, "{ timeout = '200ms' }").error)
+    end)
+
+    it("the same refusal to wait in a function that C code has called", function()
+      local body = "table.sort({ 2, 1 }, function() pgq.await(function(resume) resume() end) end)"
+      for _, options in ipairs { "{}", "{ timeout = '1h' }" } do
+        assert.matches("await: nothing can wait in a function that C code has called", perform(body, nil, nil, options).error)
+      end
     end)
 
     it("its cancellation, a second to clean up, and its cancellation again, and drops its outcome", function()

@@ -7,7 +7,7 @@ local tasks = require "pgq.tasks"
 local create, resume, running = coroutine.create, coroutine.resume, coroutine.running
 local assert, error, getmetatable, newproxy, pcall, require, select, type, unpack =
   assert, error, getmetatable, newproxy, pcall, require, select, type, unpack
-local ceil, loaded = math.ceil, package.loaded
+local ceil, max, loaded = math.ceil, math.max, package.loaded
 
 local await = {}
 
@@ -61,10 +61,11 @@ local function finish_at_exit(uv)
   end
 end
 
--- A timer that only makes one turn of the loop end.
-local function start_clock(uv, seconds)
+-- A timer that only makes turns of the loop end. It repeats: what is due when a turn begins does not keep it from
+-- waiting for the rest.
+local function start_clock(uv, ms)
   local timer = uv.new_timer()
-  timer:start(ceil(seconds * 1000), 0, function() end)
+  timer:start(ceil(ms), 10, function() end)
   timer:unref() -- a loop that has only this has nothing
   return timer
 end
@@ -73,16 +74,21 @@ end
 -- then what `start` returned is called, and TIMED_OUT is the result.
 local function await_plain(start, seconds)
   local uv = open_luv()
-  local results
+  local results, turning
   uv.update_time() -- by which timers count
   local due = seconds and uv.now() + seconds * 1000
-  local clock = seconds and start_clock(uv, seconds)
   local cancel = start(make_resume(function(...)
     results = results or { n = select("#", ...), ... }
+    if turning then
+      uv.stop() -- the turn may have just begun, and would wait for others
+    end
     return true
   end))
+  local clock = due and start_clock(uv, max(due - uv.now(), 0))
   while not results do
+    turning = true
     local more = uv.run "once"
+    turning = false
     if not results and due and uv.now() >= due then
       results = { n = 1, TIMED_OUT }
       if type(cancel) == "function" then

@@ -190,11 +190,20 @@ static void open_bell(struct control *control) {
   doorbell_open(control->bell);
 }
 
+static void left(struct control *control) {
+  uv_timer_stop(&control->timer);
+  control->events->left(control->owner);
+}
+
 static void on_echo(void *owner, bool own) {
   struct control *control = owner;
   control->mode->kind = own ? SESSION_OWN : SESSION_SHARED;
   echo_free(control->echo); /* it may keep the only session that there is */
   control->echo = NULL;
+  if (control->leaving) {
+    left(control);
+    return;
+  }
   if (!own)
     log_warn("a pooler shares sessions: statements are not prepared, and nobody can wake this worker",
              LOG_US("poll_interval", control->options->poll_interval_ms * 1000));
@@ -305,11 +314,6 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   }
 }
 
-static void left(struct control *control) {
-  uv_timer_stop(&control->timer);
-  control->events->left(control->owner);
-}
-
 static void on_synced(void *owner) {
   struct control *control = owner;
   if (control->bell_answered)
@@ -362,6 +366,6 @@ void control_leave(struct control *control) {
   control->leaving = true;
   control->bell_answered = false;
   uv_timer_start(&control->timer, on_leave_timeout, reachable ? LEAVE_TIMEOUT_MS : 0, 0);
-  if (reachable && control->busy == 0)
+  if (reachable && control->busy == 0 && !control->echo) /* the echo cleans up after itself, and says when */
     on_synced(control);
 }

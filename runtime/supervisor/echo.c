@@ -8,8 +8,11 @@
 #include "lease.h"
 #include "memory.h"
 
-/* How long one answer may take (a pooler may have no session left to lend), and all of the cleaning. */
-enum { ANSWER_MS = 3000, CLEAN_MS = 10000 };
+/*
+ * How long one answer may take (a pooler may have no session left to lend), and all of the cleaning, in parts: after a
+ * moment in which the machine stood still, one is over at once, and the answer is there before the next.
+ */
+enum { PART_MS = 1000, ANSWER_PARTS = 3, CLEAN_PARTS = 10 };
 
 /* How often a pool may give the same sessions before we take them for our own, and LISTEN. */
 enum { ROUNDS = 6 };
@@ -38,7 +41,8 @@ struct voice {
 
 struct echo {
   struct voice first, second;
-  uv_timer_t timer; /* when it has taken too long */
+  uv_timer_t timer; /* when it has taken too long: */
+  int parts;        /* that are left */
   uv_timer_t pause;
   enum step step;
   int32_t session; /* process number of the first's; 0: not known yet */
@@ -66,6 +70,11 @@ static void end(struct echo *echo, bool own) {
 /* ── the steps ── */
 
 static void on_timer(uv_timer_t *timer);
+
+static void allow(struct echo *echo, int parts) {
+  echo->parts = parts;
+  uv_timer_start(&echo->timer, on_timer, PART_MS, PART_MS);
+}
 
 static struct voice *voice_of(struct echo *echo) {
   bool first = echo->step == STEP_ALONE || echo->step == STEP_BESIDE || echo->step == STEP_LISTEN;
@@ -114,13 +123,13 @@ static void go(struct echo *echo, enum step step) {
   voice->unanswered++;
   connection_sync(voice->connection);
   if (!echo->cleaning)
-    uv_timer_start(&echo->timer, on_timer, ANSWER_MS, 0);
+    allow(echo, ANSWER_PARTS);
 }
 
 static void clean(struct echo *echo) {
   echo->cleaning = true;
   echo->known = false;
-  uv_timer_start(&echo->timer, on_timer, CLEAN_MS, 0);
+  allow(echo, CLEAN_PARTS);
   go(echo, STEP_ALONE);
 }
 
@@ -214,16 +223,21 @@ static void take(struct echo *echo) {
 }
 
 /* No answer: whose session it is has not been shown. Where LISTEN was said, or will have been, it is taken back. */
-static void on_timer(uv_timer_t *timer) {
-  struct echo *echo = timer->data;
+static void give_up(struct echo *echo) {
   if (echo->cleaning || (!echo->listens && echo->step != STEP_LISTEN)) {
     end(echo, false);
   } else if (echo->listens) {
     clean(echo);
   } else {
     echo->cleaning = true;
-    uv_timer_start(&echo->timer, on_timer, CLEAN_MS, 0);
+    allow(echo, CLEAN_PARTS);
   }
+}
+
+static void on_timer(uv_timer_t *timer) {
+  struct echo *echo = timer->data;
+  if (--echo->parts == 0)
+    give_up(echo);
 }
 
 /* ── what the connections tell ── */
@@ -240,9 +254,11 @@ static void on_down(void *owner, const char *reason) {
   (void)reason;
   connection_close(voice->connection);
   voice->unanswered = 0;
-  if (voice == &echo->first || !echo->listens)
+  if (voice == &echo->first)
     end(echo, false);
-  else if (voice_of(echo) == voice || !echo->cleaning)
+  else if (!echo->listens && !echo->cleaning)
+    give_up(echo);
+  else if (echo->listens && (voice_of(echo) == voice || !echo->cleaning))
     clean(echo);
 }
 
@@ -293,7 +309,7 @@ struct echo *echo_new(uv_loop_t *loop, const char *conninfo, struct session_mode
   uv_timer_init(loop, &echo->timer);
   uv_timer_init(loop, &echo->pause);
   echo->timer.data = echo->pause.data = echo;
-  uv_timer_start(&echo->timer, on_timer, ANSWER_MS, 0);
+  allow(echo, ANSWER_PARTS);
   make_voice(echo, &echo->first, loop, conninfo, mode);
   make_voice(echo, &echo->second, loop, conninfo, mode);
   connection_open(echo->first.connection);

@@ -38,9 +38,10 @@ end
 -- Lets so many seconds pass.
 function Client:sleep(seconds)
   local timer, over = uv.new_timer(), false
+  self._timer = timer
   timer:start(math.floor(1000 * seconds), 0, function()
     loop.close(timer)
-    over = true
+    over, self._timer = true, nil
     self:_go_on()
   end)
   while not over do
@@ -51,6 +52,9 @@ end
 function Client:_close()
   self._listener._clients[self] = nil
   loop.close(self._socket)
+  if self._timer then
+    loop.close(self._timer)
+  end
 end
 
 function Client:_go_on()

@@ -119,10 +119,12 @@ local function await_function(worker, outcome, await)
   return function(start)
     local run = worker._run
     local at, value = next_interrupt(run or {}, outcome)
+    if run then
+      tasks.check_yieldable "await"
+    end
     if not at or type(start) ~= "function" then
       return await.await(start)
     end
-    tasks.check_yieldable "await"
     if run.slept >= at then
       interrupt(worker, run, at, value)
     end
