@@ -86,8 +86,9 @@ function runs.drain(db, options)
 end
 
 -- runs.first_jobs(db, { jobs =, queues =, args = }): jobs per second over the first so many, from the first handler on;
--- the worker is then stopped.
+-- the worker is then stopped. Also the blocks of the table and its indexes that the server looked at for a job.
 function runs.first_jobs(db, options)
+  local deleted_before, blocks_before = db:count_work()
   local worker = runs.start(db, options)
   wait.till("the first jobs to be done", TIMEOUT, function()
     assert(worker:is_running(), "the worker has ended: " .. worker.stderr)
@@ -96,8 +97,9 @@ function runs.first_jobs(db, options)
   end)
   local first, last = tally.time_of(worker.folder, 1), tally.time_of(worker.folder, options.jobs)
   runs.stop(worker)
+  local deleted, blocks = db:count_work()
   assert(db:psql "SELECT count(error) FROM pgq_jobs" == "0", "jobs have failed")
-  return (options.jobs - 1) / ((last - first) / 1e9)
+  return (options.jobs - 1) / ((last - first) / 1e9), (blocks - blocks_before) / (deleted - deleted_before)
 end
 
 return runs

@@ -4,6 +4,7 @@ local pgq = require "pgq"
 local uv = require "luv"
 local Postgres = require "spec.support.postgres"
 local process = require "spec.support.process"
+local wait = require "spec.support.wait"
 
 local Server = {}
 Server.__index = Server
@@ -139,6 +140,19 @@ end
 function Database:settle()
   self:psql "VACUUM (ANALYZE)"
   self:psql "CHECKPOINT"
+end
+
+-- What has been done to pgq_jobs so far, of sessions that are over: rows that were deleted, and blocks that were looked
+-- at in the table and its indexes, whether they were in memory or not.
+function Database:count_work()
+  wait.till("the sessions to be over", 30, function()
+    return self:psql [[SELECT count(*) FROM pg_stat_activity
+      WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()]] == "0"
+  end)
+  local seen = self:psql [[SELECT n_tup_del, heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read
+    FROM pg_stat_user_tables JOIN pg_statio_user_tables USING (relid) WHERE relid = 'pgq_jobs'::regclass]]
+  local deleted, blocks = seen:match "(%d+)|(%d+)"
+  return tonumber(deleted), tonumber(blocks)
 end
 
 -- Raises an error unless the table has so many rows in all, and so many of them with an error.
