@@ -270,21 +270,21 @@ static bool has_had_enough(struct slot *slot) {
   return child_memory(slot->child) > MEMORY_ENOUGH(options->max_memory);
 }
 
-/* No more jobs for this executor; it leaves as soon as the holds have none of its jobs any more. */
-static void retire(struct slot *slot) {
+void slot_retire(struct slot *slot) {
   slot->retiring = true;
   child_retire(slot->child);
   uv_timer_start(&slot->restart, on_impatience, PATIENCE_MS, PATIENCE_MS);
-  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
-    hold_recall(slot->holds[lane], NULL);
 }
 
 static void on_outcomes_end(void *owner) {
   struct slot *slot = owner;
   if (!slot->holds[FIRST])
     return;
-  if (!slot->retiring && has_had_enough(slot))
-    retire(slot);
+  if (!slot->retiring && has_had_enough(slot)) {
+    slot_retire(slot);
+    for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+      hold_recall(slot->holds[lane], NULL);
+  }
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_outcomes_end(slot->holds[lane]);
 }
@@ -322,7 +322,7 @@ static void on_died(void *owner, const struct child_death *death) {
               death->culprit ? LOG_I("job", death->culprit) : (struct log_field){0});
   if (!death->culprit && !slot->breaking)
     shrink_group(slot, begun);
-  slot->has_group = false;
+  slot->has_group = slot->has_group && slot->retiring && begun == 0;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
       hold_child_died(slot->holds[lane], slot->breaking ? &orderly : &told);

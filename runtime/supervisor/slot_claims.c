@@ -57,10 +57,15 @@ static int on_hold_together(void *owner) {
   return *slot->start.together;
 }
 
+/* Suspects run where nothing has run before: a death there is not the work of what an earlier job has left. */
 static bool on_hold_alone(void *owner, const struct hold *hold) {
   struct slot *slot = owner;
   slot->alone = true;
-  return hold == slot->holds[FIRST] && slot_others_rest(slot) && !has_leased(slot);
+  if (hold != slot->holds[FIRST] || !slot_others_rest(slot) || has_leased(slot))
+    return false;
+  if (slot->jobs > 0)
+    slot_retire(slot);
+  return !slot->retiring;
 }
 
 /* Suspects come in groups: one that has done no harm is followed by a larger one. */
