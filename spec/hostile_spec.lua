@@ -65,22 +65,6 @@ describe("a worker survives", function()
       pg:psql "SELECT queue_name, attempt, error, ran_at IS NOT NULL FROM pgq_jobs")
   end)
 
-  it("a handler that leaves something deadly behind, for which no suspect pays", function()
-    enqueue "evil"
-    pg:psql [[INSERT INTO pgq_jobs (queue_name, data, suspect) SELECT 'slow', '', true FROM generate_series(1, 2)]]
-    local result = drain(FFI:format [[
-      ffi.cdef "void _exit(int status);"
-      local timer = require "luv".new_timer()
-      timer:start(500, 0, function() ffi.C._exit(3) end)]] .. [[
-      pgq.register_queue("slow", function(_, job)
-        pgq.sleep(1)
-        print("slow " .. job.attempt)
-      end)]])
-    assert.equal("slow 1\nslow 1\n", result.stdout)
-    assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
-    assert.is_nil(result.stderr:find "an executor died")
-  end)
-
   it("a handler that closes its descriptors", function()
     enqueue("evil", "", "{}")
     enqueue("fine", "after")

@@ -84,6 +84,7 @@ local function await_plain(start, seconds)
     end
     return true
   end))
+  uv.update_time()
   local clock = due and start_clock(uv, max(due - uv.now(), 0))
   while not results do
     turning = true

@@ -109,7 +109,7 @@ int child_start(struct child *child) {
     return -1;
   }
   child->alive = true;
-  child->ready = child->retired = false;
+  child->ready = child->retired = child->leaves = false;
   child->fault[0] = '\0';
   child->peak_kb = 0;
   child->partial_since_ms = 0;
@@ -269,6 +269,10 @@ static void on_death(uv_process_t *process, int64_t status, int signal) {
   uv_close((uv_handle_t *)child->socket, free_handle);
   uv_close((uv_handle_t *)process, free_handle);
   buffer_free(&child->in);
-  child->events->died(child->owner,
-                      &(struct child_death){.culprit = id, .ran_us = ran_ms * 1000, .cause = cause, .run = run});
+  const struct child_death death = {.culprit = id,
+                                    .orderly = status == 0 && signal == 0 && !*child->fault,
+                                    .ran_us = ran_ms * 1000,
+                                    .cause = cause,
+                                    .run = run};
+  child->events->died(child->owner, &death);
 }

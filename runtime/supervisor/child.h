@@ -56,6 +56,7 @@ struct child_outcome {
 /* How an executor died. */
 struct child_death {
   int64_t culprit;   /* id of the job that was running; 0: none was */
+  bool orderly;      /* it exited of its own, with status 0 */
   bool alone;        /* one job had begun and not ended; for whoever counts them to say */
   int64_t ran_us;    /* and for how long */
   const char *cause; /* "was killed by SIGSEGV" */
@@ -101,7 +102,8 @@ void child_recall(struct child *child, uint32_t batch, uint32_t queue);
 /* child_cancel(child, batch, index): that job, which may have begun, is to end; its outcome will come. */
 void child_cancel(struct child *child, uint32_t batch, uint32_t index);
 
-/* child_leave(child): asks the process to exit when its current job has ended. */
+/* child_leave(child): asks the process to exit when its current job has ended. That it does is for the caller to see.
+ */
 void child_leave(struct child *child);
 
 /*

@@ -68,6 +68,7 @@ void child_leave(struct child *child) {
   struct buffer out = {0};
   frame_finish(&out, frame_begin(&out, FRAME_LEAVE));
   child_send(child, &out);
+  child->leaves = true;
 }
 
 void child_configure(struct child *child) {
@@ -218,7 +219,8 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space) 
   (void)space;
   if (length < 0) { /* it closed its end: it is dying, or of no more use */
     uv_read_stop(stream);
-    child_kill(child, NULL);
+    if (!child->leaves) /* else that takes its time, with much memory */
+      child_kill(child, NULL);
     return;
   }
   child->in.length += (size_t)length;

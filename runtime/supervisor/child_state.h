@@ -13,6 +13,7 @@ struct child {
   const struct child_events *events;
   void *owner;
   bool alive, ready, retired;
+  bool leaves;           /* it was asked to */
   uv_process_t *process; /* process and socket have memory of their own: they outlive the child by a turn of the loop */
   uv_pipe_t *socket;
   int page_fd;

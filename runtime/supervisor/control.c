@@ -366,6 +366,8 @@ void control_leave(struct control *control) {
   control->leaving = true;
   control->bell_answered = false;
   uv_timer_start(&control->timer, on_leave_timeout, reachable ? LEAVE_TIMEOUT_MS : 0, 0);
-  if (reachable && control->busy == 0 && !control->echo) /* the echo cleans up after itself, and says when */
+  if (control->echo)
+    echo_stop(control->echo);
+  else if (reachable && control->busy == 0)
     on_synced(control);
 }

@@ -234,6 +234,11 @@ static void give_up(struct echo *echo) {
   }
 }
 
+void echo_stop(struct echo *echo) {
+  if (!echo->cleaning)
+    give_up(echo);
+}
+
 static void on_timer(uv_timer_t *timer) {
   struct echo *echo = timer->data;
   if (--echo->parts == 0)

@@ -31,6 +31,9 @@ struct echo;
 struct echo *echo_new(uv_loop_t *loop, const char *conninfo, struct session_mode *mode,
                       void (*done)(void *owner, bool own), void *owner);
 
+/* echo_stop(echo): whose sessions they are is not wanted any more: done() is called, when nothing is left behind. */
+void echo_stop(struct echo *echo);
+
 /* echo_free(echo): NULL is allowed. */
 void echo_free(struct echo *echo);
 

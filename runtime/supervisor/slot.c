@@ -16,6 +16,9 @@ enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000 };
  */
 enum { PATIENCE_MS = 1000 };
 
+/* One that has no jobs any more, and does not exit, is killed after this time. */
+enum { EXIT_MS = 5000 };
+
 /* So many suspects are tried one by one at once. */
 enum { FEW = 7 };
 
@@ -59,10 +62,19 @@ static void on_restart(uv_timer_t *timer) {
   slot_start_executor(timer->data);
 }
 
-/* What runs in the executor that retires takes long. */
+void slot_let_go(struct slot *slot) {
+  if (slot->left_ms == 0)
+    slot->left_ms = clock_ms();
+  child_leave(slot->child);
+}
+
+/* What runs in the executor that retires takes long; or nothing does, and something keeps it from exiting. */
 static void on_impatience(uv_timer_t *timer) {
   struct slot *slot = timer->data;
-  slot->start.events->outlived(slot->start.owner, slot);
+  if (slot->left_ms > 0 && clock_ms() - slot->left_ms >= EXIT_MS)
+    child_kill(slot->child, "was killed: it did not exit when it was to be replaced");
+  else if (!slot->outgoing)
+    slot->start.events->outlived(slot->start.owner, slot);
 }
 
 static void restart_later(struct slot *slot) {
@@ -77,7 +89,7 @@ static void restart_later(struct slot *slot) {
 
 void slot_start_executor(struct slot *slot) {
   slot->started_ms = clock_ms();
-  slot->jobs = 0;
+  slot->jobs = slot->left_ms = 0;
   slot->retiring = slot->broken = false;
   if (child_start(slot->child) == 0)
     return;
@@ -157,6 +169,7 @@ void slot_finish(struct slot *slot) {
 void slot_go(struct slot *slot) {
   slot->outgoing = true;
   slot_finish(slot);
+  uv_timer_start(&slot->restart, on_impatience, PATIENCE_MS, PATIENCE_MS);
   log_debug("an executor has run its jobs: those that run on have it to themselves", LOG_I("executor", slot->number),
             LOG_I("pid", child_pid(slot->child)));
 }
@@ -254,7 +267,7 @@ static void on_broken(void *owner, const char *message, size_t length) {
 
 static bool on_outcome(void *owner, const struct child_outcome *outcome) {
   struct slot *slot = owner;
-  slot->jobs++;
+  slot->jobs += outcome->outcome != OUTCOME_UNRUN; /* which has not begun */
   struct hold *hold = slot->holds[outcome->batch % HOLDS_PER_EXECUTOR];
   return hold && hold_outcome(hold, outcome);
 }
@@ -270,21 +283,21 @@ static bool has_had_enough(struct slot *slot) {
   return child_memory(slot->child) > MEMORY_ENOUGH(options->max_memory);
 }
 
-void slot_retire(struct slot *slot) {
+/* No more jobs for this executor; it leaves as soon as the holds have none of its jobs any more. */
+static void retire(struct slot *slot) {
   slot->retiring = true;
   child_retire(slot->child);
   uv_timer_start(&slot->restart, on_impatience, PATIENCE_MS, PATIENCE_MS);
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    hold_recall(slot->holds[lane], NULL);
 }
 
 static void on_outcomes_end(void *owner) {
   struct slot *slot = owner;
   if (!slot->holds[FIRST])
     return;
-  if (!slot->retiring && has_had_enough(slot)) {
-    slot_retire(slot);
-    for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
-      hold_recall(slot->holds[lane], NULL);
-  }
+  if (!slot->retiring && has_had_enough(slot))
+    retire(slot);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_outcomes_end(slot->holds[lane]);
 }
@@ -315,14 +328,14 @@ static void on_died(void *owner, const struct child_death *death) {
     snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", death->cause, death->run);
   else
     snprintf(message, sizeof message, "the executor %s, with this job alone in it", death->cause);
-  if (slot->retiring && begun == 0)
+  if (slot->retiring && death->orderly)
     log_debug("an executor has run its jobs and is replaced", LOG_I("executor", slot->number));
   else if (!slot->breaking && !slot->leaving && !slot->broken)
     log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", death->cause),
               death->culprit ? LOG_I("job", death->culprit) : (struct log_field){0});
   if (!death->culprit && !slot->breaking)
     shrink_group(slot, begun);
-  slot->has_group = slot->has_group && slot->retiring && begun == 0;
+  slot->has_group = false;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
       hold_child_died(slot->holds[lane], slot->breaking ? &orderly : &told);

@@ -57,15 +57,10 @@ static int on_hold_together(void *owner) {
   return *slot->start.together;
 }
 
-/* Suspects run where nothing has run before: a death there is not the work of what an earlier job has left. */
 static bool on_hold_alone(void *owner, const struct hold *hold) {
   struct slot *slot = owner;
   slot->alone = true;
-  if (hold != slot->holds[FIRST] || !slot_others_rest(slot) || has_leased(slot))
-    return false;
-  if (slot->jobs > 0)
-    slot_retire(slot);
-  return !slot->retiring;
+  return hold == slot->holds[FIRST] && slot_others_rest(slot) && !has_leased(slot);
 }
 
 /* Suspects come in groups: one that has done no harm is followed by a larger one. */
@@ -128,7 +123,7 @@ static void on_hold_backed_off(void *owner, struct queue *queue) {
 static void on_hold_rested(void *owner, const struct hold *hold) {
   struct slot *slot = owner;
   if (slot->retiring && slot_is_at_rest(slot))
-    child_leave(slot->child);
+    slot_let_go(slot);
   slot->start.events->rested(slot->start.owner);
   if (hold != slot->holds[FIRST]) /* it may have waited for the other */
     hold_wake(slot->holds[FIRST], false);

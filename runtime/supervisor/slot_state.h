@@ -25,17 +25,17 @@ struct slot {
   uv_timer_t restart; /* of a dead executor; of one that retires, till nobody waits for it any more */
   uv_timer_t idle;    /* closes holds that claim ahead */
   int64_t started_ms, restart_wait_ms;
-  int64_t jobs;  /* that the executor has run */
-  bool retiring; /* it has run enough of them: it leaves when the holds are at rest */
+  int64_t jobs;    /* that the executor has run */
+  bool retiring;   /* it has run enough of them, or has grown: it leaves when the hold is at rest */
+  int64_t left_ms; /* when it was asked to leave, for that; 0: it has not been */
   int64_t memory_seen_ms;
 };
 
 /* What the holds of a slot call; the owner is the slot. */
 extern const struct hold_events slot_hold_events;
 
-/* slot_retire(slot): no more jobs for this executor; it leaves as soon as the holds have none of its jobs any more, and
- * a new one takes its place. */
-void slot_retire(struct slot *slot);
+/* slot_let_go(slot): asks the executor that retires, and has no jobs any more, to leave. */
+void slot_let_go(struct slot *slot);
 
 /* slot_others_rest(slot): no jobs are here but those of the first hold. */
 bool slot_others_rest(const struct slot *slot);
