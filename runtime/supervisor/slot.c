@@ -16,8 +16,8 @@ enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000 };
  */
 enum { PATIENCE_MS = 1000 };
 
-/* One that has no jobs any more, and does not exit, is killed after this time. */
-enum { EXIT_MS = 5000 };
+/* One that has no jobs any more, and does not exit, is killed after so many times of that. */
+enum { EXIT_TIMES = 5 };
 
 /* So many suspects are tried one by one at once. */
 enum { FEW = 7 };
@@ -63,15 +63,15 @@ static void on_restart(uv_timer_t *timer) {
 }
 
 void slot_let_go(struct slot *slot) {
-  if (slot->left_ms == 0)
-    slot->left_ms = clock_ms();
+  if (slot->left == 0)
+    slot->left = EXIT_TIMES;
   child_leave(slot->child);
 }
 
 /* What runs in the executor that retires takes long; or nothing does, and something keeps it from exiting. */
 static void on_impatience(uv_timer_t *timer) {
   struct slot *slot = timer->data;
-  if (slot->left_ms > 0 && clock_ms() - slot->left_ms >= EXIT_MS)
+  if (slot->left > 0 && --slot->left == 0)
     child_kill(slot->child, "was killed: it did not exit when it was to be replaced");
   else if (!slot->outgoing)
     slot->start.events->outlived(slot->start.owner, slot);
@@ -89,7 +89,7 @@ static void restart_later(struct slot *slot) {
 
 void slot_start_executor(struct slot *slot) {
   slot->started_ms = clock_ms();
-  slot->jobs = slot->left_ms = 0;
+  slot->jobs = slot->left = 0;
   slot->retiring = slot->broken = false;
   if (child_start(slot->child) == 0)
     return;

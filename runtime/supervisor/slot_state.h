@@ -25,9 +25,9 @@ struct slot {
   uv_timer_t restart; /* of a dead executor; of one that retires, till nobody waits for it any more */
   uv_timer_t idle;    /* closes holds that claim ahead */
   int64_t started_ms, restart_wait_ms;
-  int64_t jobs;    /* that the executor has run */
-  bool retiring;   /* it has run enough of them, or has grown: it leaves when the hold is at rest */
-  int64_t left_ms; /* when it was asked to leave, for that; 0: it has not been */
+  int64_t jobs;  /* that the executor has run */
+  bool retiring; /* it has run enough of them, or has grown: it leaves when the hold is at rest */
+  int left;      /* it was asked to leave: how often one waits another second for its exit */
   int64_t memory_seen_ms;
 };
 
