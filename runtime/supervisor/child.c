@@ -270,7 +270,7 @@ static void on_death(uv_process_t *process, int64_t status, int signal) {
   uv_close((uv_handle_t *)process, free_handle);
   buffer_free(&child->in);
   const struct child_death death = {.culprit = id,
-                                    .orderly = status == 0 && signal == 0 && !*child->fault,
+                                    .orderly = child->leaves && status == 0 && signal == 0 && !*child->fault,
                                     .ran_us = ran_ms * 1000,
                                     .cause = cause,
                                     .run = run};

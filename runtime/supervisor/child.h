@@ -56,7 +56,7 @@ struct child_outcome {
 /* How an executor died. */
 struct child_death {
   int64_t culprit;   /* id of the job that was running; 0: none was */
-  bool orderly;      /* it exited of its own, with status 0 */
+  bool orderly;      /* it was asked to leave, and exited with status 0 */
   bool alone;        /* one job had begun and not ended; for whoever counts them to say */
   int64_t ran_us;    /* and for how long */
   const char *cause; /* "was killed by SIGSEGV" */

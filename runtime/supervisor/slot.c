@@ -63,8 +63,9 @@ static void on_restart(uv_timer_t *timer) {
 }
 
 void slot_let_go(struct slot *slot) {
-  if (slot->left == 0)
-    slot->left = EXIT_TIMES;
+  if (slot->left > 0)
+    return;
+  slot->left = EXIT_TIMES;
   child_leave(slot->child);
 }
 
@@ -160,7 +161,8 @@ void slot_be_careful(struct slot *slot, int64_t until_ms) {
 
 void slot_finish(struct slot *slot) {
   slot->finishing = true;
-  uv_timer_stop(&slot->restart);
+  if (slot_is_dead(slot)) /* else the timer is for one that retires */
+    uv_timer_stop(&slot->restart);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
       hold_stop(slot->holds[lane]);
@@ -169,7 +171,6 @@ void slot_finish(struct slot *slot) {
 void slot_go(struct slot *slot) {
   slot->outgoing = true;
   slot_finish(slot);
-  uv_timer_start(&slot->restart, on_impatience, PATIENCE_MS, PATIENCE_MS);
   log_debug("an executor has run its jobs: those that run on have it to themselves", LOG_I("executor", slot->number),
             LOG_I("pid", child_pid(slot->child)));
 }
@@ -319,11 +320,11 @@ static void on_died(void *owner, const struct child_death *death) {
   int begun = 0;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     begun += slot->holds[lane] ? hold_count_begun(slot->holds[lane]) : 0;
-  const struct child_death orderly = {0}, told = {.culprit = death->culprit,
-                                                  .alone = begun == 1,
-                                                  .ran_us = death->ran_us,
-                                                  .cause = message,
-                                                  .run = death->run};
+  const struct child_death broken = {0}, told = {.culprit = death->culprit,
+                                                 .alone = begun == 1,
+                                                 .ran_us = death->ran_us,
+                                                 .cause = message,
+                                                 .run = death->run};
   if (death->culprit)
     snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", death->cause, death->run);
   else
@@ -338,7 +339,7 @@ static void on_died(void *owner, const struct child_death *death) {
   slot->has_group = false;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
-      hold_child_died(slot->holds[lane], slot->breaking ? &orderly : &told);
+      hold_child_died(slot->holds[lane], slot->breaking ? &broken : &told);
   uv_timer_stop(&slot->restart);
   if (!slot->finishing)
     restart_later(slot);

@@ -22,7 +22,7 @@ struct slot {
   bool outgoing; /* another has taken its place */
   int64_t careful_until_ms;
   int64_t found_ms;   /* when a claim last brought jobs */
-  uv_timer_t restart; /* of a dead executor; of one that retires, till nobody waits for it any more */
+  uv_timer_t restart; /* of a dead executor; of one that retires, till its end */
   uv_timer_t idle;    /* closes holds that claim ahead */
   int64_t started_ms, restart_wait_ms;
   int64_t jobs;  /* that the executor has run */
