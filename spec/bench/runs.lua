@@ -86,9 +86,10 @@ function runs.drain(db, options)
 end
 
 -- runs.first_jobs(db, { jobs =, queues =, args = }): jobs per second over the first so many, from the first handler on;
--- the worker is then stopped. Also the blocks of the table and its indexes that the server looked at for a job.
+-- the worker is then stopped. Also the blocks of the table and its indexes that the server looked at for a job, and
+-- those of them that it had to read in.
 function runs.first_jobs(db, options)
-  local deleted_before, blocks_before = db:count_work()
+  local before = db:count_work()
   local worker = runs.start(db, options)
   wait.till("the first jobs to be done", TIMEOUT, function()
     assert(worker:is_running(), "the worker has ended: " .. worker.stderr)
@@ -97,9 +98,11 @@ function runs.first_jobs(db, options)
   end)
   local first, last = tally.time_of(worker.folder, 1), tally.time_of(worker.folder, options.jobs)
   runs.stop(worker)
-  local deleted, blocks = db:count_work()
+  local after = db:count_work()
+  local deleted = after.deleted - before.deleted
   assert(db:psql "SELECT count(error) FROM pgq_jobs" == "0", "jobs have failed")
-  return (options.jobs - 1) / ((last - first) / 1e9), (blocks - blocks_before) / (deleted - deleted_before)
+  return (options.jobs - 1) / ((last - first) / 1e9), (after.blocks - before.blocks) / deleted,
+    (after.read - before.read) / deleted
 end
 
 return runs

@@ -143,16 +143,17 @@ function Database:settle()
 end
 
 -- What has been done to pgq_jobs so far, of sessions that are over: rows that were deleted, and blocks that were looked
--- at in the table and its indexes, whether they were in memory or not.
+-- at in the table and its indexes, in all and those that were not in the server's memory.
 function Database:count_work()
   wait.till("the sessions to be over", 30, function()
     return self:psql [[SELECT count(*) FROM pg_stat_activity
       WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()]] == "0"
   end)
-  local seen = self:psql [[SELECT n_tup_del, heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read
+  local seen = self:psql [[
+    SELECT n_tup_del, heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read, heap_blks_read + idx_blks_read
     FROM pg_stat_user_tables JOIN pg_statio_user_tables USING (relid) WHERE relid = 'pgq_jobs'::regclass]]
-  local deleted, blocks = seen:match "(%d+)|(%d+)"
-  return tonumber(deleted), tonumber(blocks)
+  local deleted, blocks, read = seen:match "(%d+)|(%d+)|(%d+)"
+  return { deleted = tonumber(deleted), blocks = tonumber(blocks), read = tonumber(read) }
 end
 
 -- Raises an error unless the table has so many rows in all, and so many of them with an error.

@@ -46,9 +46,11 @@ function growth.prepare(bench)
     about = ("Jobs per second over the first %d jobs that a worker runs after its start, with so many more behind them "
       .. "in the table; %d run(s) in each round. With two queues, half are in each, and the worker serves "
       .. "both. A run is a fraction of a second, and rates spread; blocks, of the table and its indexes, are what the "
-      .. "server looked at for a job, in memory or not: they do not move with the machine."):format(jobs, repeats),
+      .. "server looked at for a job, in its memory or read in: they do not move with the "
+      .. "machine."):format(jobs, repeats),
     contenders = {}, comparisons = {}, figures = {
       { key = "rate", unit = "jobs/s" }, { key = "blocks", name = "blocks a job", unit = "" },
+      { key = "read", name = "blocks read in a job", unit = "" },
     },
     rounds = bench.options.rounds * repeats,
     close = function()
@@ -60,8 +62,8 @@ function growth.prepare(bench)
   for _, backlog in ipairs(BACKLOGS) do
     table.insert(plan.contenders, { name = backlog.name, run = function()
       local db = fill(bench, backlog, jobs)
-      local rate, blocks = runs.first_jobs(db, { jobs = jobs, queues = backlog.queues })
-      return { rate = rate, blocks = blocks }
+      local rate, blocks, read = runs.first_jobs(db, { jobs = jobs, queues = backlog.queues })
+      return { rate = rate, blocks = blocks, read = read }
     end })
     if backlog ~= base_of(backlog) then
       table.insert(plan.comparisons, { name = ("%s to %s"):format(backlog.name, base_of(backlog).name),
