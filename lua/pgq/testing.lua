@@ -144,7 +144,7 @@ local function run_as_task(worker, queue, job)
   return unpack(results, 2, 6)
 end
 
--- Runs the handler, and returns the outcome and what becomes of the job. It is cancelled when it has slept for
+-- Runs the handler, and returns the outcome and what becomes of the job. It is cancelled when it has waited for
 -- `cancel_after` seconds, if given.
 local function run(worker, job, cancel_after)
   local queue = worker._queues[job.queue]
@@ -212,7 +212,8 @@ end
 -- @tparam string data the job's data
 -- @tparam[opt] table options attempt: 1 by default; retry_waits: list of seconds or durations, the waits that are left,
 -- by default those of the default ones that are left at this attempt; id, created_at, run_after (Unix seconds): what
--- the handler finds in its job; cancel_after: the job is cancelled when the handler has slept that long
+-- the handler finds in its job; cancel_after: the job is cancelled when the handler has slept, or been in pgq.await,
+-- for that long
 -- @treturn table the outcome: status is "complete"; "retry" for a failure with a further attempt, after `wait` seconds;
 -- "failed" for one without; "backoff" for a failure that slows the queue down, with or without `wait`; "discard";
 -- "snooze", with `wait`; "cancelled". Also error, the message; traceback; enqueued, a list of the jobs that the handler
