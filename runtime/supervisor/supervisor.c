@@ -11,11 +11,11 @@
 #include "clock.h"
 #include "conninfo.h"
 #include "control.h"
-#include "lookout.h"
 #include "memory.h"
 #include "queue.h"
 #include "slot_list.h"
 #include "version.h"
+#include "wakeup.h"
 
 /* How far the worker is on its way out; it only ever rises. */
 enum stage {
@@ -45,9 +45,9 @@ struct supervisor {
   struct slot_list slots;
   struct sweep sweep;
   struct session_mode mode;
-  struct turn *turn;
+  struct claim_gate *gate;
   int together; /* how many suspects run at a time */
-  struct lookout *lookout;
+  struct wakeup *wakeup;
   uv_timer_t stop_timer; /* connect timeout, grace, leave timeout: one at a time */
   uv_timer_t bury_timer; /* for slots that have gone: they are not to be freed while they call */
   uv_signal_t terminate, interrupt;
@@ -86,31 +86,31 @@ static void on_drained(void *owner) {
   begin_finishing(owner, "drained");
 }
 
-static const struct lookout_events lookout_events = {on_wake, on_flag, on_probe, on_all_asleep, on_drained};
+static const struct wakeup_events wakeup_events = {on_wake, on_flag, on_probe, on_all_asleep, on_drained};
 
 static void on_found(void *owner) {
   struct supervisor *s = owner;
-  lookout_found(s->lookout);
+  wakeup_found(s->wakeup);
 }
 
 static void on_more(void *owner) {
   struct supervisor *s = owner;
-  lookout_more(s->lookout);
+  wakeup_more(s->wakeup);
 }
 
 static void on_slept(void *owner, const struct hold_look *look) {
   struct supervisor *s = owner;
-  lookout_slept(s->lookout, look);
+  wakeup_slept(s->wakeup, look);
 }
 
 static void on_raised(void *owner, bool clear) {
   struct supervisor *s = owner;
-  lookout_raised(s->lookout, clear);
+  wakeup_raised(s->wakeup, clear);
 }
 
 static void on_rung(void *owner) {
   struct supervisor *s = owner;
-  lookout_rung(s->lookout);
+  wakeup_rung(s->wakeup);
 }
 
 /* ── slots that go ── */
@@ -118,7 +118,7 @@ static void on_rung(void *owner) {
 static void on_bury(uv_timer_t *timer) {
   struct supervisor *s = timer->data;
   if (slot_list_bury(&s->slots))
-    lookout_rung(s->lookout); /* a drain has waited for them, perhaps */
+    wakeup_rung(s->wakeup); /* a drain has waited for them, perhaps */
 }
 
 static void bury_later(struct supervisor *s) {
@@ -356,7 +356,7 @@ static void begin_finishing(struct supervisor *s, const char *reason) {
   if (reason)
     log_info("stopping", LOG_T("reason", reason));
   s->stage = STAGE_FINISHING;
-  lookout_stop(s->lookout);
+  wakeup_stop(s->wakeup);
   uv_timer_start(&s->stop_timer, on_stop_timeout, (uint64_t)s->options->grace_ms, 0);
   for (int i = 0; i < s->slots.count; i++)
     slot_finish(s->slots.items[i]);
@@ -378,8 +378,8 @@ static void close_all(struct supervisor *s) {
   s->stage = STAGE_GONE;
   slot_list_free(&s->slots);
   control_free(s->control);
-  lookout_free(s->lookout);
-  turn_free(s->turn);
+  wakeup_free(s->wakeup);
+  claim_gate_free(s->gate);
   uv_close((uv_handle_t *)&s->stop_timer, NULL);
   uv_close((uv_handle_t *)&s->bury_timer, NULL);
   uv_close((uv_handle_t *)&s->terminate, NULL);
@@ -417,15 +417,15 @@ static void set_up(struct supervisor *s) {
   uv_signal_start(&s->terminate, on_signal, SIGTERM);
   uv_signal_start(&s->interrupt, on_signal, SIGINT);
   signal(SIGPIPE, SIG_IGN);
-  s->lookout = lookout_new(&s->loop, s->options, &s->queues, &s->sweep, &lookout_events, s);
-  s->turn = turn_new(&s->loop, hold_take_turn);
+  s->wakeup = wakeup_new(&s->loop, s->options, &s->queues, &s->sweep, &wakeup_events, s);
+  s->gate = claim_gate_new(&s->loop, hold_claim_through_gate);
   s->slot_start = (struct slot_start){.loop = &s->loop,
                                       .options = s->options,
                                       .child = &s->start,
                                       .queues = &s->queues,
                                       .sweep = &s->sweep,
                                       .mode = &s->mode,
-                                      .turn = s->turn,
+                                      .gate = s->gate,
                                       .together = &s->together,
                                       .events = &slot_events,
                                       .owner = s};

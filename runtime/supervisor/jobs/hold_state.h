@@ -5,22 +5,22 @@
 
 #include "batch.h"
 #include "connection.h"
+#include "hold_error.h"
 #include "lease.h"
 #include "rescue.h"
-#include "trouble.h"
 
 /*
  * What a hold is made of: for its two files only. hold.c has what goes to the database and comes from there,
  * hold_jobs.c what goes to the executor and comes from there.
  */
 enum hold_state {
-  STATE_DOWN,     /* no session */
-  STATE_IDLE,     /* a session, no transaction */
-  STATE_CLAIMING, /* a claim is under way; behind the settling of the batch before, if there was one */
-  STATE_RUNNING,  /* jobs are with the executor, the transaction holds them */
-  STATE_CLOSING,  /* the transaction is being ended, without a new claim */
-  STATE_LOCKING,  /* jobs to be rescued are being locked */
-  STATE_UNDOING,  /* the transaction of an act that failed is being rolled back */
+  HOLD_DOWN,     /* no session */
+  HOLD_IDLE,     /* a session, no transaction */
+  HOLD_CLAIMING, /* a claim is under way; behind the settling of the batch before, if there was one */
+  HOLD_RUNNING,  /* jobs are with the executor, the transaction holds them */
+  HOLD_CLOSING,  /* the transaction is being ended, without a new claim */
+  HOLD_LOCKING,  /* jobs to be rescued are being locked */
+  HOLD_UNDOING,  /* the transaction of an act that failed is being rolled back */
 };
 
 struct hold {
@@ -51,7 +51,7 @@ struct hold {
   struct hold_look look; /* what is known of that */
   int64_t leases_lost;   /* so far */
   bool loss_told;        /* that a hold was lost has been logged, and nothing was committed since */
-  struct trouble trouble;
+  struct hold_error error;
   uv_timer_t watch;
   int64_t running_since_ms;
   unsigned ticks;        /* of the watch */

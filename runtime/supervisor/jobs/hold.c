@@ -23,7 +23,7 @@ struct hold *hold_new(const char *name, const struct hold_start *start) {
   *hold = (struct hold){.name = memory_text(name), .start = *start, .child = start->child};
   hold->connection = connection_new(start->loop, name, options->db, options->hold_limit_ms + IDLE_MARGIN_MS,
                                     start->mode, &connection_events, hold);
-  trouble_init(&hold->trouble, start->loop, hold);
+  hold_error_init(&hold->error, start->loop, hold);
   hold->batch.number = start->lane;
   hold->look.wait_ms = -1;
   uv_timer_init(start->loop, &hold->watch);
@@ -52,9 +52,9 @@ void hold_free(struct hold *hold) {
   if (!hold)
     return;
   uv_timer_stop(&hold->watch); /* it may be due at this moment, and is closed later */
-  turn_leave(hold->start.turn, hold);
+  claim_gate_withdraw(hold->start.gate, hold);
   connection_free(hold->connection);
-  trouble_close(&hold->trouble, close_watch); /* one after the other: the last one takes the memory along */
+  hold_error_close(&hold->error, close_watch); /* one after the other: the last one takes the memory along */
 }
 
 void hold_serve(struct hold *hold, struct queue *const *queues, uint32_t count) {
@@ -101,11 +101,11 @@ void hold_count_running(const struct hold *hold, int32_t *counts, uint32_t queue
 }
 
 bool hold_is_asleep(const struct hold *hold) {
-  return hold->state == STATE_IDLE && !has_jobs(hold) && !hold->waits;
+  return hold->state == HOLD_IDLE && !has_jobs(hold) && !hold->waits;
 }
 
 bool hold_is_at_rest(const struct hold *hold) {
-  return (hold->state == STATE_IDLE || hold->state == STATE_DOWN) && !has_jobs(hold);
+  return (hold->state == HOLD_IDLE || hold->state == HOLD_DOWN) && !has_jobs(hold);
 }
 
 /* ── acts: what is sent ── */
@@ -120,7 +120,7 @@ bool hold_is_careful(const struct hold *hold) {
 }
 
 bool hold_runs_alone(const struct hold *hold) {
-  return hold->state == STATE_RUNNING && hold->batch.alone;
+  return hold->state == HOLD_RUNNING && hold->batch.alone;
 }
 
 bool hold_is_owed(const struct hold *hold) {
@@ -143,7 +143,7 @@ static bool may_claim(struct hold *hold) {
   if (room == 0 || !claim_choose(&hold->claim, start->ahead ? CLAIM_AHEAD : CLAIM_ANY, room))
     return false;
   bool needs_turn = hold->claim.most_jobs > 1 || start->options->executors == 1;
-  hold->waits = needs_turn && !turn_take(start->turn, hold);
+  hold->waits = needs_turn && !claim_gate_enter(start->gate, hold);
   return !hold->waits;
 }
 
@@ -157,7 +157,7 @@ static void send_claim(struct hold *hold, bool sweep) {
   connection_begin(hold->connection);
   connection_send(hold->connection, STATEMENT_CLAIM, &parameters);
   parameters_free(&parameters);
-  hold->state = STATE_CLAIMING;
+  hold->state = HOLD_CLAIMING;
 }
 
 /* The claim found nothing, and nothing lies below the floors: what else is known before one sleeps? */
@@ -185,7 +185,7 @@ void hold_settle(struct hold *hold) {
   if (hold->rescue.jobs.count == 0 && hold->out.length == 0 && more && may_claim(hold))
     send_claim(hold, sweep_is_wanted(hold->start.sweep, clock_ms()));
   else
-    hold->state = STATE_CLOSING;
+    hold->state = HOLD_CLOSING;
   connection_sync(hold->connection);
 }
 
@@ -194,7 +194,7 @@ static void close_and_look(struct hold *hold) {
   hold->nothing = true;
   hold->look = (struct hold_look){
       .complete = hold->claim.complete, .swept = hold->claim.sweep && !hold->start.ahead, .wait_ms = -1};
-  hold->state = STATE_CLOSING;
+  hold->state = HOLD_CLOSING;
   if (hold->look.swept && !hold->stopping)
     send_look(hold);
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
@@ -209,7 +209,7 @@ static void lose_lease(void *context, int64_t id) {
 static void lock_rescue(struct hold *hold) {
   struct parameters parameters = {0};
   rescue_next(&hold->rescue, &hold->settling, &parameters);
-  hold->state = STATE_LOCKING;
+  hold->state = HOLD_LOCKING;
   connection_begin(hold->connection);
   connection_send(hold->connection, STATEMENT_RELOCK, &parameters);
   connection_sync(hold->connection);
@@ -226,7 +226,7 @@ static void tell_rest(struct hold *hold) {
 
 /* Idle: whatever is to be done next. */
 void hold_proceed(struct hold *hold) {
-  if (hold->state != STATE_IDLE || trouble_is_waiting(&hold->trouble))
+  if (hold->state != HOLD_IDLE || hold_error_is_waiting(&hold->error))
     return;
   if (hold->rescue.jobs.count > 0) {
     lock_rescue(hold);
@@ -239,7 +239,7 @@ void hold_proceed(struct hold *hold) {
 }
 
 bool hold_wake(struct hold *hold, bool sweep) {
-  if (hold->state != STATE_IDLE || has_outcomes(hold) || trouble_is_waiting(&hold->trouble))
+  if (hold->state != HOLD_IDLE || has_outcomes(hold) || hold_error_is_waiting(&hold->error))
     return false;
   hold->sweeps = sweep || (hold->waits && hold->sweeps);
   if (hold->waits || !may_claim(hold))
@@ -250,27 +250,27 @@ bool hold_wake(struct hold *hold, bool sweep) {
 }
 
 bool hold_close(struct hold *hold) {
-  if (hold_is_asleep(hold) && !trouble_is_waiting(&hold->trouble)) {
+  if (hold_is_asleep(hold) && !hold_error_is_waiting(&hold->error)) {
     connection_close(hold->connection);
-    hold->state = STATE_DOWN;
+    hold->state = HOLD_DOWN;
   }
-  return hold->state == STATE_DOWN;
+  return hold->state == HOLD_DOWN;
 }
 
-bool hold_take_turn(struct hold *hold) {
+bool hold_claim_through_gate(struct hold *hold) {
   bool waits = hold->waits;
   hold->waits = false;
   if (!waits)
     return false;
   if (hold_wake(hold, hold->sweeps))
     return true;
-  if (hold->state == STATE_IDLE)
+  if (hold->state == HOLD_IDLE)
     tell_rest(hold);
   return false;
 }
 
 void hold_claim_ahead(struct hold *hold) {
-  if (hold->state == STATE_DOWN && claim_choose(&hold->claim, CLAIM_AHEAD, INT32_MAX))
+  if (hold->state == HOLD_DOWN && claim_choose(&hold->claim, CLAIM_AHEAD, INT32_MAX))
     connection_open(hold->connection);
   hold_wake(hold, false);
 }
@@ -305,7 +305,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   struct hold *hold = owner;
   if (result_failed(result)) {
     if (result_is_cause(result))
-      trouble_note(&hold->trouble, result);
+      hold_error_note(&hold->error, result);
     return;
   }
   switch (statement) {
@@ -334,12 +334,12 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
 /* The claim is back: its jobs go to the executor, if that is still there and wanted. */
 static void end_claim(struct hold *hold) {
   claim_cost(hold, hold->claim.low_one);
-  turn_end(hold->start.turn, hold);
+  claim_gate_leave(hold->start.gate, hold);
   if (hold->batch.count == 0) {
     close_and_look(hold);
     return;
   }
-  hold->state = STATE_RUNNING;
+  hold->state = HOLD_RUNNING;
   hold->running_since_ms = clock_ms();
   hold->large = -1;
   if (hold->stopping || hold->claim.stale || !child_is_ready(hold->child) ||
@@ -358,7 +358,7 @@ static void end_claim(struct hold *hold) {
 static void end_closing(struct hold *hold) {
   bool released = hold->released, nothing = hold->nothing;
   hold->released = hold->nothing = false;
-  hold->state = STATE_IDLE;
+  hold->state = HOLD_IDLE;
   hold_send_leased(hold);
   if (released)
     hold->start.events->more(hold->start.owner, hold);
@@ -370,62 +370,62 @@ static void end_closing(struct hold *hold) {
 
 /* An act failed, and the session has survived it: nothing of the act was done. */
 static void undo(struct hold *hold) {
-  if (trouble_is_content(&hold->trouble)) {
+  if (hold_error_is_content(&hold->error)) {
     if (hold->rescue.singly && hold->settling.count == 1)
-      rescue_blame(&hold->settling, trouble_message(&hold->trouble), lose_lease, hold);
+      rescue_blame(&hold->settling, hold_error_message(&hold->error), lose_lease, hold);
     hold->rescue.singly = true;
   }
-  bool content = trouble_is_content(&hold->trouble);
+  bool content = hold_error_is_content(&hold->error);
   hold_keep_for_rescue(hold);
-  turn_end(hold->start.turn, hold);
-  trouble_begin(&hold->trouble, hold->name, !(content && hold->rescue.jobs.count > 0));
-  hold->state = STATE_UNDOING;
+  claim_gate_leave(hold->start.gate, hold);
+  hold_error_begin(&hold->error, hold->name, !(content && hold->rescue.jobs.count > 0));
+  hold->state = HOLD_UNDOING;
   connection_send(hold->connection, STATEMENT_ROLLBACK, NULL);
   connection_sync(hold->connection);
 }
 
 static void on_synced(void *owner) {
   struct hold *hold = owner;
-  if (trouble_is_noted(&hold->trouble)) {
-    if (hold->state == STATE_UNDOING || trouble_is_of_session(&hold->trouble))
-      connection_fail(hold->connection, trouble_message(&hold->trouble));
+  if (hold_error_is_noted(&hold->error)) {
+    if (hold->state == HOLD_UNDOING || hold_error_is_of_session(&hold->error))
+      connection_fail(hold->connection, hold_error_message(&hold->error));
     else
       undo(hold);
     return;
   }
-  if (hold->state != STATE_UNDOING && hold->state != STATE_LOCKING)
-    trouble_over(&hold->trouble);
+  if (hold->state != HOLD_UNDOING && hold->state != HOLD_LOCKING)
+    hold_error_reset(&hold->error);
   switch (hold->state) {
-  case STATE_CLAIMING:
+  case HOLD_CLAIMING:
     end_claim(hold);
     break;
-  case STATE_RUNNING:
+  case HOLD_RUNNING:
     hold->fetching = false;
     hold->running_since_ms = clock_ms();
     if (hold->batch.open > 0)
       hold_dispatch(hold);
     hold_go_on(hold);
     break;
-  case STATE_LOCKING:
+  case HOLD_LOCKING:
     rescue_drop_unlocked(&hold->settling, lose_lease, hold);
     hold_settle(hold);
     break;
-  case STATE_CLOSING:
+  case HOLD_CLOSING:
     end_closing(hold);
     break;
   default:
-    hold->state = STATE_IDLE;
+    hold->state = HOLD_IDLE;
     hold_proceed(hold);
   }
 }
 
-void hold_trouble_over(void *owner) {
+void hold_error_wait_over(void *owner) {
   hold_proceed(owner);
 }
 
 static void on_up(void *owner) {
   struct hold *hold = owner;
-  hold->state = STATE_IDLE;
+  hold->state = HOLD_IDLE;
   hold_proceed(hold);
   if (hold->start.ahead) /* it was opened for that */
     hold_wake(hold, false);
@@ -436,14 +436,14 @@ static void on_down(void *owner, const char *reason) {
   int jobs = hold->batch.count + hold->settling.count;
   (void)reason;
   hold_keep_for_rescue(hold);
-  trouble_forget(&hold->trouble);
+  hold_error_forget(&hold->error);
   if (jobs > 0)
     log_line(hold->loss_told ? LOG_DEBUG : LOG_WARN, "a hold was lost: its jobs are due again",
              LOG_T("hold", hold->name), LOG_I("jobs", jobs), LOG_I("to_rescue", hold->rescue.jobs.count));
   hold->loss_told = jobs > 0;
-  hold->state = STATE_DOWN;
+  hold->state = HOLD_DOWN;
   claim_forget_floors(&hold->claim);
   hold->waits = false;
-  turn_leave(hold->start.turn, hold);
+  claim_gate_withdraw(hold->start.gate, hold);
   hold->start.events->rested(hold->start.owner, hold);
 }

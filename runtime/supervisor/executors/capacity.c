@@ -1,4 +1,4 @@
-#include "room.h"
+#include "capacity.h"
 
 #include <string.h>
 
@@ -28,8 +28,8 @@ static int32_t room_for(const struct queue *queue, const struct options *options
   return room > 0 ? room : 0;
 }
 
-void room_find(struct hold *const *holds, struct queue *const *queues, uint32_t count, const struct options *options,
-               int32_t *room) {
+void capacity_find(struct hold *const *holds, struct queue *const *queues, uint32_t count,
+                   const struct options *options, int32_t *room) {
   struct load load = {0};
   memset(room, 0, count * sizeof *room);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++) {

@@ -1,5 +1,5 @@
-#ifndef PGQ_LOOKOUT_H
-#define PGQ_LOOKOUT_H
+#ifndef PGQ_WAKEUP_H
+#define PGQ_WAKEUP_H
 
 #include <stdbool.h>
 #include <uv.h>
@@ -24,15 +24,15 @@
  * Without a doorbell (behind a pooler that pools transactions, or while the control connection is away) it sweeps and
  * sleeps, and jobs wait for the polling interval.
  */
-struct lookout;
+struct wakeup;
 
-struct lookout_events {
+struct wakeup_events {
   /* A sleeping hold is to claim; see hold_wake(). False: none sleeps, or none may. */
   bool (*wake)(void *owner, bool sweep);
-  /* The flags are to go up, or down. Up: lookout_raised() follows, unless there is no doorbell; then it returns false.
+  /* The flags are to go up, or down. Up: wakeup_raised() follows, unless there is no doorbell; then it returns false.
    */
   bool (*flag)(void *owner, bool up);
-  /* The flags are up: is an enqueue in flight? lookout_raised() follows. */
+  /* The flags are up: is an enqueue in flight? wakeup_raised() follows. */
   void (*probe)(void *owner);
   /* Whether all holds sleep. */
   bool (*all_asleep)(void *owner);
@@ -40,27 +40,27 @@ struct lookout_events {
   void (*drained)(void *owner);
 };
 
-/* lookout_new(loop, options, queues, sweep, events, owner): all of it must outlive the lookout. */
-struct lookout *lookout_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
-                            const struct sweep *sweep, const struct lookout_events *events, void *owner);
+/* wakeup_new(loop, options, queues, sweep, events, owner): all of it must outlive the wakeup. */
+struct wakeup *wakeup_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
+                          const struct sweep *sweep, const struct wakeup_events *events, void *owner);
 
-/* lookout_found(lookout): a claim brought jobs. lookout_more(lookout): and there may be more, for another hold. */
-void lookout_found(struct lookout *lookout);
-void lookout_more(struct lookout *lookout);
+/* wakeup_found(wakeup): a claim brought jobs. wakeup_more(wakeup): and there may be more, for another hold. */
+void wakeup_found(struct wakeup *wakeup);
+void wakeup_more(struct wakeup *wakeup);
 
-/* lookout_slept(lookout, look): a hold has nothing to do. */
-void lookout_slept(struct lookout *lookout, const struct hold_look *look);
+/* wakeup_slept(wakeup, look): a hold has nothing to do. */
+void wakeup_slept(struct wakeup *wakeup, const struct hold_look *look);
 
-/* lookout_raised(lookout, clear): the flags are up; `clear`: no enqueue is in flight that began before. */
-void lookout_raised(struct lookout *lookout, bool clear);
+/* wakeup_raised(wakeup, clear): the flags are up; `clear`: no enqueue is in flight that began before. */
+void wakeup_raised(struct wakeup *wakeup, bool clear);
 
-/* lookout_rung(lookout): somebody enqueued. */
-void lookout_rung(struct lookout *lookout);
+/* wakeup_rung(wakeup): somebody enqueued. */
+void wakeup_rung(struct wakeup *wakeup);
 
-/* lookout_stop(lookout): wakes nobody any more. */
-void lookout_stop(struct lookout *lookout);
+/* wakeup_stop(wakeup): wakes nobody any more. */
+void wakeup_stop(struct wakeup *wakeup);
 
-/* lookout_free(lookout): NULL is allowed. */
-void lookout_free(struct lookout *lookout);
+/* wakeup_free(wakeup): NULL is allowed. */
+void wakeup_free(struct wakeup *wakeup);
 
 #endif

@@ -59,9 +59,9 @@ static bool has_job_at_executor(const struct batch *batch) {
 
 /* Running: settles when all outcomes are known; fetches the next large job's data when the executor is free for it. */
 void hold_go_on(struct hold *hold) {
-  if (hold->state == STATE_IDLE)
+  if (hold->state == HOLD_IDLE)
     hold_proceed(hold);
-  if (hold->state != STATE_RUNNING || hold->fetching)
+  if (hold->state != HOLD_RUNNING || hold->fetching)
     return;
   if (hold->batch.open == 0) {
     hold_settle(hold);
@@ -158,7 +158,7 @@ static bool is_bringing_data(struct hold *hold) {
 }
 
 void hold_give_back(struct hold *hold) {
-  if (hold->state != STATE_RUNNING || hold->batch.open == 0 || is_bringing_data(hold))
+  if (hold->state != HOLD_RUNNING || hold->batch.open == 0 || is_bringing_data(hold))
     return;
   split(hold);
   hold_go_on(hold);
@@ -183,7 +183,7 @@ static bool park(struct hold *hold, int64_t ran_ms) {
 }
 
 static void check_hold(struct hold *hold) {
-  if (hold->state != STATE_RUNNING || hold->batch.open == 0 || is_bringing_data(hold))
+  if (hold->state != HOLD_RUNNING || hold->batch.open == 0 || is_bringing_data(hold))
     return;
   int64_t ran_ms = clock_ms() - hold->running_since_ms;
   if (park(hold, ran_ms) || ran_ms < hold->start.options->hold_limit_ms)
@@ -196,7 +196,7 @@ static void check_hold(struct hold *hold) {
 
 void hold_on_watch(uv_timer_t *timer) {
   struct hold *hold = timer->data;
-  if (hold->state != STATE_RUNNING && hold->leased.count == 0 && !hold->refused) {
+  if (hold->state != HOLD_RUNNING && hold->leased.count == 0 && !hold->refused) {
     uv_timer_stop(timer);
     return;
   }
@@ -207,7 +207,7 @@ void hold_on_watch(uv_timer_t *timer) {
     give_back_leased(hold, hold->start.options->hold_limit_ms);
   }
   check_hold(hold);
-  if (hold->refused && hold->state == STATE_IDLE && child_busy_ms(hold->child) < STUCK_MS)
+  if (hold->refused && hold->state == HOLD_IDLE && child_busy_ms(hold->child) < STUCK_MS)
     hold_proceed(hold); /* a handler that kept the executor to itself waits by now */
 }
 
@@ -281,7 +281,7 @@ static bool take_late(struct hold *hold, bool possible) {
 bool hold_outcome(struct hold *hold, const struct child_outcome *outcome) {
   const struct job *job = lease_list_end(&hold->leased, outcome);
   if (!job) {
-    if (outcome->batch != hold->batch.number || hold->state != STATE_RUNNING || hold->batch.open == 0)
+    if (outcome->batch != hold->batch.number || hold->state != HOLD_RUNNING || hold->batch.open == 0)
       return take_late(hold, outcome->batch <= hold->batch.number);
     if (!batch_end_job(&hold->batch, outcome->index, outcome))
       return take_late(hold, outcome->outcome == OUTCOME_UNRUN);
@@ -298,7 +298,7 @@ void hold_outcomes_end(struct hold *hold) {
 void hold_child_died(struct hold *hold, const struct child_death *death) {
   hold->owed = 0;
   lease_list_child_died(&hold->leased, death);
-  if (hold->state == STATE_RUNNING) {
+  if (hold->state == HOLD_RUNNING) {
     if (death->culprit)
       batch_fail_job(&hold->batch, death);
     else if (death->cause)
@@ -312,7 +312,7 @@ void hold_recall(struct hold *hold, const struct queue *queue) {
   uint32_t index = QUEUE_ALL;
   if (!queue)
     give_back_leased(hold, 0);
-  if (hold->state != STATE_RUNNING || (queue && !batch_has_open(&hold->batch, queue, &index)))
+  if (hold->state != HOLD_RUNNING || (queue && !batch_has_open(&hold->batch, queue, &index)))
     return;
   batch_release(&hold->batch, queue, true);
   child_recall(hold->child, hold->batch.number, index);
@@ -321,7 +321,7 @@ void hold_recall(struct hold *hold, const struct queue *queue) {
 void hold_stop(struct hold *hold) {
   hold->stopping = true;
   hold_recall(hold, NULL);
-  if (hold->state != STATE_RUNNING)
+  if (hold->state != HOLD_RUNNING)
     return;
   hold_go_on(hold);
 }

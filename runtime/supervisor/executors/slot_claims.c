@@ -1,6 +1,6 @@
 /* The half of slot.h that is about claims: what its holds ask, and what they say. */
+#include "capacity.h"
 #include "clock.h"
-#include "room.h"
 #include "slot_state.h"
 
 /* A hold that claims ahead is closed when it has not been of use for so long. */
@@ -48,7 +48,7 @@ static int32_t on_hold_room(void *owner, const struct hold *hold, int32_t *of_qu
     return 0;
   if ((leased && child_busy_ms(slot->child) >= STUCK_MS) || is_owed(slot))
     return 0; /* a job takes long: nobody knows how long */
-  room_find(slot->holds, slot->queues, slot->queue_count, slot->start.options, of_queues);
+  capacity_find(slot->holds, slot->queues, slot->queue_count, slot->start.options, of_queues);
   return careful ? 1 : slot->alone ? *slot->start.together : INT32_MAX;
 }
 

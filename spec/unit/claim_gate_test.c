@@ -6,13 +6,13 @@
 #include <cmocka.h>
 #include <uv.h>
 
-#include "turn.h"
+#include "claim_gate.h"
 
 /* Holds are only told apart; what they do with their turn is up to each test. */
 static char names[4];
 #define HOLD(i) ((struct hold *)&names[i])
 
-static struct turn *turn;
+static struct claim_gate *gate;
 static char woken[16];
 static int woken_count;
 static bool takes[4]; /* whether a hold that is woken claims */
@@ -20,7 +20,7 @@ static bool takes[4]; /* whether a hold that is woken claims */
 static bool wake(struct hold *hold) {
   int i = (int)((char *)hold - names);
   woken[woken_count++] = (char)('0' + i);
-  return takes[i] && turn_take(turn, hold);
+  return takes[i] && claim_gate_enter(gate, hold);
 }
 
 static uv_loop_t loop;
@@ -28,7 +28,7 @@ static uv_loop_t loop;
 static int set_up(void **state) {
   (void)state;
   uv_loop_init(&loop);
-  turn = turn_new(&loop, wake);
+  gate = claim_gate_new(&loop, wake);
   woken_count = 0;
   for (int i = 0; i < 4; i++)
     takes[i] = true;
@@ -37,7 +37,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
   (void)state;
-  turn_free(turn);
+  claim_gate_free(gate);
   uv_run(&loop, UV_RUN_DEFAULT);
   return uv_loop_close(&loop);
 }
@@ -49,63 +49,63 @@ static void assert_woken(const char *expected) {
 
 static void turns_are_taken_in_the_order_they_were_asked_for(void **state) {
   (void)state;
-  assert_true(turn_take(turn, HOLD(0)));
-  assert_false(turn_take(turn, HOLD(1)));
-  assert_false(turn_take(turn, HOLD(2)));
-  turn_end(turn, HOLD(0));
+  assert_true(claim_gate_enter(gate, HOLD(0)));
+  assert_false(claim_gate_enter(gate, HOLD(1)));
+  assert_false(claim_gate_enter(gate, HOLD(2)));
+  claim_gate_leave(gate, HOLD(0));
   assert_woken("1");
-  turn_end(turn, HOLD(1));
+  claim_gate_leave(gate, HOLD(1));
   assert_woken("12");
-  turn_end(turn, HOLD(2));
-  assert_true(turn_take(turn, HOLD(3)));
+  claim_gate_leave(gate, HOLD(2));
+  assert_true(claim_gate_enter(gate, HOLD(3)));
 }
 
 static void a_hold_may_claim_again_in_its_own_turn(void **state) {
   (void)state;
-  assert_true(turn_take(turn, HOLD(0)));
-  assert_true(turn_take(turn, HOLD(0)));
+  assert_true(claim_gate_enter(gate, HOLD(0)));
+  assert_true(claim_gate_enter(gate, HOLD(0)));
 }
 
 static void who_has_no_use_for_it_passes_it_on(void **state) {
   (void)state;
   takes[1] = false;
-  turn_take(turn, HOLD(0));
-  turn_take(turn, HOLD(1));
-  turn_take(turn, HOLD(2));
-  turn_end(turn, HOLD(0));
+  claim_gate_enter(gate, HOLD(0));
+  claim_gate_enter(gate, HOLD(1));
+  claim_gate_enter(gate, HOLD(2));
+  claim_gate_leave(gate, HOLD(0));
   assert_woken("12");
-  assert_false(turn_take(turn, HOLD(3)));
+  assert_false(claim_gate_enter(gate, HOLD(3)));
 }
 
 static void only_the_one_whose_turn_it_is_can_end_it(void **state) {
   (void)state;
-  turn_take(turn, HOLD(0));
-  turn_take(turn, HOLD(1));
-  turn_end(turn, HOLD(1));
-  turn_end(turn, HOLD(2));
+  claim_gate_enter(gate, HOLD(0));
+  claim_gate_enter(gate, HOLD(1));
+  claim_gate_leave(gate, HOLD(1));
+  claim_gate_leave(gate, HOLD(2));
   assert_woken("");
 }
 
 static void who_leaves_is_not_waited_for(void **state) {
   (void)state;
-  turn_take(turn, HOLD(0));
-  turn_take(turn, HOLD(1));
-  turn_take(turn, HOLD(2));
-  turn_leave(turn, HOLD(1));
-  turn_leave(turn, HOLD(0));
+  claim_gate_enter(gate, HOLD(0));
+  claim_gate_enter(gate, HOLD(1));
+  claim_gate_enter(gate, HOLD(2));
+  claim_gate_withdraw(gate, HOLD(1));
+  claim_gate_withdraw(gate, HOLD(0));
   assert_woken("2");
 }
 
 static void a_claim_without_an_answer_for_a_second_has_had_its_turn(void **state) {
   (void)state;
-  turn_take(turn, HOLD(0));
-  turn_take(turn, HOLD(1));
+  claim_gate_enter(gate, HOLD(0));
+  claim_gate_enter(gate, HOLD(1));
   uint64_t began = uv_now(&loop); /* the loop's own time, which is what timers go by */
   uv_run(&loop, UV_RUN_DEFAULT);
   assert_woken("1");
   assert_in_range(uv_now(&loop) - began, 1000, 10000);
-  turn_end(turn, HOLD(0)); /* the answer comes after all */
-  assert_false(turn_take(turn, HOLD(2)));
+  claim_gate_leave(gate, HOLD(0)); /* the answer comes after all */
+  assert_false(claim_gate_enter(gate, HOLD(2)));
 }
 
 int main(void) {

@@ -208,7 +208,7 @@ static void make_holds(struct slot *slot) {
                                      .ahead = lane >= AHEAD,
                                      .sweep = slot->start.sweep,
                                      .mode = slot->start.mode,
-                                     .turn = slot->start.turn,
+                                     .gate = slot->start.gate,
                                      .events = &slot_hold_events,
                                      .owner = slot};
     char name[32];

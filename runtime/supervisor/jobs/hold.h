@@ -7,11 +7,11 @@
 
 #include "child.h"
 #include "claim.h"
+#include "claim_gate.h"
 #include "connection.h"
 #include "options.h"
 #include "queue.h"
 #include "sweep.h"
-#include "turn.h"
 
 /*
  * A hold: one connection whose open transaction holds the locks of the jobs claimed in it, while their handlers run in
@@ -62,7 +62,7 @@ struct hold_start {
   bool ahead;          /* it claims only ahead of time, for an executor that is at work, and never looks */
   struct sweep *sweep; /* of the worker */
   struct session_mode *mode;
-  struct turn *turn;
+  struct claim_gate *gate;
   const struct hold_events *events;
   void *owner;
 };
@@ -86,8 +86,8 @@ bool hold_wake(struct hold *hold, bool sweep);
 /* hold_close(hold): closes its connection, if it sleeps. Whether it is closed. */
 bool hold_close(struct hold *hold);
 
-/* hold_take_turn(hold): it waited for its turn to claim (turn.h), which has come. Whether it claims. */
-bool hold_take_turn(struct hold *hold);
+/* hold_claim_through_gate(hold): it waited for its turn to claim (turn.h), which has come. Whether it claims. */
+bool hold_claim_through_gate(struct hold *hold);
 
 /* hold_claim_ahead(hold): the same for a hold that claims ahead; it is opened when there is a queue for it. */
 void hold_claim_ahead(struct hold *hold);

@@ -59,7 +59,7 @@ static void run(struct scene *scene, int lane, uint32_t queue, int count) {
   struct batch *batch = &scene->holds[lane].batch;
   for (int i = 0; i < count; i++)
     batch->jobs[batch->count++] = (struct job){.queue = scene->queues[queue], .queue_index = queue};
-  scene->holds[lane].state = STATE_RUNNING;
+  scene->holds[lane].state = HOLD_RUNNING;
 }
 
 /* The same, but they have outlived their hold. */

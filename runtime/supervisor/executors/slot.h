@@ -45,7 +45,7 @@ struct slot_start {
   struct queue_list *queues; /* gets those that the script registered */
   struct sweep *sweep;
   struct session_mode *mode;
-  struct turn *turn;
+  struct claim_gate *gate;
   int *together; /* how many suspects may run at a time; at least 1 */
   const struct slot_events *events;
   void *owner;

@@ -1,0 +1,83 @@
+#include "hold_error.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "log.h"
+
+enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000 };
+
+static void on_timer(uv_timer_t *timer) {
+  hold_error_wait_over(timer->data);
+}
+
+void hold_error_init(struct hold_error *error, uv_loop_t *loop, void *hold) {
+  uv_timer_init(loop, &error->timer);
+  error->timer.data = hold;
+  error->wait_ms = WAIT_LEAST_MS;
+}
+
+void hold_error_close(struct hold_error *error, uv_close_cb closed) {
+  uv_close((uv_handle_t *)&error->timer, closed);
+}
+
+void hold_error_note(struct hold_error *error, const PGresult *result) {
+  const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+  if (error->noted)
+    return;
+  error->noted = true;
+  snprintf(error->sqlstate, sizeof error->sqlstate, "%s", sqlstate ? sqlstate : "");
+  snprintf(error->message, sizeof error->message, "%s", message ? message : PQresultErrorMessage(result));
+}
+
+void hold_error_forget(struct hold_error *error) {
+  error->noted = false;
+}
+
+bool hold_error_is_noted(const struct hold_error *error) {
+  return error->noted;
+}
+
+const char *hold_error_message(const struct hold_error *error) {
+  return error->message;
+}
+
+bool hold_error_is_content(const struct hold_error *error) {
+  /* data exceptions, constraints, what users' triggers raise */
+  static const char *const classes[] = {"22", "23", "27", "38", "39", "44", "P0"};
+  for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
+    if (strncmp(error->sqlstate, classes[i], 2) == 0)
+      return true;
+  return false;
+}
+
+bool hold_error_is_of_session(const struct hold_error *error) {
+  /* a standby, a shutdown, a broken protocol, prepared statements that somebody dropped */
+  static const char *const states[] = {"25006", "57P", "08", "26", ""};
+  for (size_t i = 0; states[i][0]; i++)
+    if (strncmp(error->sqlstate, states[i], strlen(states[i])) == 0)
+      return true;
+  return error->sqlstate[0] == '\0';
+}
+
+void hold_error_begin(struct hold_error *error, const char *name, bool wait) {
+  error->noted = false;
+  if (strcmp(error->logged, error->message) != 0)
+    log_warn("the database refused; trying again", LOG_T("hold", name), LOG_T("sqlstate", error->sqlstate),
+             LOG_T("error", error->message));
+  memcpy(error->logged, error->message, sizeof error->logged);
+  if (!wait)
+    return;
+  uv_timer_start(&error->timer, on_timer, (uint64_t)error->wait_ms, 0);
+  error->wait_ms = error->wait_ms * 2 < WAIT_MOST_MS ? error->wait_ms * 2 : WAIT_MOST_MS;
+}
+
+bool hold_error_is_waiting(const struct hold_error *error) {
+  return uv_is_active((const uv_handle_t *)&error->timer);
+}
+
+void hold_error_reset(struct hold_error *error) {
+  error->wait_ms = WAIT_LEAST_MS;
+  error->logged[0] = '\0';
+}

@@ -1,0 +1,257 @@
+#include "wakeup.h"
+
+#include <stdlib.h>
+
+#include "clock.h"
+#include "memory.h"
+
+/* A worker that found jobs this long ago does not sleep: who enqueues would have to ring all the time. */
+enum { LINGER_MS = 50, LINGER_LEAST_MS = 2, LINGER_MOST_MS = 5 };
+
+/* Where claims bring jobs in such quick succession, looking less often brings more of them at a time. */
+enum { BUSY_MS = 20, LINGER_BUSY_MS = 10 };
+
+/* How often to look while an enqueue is in flight. */
+enum { FLIGHT_LEAST_MS = 2, FLIGHT_MOST_MS = 250 };
+
+/* How soon to look again for a due job that somebody else holds: he may die. */
+enum { LOCKED_LOOK_MS = 500 };
+
+enum wakeup_state { WAKEUP_LINGERING, WAKEUP_RAISING, WAKEUP_CONFIRMING, WAKEUP_ASLEEP, WAKEUP_STOPPED };
+
+struct wakeup {
+  const struct options *options;
+  const struct queue_list *queues;
+  const struct sweep *sweep;
+  const struct wakeup_events *events;
+  void *owner;
+  enum wakeup_state state;
+  int64_t found_ms; /* when a claim last brought jobs */
+  int64_t wait_ms;  /* the next wait: while lingering, or while an enqueue is in flight */
+  bool clear;       /* watching: none is */
+  bool again;       /* somebody rang while every hold was busy */
+  uv_timer_t timer;
+  int64_t claim_at_ms, sweep_at_ms, probe_at_ms; /* what the timer is for; INT64_MAX: not for that */
+};
+
+static void on_timer(uv_timer_t *timer);
+
+struct wakeup *wakeup_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
+                          const struct sweep *sweep, const struct wakeup_events *events, void *owner) {
+  struct wakeup *wakeup = memory_new(sizeof *wakeup);
+  *wakeup = (struct wakeup){.options = options,
+                            .queues = queues,
+                            .sweep = sweep,
+                            .events = events,
+                            .owner = owner,
+                            .wait_ms = LINGER_LEAST_MS};
+  wakeup->claim_at_ms = wakeup->sweep_at_ms = wakeup->probe_at_ms = INT64_MAX;
+  uv_timer_init(loop, &wakeup->timer);
+  wakeup->timer.data = wakeup;
+  return wakeup;
+}
+
+static void free_wakeup(uv_handle_t *timer) {
+  free(timer->data);
+}
+
+void wakeup_free(struct wakeup *wakeup) {
+  if (wakeup)
+    uv_close((uv_handle_t *)&wakeup->timer, free_wakeup);
+}
+
+void wakeup_stop(struct wakeup *wakeup) {
+  wakeup->state = WAKEUP_STOPPED;
+  uv_timer_stop(&wakeup->timer);
+}
+
+/* ── the timer ── */
+
+static void set_timer(struct wakeup *wakeup) {
+  int64_t at_ms = wakeup->claim_at_ms;
+  if (wakeup->sweep_at_ms < at_ms)
+    at_ms = wakeup->sweep_at_ms;
+  if (wakeup->probe_at_ms < at_ms)
+    at_ms = wakeup->probe_at_ms;
+  if (at_ms == INT64_MAX || wakeup->state == WAKEUP_STOPPED)
+    return;
+  int64_t wait_ms = at_ms - clock_ms();
+  uv_update_time(wakeup->timer.loop);
+  uv_timer_start(&wakeup->timer, on_timer, wait_ms > 0 ? (uint64_t)wait_ms : 0, 0);
+}
+
+/* One of the times is to be at the latest in `wait_ms`. */
+static void in_time(struct wakeup *wakeup, int64_t *at_ms, int64_t wait_ms) {
+  int64_t then_ms = clock_ms() + wait_ms;
+  if (then_ms >= *at_ms)
+    return;
+  *at_ms = then_ms;
+  set_timer(wakeup);
+}
+
+/* The end of the earliest pause, in ms from now; -1: no queue is paused. */
+static int64_t pause_left_ms(const struct wakeup *wakeup) {
+  int64_t now_ms = clock_ms(), least = -1;
+  for (const struct queue *queue = wakeup->queues->first; queue; queue = queue->next)
+    if (queue_is_paused(queue, now_ms) && (least < 0 || queue->paused_until_ms - now_ms < least))
+      least = queue->paused_until_ms - now_ms;
+  return least;
+}
+
+/* What holds in any state: the polling interval, and the end of a pause. */
+static void rest(struct wakeup *wakeup) {
+  int64_t pause_ms = pause_left_ms(wakeup);
+  in_time(wakeup, &wakeup->sweep_at_ms, wakeup->options->poll_interval_ms);
+  if (pause_ms >= 0)
+    in_time(wakeup, &wakeup->claim_at_ms, pause_ms + 1);
+}
+
+static bool wake(struct wakeup *wakeup, bool sweep) {
+  return wakeup->state != WAKEUP_STOPPED && wakeup->events->wake(wakeup->owner, sweep);
+}
+
+/* ── the way to sleep ── */
+
+/* A sweep, as soon as there may be one. When no hold is free for it, the next that is comes back to here. */
+static void sweep(struct wakeup *wakeup) {
+  int64_t wait_ms = sweep_wait_ms(wakeup->sweep, clock_ms());
+  if (wait_ms > 0)
+    in_time(wakeup, &wakeup->sweep_at_ms, wait_ms);
+  else
+    wake(wakeup, true);
+}
+
+static void confirm(struct wakeup *wakeup, bool clear) {
+  wakeup->state = WAKEUP_CONFIRMING;
+  wakeup->clear = clear;
+  sweep(wakeup);
+}
+
+static void raise_flags(struct wakeup *wakeup) {
+  wakeup->state = WAKEUP_RAISING;
+  wakeup->wait_ms = FLIGHT_LEAST_MS;
+  if (!wakeup->events->flag(wakeup->owner, true))
+    confirm(wakeup, true);
+}
+
+/* Lingering, and nothing was found. */
+static void linger(struct wakeup *wakeup) {
+  if (clock_ms() - wakeup->found_ms >= LINGER_MS) {
+    raise_flags(wakeup);
+    return;
+  }
+  in_time(wakeup, &wakeup->claim_at_ms, wakeup->wait_ms);
+  if (wakeup->wait_ms * 2 <= LINGER_MOST_MS)
+    wakeup->wait_ms *= 2;
+}
+
+/* A sweep has found nothing. */
+static void fall_asleep(struct wakeup *wakeup) {
+  if (wakeup->clear) {
+    wakeup->state = WAKEUP_ASLEEP;
+    return;
+  }
+  in_time(wakeup, &wakeup->probe_at_ms, wakeup->wait_ms);
+  if (wakeup->wait_ms < FLIGHT_MOST_MS)
+    wakeup->wait_ms = wakeup->wait_ms * 2 < FLIGHT_MOST_MS ? wakeup->wait_ms * 2 : FLIGHT_MOST_MS;
+}
+
+/* The last sweep, when nothing is left to be done, need not be paid for. */
+static void drain(struct wakeup *wakeup, const struct hold_look *look) {
+  if (!look->swept && wakeup->events->all_asleep(wakeup->owner))
+    wake(wakeup, true);
+  else if (!look->swept)
+    sweep(wakeup);
+  else if (!look->due_paused && wakeup->events->all_asleep(wakeup->owner))
+    wakeup->events->drained(wakeup->owner);
+}
+
+static void go_on(struct wakeup *wakeup, const struct hold_look *look) {
+  switch (wakeup->state) {
+  case WAKEUP_LINGERING:
+    linger(wakeup);
+    break;
+  case WAKEUP_CONFIRMING:
+    if (look->swept)
+      fall_asleep(wakeup);
+    else
+      sweep(wakeup);
+    break;
+  case WAKEUP_ASLEEP:
+    if (!look->swept) /* who rang has had his job taken by another worker, or it lies below the floor */
+      confirm(wakeup, true);
+    break;
+  default:
+    break;
+  }
+}
+
+void wakeup_slept(struct wakeup *wakeup, const struct hold_look *look) {
+  bool again = wakeup->again || !look->complete;
+  if (wakeup->state == WAKEUP_STOPPED)
+    return;
+  wakeup->again = false;
+  rest(wakeup);
+  if (look->wait_ms >= 0)
+    in_time(wakeup, &wakeup->claim_at_ms, look->wait_ms);
+  if (look->due_locked)
+    in_time(wakeup, &wakeup->sweep_at_ms, LOCKED_LOOK_MS);
+  if (again && wake(wakeup, false))
+    return;
+  if (wakeup->options->drain)
+    drain(wakeup, look);
+  else
+    go_on(wakeup, look);
+}
+
+/* ── what happens meanwhile ── */
+
+void wakeup_found(struct wakeup *wakeup) {
+  if (wakeup->state == WAKEUP_STOPPED)
+    return;
+  if (wakeup->state != WAKEUP_LINGERING)
+    wakeup->events->flag(wakeup->owner, false);
+  int64_t now_ms = clock_ms();
+  wakeup->state = WAKEUP_LINGERING;
+  wakeup->wait_ms = now_ms - wakeup->found_ms < BUSY_MS ? LINGER_BUSY_MS : LINGER_LEAST_MS;
+  wakeup->found_ms = now_ms;
+  wakeup->claim_at_ms = wakeup->probe_at_ms = INT64_MAX;
+  if (!wakeup->options->drain) /* a hold that sleeps does not say so again */
+    in_time(wakeup, &wakeup->claim_at_ms, wakeup->wait_ms);
+}
+
+void wakeup_more(struct wakeup *wakeup) {
+  wake(wakeup, false);
+}
+
+void wakeup_raised(struct wakeup *wakeup, bool clear) {
+  if (wakeup->state != WAKEUP_LINGERING && wakeup->state != WAKEUP_STOPPED)
+    confirm(wakeup, clear);
+}
+
+void wakeup_rung(struct wakeup *wakeup) {
+  if (!wake(wakeup, false))
+    wakeup->again = true;
+}
+
+static bool take(int64_t *at_ms, int64_t now_ms) {
+  if (*at_ms > now_ms)
+    return false;
+  *at_ms = INT64_MAX;
+  return true;
+}
+
+static void on_timer(uv_timer_t *timer) {
+  struct wakeup *wakeup = timer->data;
+  int64_t now_ms = clock_ms();
+  bool claim_now = take(&wakeup->claim_at_ms, now_ms), sweep_now = take(&wakeup->sweep_at_ms, now_ms);
+  bool probe_now = take(&wakeup->probe_at_ms, now_ms);
+  if (probe_now && wakeup->state == WAKEUP_CONFIRMING)
+    wakeup->events->probe(wakeup->owner);
+  if (sweep_now)
+    sweep(wakeup);
+  else if (claim_now)
+    wake(wakeup, false);
+  rest(wakeup);
+  set_timer(wakeup);
+}
