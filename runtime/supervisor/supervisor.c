@@ -23,7 +23,7 @@ enum stage {
   STAGE_CONNECTING, /* the database has not been reached yet */
   STAGE_SERVING,
   STAGE_FINISHING, /* SIGTERM: no more claims, running jobs may finish within the grace time */
-  STAGE_BREAKING,  /* a second signal, or the grace time is over: executors are killed, their jobs go back */
+  STAGE_BREAKING,  /* a second signal, or the grace time is over: executors are killed, treplacement jobs go back */
   STAGE_LEAVING,   /* no jobs here any more: executors leave, the worker's row is removed */
   STAGE_GONE,
 };
@@ -46,10 +46,10 @@ struct supervisor {
   struct sweep sweep;
   struct session_mode mode;
   struct claim_gate *gate;
-  int together; /* how many suspects run at a time */
+  int suspect_group_size; /* how many suspects may run together */
   struct wakeup *wakeup;
   uv_timer_t stop_timer; /* connect timeout, grace, leave timeout: one at a time */
-  uv_timer_t bury_timer; /* for slots that have gone: they are not to be freed while they call */
+  uv_timer_t free_timer; /* frees what has ended, after its last callback has returned */
   uv_signal_t terminate, interrupt;
   bool control_left;
 };
@@ -61,10 +61,7 @@ static void begin_finishing(struct supervisor *s, const char *reason);
 
 static bool on_wake(void *owner, bool sweep) {
   struct supervisor *s = owner;
-  for (int i = 0; i < s->slots.count; i++)
-    if (slot_wake(s->slots.items[i], sweep))
-      return true;
-  return false;
+  return slot_list_wake(&s->slots, sweep);
 }
 
 static bool on_flag(void *owner, bool up) {
@@ -88,21 +85,6 @@ static void on_drained(void *owner) {
 
 static const struct wakeup_events wakeup_events = {on_wake, on_flag, on_probe, on_all_asleep, on_drained};
 
-static void on_found(void *owner) {
-  struct supervisor *s = owner;
-  wakeup_found(s->wakeup);
-}
-
-static void on_more(void *owner) {
-  struct supervisor *s = owner;
-  wakeup_more(s->wakeup);
-}
-
-static void on_slept(void *owner, const struct hold_look *look) {
-  struct supervisor *s = owner;
-  wakeup_slept(s->wakeup, look);
-}
-
 static void on_raised(void *owner, bool clear) {
   struct supervisor *s = owner;
   wakeup_raised(s->wakeup, clear);
@@ -113,40 +95,17 @@ static void on_rung(void *owner) {
   wakeup_rung(s->wakeup);
 }
 
-/* ── slots that go ── */
+/* ── replaced slots ── */
 
-static void on_bury(uv_timer_t *timer) {
+static void on_free_ended(uv_timer_t *timer) {
   struct supervisor *s = timer->data;
-  if (slot_list_bury(&s->slots))
-    wakeup_rung(s->wakeup); /* a drain has waited for them, perhaps */
+  if (slot_list_free_ended(&s->slots))
+    wakeup_rung(s->wakeup); /* a drain may have waited for them */
 }
 
-static void bury_later(struct supervisor *s) {
-  if (s->stage < STAGE_LEAVING && slot_list_has_gone(&s->slots))
-    uv_timer_start(&s->bury_timer, on_bury, 0, 0);
-}
-
-/* ── all holds ── */
-
-static struct hold *hold_at(const struct supervisor *s, int i) {
-  return slot_list_hold(&s->slots, i);
-}
-
-static int hold_count(const struct supervisor *s) {
-  return slot_list_hold_count(&s->slots);
-}
-
-static void on_backed_off(void *owner, struct queue *queue) {
-  struct supervisor *s = owner;
-  for (int i = 0; i < hold_count(s); i++)
-    if (hold_at(s, i))
-      hold_recall(hold_at(s, i), queue);
-}
-
-static void on_rested(void *owner) {
-  struct supervisor *s = owner;
-  bury_later(s);
-  advance(s);
+static void free_ended_later(struct supervisor *s) {
+  if (s->stage < STAGE_LEAVING && slot_list_has_ended(&s->slots))
+    uv_timer_start(&s->free_timer, on_free_ended, 0, 0);
 }
 
 /* ── executors ── */
@@ -201,27 +160,44 @@ static void on_slot_died(void *owner, const char *cause) {
     s->status = 1;
     begin_finishing(s, NULL);
   }
-  bury_later(s);
+  free_ended_later(s);
   advance(s);
 }
 
-/* Another takes its place, unless so many go already. */
+/* Another slot takes its place, unless as many slots as there are executors are being replaced already. */
 static void on_slot_outlived(void *owner, struct slot *slot) {
   struct supervisor *s = owner;
   if (s->stage != STAGE_SERVING || s->slots.count >= 2 * s->options->executors)
     return;
-  struct slot *heir = slot_list_replace(&s->slots, slot);
-  slot_serve(heir);
-  slot_start_executor(heir);
+  struct slot *replacement = slot_list_replace(&s->slots, slot);
+  slot_serve(replacement);
+  slot_start_executor(replacement);
 }
 
 static void on_slot_stop(void *owner) {
   begin_finishing(owner, "a handler asked for it");
 }
 
-static const struct slot_events slot_events = {on_slot_ready, on_slot_broken, on_slot_died, on_slot_outlived,
-                                               on_slot_stop,  on_found,       on_more,      on_slept,
-                                               on_backed_off, on_rested};
+static void on_backed_off(void *owner, struct queue *queue) {
+  struct supervisor *s = owner;
+  slot_list_recall(&s->slots, queue);
+}
+
+static void on_rested(void *owner) {
+  struct supervisor *s = owner;
+  free_ended_later(s);
+  advance(s);
+}
+
+static const struct slot_events slot_events = {
+    .ready = on_slot_ready,
+    .broken = on_slot_broken,
+    .died = on_slot_died,
+    .outlived = on_slot_outlived,
+    .stop = on_slot_stop,
+    .backed_off = on_backed_off,
+    .rested = on_rested,
+};
 
 /* ── the database ── */
 
@@ -277,33 +253,22 @@ static void on_vanished(void *owner, const char *host, int pid) {
 
 static int on_lease_count(void *owner) {
   struct supervisor *s = owner;
-  int count = 0;
-  for (int i = 0; i < hold_count(s); i++)
-    count += hold_at(s, i) ? hold_lease_count(hold_at(s, i)) : 0;
-  return count;
+  return slot_list_lease_count(&s->slots);
 }
 
-static int on_leases(void *owner, int64_t *ids, int64_t *tokens, int64_t *lasts) {
+static int on_leases(void *owner, int64_t *ids, int64_t *tokens, int64_t *lasts_ms) {
   struct supervisor *s = owner;
-  int found = 0;
-  for (int i = 0; i < hold_count(s); i++)
-    if (hold_at(s, i))
-      found += hold_leases(hold_at(s, i), ids + found, tokens + found, lasts + found);
-  return found;
+  return slot_list_leases(&s->slots, ids, tokens, lasts_ms);
 }
 
 static void on_lease_lost(void *owner, int64_t id) {
   struct supervisor *s = owner;
-  for (int i = 0; i < hold_count(s); i++)
-    if (hold_at(s, i))
-      hold_lease_lost(hold_at(s, i), id);
+  slot_list_lease_lost(&s->slots, id);
 }
 
 static void on_cancelled(void *owner, int64_t id) {
   struct supervisor *s = owner;
-  for (int i = 0; i < hold_count(s); i++)
-    if (hold_at(s, i))
-      hold_cancel(hold_at(s, i), id);
+  slot_list_cancel(&s->slots, id);
 }
 
 static const struct control_events control_events = {on_checked, on_lacking,     on_vanished,  on_lease_count,
@@ -381,7 +346,7 @@ static void close_all(struct supervisor *s) {
   wakeup_free(s->wakeup);
   claim_gate_free(s->gate);
   uv_close((uv_handle_t *)&s->stop_timer, NULL);
-  uv_close((uv_handle_t *)&s->bury_timer, NULL);
+  uv_close((uv_handle_t *)&s->free_timer, NULL);
   uv_close((uv_handle_t *)&s->terminate, NULL);
   uv_close((uv_handle_t *)&s->interrupt, NULL);
 }
@@ -396,7 +361,7 @@ static void advance(struct supervisor *s) {
   if ((s->stage == STAGE_FINISHING || s->stage == STAGE_BREAKING) && slot_list_is_at_rest(&s->slots))
     begin_leaving(s);
   if (s->stage == STAGE_LEAVING && s->control_left && slot_list_is_dead(&s->slots))
-    uv_timer_start(&s->bury_timer, on_gone, 0, 0);
+    uv_timer_start(&s->free_timer, on_gone, 0, 0);
 }
 
 static void on_signal(uv_signal_t *handle, int number) {
@@ -410,10 +375,10 @@ static void on_signal(uv_signal_t *handle, int number) {
 static void set_up(struct supervisor *s) {
   uv_loop_init(&s->loop);
   uv_timer_init(&s->loop, &s->stop_timer);
-  uv_timer_init(&s->loop, &s->bury_timer);
+  uv_timer_init(&s->loop, &s->free_timer);
   uv_signal_init(&s->loop, &s->terminate);
   uv_signal_init(&s->loop, &s->interrupt);
-  s->stop_timer.data = s->bury_timer.data = s->terminate.data = s->interrupt.data = s;
+  s->stop_timer.data = s->free_timer.data = s->terminate.data = s->interrupt.data = s;
   uv_signal_start(&s->terminate, on_signal, SIGTERM);
   uv_signal_start(&s->interrupt, on_signal, SIGINT);
   signal(SIGPIPE, SIG_IGN);
@@ -426,14 +391,15 @@ static void set_up(struct supervisor *s) {
                                       .sweep = &s->sweep,
                                       .mode = &s->mode,
                                       .gate = s->gate,
-                                      .together = &s->together,
+                                      .wakeup = s->wakeup,
+                                      .suspect_group_size = &s->suspect_group_size,
                                       .events = &slot_events,
                                       .owner = s};
   s->slots.start = &s->slot_start;
 }
 
 int supervisor_run(struct options *options, int argc, char **argv, int script) {
-  struct supervisor supervisor = {.options = options, .together = 1}, *s = &supervisor;
+  struct supervisor supervisor = {.options = options, .suspect_group_size = 1}, *s = &supervisor;
   s->start = (struct child_start){
       .conninfo = options->db, .argc = argc, .argv = argv, .script = script, .max_memory = options->max_memory};
   log_setup((enum log_level)options->log_level, (enum log_format)options->log_format);

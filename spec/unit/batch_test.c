@@ -149,8 +149,8 @@ static void a_batch_that_is_parked_teaches_that_its_queue_waits(void **state) {
   struct scene *scene = *state;
   end(scene, 0, OUTCOME_COMPLETE);
   batch_split(&scene->batch, 2, 7000);
-  batch_park(&scene->batch, 400);
-  assert_true(queue_waits(scene->queue));
+  batch_learn_waiting(&scene->batch, 400);
+  assert_true(queue_handlers_wait(scene->queue));
   assert_int_equal(scene->queue->seen, 1);
   assert_int_equal(scene->queue->seen_us, 400);
 }
@@ -163,7 +163,7 @@ static void a_queue_learns_of_the_jobs_that_have_ended_what_kept_them_busy(void 
   batch_learn(&scene->batch);
   assert_true(scene->queue->job_us == 20000);
   assert_true(scene->queue->run_us == 9000000);
-  assert_true(queue_waits(scene->queue));
+  assert_true(queue_handlers_wait(scene->queue));
 }
 
 static void without_a_culprit_what_had_begun_is_suspect(void **state) {

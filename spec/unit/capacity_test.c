@@ -23,16 +23,22 @@ struct scene {
   struct queue *queues[3];
   struct hold holds[HOLDS_PER_EXECUTOR];
   struct job jobs[HOLDS_PER_EXECUTOR][JOBS_MOST];
-  int together;
+  int group_size;
+  uv_loop_t loop;
 };
 
 static int set_up(void **state) {
   static const char *const names[] = {"a", "b", "c"};
   struct scene *scene = memory_new(sizeof *scene);
   scene->options.concurrency = CONCURRENCY;
-  scene->together = 1;
-  scene->slot = (struct slot){
-      .start.options = &scene->options, .start.together = &scene->together, .queues = scene->queues, .queue_count = 3};
+  scene->group_size = 1;
+  scene->slot = (struct slot){.start.options = &scene->options,
+                              .start.suspect_group_size = &scene->group_size,
+                              .queues = scene->queues,
+                              .queue_count = 3};
+  uv_loop_init(&scene->loop);
+  scene->slot.start.wakeup = wakeup_new(&scene->loop, &scene->options, &scene->list, NULL, NULL, NULL);
+  wakeup_stop(scene->slot.start.wakeup);
   scene->slot.child = child_new(NULL, NULL, NULL, &scene->slot);
   for (int i = 0; i < 3; i++)
     scene->queues[i] = queue_find(&scene->list, names[i]);
@@ -49,6 +55,9 @@ static int tear_down(void **state) {
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     free(scene->holds[lane].leased.items);
   child_free(scene->slot.child);
+  wakeup_free(scene->slot.start.wakeup);
+  uv_run(&scene->loop, UV_RUN_DEFAULT);
+  uv_loop_close(&scene->loop);
   queue_list_free(&scene->list);
   free(scene);
   return 0;
@@ -80,11 +89,11 @@ static int32_t room[3];
 static int32_t ask(struct scene *scene, int lane) {
   for (int i = 0; i < 3; i++)
     room[i] = -77;
-  return slot_hold_events.room(&scene->slot, &scene->holds[lane], room);
+  return slot_hold_events.capacity(&scene->slot, &scene->holds[lane], room);
 }
 
 static void assert_room(struct scene *scene, int32_t a, int32_t b, int32_t c) {
-  assert_int_equal(ask(scene, FIRST), INT32_MAX);
+  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), INT32_MAX);
   assert_int_equal(room[0], a);
   assert_int_equal(room[1], b);
   assert_int_equal(room[2], c);
@@ -92,7 +101,7 @@ static void assert_room(struct scene *scene, int32_t a, int32_t b, int32_t c) {
 
 static void handlers_that_do_not_wait_have_all_the_room(void **state) {
   struct scene *scene = *state;
-  run(scene, FIRST, 0, 20);
+  run(scene, SLOT_FIRST_HOLD, 0, 20);
   assert_room(scene, PLENTY, PLENTY, PLENTY);
 }
 
@@ -101,30 +110,30 @@ static void those_that_wait_share_what_an_executor_may_have_in_flight(void **sta
   make_wait(scene, 0, 1000000);
   make_wait(scene, 1, 1000000);
   assert_room(scene, CONCURRENCY, CONCURRENCY, PLENTY);
-  run(scene, FIRST, 0, 2);
-  run(scene, AHEAD, 1, 1);
-  lease(scene, FIRST, 1, 3);
-  run(scene, FIRST, 2, 5); /* these do not wait, and do not count */
+  run(scene, SLOT_FIRST_HOLD, 0, 2);
+  run(scene, SLOT_AHEAD_HOLD, 1, 1);
+  lease(scene, SLOT_FIRST_HOLD, 1, 3);
+  run(scene, SLOT_FIRST_HOLD, 2, 5); /* these do not wait, and do not count */
   assert_room(scene, 4, 4, PLENTY);
-  lease(scene, AHEAD, 0, 9);
+  lease(scene, SLOT_AHEAD_HOLD, 0, 9);
   assert_room(scene, 0, 0, PLENTY); /* more than there may be: they began before it was known that they wait */
 }
 
 static void what_has_ended_takes_no_room(void **state) {
   struct scene *scene = *state;
   make_wait(scene, 0, 1000000);
-  run(scene, FIRST, 0, 4);
-  lease(scene, AHEAD, 0, 4);
-  scene->jobs[FIRST][0].outcome = OUTCOME_COMPLETE;
-  scene->holds[AHEAD].leased.items[2].job.outcome = OUTCOME_FAIL;
+  run(scene, SLOT_FIRST_HOLD, 0, 4);
+  lease(scene, SLOT_AHEAD_HOLD, 0, 4);
+  scene->jobs[SLOT_FIRST_HOLD][0].outcome = OUTCOME_COMPLETE;
+  scene->holds[SLOT_AHEAD_HOLD].leased.items[2].job.outcome = OUTCOME_FAIL;
   assert_room(scene, CONCURRENCY - 6, PLENTY, PLENTY);
 }
 
 static void jobs_of_queues_that_the_executor_no_longer_has_take_no_room(void **state) {
   struct scene *scene = *state;
   make_wait(scene, 0, 1000000);
-  run(scene, FIRST, 0, 2);
-  scene->jobs[FIRST][1].queue_index = 3;
+  run(scene, SLOT_FIRST_HOLD, 0, 2);
+  scene->jobs[SLOT_FIRST_HOLD][1].queue_index = 3;
   assert_room(scene, CONCURRENCY - 1, PLENTY, PLENTY);
 }
 
@@ -134,11 +143,11 @@ static void brief_waits_have_twice_the_room_but_not_in_one_claim(void **state) {
   make_wait(scene, 0, 5000);
   assert_true(queue_is_brief(scene->queues[0]));
   assert_room(scene, CONCURRENCY, PLENTY, PLENTY);
-  run(scene, FIRST, 0, 8);
+  run(scene, SLOT_FIRST_HOLD, 0, 8);
   assert_room(scene, CONCURRENCY, PLENTY, PLENTY);
-  run(scene, AHEAD, 0, 8);
+  run(scene, SLOT_AHEAD_HOLD, 0, 8);
   assert_room(scene, 4, PLENTY, PLENTY);
-  run(scene, AHEAD, 0, 4);
+  run(scene, SLOT_AHEAD_HOLD, 0, 4);
   assert_room(scene, 0, PLENTY, PLENTY);
 }
 
@@ -146,11 +155,11 @@ static void brief_waits_have_twice_the_room_but_not_in_one_claim(void **state) {
 static void behind_leased_jobs_there_is_no_room_ahead(void **state) {
   struct scene *scene = *state;
   make_wait(scene, 0, 5000);
-  lease(scene, FIRST, 0, 2);
+  lease(scene, SLOT_FIRST_HOLD, 0, 2);
   assert_room(scene, CONCURRENCY, PLENTY, PLENTY);
-  run(scene, FIRST, 0, 8);
+  run(scene, SLOT_FIRST_HOLD, 0, 8);
   assert_room(scene, 6, PLENTY, PLENTY);
-  lease(scene, FIRST, 0, 8);
+  lease(scene, SLOT_FIRST_HOLD, 0, 8);
   assert_room(scene, 0, PLENTY, PLENTY);
 }
 
@@ -159,10 +168,10 @@ static void a_queue_has_no_more_in_flight_than_it_asked_for(void **state) {
   make_wait(scene, 0, 1000000);
   make_wait(scene, 1, 1000000);
   scene->queues[0]->concurrency = 3;
-  run(scene, FIRST, 0, 1);
-  run(scene, FIRST, 1, 2);
+  run(scene, SLOT_FIRST_HOLD, 0, 1);
+  run(scene, SLOT_FIRST_HOLD, 1, 2);
   assert_room(scene, 2, 8, PLENTY); /* the others share what is the executor's */
-  run(scene, FIRST, 0, 2);
+  run(scene, SLOT_FIRST_HOLD, 0, 2);
   assert_room(scene, 0, 8, PLENTY);
   scene->queues[0]->concurrency = 100;
   assert_room(scene, 97, 8, PLENTY);
@@ -178,11 +187,11 @@ static void transactional_queues_share_the_connections_of_the_pool(void **state)
     scene->queues[i]->concurrency = i == 0 ? 4 : 2;
   }
   assert_room(scene, 4, 2, PLENTY);
-  lease(scene, FIRST, 0, 1);
+  lease(scene, SLOT_FIRST_HOLD, 0, 1);
   assert_room(scene, 3, 2, PLENTY);
-  lease(scene, FIRST, 1, 2);
+  lease(scene, SLOT_FIRST_HOLD, 1, 2);
   assert_room(scene, 1, 0, PLENTY);
-  run(scene, AHEAD, 0, 1);
+  run(scene, SLOT_AHEAD_HOLD, 0, 1);
   assert_room(scene, 0, 0, PLENTY);
 }
 
@@ -191,58 +200,52 @@ static void the_most_that_an_executor_may_have_is_no_overflow(void **state) {
   make_wait(scene, 0, 1000);
   scene->options.concurrency = INT32_MAX;
   assert_room(scene, INT32_MAX, PLENTY, PLENTY);
-  run(scene, FIRST, 0, 1);
+  run(scene, SLOT_FIRST_HOLD, 0, 1);
   assert_room(scene, INT32_MAX, PLENTY, PLENTY);
 }
 
 static void in_careful_times_jobs_come_one_by_one(void **state) {
   struct scene *scene = *state;
   scene->slot.careful_until_ms = clock_ms() + 60000;
-  assert_int_equal(ask(scene, FIRST), 1);
+  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 1);
   assert_int_equal(room[0], PLENTY);
-  assert_int_equal(ask(scene, AHEAD), 0);
-  lease(scene, FIRST, 0, 1);
-  assert_int_equal(ask(scene, FIRST), 0);
+  assert_int_equal(ask(scene, SLOT_AHEAD_HOLD), 0);
+  lease(scene, SLOT_FIRST_HOLD, 0, 1);
+  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 0);
 }
 
 static void beside_suspects_there_is_no_room_but_for_so_many(void **state) {
   struct scene *scene = *state;
-  scene->slot.alone = true;
-  assert_int_equal(ask(scene, FIRST), 1);
-  scene->together = 20;
-  assert_int_equal(ask(scene, FIRST), 20);
-  assert_int_equal(ask(scene, AHEAD), 0);
-  run(scene, AHEAD, 0, 1);
-  assert_int_equal(ask(scene, FIRST), 0);
-}
-
-static void ignore_found(void *owner) {
-  (void)owner;
+  scene->slot.isolates = true;
+  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 1);
+  scene->group_size = 20;
+  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 20);
+  assert_int_equal(ask(scene, SLOT_AHEAD_HOLD), 0);
+  run(scene, SLOT_AHEAD_HOLD, 0, 1);
+  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 0);
 }
 
 static void a_group_of_suspects_that_does_no_harm_is_followed_by_a_larger_one(void **state) {
   struct scene *scene = *state;
-  const struct slot_events events = {.found = ignore_found};
   static const int expected[] = {3, 6, 12, 3, 6};
-  scene->slot.start.events = &events;
-  scene->together = 3;
-  run(scene, FIRST, 0, 1);
-  scene->holds[FIRST].batch.alone = true;
+  scene->group_size = 3;
+  run(scene, SLOT_FIRST_HOLD, 0, 1);
+  scene->holds[SLOT_FIRST_HOLD].batch.is_suspect_group = true;
   for (int i = 0; i < 5; i++) {
     if (i == 3) { /* the executor died, with six jobs or so */
-      scene->slot.has_group = false;
-      scene->together = 3;
+      scene->slot.last_were_suspects = false;
+      scene->group_size = 3;
     }
-    slot_hold_events.found(&scene->slot, &scene->holds[FIRST]);
-    assert_int_equal(scene->together, expected[i]);
+    slot_hold_events.found(&scene->slot, &scene->holds[SLOT_FIRST_HOLD]);
+    assert_int_equal(scene->group_size, expected[i]);
   }
   for (int i = 0; i < 20; i++)
-    slot_hold_events.found(&scene->slot, &scene->holds[FIRST]);
-  assert_int_equal(scene->together, 1000);
-  scene->holds[FIRST].batch.alone = false;
-  slot_hold_events.found(&scene->slot, &scene->holds[FIRST]);
-  assert_false(scene->slot.alone);
-  assert_int_equal(scene->together, 1000);
+    slot_hold_events.found(&scene->slot, &scene->holds[SLOT_FIRST_HOLD]);
+  assert_int_equal(scene->group_size, 1000);
+  scene->holds[SLOT_FIRST_HOLD].batch.is_suspect_group = false;
+  slot_hold_events.found(&scene->slot, &scene->holds[SLOT_FIRST_HOLD]);
+  assert_false(scene->slot.isolates);
+  assert_int_equal(scene->group_size, 1000);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

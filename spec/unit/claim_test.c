@@ -44,9 +44,9 @@ static void set_batches(struct scene *scene, int a, int b, int c) {
 }
 
 static void set_room(struct scene *scene, int32_t a, int32_t b, int32_t c) {
-  scene->claim.room[0] = a;
-  scene->claim.room[1] = b;
-  scene->claim.room[2] = c;
+  scene->claim.capacity[0] = a;
+  scene->claim.capacity[1] = b;
+  scene->claim.capacity[2] = c;
 }
 
 /* How many jobs of that queue are asked for; -1: it is not asked. */
@@ -133,7 +133,7 @@ static void a_full_queue_does_not_lose_the_others_their_turn(void **state) {
   assert_true(claim_choose(&scene->claim, CLAIM_ANY, INT32_MAX));
   assert_asked(scene, 5, -1, 1);
   set_room(scene, 5, 1, 1);
-  scene->claim.slow_turn = 1;
+  scene->claim.first_slow_queue = 1;
   assert_true(claim_choose(&scene->claim, CLAIM_ANY, INT32_MAX));
   assert_asked(scene, 5, 1, -1);
 }
@@ -169,10 +169,10 @@ static PGresult *due_in(int64_t position) {
   return result;
 }
 
-static struct hold_look look_at(struct scene *scene, int64_t position) {
-  struct hold_look look = {.wait_ms = -1};
+static struct idle_info look_at(struct scene *scene, int64_t position) {
+  struct idle_info look = {.wait_ms = -1};
   PGresult *result = due_in(position);
-  look_take(&scene->claim, result, &look);
+  idle_info_take(&scene->claim, result, &look);
   PQclear(result);
   return look;
 }
@@ -181,7 +181,7 @@ static void a_job_that_is_due_where_there_is_no_room_is_nobody_elses(void **stat
   struct scene *scene = *state;
   set_room(scene, 0, 1, 1);
   scene->queues[2]->paused_until_ms = clock_ms() + 60000;
-  struct hold_look full = look_at(scene, 1), locked = look_at(scene, 2), paused = look_at(scene, 3);
+  struct idle_info full = look_at(scene, 1), locked = look_at(scene, 2), paused = look_at(scene, 3);
   assert_true(full.due_paused && !full.due_locked);
   assert_true(locked.due_locked && !locked.due_paused);
   assert_true(paused.due_paused && !paused.due_locked);
@@ -190,7 +190,7 @@ static void a_job_that_is_due_where_there_is_no_room_is_nobody_elses(void **stat
 
 static void a_look_of_an_executor_with_more_queues_is_not_read(void **state) {
   struct scene *scene = *state;
-  struct hold_look look = look_at(scene, 4);
+  struct idle_info look = look_at(scene, 4);
   assert_false(look.due_paused || look.due_locked);
 }
 

@@ -127,12 +127,12 @@ static void its_queue_learns_of_what_is_collected_if_it_ran(void **state) {
   lease_list_collect(&scene->list, &scene->settling);
   assert_int_equal(scene->settling.count, 1);
   assert_true(scene->queue->job_us == 0);
-  assert_false(queue_waits(scene->queue));
+  assert_false(queue_handlers_wait(scene->queue));
   end(scene, 1, OUTCOME_COMPLETE);
   lease_list_collect(&scene->list, &scene->settling);
   assert_true(scene->queue->job_us == 20000); /* what kept the executor busy; the rest was waiting */
   assert_true(scene->queue->run_us == 9000000);
-  assert_true(queue_waits(scene->queue));
+  assert_true(queue_handlers_wait(scene->queue));
 }
 
 static void a_lease_is_lost_once_and_its_outcome_is_dropped(void **state) {

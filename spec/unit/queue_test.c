@@ -87,12 +87,12 @@ static void a_queue_waits_from_the_first_job_that_waited_until_dozens_have_not(v
   struct queue queue = {.batch = 1};
   int runs = 0;
   queue_saw_run(&queue, false, 1000);
-  assert_false(queue_waits(&queue));
+  assert_false(queue_handlers_wait(&queue));
   queue_saw_run(&queue, true, 1000);
-  assert_true(queue_waits(&queue));
+  assert_true(queue_handlers_wait(&queue));
   for (int i = 0; i < 100; i++)
     queue_saw_run(&queue, true, 1000);
-  while (queue_waits(&queue)) {
+  while (queue_handlers_wait(&queue)) {
     queue_saw_run(&queue, false, 1000);
     assert_in_range(++runs, 1, 48);
   }
@@ -104,7 +104,7 @@ static void a_queue_one_job_in_a_dozen_of_which_waits_waits(void **state) {
   struct queue queue = {.batch = 1};
   for (int i = 0; i < 120; i++) {
     queue_saw_run(&queue, i % 12 == 0, 1000);
-    assert_true(queue_waits(&queue));
+    assert_true(queue_handlers_wait(&queue));
   }
 }
 

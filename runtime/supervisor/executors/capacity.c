@@ -4,42 +4,44 @@
 
 #include "protocol.h"
 
-/* What is with an executor: jobs that share its concurrency, those that are transactional, and of all its jobs those
- * that are leased: these wait, and not just for a moment. */
+/* What is with an executor: jobs that share its concurrency, transactional jobs, and, of all its jobs, the leased ones,
+ * which wait for longer than a moment. */
 struct load {
   int32_t shared, transactional, leased;
 };
 
 /*
- * Of a queue of which so many jobs are with the executor. Where jobs end within milliseconds there may be twice as
- * many, in two batches: while one is settled the other runs. But not behind jobs that do not end.
+ * The capacity for a queue of which `running` jobs are with the executor. Where jobs end within milliseconds there may
+ * be twice as many, in two batches: while one is settled the other one runs. But not behind jobs that do not end.
  */
-static int32_t room_for(const struct queue *queue, const struct options *options, int32_t running, struct load load) {
+static int32_t capacity_of(const struct queue *queue, const struct options *options, int32_t running,
+                           struct load load) {
   int32_t concurrency = (int32_t)options->concurrency, connections = (int32_t)TRANSACTIONAL_MOST(options->pool);
-  if (!queue_waits(queue))
+  if (!queue_handlers_wait(queue))
     return INT32_MAX;
   int32_t ahead = queue_is_brief(queue) && load.leased <= concurrency / 2 ? concurrency - 2 * load.leased : 0;
-  int32_t room = concurrency - load.shared;
-  room = room < concurrency - ahead ? room + ahead : concurrency;
+  int32_t capacity = concurrency - load.shared;
+  capacity = capacity < concurrency - ahead ? capacity + ahead : concurrency;
   if (queue->concurrency > 0)
-    room = queue->concurrency - running;
-  if (queue->transactional && room > connections - load.transactional)
-    room = connections - load.transactional;
-  return room > 0 ? room : 0;
+    capacity = queue->concurrency - running;
+  if (queue->transactional && capacity > connections - load.transactional)
+    capacity = connections - load.transactional;
+  return capacity > 0 ? capacity : 0;
 }
 
 void capacity_find(struct hold *const *holds, struct queue *const *queues, uint32_t count,
-                   const struct options *options, int32_t *room) {
+                   const struct options *options, int32_t *capacity) {
   struct load load = {0};
-  memset(room, 0, count * sizeof *room);
+  int32_t *running = capacity; /* first the jobs of each queue that are with the executor */
+  memset(running, 0, count * sizeof *running);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++) {
-    hold_count_running(holds[lane], room, count);
+    hold_count_running(holds[lane], running, count);
     load.leased += hold_count_leased(holds[lane]);
   }
   for (uint32_t i = 0; i < count; i++) {
-    load.shared += queue_waits(queues[i]) && queues[i]->concurrency == 0 ? room[i] : 0;
-    load.transactional += queues[i]->transactional ? room[i] : 0;
+    load.shared += queue_handlers_wait(queues[i]) && queues[i]->concurrency == 0 ? running[i] : 0;
+    load.transactional += queues[i]->transactional ? running[i] : 0;
   }
   for (uint32_t i = 0; i < count; i++)
-    room[i] = room_for(queues[i], options, room[i], load);
+    capacity[i] = capacity_of(queues[i], options, running[i], load);
 }

@@ -8,14 +8,14 @@
 #include "queue.h"
 
 /*
- * For how many more jobs of each queue an executor has room. Handlers that run through need none: they run one after
- * the other. Of those that wait, so many may be in flight.
+ * capacity_find(holds, queues, count, options, capacity): sets capacity[i] to the number of further jobs of queues[i]
+ * that the executor can take; INT32_MAX means no limit. `holds` are the executor's HOLDS_PER_EXECUTOR holds.
  *
- * capacity_find(holds, queues, count, options, room): of each queue, in the executor's order, with these holds of the
- * executor (HOLDS_PER_EXECUTOR). Of the options, `concurrency` is what all queues share that have no limit of their
- * own, and `pool` bounds what the transactional ones have together. INT32_MAX: no limit.
+ * Handlers that never wait need no limit: they run one after the other. Of jobs whose handlers wait, a limited number
+ * may be in flight: `concurrency` of the options, shared by all queues without a limit of their own. Transactional jobs
+ * each need a connection of the pool, which `pool` of the options limits.
  */
 void capacity_find(struct hold *const *holds, struct queue *const *queues, uint32_t count,
-                   const struct options *options, int32_t *room);
+                   const struct options *options, int32_t *capacity);
 
 #endif

@@ -9,21 +9,21 @@
 #include "memory.h"
 #include "message.h"
 
-/* Executors that die young are replaced after waits that grow from 100 ms to 10 s. */
+/* An executor that dies within YOUNG_MS of its start is replaced after a wait that grows from least to most. */
 enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000 };
 
-/* An executor that is to be replaced is waited for this long; then another takes its place, and it goes on beside that.
- */
-enum { PATIENCE_MS = 1000 };
+/* A retiring executor is checked this often. At the first check another slot takes its place, and its jobs run on
+ * beside that slot's. */
+enum { RETIRE_CHECK_MS = 1000 };
 
-/* One that has no jobs any more, and does not exit, is killed after so many times of that. */
-enum { EXIT_TIMES = 5 };
+/* A process that has no jobs any more and does not exit is killed at this check. */
+enum { EXIT_CHECKS = 5 };
 
-/* So many suspects are tried one by one at once. */
-enum { FEW = 7 };
+/* After a death without a culprit, up to this many suspects are tried one by one. */
+enum { FEW_SUSPECTS = 7 };
 
-/* How often an executor's memory is looked at. */
-enum { MEMORY_LOOK_MS = 10 };
+/* How often an executor's memory is read at most. */
+enum { MEMORY_CHECK_MS = 10 };
 
 static const struct child_events child_events;
 
@@ -32,9 +32,9 @@ struct slot *slot_new(const struct slot_start *start, int number) {
   slot->start = *start;
   slot->number = number;
   slot->child = child_new(start->loop, start->child, &child_events, slot);
-  uv_timer_init(start->loop, &slot->restart);
-  uv_timer_init(start->loop, &slot->idle);
-  slot->restart.data = slot->idle.data = slot;
+  uv_timer_init(start->loop, &slot->timer);
+  uv_timer_init(start->loop, &slot->idle_timer);
+  slot->timer.data = slot->idle_timer.data = slot;
   return slot;
 }
 
@@ -44,45 +44,56 @@ static void free_slot(uv_handle_t *timer) {
   free(slot);
 }
 
-/* One after the other: the loop calls back in an order of its own, and the last one takes the memory along. */
-static void close_restart(uv_handle_t *idle) {
-  struct slot *slot = idle->data;
-  uv_close((uv_handle_t *)&slot->restart, free_slot);
+/* One handle after the other: the loop's callbacks come in any order, and the last one frees the memory. */
+static void close_timer(uv_handle_t *idle_timer) {
+  struct slot *slot = idle_timer->data;
+  uv_close((uv_handle_t *)&slot->timer, free_slot);
 }
 
 void slot_free(struct slot *slot) {
-  uv_timer_stop(&slot->restart); /* it may be due at this moment, and is closed later */
+  uv_timer_stop(&slot->timer); /* it may be due at this moment, and is closed later */
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_free(slot->holds[lane]);
   child_free(slot->child);
-  uv_close((uv_handle_t *)&slot->idle, close_restart);
+  uv_close((uv_handle_t *)&slot->idle_timer, close_timer);
+}
+
+/* ── the life of the executor ── */
+
+#define TO(state) (1u << (state))
+
+/* Which states may follow each. */
+static const unsigned successors[] = {
+    [SLOT_DEAD] = TO(SLOT_LOADING),
+    [SLOT_LOADING] = TO(SLOT_READY) | TO(SLOT_BROKEN) | TO(SLOT_DEAD),
+    [SLOT_BROKEN] = TO(SLOT_DEAD),
+    [SLOT_READY] = TO(SLOT_RETIRING) | TO(SLOT_DEAD),
+    [SLOT_RETIRING] = TO(SLOT_EXITING) | TO(SLOT_DEAD),
+    [SLOT_EXITING] = TO(SLOT_DEAD),
+};
+
+void slot_set_state(struct slot *slot, enum slot_state state) {
+  if (!(successors[slot->state] & TO(state))) {
+    log_error("internal error: an executor's slot cannot change its state like this; the worker ends",
+              LOG_I("executor", slot->number), LOG_I("from", slot->state), LOG_I("to", state));
+    abort();
+  }
+  slot->state = state;
+}
+
+static bool is_to_be_replaced(const struct slot *slot) {
+  return slot->state == SLOT_RETIRING || slot->state == SLOT_EXITING;
 }
 
 static void on_restart(uv_timer_t *timer) {
   slot_start_executor(timer->data);
 }
 
-void slot_let_go(struct slot *slot) {
-  if (slot->left > 0)
-    return;
-  slot->left = EXIT_TIMES;
-  child_leave(slot->child);
-}
-
-/* What runs in the executor that retires takes long; or nothing does, and something keeps it from exiting. */
-static void on_impatience(uv_timer_t *timer) {
-  struct slot *slot = timer->data;
-  if (slot->left > 0 && --slot->left == 0)
-    child_kill(slot->child, "was killed: it did not exit when it was to be replaced");
-  else if (!slot->outgoing)
-    slot->start.events->outlived(slot->start.owner, slot);
-}
-
-static void restart_later(struct slot *slot) {
-  bool young = clock_ms() - slot->started_ms < YOUNG_MS;
-  if (!young || slot->retiring)
+/* `at_once`: the executor did not die, but was replaced. */
+static void restart_later(struct slot *slot, bool at_once) {
+  if (at_once || clock_ms() - slot->started_ms >= YOUNG_MS)
     slot->restart_wait_ms = 0;
-  uv_timer_start(&slot->restart, on_restart, (uint64_t)slot->restart_wait_ms, 0);
+  uv_timer_start(&slot->timer, on_restart, (uint64_t)slot->restart_wait_ms, 0);
   slot->restart_wait_ms = slot->restart_wait_ms ? slot->restart_wait_ms * 2 : RESTART_LEAST_MS;
   if (slot->restart_wait_ms > RESTART_MOST_MS)
     slot->restart_wait_ms = RESTART_MOST_MS;
@@ -90,16 +101,57 @@ static void restart_later(struct slot *slot) {
 
 void slot_start_executor(struct slot *slot) {
   slot->started_ms = clock_ms();
-  slot->jobs = slot->left = 0;
-  slot->retiring = slot->broken = false;
+  slot->jobs = 0;
+  slot_set_state(slot, SLOT_LOADING);
   if (child_start(slot->child) == 0)
     return;
-  restart_later(slot);
+  slot_set_state(slot, SLOT_DEAD);
+  restart_later(slot, false);
   slot->start.events->broken(slot->start.owner, NULL, 0);
 }
 
-/* What was resolved of the script's settings, for its executor, and of whose the sessions are, which is known
- * when it is to serve. */
+void slot_let_exit(struct slot *slot) {
+  slot_set_state(slot, SLOT_EXITING);
+  slot->exit_checks = EXIT_CHECKS;
+  child_leave(slot->child);
+}
+
+/* A retiring executor is still here: its jobs take long, or it has none and something keeps it from exiting. */
+static void on_retire_check(uv_timer_t *timer) {
+  struct slot *slot = timer->data;
+  if (slot->state == SLOT_EXITING && --slot->exit_checks == 0)
+    child_kill(slot->child, "was killed: it did not exit when it was to be replaced");
+  else if (!slot->replaced)
+    slot->start.events->outlived(slot->start.owner, slot);
+}
+
+/* The executor gets no more jobs, and exits as soon as the holds have none of its jobs any more. */
+static void retire(struct slot *slot) {
+  slot_set_state(slot, SLOT_RETIRING);
+  child_retire(slot->child);
+  uv_timer_start(&slot->timer, on_retire_check, RETIRE_CHECK_MS, RETIRE_CHECK_MS);
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    hold_recall(slot->holds[lane], NULL);
+}
+
+/* The executor has run its number of jobs, or has most of the memory that it may have. */
+static bool has_had_enough(struct slot *slot) {
+  const struct options *options = slot->start.options;
+  if (options->max_jobs > 0 && slot->jobs >= options->max_jobs)
+    return true;
+  if (options->max_memory == 0 || clock_ms() - slot->memory_checked_ms < MEMORY_CHECK_MS)
+    return false;
+  slot->memory_checked_ms = clock_ms();
+  return child_memory(slot->child) > MEMORY_ENOUGH(options->max_memory);
+}
+
+bool slot_is_dead(const struct slot *slot) {
+  return !child_is_alive(slot->child);
+}
+
+/* ── what the worker asks ── */
+
+/* Tells the executor the settings as they were resolved from the script, the flags and the environment. */
 static void tell_settings(const struct slot *slot) {
   const struct options *options = slot->start.options;
   const struct session_mode *mode = slot->start.mode;
@@ -117,39 +169,45 @@ static void tell_settings(const struct slot *slot) {
 }
 
 void slot_serve(struct slot *slot) {
-  slot->serving = true;
-  if (!slot->holds[FIRST])
+  if (slot->stage == SLOT_PREPARING)
+    slot->stage = SLOT_SERVING;
+  if (!slot->holds[SLOT_FIRST_HOLD])
     return;
-  if (child_is_ready(slot->child)) /* else it is told when it is */
+  if (child_is_ready(slot->child)) /* otherwise on_ready() tells it */
     tell_settings(slot);
-  hold_open(slot->holds[FIRST]);
-  hold_wake(slot->holds[FIRST], false);
+  hold_open(slot->holds[SLOT_FIRST_HOLD]);
+  hold_wake(slot->holds[SLOT_FIRST_HOLD], false);
 }
 
 struct hold *slot_hold(const struct slot *slot, int lane) {
   return slot->holds[lane];
 }
 
-bool slot_wake(struct slot *slot, bool sweep) {
-  return slot->holds[FIRST] && hold_wake(slot->holds[FIRST], sweep);
+int slot_number(const struct slot *slot) {
+  return slot->number;
 }
 
-bool slot_others_rest(const struct slot *slot) {
-  for (int lane = AHEAD; lane < HOLDS_PER_EXECUTOR; lane++)
+bool slot_wake(struct slot *slot, bool sweep) {
+  return slot->holds[SLOT_FIRST_HOLD] && hold_wake(slot->holds[SLOT_FIRST_HOLD], sweep);
+}
+
+bool slot_ahead_is_at_rest(const struct slot *slot) {
+  for (int lane = SLOT_AHEAD_HOLD; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane] && !hold_is_at_rest(slot->holds[lane]))
       return false;
   return true;
 }
 
-bool slot_is_asleep(const struct slot *slot) {
-  if (slot->outgoing)
-    return slot_is_at_rest(slot);
-  return slot->holds[FIRST] && hold_is_asleep(slot->holds[FIRST]) && slot_others_rest(slot) &&
-         child_is_ready(slot->child);
+bool slot_is_at_rest(const struct slot *slot) {
+  const struct hold *first = slot->holds[SLOT_FIRST_HOLD];
+  return (!first || hold_is_at_rest(first)) && slot_ahead_is_at_rest(slot);
 }
 
-bool slot_is_at_rest(const struct slot *slot) {
-  return (!slot->holds[FIRST] || hold_is_at_rest(slot->holds[FIRST])) && slot_others_rest(slot);
+bool slot_is_asleep(const struct slot *slot) {
+  const struct hold *first = slot->holds[SLOT_FIRST_HOLD];
+  if (slot->replaced)
+    return slot_is_at_rest(slot);
+  return first && hold_is_asleep(first) && slot_ahead_is_at_rest(slot) && child_is_ready(slot->child);
 }
 
 void slot_be_careful(struct slot *slot, int64_t until_ms) {
@@ -159,45 +217,42 @@ void slot_be_careful(struct slot *slot, int64_t until_ms) {
       hold_be_careful(slot->holds[lane], until_ms);
 }
 
+static void raise_stage(struct slot *slot, enum slot_stage stage) {
+  if (slot->stage < stage)
+    slot->stage = stage;
+}
+
 void slot_finish(struct slot *slot) {
-  slot->finishing = true;
-  if (slot_is_dead(slot)) /* else the timer is for one that retires */
-    uv_timer_stop(&slot->restart);
+  raise_stage(slot, SLOT_FINISHING);
+  if (slot->state == SLOT_DEAD)
+    uv_timer_stop(&slot->timer);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
       hold_stop(slot->holds[lane]);
 }
 
-void slot_go(struct slot *slot) {
-  slot->outgoing = true;
-  slot_finish(slot);
-  log_debug("an executor has run its jobs: those that run on have it to themselves", LOG_I("executor", slot->number),
-            LOG_I("pid", child_pid(slot->child)));
-}
-
-bool slot_is_outgoing(const struct slot *slot) {
-  return slot->outgoing;
-}
-
-int slot_number(const struct slot *slot) {
-  return slot->number;
-}
-
 void slot_break(struct slot *slot) {
-  slot->breaking = true;
+  raise_stage(slot, SLOT_BREAKING);
   child_kill(slot->child, NULL);
 }
 
 void slot_leave(struct slot *slot) {
-  slot->leaving = true;
+  raise_stage(slot, SLOT_LEAVING);
   child_leave(slot->child);
 }
 
-bool slot_is_dead(const struct slot *slot) {
-  return !child_is_alive(slot->child);
+void slot_be_replaced(struct slot *slot) {
+  slot->replaced = true;
+  slot_finish(slot);
+  log_debug("another executor takes the place of one whose jobs take long", LOG_I("executor", slot->number),
+            LOG_I("pid", child_pid(slot->child)));
 }
 
-/* ── what the executor says ── */
+bool slot_is_replaced(const struct slot *slot) {
+  return slot->replaced;
+}
+
+/* ── what the executor reports ── */
 
 static void make_holds(struct slot *slot) {
   for (uint32_t lane = 0; lane < HOLDS_PER_EXECUTOR; lane++) {
@@ -205,7 +260,7 @@ static void make_holds(struct slot *slot) {
                                      .options = slot->start.options,
                                      .child = slot->child,
                                      .lane = lane,
-                                     .ahead = lane >= AHEAD,
+                                     .ahead = lane >= SLOT_AHEAD_HOLD,
                                      .sweep = slot->start.sweep,
                                      .mode = slot->start.mode,
                                      .gate = slot->start.gate,
@@ -218,7 +273,7 @@ static void make_holds(struct slot *slot) {
   }
 }
 
-/* A flag or the environment wins over what the script says of one queue, that over what it says of all. */
+/* A flag or the environment wins over the script's setting for one queue, which wins over its setting for all. */
 static bool resolve(const struct options *options, const char *name, bool set, enum choice choice) {
   return choice == CHOICE_UNSET || options_forced(options, name) ? set : choice == CHOICE_YES;
 }
@@ -232,7 +287,7 @@ static struct queue *add_queue(struct slot *slot, const struct child_queue *aske
   queue->timeout_ms = asked->timeout_ms >= 0 ? asked->timeout_ms : options->timeout_ms;
   queue->concurrency = (int32_t)asked->concurrency;
   queue->transactional = asked->transactional;
-  if (queue->transactional && queue->timeout_ms == 0) /* its lease is not extended */
+  if (queue->transactional && queue->timeout_ms == 0) /* its lease is not extended, and must end */
     queue->timeout_ms = options->lease_ms;
   int32_t most = (int32_t)TRANSACTIONAL_MOST(options->pool);
   if (queue->transactional && (queue->concurrency == 0 || queue->concurrency > most))
@@ -242,13 +297,14 @@ static struct queue *add_queue(struct slot *slot, const struct child_queue *aske
 
 static void on_ready(void *owner, const struct child_script *script) {
   struct slot *slot = owner;
-  if (slot->finishing) /* it was asked to stop while this executor was loading the script */
+  slot_set_state(slot, SLOT_READY);
+  if (slot->stage >= SLOT_FINISHING) /* the stop came while this executor loaded the script */
     return;
   slot->start.events->ready(slot->start.owner, script);
   log_debug("executor is ready", LOG_I("executor", slot->number), LOG_I("pid", child_pid(slot->child)));
-  if (slot->finishing) /* something in the script forbids to go on */
+  if (slot->stage >= SLOT_FINISHING) /* something in the script prevents the worker from going on */
     return;
-  if (!slot->holds[FIRST])
+  if (!slot->holds[SLOT_FIRST_HOLD])
     make_holds(slot);
   slot->queues = memory_resize(slot->queues, (script->queue_count + 1) * sizeof(struct queue *));
   slot->queue_count = script->queue_count;
@@ -256,48 +312,28 @@ static void on_ready(void *owner, const struct child_script *script) {
     slot->queues[i] = add_queue(slot, &script->queues[i]);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_serve(slot->holds[lane], slot->queues, slot->queue_count);
-  if (slot->serving)
+  if (slot->stage == SLOT_SERVING)
     slot_serve(slot);
 }
 
 static void on_broken(void *owner, const char *message, size_t length) {
   struct slot *slot = owner;
-  slot->broken = true;
+  slot_set_state(slot, SLOT_BROKEN);
   slot->start.events->broken(slot->start.owner, message, length);
 }
 
 static bool on_outcome(void *owner, const struct child_outcome *outcome) {
   struct slot *slot = owner;
-  slot->jobs += outcome->outcome != OUTCOME_UNRUN; /* which has not begun */
+  slot->jobs += outcome->outcome != OUTCOME_UNRUN; /* such a job has not begun */
   struct hold *hold = slot->holds[outcome->batch % HOLDS_PER_EXECUTOR];
   return hold && hold_outcome(hold, outcome);
 }
 
-/* The executor has run its number of jobs, or has most of the memory it may have. */
-static bool has_had_enough(struct slot *slot) {
-  const struct options *options = slot->start.options;
-  if (options->max_jobs > 0 && slot->jobs >= options->max_jobs)
-    return true;
-  if (options->max_memory == 0 || clock_ms() - slot->memory_seen_ms < MEMORY_LOOK_MS)
-    return false;
-  slot->memory_seen_ms = clock_ms();
-  return child_memory(slot->child) > MEMORY_ENOUGH(options->max_memory);
-}
-
-/* No more jobs for this executor; it leaves as soon as the holds have none of its jobs any more. */
-static void retire(struct slot *slot) {
-  slot->retiring = true;
-  child_retire(slot->child);
-  uv_timer_start(&slot->restart, on_impatience, PATIENCE_MS, PATIENCE_MS);
-  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
-    hold_recall(slot->holds[lane], NULL);
-}
-
 static void on_outcomes_end(void *owner) {
   struct slot *slot = owner;
-  if (!slot->holds[FIRST])
+  if (!slot->holds[SLOT_FIRST_HOLD])
     return;
-  if (!slot->retiring && has_had_enough(slot))
+  if (slot->state == SLOT_READY && has_had_enough(slot))
     retire(slot);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_outcomes_end(slot->holds[lane]);
@@ -308,41 +344,46 @@ static void on_stop(void *owner) {
   slot->start.events->stop(slot->start.owner);
 }
 
-/* Nobody knows whose fault it was: of those that ran half are tried together next time, and so on; a few one by one. */
-static void shrink_group(struct slot *slot, int begun) {
-  if (begun > 0)
-    *slot->start.together = begun > FEW ? begun / 2 : 1;
+static int count_begun(const struct slot *slot) {
+  int begun = 0;
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    begun += slot->holds[lane] ? hold_count_begun(slot->holds[lane]) : 0;
+  return begun;
+}
+
+static void log_death(const struct slot *slot, const struct child_death *death) {
+  if (is_to_be_replaced(slot) && death->orderly)
+    log_debug("an executor has run its jobs and is replaced", LOG_I("executor", slot->number));
+  else if (slot->stage < SLOT_BREAKING && slot->state != SLOT_BROKEN)
+    log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", death->cause),
+              death->culprit ? LOG_I("job", death->culprit) : (struct log_field){0});
 }
 
 static void on_died(void *owner, const struct child_death *death) {
   struct slot *slot = owner;
+  bool intended = slot->stage >= SLOT_BREAKING, replace = is_to_be_replaced(slot);
+  int begun = count_begun(slot);
   char message[320];
-  int begun = 0;
-  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
-    begun += slot->holds[lane] ? hold_count_begun(slot->holds[lane]) : 0;
-  const struct child_death broken = {0}, told = {.culprit = death->culprit,
-                                                 .alone = begun == 1,
-                                                 .ran_us = death->ran_us,
-                                                 .cause = message,
-                                                 .run = death->run};
+  struct child_death told = {0}; /* an intended death costs no job anything */
   if (death->culprit)
     snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", death->cause, death->run);
   else
     snprintf(message, sizeof message, "the executor %s, with this job alone in it", death->cause);
-  if (slot->retiring && death->orderly)
-    log_debug("an executor has run its jobs and is replaced", LOG_I("executor", slot->number));
-  else if (!slot->breaking && !slot->leaving && !slot->broken)
-    log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", death->cause),
-              death->culprit ? LOG_I("job", death->culprit) : (struct log_field){0});
-  if (!death->culprit && !slot->breaking)
-    shrink_group(slot, begun);
-  slot->has_group = false;
+  if (!intended)
+    told = (struct child_death){
+        .culprit = death->culprit, .alone = begun == 1, .ran_us = death->ran_us, .cause = message, .run = death->run};
+  log_death(slot, death);
+  /* If the culprit is unknown, half of the jobs that had begun run together next time, and so on; a few one by one. */
+  if (!death->culprit && !intended && begun > 0)
+    *slot->start.suspect_group_size = begun > FEW_SUSPECTS ? begun / 2 : 1;
+  slot->last_were_suspects = false;
+  slot_set_state(slot, SLOT_DEAD);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
-      hold_child_died(slot->holds[lane], slot->breaking ? &broken : &told);
-  uv_timer_stop(&slot->restart);
-  if (!slot->finishing)
-    restart_later(slot);
+      hold_child_died(slot->holds[lane], &told);
+  uv_timer_stop(&slot->timer);
+  if (slot->stage < SLOT_FINISHING)
+    restart_later(slot, replace);
   slot->start.events->died(slot->start.owner, death->cause);
 }
 

@@ -9,89 +9,91 @@
 #include "hold.h"
 #include "options.h"
 #include "queue.h"
+#include "wakeup.h"
 
 /*
- * An executor and its holds. The first claims when the executor is free; while it brings as much as it asks for, the
- * other claims ahead, so that the executor works on one batch while the other is settled. The executor is replaced when
- * it dies, and when it has run enough jobs or has grown too large; the holds stay. But jobs that take long keep theirs:
- * then another slot takes the place of this one, which goes when they have ended.
+ * A slot: an executor and its holds. The first hold claims when the executor is free. While it brings as many jobs as
+ * it asks for, the other hold claims ahead, so that the executor works on one batch while the other one is settled.
+ *
+ * The executor is replaced when it dies, when it has run its number of jobs, and when it has grown too large; the holds
+ * stay. If jobs of the old executor take long, they keep it and its slot: then another slot takes this slot's place,
+ * and this one ends when its jobs have ended.
  */
 struct slot;
 
 struct slot_events {
-  /* The script was loaded; told before the slot looks at settings and queues. */
+  /* The executor has loaded the script. Told before the slot looks at the script's settings and queues. */
   void (*ready)(void *owner, const struct child_script *script);
-  /* It could not be loaded, or the executor could not even be started (NULL): the slot tries again later. */
+  /* The script could not be loaded, or the executor could not be started (message NULL). The slot tries again later. */
   void (*broken)(void *owner, const char *message, size_t length);
   /* The executor died; see struct child_events. */
   void (*died)(void *owner, const char *cause);
-  /* The executor is to be replaced, and jobs in it take long: told again and again, until slot_go() or its end. */
+  /* The executor is to be replaced, and its jobs take long. Told every second until slot_be_replaced() or its end. */
   void (*outlived)(void *owner, struct slot *slot);
   /* A handler called pgq.stop(). */
   void (*stop)(void *owner);
-  /* What the holds say; see struct hold_events. */
-  void (*found)(void *owner);
-  void (*more)(void *owner);
-  void (*slept)(void *owner, const struct hold_look *look);
+  /* See struct hold_events. */
   void (*backed_off)(void *owner, struct queue *queue);
   void (*rested)(void *owner);
 };
 
-/* What all slots of a worker share; all of it must outlive them. */
+/* What all slots of a worker share. Everything it points to must outlive them. */
 struct slot_start {
   uv_loop_t *loop;
   const struct options *options;
   const struct child_start *child;
-  struct queue_list *queues; /* gets those that the script registered */
+  struct queue_list *queues; /* receives the queues that the script registered */
   struct sweep *sweep;
   struct session_mode *mode;
   struct claim_gate *gate;
-  int *together; /* how many suspects may run at a time; at least 1 */
+  struct wakeup *wakeup;
+  int *suspect_group_size; /* how many suspects may run together; at least 1 */
   const struct slot_events *events;
   void *owner;
 };
 
-/* slot_new(start, number): `number`, from 1, is for people. Nothing is started. */
+/* slot_new(start, number): makes a slot without an executor. `number`, from 1, appears in log lines. */
 struct slot *slot_new(const struct slot_start *start, int number);
 
 /* slot_start_executor(slot): starts the executor, which loads the script. */
 void slot_start_executor(struct slot *slot);
 
-/* slot_serve(slot): from now on jobs are claimed, whenever the executor is ready. */
+/* slot_serve(slot): from now on jobs are claimed whenever the executor is ready. */
 void slot_serve(struct slot *slot);
 
-/* slot_hold(slot, lane): one of its HOLDS_PER_EXECUTOR; NULL before the script was loaded for the first time. */
+/* slot_hold(slot, lane): one of its HOLDS_PER_EXECUTOR holds; NULL before the script was loaded for the first time. */
 struct hold *slot_hold(const struct slot *slot, int lane);
 
-/* slot_wake(slot, sweep): see hold_wake(). Whether it claims now. */
+/* slot_wake(slot, sweep): see hold_wake(). Returns whether the slot claims now. */
 bool slot_wake(struct slot *slot, bool sweep);
 
-/* slot_is_asleep(slot): executor and hold are ready, and nothing is here. slot_is_at_rest(slot): no jobs here. */
+/* slot_is_at_rest(slot): no jobs are here. slot_is_asleep(slot): executor and hold are ready as well. */
 bool slot_is_asleep(const struct slot *slot);
 bool slot_is_at_rest(const struct slot *slot);
 
 /* slot_be_careful(slot, until_ms): see hold_be_careful(). */
 void slot_be_careful(struct slot *slot, int64_t until_ms);
 
-/* The way out, in this order: no more claims; kill the executor, at no cost for its job; ask it to leave. */
+/* The stages of a stop, in this order. slot_finish(): no more claims. slot_break(): kills the executor, at no cost for
+ * its jobs. slot_leave(): asks the executor to exit. */
 void slot_finish(struct slot *slot);
 void slot_break(struct slot *slot);
 void slot_leave(struct slot *slot);
 
 /*
- * slot_go(slot): another slot has its number from now on. It claims nothing more, and its executor leaves when the jobs
- * in it have ended; then it is dead and at rest, and to be freed. slot_is_outgoing(slot): whether that was said.
+ * slot_be_replaced(slot): another slot has its number now. This one claims nothing more, and its executor exits when
+ * its jobs have ended; then it is dead and at rest, and can be freed. slot_is_replaced(slot): whether that was said.
  */
-void slot_go(struct slot *slot);
-bool slot_is_outgoing(const struct slot *slot);
+void slot_be_replaced(struct slot *slot);
+bool slot_is_replaced(const struct slot *slot);
 
-/* slot_number(slot): as slot_new() got it. */
+/* slot_number(slot): the number given to slot_new(). */
 int slot_number(const struct slot *slot);
 
-/* slot_is_dead(slot): the executor has ended. */
+/* slot_is_dead(slot): there is no executor process. */
 bool slot_is_dead(const struct slot *slot);
 
-/* slot_free(slot): only when it is dead; the memory goes with the loop's next turn. */
+/* slot_free(slot): only when it is dead. The memory is freed in the loop's next turn. */
 void slot_free(struct slot *slot);
 
 #endif

@@ -18,28 +18,28 @@ struct slot *slot_list_add(struct slot_list *list) {
 
 struct slot *slot_list_replace(struct slot_list *list, struct slot *slot) {
   int number = slot_number(slot);
-  struct slot *heir = add(list, number);
+  struct slot *replacement = add(list, number);
   list->items[list->count - 1] = slot;
-  list->items[number - 1] = heir;
-  slot_go(slot);
-  return heir;
+  list->items[number - 1] = replacement;
+  slot_be_replaced(slot);
+  return replacement;
 }
 
-static bool has_gone(const struct slot *slot) {
-  return slot_is_outgoing(slot) && slot_is_dead(slot) && slot_is_at_rest(slot);
+static bool has_ended(const struct slot *slot) {
+  return slot_is_replaced(slot) && slot_is_dead(slot) && slot_is_at_rest(slot);
 }
 
-bool slot_list_has_gone(const struct slot_list *list) {
+bool slot_list_has_ended(const struct slot_list *list) {
   for (int i = 0; i < list->count; i++)
-    if (has_gone(list->items[i]))
+    if (has_ended(list->items[i]))
       return true;
   return false;
 }
 
-bool slot_list_bury(struct slot_list *list) {
+bool slot_list_free_ended(struct slot_list *list) {
   int kept = 0, count = list->count;
   for (int i = 0; i < count; i++)
-    if (has_gone(list->items[i]))
+    if (has_ended(list->items[i]))
       slot_free(list->items[i]);
     else
       list->items[kept++] = list->items[i];
@@ -72,12 +72,54 @@ bool slot_list_is_dead(const struct slot_list *list) {
   return all(list, slot_is_dead);
 }
 
-int slot_list_hold_count(const struct slot_list *list) {
+bool slot_list_wake(const struct slot_list *list, bool sweep) {
+  for (int i = 0; i < list->count; i++)
+    if (slot_wake(list->items[i], sweep))
+      return true;
+  return false;
+}
+
+/* ── all holds; those of a slot whose script was never loaded are not there yet ── */
+
+static int hold_count(const struct slot_list *list) {
   return list->count * HOLDS_PER_EXECUTOR;
 }
 
-struct hold *slot_list_hold(const struct slot_list *list, int i) {
+static struct hold *hold_at(const struct slot_list *list, int i) {
   return slot_hold(list->items[i / HOLDS_PER_EXECUTOR], i % HOLDS_PER_EXECUTOR);
+}
+
+void slot_list_recall(struct slot_list *list, const struct queue *queue) {
+  for (int i = 0; i < hold_count(list); i++)
+    if (hold_at(list, i))
+      hold_recall(hold_at(list, i), queue);
+}
+
+int slot_list_lease_count(const struct slot_list *list) {
+  int count = 0;
+  for (int i = 0; i < hold_count(list); i++)
+    count += hold_at(list, i) ? hold_lease_count(hold_at(list, i)) : 0;
+  return count;
+}
+
+int slot_list_leases(const struct slot_list *list, int64_t *ids, int64_t *tokens, int64_t *lasts_ms) {
+  int found = 0;
+  for (int i = 0; i < hold_count(list); i++)
+    if (hold_at(list, i))
+      found += hold_leases(hold_at(list, i), ids + found, tokens + found, lasts_ms + found);
+  return found;
+}
+
+void slot_list_lease_lost(struct slot_list *list, int64_t id) {
+  for (int i = 0; i < hold_count(list); i++)
+    if (hold_at(list, i))
+      hold_lease_lost(hold_at(list, i), id);
+}
+
+void slot_list_cancel(struct slot_list *list, int64_t id) {
+  for (int i = 0; i < hold_count(list); i++)
+    if (hold_at(list, i))
+      hold_cancel(hold_at(list, i), id);
 }
 
 void slot_list_free(struct slot_list *list) {

@@ -6,39 +6,50 @@
 #include "slot.h"
 
 /*
- * The slots of a worker: one for each number, from 1, and behind these the slots whose place another has taken, as long
- * as they have jobs. All zero, but for `start`, is an empty list.
+ * The slots of a worker: one for each number, from 1, and behind these the replaced slots whose jobs have not ended. A
+ * list that is all zero but for `start` is empty.
  */
 struct slot_list {
   const struct slot_start *start;
   struct slot **items;
   int count;
-  int64_t careful_until_ms; /* see slot_be_careful(); slots that are added keep to it */
+  int64_t careful_until_ms; /* see slot_be_careful(); also applies to slots that are added */
 };
 
-/* slot_list_add(list): adds one with the next number, which is not started. Only before others have been replaced. */
+/* slot_list_add(list): adds a slot with the next number; its executor is not started. Only before any was replaced. */
 struct slot *slot_list_add(struct slot_list *list);
 
-/* slot_list_replace(list, slot): a new one takes its place, and it goes; see slot_go(). Returns the new one. */
+/* slot_list_replace(list, slot): a new slot, which is returned, takes the number of this one; see slot_be_replaced().
+ */
 struct slot *slot_list_replace(struct slot_list *list, struct slot *slot);
 
-/* slot_list_has_gone(list): whether there are slots to be freed. slot_list_bury(list): frees them, and says whether
- * there were any; not while one of them calls. */
-bool slot_list_has_gone(const struct slot_list *list);
-bool slot_list_bury(struct slot_list *list);
+/* slot_list_has_ended(list): whether replaced slots have ended. slot_list_free_ended(list): frees them, and returns
+ * whether there were any. It must not be called from a callback of one of them. */
+bool slot_list_has_ended(const struct slot_list *list);
+bool slot_list_free_ended(struct slot_list *list);
 
-/* slot_list_be_careful(list, until_ms): all of them. */
+/* slot_list_be_careful(list, until_ms): see slot_be_careful(). */
 void slot_list_be_careful(struct slot_list *list, int64_t until_ms);
 
-/* Whether all are asleep, at rest, or dead; see slot.h. */
+/* Whether all slots are asleep, at rest, or dead; see slot.h. */
 bool slot_list_is_asleep(const struct slot_list *list);
 bool slot_list_is_at_rest(const struct slot_list *list);
 bool slot_list_is_dead(const struct slot_list *list);
 
-/* slot_list_hold_count(list): of holds, those that are not there yet too. slot_list_hold(list, i): one; NULL for those.
+/* slot_list_wake(list, sweep): wakes the first slot that can claim; see slot_wake(). Returns whether there was one. */
+bool slot_list_wake(const struct slot_list *list, bool sweep);
+
+/* slot_list_recall(list, queue): see hold_recall(); for all holds. */
+void slot_list_recall(struct slot_list *list, const struct queue *queue);
+
+/* slot_list_leases(list, ids, tokens, lasts_ms): see hold_leases(); of all holds. At most slot_list_lease_count(list).
  */
-int slot_list_hold_count(const struct slot_list *list);
-struct hold *slot_list_hold(const struct slot_list *list, int i);
+int slot_list_lease_count(const struct slot_list *list);
+int slot_list_leases(const struct slot_list *list, int64_t *ids, int64_t *tokens, int64_t *lasts_ms);
+
+/* slot_list_lease_lost(list, id), slot_list_cancel(list, id): see hold_lease_lost() and hold_cancel(). */
+void slot_list_lease_lost(struct slot_list *list, int64_t id);
+void slot_list_cancel(struct slot_list *list, int64_t id);
 
 /* slot_list_free(list): frees all slots, which must be dead. */
 void slot_list_free(struct slot_list *list);

@@ -3,41 +3,69 @@
 
 #include "slot.h"
 
-/* What a slot is made of: for its two files only. slot.c is about the executor, slot_claims.c about the claims. */
+/*
+ * The inside of a slot, for its own two files only: slot.c has the life of the executor, slot_holds.c what the holds
+ * ask and report.
+ */
 
-enum { FIRST, AHEAD };
+/* The life of the slot's executor. Only slot_set_state() writes it. */
+enum slot_state {
+  SLOT_DEAD,     /* no process; `timer` runs if another is to be started */
+  SLOT_LOADING,  /* the process loads the script */
+  SLOT_BROKEN,   /* it could not load the script, which was reported, and ends */
+  SLOT_READY,    /* it runs jobs */
+  SLOT_RETIRING, /* it is to be replaced: it gets no more jobs, and `timer` runs */
+  SLOT_EXITING,  /* the same, and it has no jobs any more: it was asked to exit; `exit_checks` is valid */
+};
+
+/* What the slot is for. It only rises. */
+enum slot_stage {
+  SLOT_PREPARING, /* the database has not been reached: nothing is claimed */
+  SLOT_SERVING,
+  SLOT_FINISHING, /* no more claims, no new executor */
+  SLOT_BREAKING,  /* the executor was killed at no cost for its jobs */
+  SLOT_LEAVING,   /* the executor was asked to exit */
+};
+
+/* The slot's holds: the first one claims for a free executor, the others claim ahead. */
+enum { SLOT_FIRST_HOLD, SLOT_AHEAD_HOLD };
 
 struct slot {
   struct slot_start start;
   int number;
   struct child *child;
-  struct hold *holds[HOLDS_PER_EXECUTOR]; /* the first claims for the executor, the others ahead; NULL at first */
+  struct hold *holds[HOLDS_PER_EXECUTOR]; /* NULL until a script was loaded */
   struct queue **queues;                  /* as the executor registered them */
   uint32_t queue_count;
-  bool serving;
-  bool alone;     /* a job is to run, or runs, with nothing beside it */
-  bool has_group; /* the jobs that came last were suspects, and none has done harm */
-  bool finishing, breaking, leaving;
-  bool broken;   /* the executor could not load the script, and ends: that has been told */
-  bool outgoing; /* another has taken its place */
-  int64_t careful_until_ms;
-  int64_t found_ms;   /* when a claim last brought jobs */
-  uv_timer_t restart; /* of a dead executor; of one that retires, till its end */
-  uv_timer_t idle;    /* closes holds that claim ahead */
-  int64_t started_ms, restart_wait_ms;
-  int64_t jobs;  /* that the executor has run */
-  bool retiring; /* it has run enough of them, or has grown: it leaves when the hold is at rest */
-  int left;      /* it was asked to leave: how often one waits another second for its exit */
-  int64_t memory_seen_ms;
+  enum slot_state state;
+  enum slot_stage stage;
+  bool replaced; /* another slot has taken its place; it ends when its jobs have ended */
+
+  bool isolates;            /* suspects are to run, or run, with nothing beside them */
+  bool last_were_suspects;  /* the jobs that came last were suspects, and none has killed the executor */
+  int64_t careful_until_ms; /* see hold_be_careful() */
+  int64_t found_ms;         /* when a claim last brought jobs */
+
+  uv_timer_t timer;      /* dead: starts another executor; retiring, exiting: checks every second */
+  uv_timer_t idle_timer; /* closes holds that claim ahead and have not been of use */
+  int64_t started_ms;
+  int64_t restart_wait_ms;
+  int64_t memory_checked_ms;
+  int64_t jobs;    /* that this executor has run */
+  int exit_checks; /* exiting: checks left before the process is killed */
 };
 
-/* What the holds of a slot call; the owner is the slot. */
+/* slot_set_state(slot, state): changes the state. A change that the table in slot.c does not list is a fault of the
+ * program: it is logged, and the supervisor aborts. */
+void slot_set_state(struct slot *slot, enum slot_state state);
+
+/* The slot's end of its holds; the owner is the slot. */
 extern const struct hold_events slot_hold_events;
 
-/* slot_let_go(slot): asks the executor that retires, and has no jobs any more, to leave. */
-void slot_let_go(struct slot *slot);
+/* slot_let_exit(slot): asks a retiring executor, which has no jobs any more, to exit. */
+void slot_let_exit(struct slot *slot);
 
-/* slot_others_rest(slot): no jobs are here but those of the first hold. */
-bool slot_others_rest(const struct slot *slot);
+/* slot_ahead_is_at_rest(slot): the holds that claim ahead have no jobs. */
+bool slot_ahead_is_at_rest(const struct slot *slot);
 
 #endif

@@ -160,12 +160,12 @@ static bool part_transactional(struct batch *batch) {
  * When a suspect is first, so many of those that came with it run, and nothing else; what is left goes back. Suspects
  * further behind go back until they are first.
  */
-static void isolate_suspects(struct batch *batch, int together) {
-  batch->alone = batch->count > 0 && batch->jobs[0].suspect && batch->jobs[0].outcome == OUTCOME_NONE;
+static void isolate_suspects(struct batch *batch, int suspect_group_size) {
+  batch->is_suspect_group = batch->count > 0 && batch->jobs[0].suspect && batch->jobs[0].outcome == OUTCOME_NONE;
   for (int i = 0; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
-    if (job->outcome != OUTCOME_NONE || (batch->alone && job->suspect && together-- > 0) ||
-        (!batch->alone && !job->suspect))
+    if (job->outcome != OUTCOME_NONE || (batch->is_suspect_group && job->suspect && suspect_group_size-- > 0) ||
+        (!batch->is_suspect_group && !job->suspect))
       continue;
     job->outcome = OUTCOME_UNRUN;
     batch->open--;
@@ -173,7 +173,7 @@ static void isolate_suspects(struct batch *batch, int together) {
 }
 
 void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes,
-                int together) {
+                int suspect_group_size) {
   batch->count = batch->open = PQntuples(result);
   batch->jobs = memory_new((size_t)batch->count * sizeof *batch->jobs);
   batch->number += HOLDS_PER_EXECUTOR;
@@ -183,7 +183,7 @@ void batch_take(struct batch *batch, const PGresult *result, struct queue *const
     take_row(batch, result, row, queues, indexes);
   if (part_transactional(batch))
     batch->token = lease_token(batch->count);
-  isolate_suspects(batch, together);
+  isolate_suspects(batch, suspect_group_size);
 }
 
 static size_t begin_jobs(const struct batch *batch, uint32_t count, struct buffer *out) {
@@ -359,7 +359,7 @@ void batch_make_ascii(struct batch *batch) {
 void batch_sweep_next(const struct batch *batch) {
   for (int i = 0; i < batch->count; i++)
     if (batch->jobs[i].outcome == OUTCOME_UNRUN || batch->jobs[i].outcome == OUTCOME_SUSPECT)
-      batch->jobs[i].queue->low = true;
+      batch->jobs[i].queue->sweep_next = true;
 }
 
 void job_learn(const struct job *job) {
@@ -367,11 +367,11 @@ void job_learn(const struct job *job) {
   queue_saw_run(job->queue, job->waited, (int64_t)job->duration_us);
 }
 
-void batch_park(const struct batch *batch, int64_t busy_us) {
+void batch_learn_waiting(const struct batch *batch, int64_t busy_us) {
   for (int i = 0; i < batch->count; i++)
     if (batch->jobs[i].outcome == OUTCOME_LEASE) {
       queue_saw(batch->jobs[i].queue, busy_us);
-      queue_saw_parked(batch->jobs[i].queue);
+      queue_saw_waiting(batch->jobs[i].queue);
     }
 }
 

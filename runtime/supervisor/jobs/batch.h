@@ -35,20 +35,21 @@ struct job {
 struct batch {
   struct job *jobs;
   int count;
-  int open;        /* jobs without an outcome */
-  uint32_t number; /* of the batch, on the wire */
-  uint32_t sent;   /* the last position given */
-  int64_t token;   /* its jobs are to be leased before they run, with tokens from this on; 0: they need not */
-  bool alone;      /* its jobs are suspects: nothing else may be with the executor */
+  int open;              /* jobs without an outcome */
+  uint32_t number;       /* of the batch, on the wire */
+  uint32_t sent;         /* the last position given */
+  int64_t token;         /* its jobs are to be leased before they run, with tokens from this on; 0: they need not */
+  bool is_suspect_group; /* its jobs are suspects: nothing else may be with the executor */
 };
 
 /*
- * batch_take(batch, result, queues, indexes, together): fills an empty batch from STATEMENT_CLAIM's rows; row position
- * p is of queues[p - 1], which is the executor's queue number indexes[p - 1]. A row that cannot be run has its outcome
- * already: it fails, with the reason as its error. Suspects run `together` at a time, and with nobody else.
+ * batch_take(batch, result, queues, indexes, suspect_group_size): fills an empty batch from STATEMENT_CLAIM's rows; row
+ * position p is of queues[p - 1], which is the executor's queue number indexes[p - 1]. A row that cannot be run has its
+ * outcome already: it fails, with the reason as its error. Of suspects, at most `suspect_group_size` run together, and
+ * nothing else beside them.
  */
 void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes,
-                int together);
+                int suspect_group_size);
 
 /* batch_send(batch, result, out): adds to `out` a frame with all jobs whose data the claim brought, and marks them. */
 void batch_send(struct batch *batch, const PGresult *result, struct buffer *out);
@@ -119,9 +120,9 @@ void batch_make_ascii(struct batch *batch);
 /* batch_sweep_next(batch): the next claim of queues of which jobs go back is a sweep: else it would not see them. */
 void batch_sweep_next(const struct batch *batch);
 
-/* batch_park(batch, busy_us): those of its jobs that are to be leased all wait: tells their queues, and for how long
- * each kept the executor busy at most. */
-void batch_park(const struct batch *batch, int64_t busy_us);
+/* batch_learn_waiting(batch, busy_us): those of its jobs that are to be leased all wait: tells their queues, and for
+ * how long each kept the executor busy at most. */
+void batch_learn_waiting(const struct batch *batch, int64_t busy_us);
 
 /* batch_learn(batch): tells the queues how long their jobs took. */
 void batch_learn(const struct batch *batch);

@@ -18,11 +18,11 @@ enum { AHEAD_LEAST = 4 };
 
 void claim_free(struct claim *claim) {
   free(claim->queues);
-  free(claim->room);
+  free(claim->capacity);
   free(claim->asked);
   free(claim->asked_index);
   free(claim->most);
-  free(claim->low);
+  free(claim->swept);
   *claim = (struct claim){0};
 }
 
@@ -30,9 +30,9 @@ void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t coun
   claim->queues = memory_resize(claim->queues, count * sizeof *claim->queues);
   if (count > 0)
     memcpy(claim->queues, queues, count * sizeof *claim->queues);
-  claim->room = memory_resize(claim->room, (count + 1) * sizeof *claim->room);
+  claim->capacity = memory_resize(claim->capacity, (count + 1) * sizeof *claim->capacity);
   for (uint32_t i = 0; i < count; i++)
-    claim->room[i] = INT32_MAX;
+    claim->capacity[i] = INT32_MAX;
   claim->queue_count = count;
   claim->stale = true;
 }
@@ -49,13 +49,13 @@ static bool is_quick_enough(const struct queue *queue, enum claim_kind kind) {
 
 /* Nothing is asked of it: it is paused, or as many of its jobs are in flight as may be. */
 static bool is_shut(const struct claim *claim, uint32_t index, int64_t now_ms) {
-  return claim->room[index] <= 0 || queue_is_paused(claim->queues[index], now_ms);
+  return claim->capacity[index] <= 0 || queue_is_paused(claim->queues[index], now_ms);
 }
 
 /* It is another kind's turn. */
 static bool is_left_out(const struct claim *claim, uint32_t index) {
-  enum claim_only kind = claim->queues[index]->transactional ? ONLY_TRANSACTIONAL : ONLY_PLAIN;
-  return claim->only != ONLY_ALL && claim->only != kind;
+  enum claim_only kind = claim->queues[index]->transactional ? CLAIM_ONLY_TRANSACTIONAL : CLAIM_ONLY_PLAIN;
+  return claim->only != CLAIM_ONLY_NONE && claim->only != kind;
 }
 
 /* Both kinds have jobs: they take turns. */
@@ -64,9 +64,9 @@ static void choose_kind(struct claim *claim, int64_t now_ms) {
   for (uint32_t i = 0; i < claim->queue_count; i++)
     if (claim->queues[i]->busy && !is_shut(claim, i, now_ms))
       has_jobs[claim->queues[i]->transactional] = true;
-  claim->only = ONLY_ALL;
+  claim->only = CLAIM_ONLY_NONE;
   if (has_jobs[0] && has_jobs[1])
-    claim->only = claim->last = claim->last == ONLY_PLAIN ? ONLY_TRANSACTIONAL : ONLY_PLAIN;
+    claim->only = claim->last_only = claim->last_only == CLAIM_ONLY_PLAIN ? CLAIM_ONLY_TRANSACTIONAL : CLAIM_ONLY_PLAIN;
 }
 
 /* No more jobs than bring their data along, if they are like those before. */
@@ -74,8 +74,8 @@ static void ask(struct claim *claim, uint32_t index, int32_t most) {
   double bring = CLAIM_BYTES / (2 * claim->queues[index]->data_bytes + 1);
   if (bring < most)
     most = bring < 1 ? 1 : (int32_t)bring;
-  if (most > claim->room[index])
-    most = claim->room[index];
+  if (most > claim->capacity[index])
+    most = claim->capacity[index];
   claim->asked[claim->asked_count] = claim->queues[index];
   claim->asked_index[claim->asked_count] = index;
   claim->most[claim->asked_count++] = most;
@@ -86,7 +86,7 @@ static void ask_quick(struct claim *claim, enum claim_kind kind, int64_t now_ms)
   for (uint32_t i = 0; i < claim->queue_count; i++)
     busy += claim->queues[i]->busy && is_quick_enough(claim->queues[i], kind);
   for (uint32_t i = 0; i < claim->queue_count; i++) {
-    uint32_t index = (claim->turn + i) % claim->queue_count;
+    uint32_t index = (claim->first_queue + i) % claim->queue_count;
     struct queue *queue = claim->queues[index];
     if (!is_quick_enough(queue, kind) || is_left_out(claim, index) || is_shut(claim, index, now_ms))
       continue;
@@ -98,14 +98,14 @@ static void ask_quick(struct claim *claim, enum claim_kind kind, int64_t now_ms)
 /* All of them, the quick ones too unless `only_slow`; or, beside quick queues that have jobs, the one whose turn it is.
  */
 static void ask_slow(struct claim *claim, bool all, bool only_slow, int64_t now_ms) {
-  uint32_t turn = all ? claim->turn : claim->slow_turn;
+  uint32_t turn = all ? claim->first_queue : claim->first_slow_queue;
   for (uint32_t i = 0; i < claim->queue_count; i++) {
     uint32_t index = (turn + i) % claim->queue_count;
     struct queue *queue = claim->queues[index];
     if ((only_slow && is_quick(queue)) || is_left_out(claim, index) || is_shut(claim, index, now_ms))
       continue;
     ask(claim, index, 1);
-    claim->slow_turn = index + 1;
+    claim->first_slow_queue = index + 1;
     if (!all)
       return;
   }
@@ -115,7 +115,7 @@ static bool has_asked_all(const struct claim *claim, int64_t now_ms) {
   uint32_t shut = 0;
   for (uint32_t i = 0; i < claim->queue_count; i++)
     shut += is_shut(claim, i, now_ms);
-  return claim->only == ONLY_ALL && claim->asked_count + shut == claim->queue_count;
+  return claim->only == CLAIM_ONLY_NONE && claim->asked_count + shut == claim->queue_count;
 }
 
 /* What is asked for altogether; the one beyond is for the slow queue. */
@@ -133,7 +133,7 @@ bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most) {
   claim->asked = memory_resize(claim->asked, count * sizeof *claim->asked);
   claim->asked_index = memory_resize(claim->asked_index, count * sizeof *claim->asked_index);
   claim->most = memory_resize(claim->most, count * sizeof *claim->most);
-  claim->low = memory_resize(claim->low, count * sizeof *claim->low);
+  claim->swept = memory_resize(claim->swept, count * sizeof *claim->swept);
   claim->asked_count = 0;
   claim->stale = false;
   choose_kind(claim, now_ms);
@@ -156,17 +156,17 @@ void claim_parameters(struct claim *claim, struct parameters *parameters) {
   int64_t *floors = memory_new(2 * count * sizeof *floors), *floor_ids = floors + count;
   int32_t jobs = 0;
   claim->sent_ms = clock_ms();
-  claim->sweep = true;
-  claim->low_one = false;
+  claim->sweeps_all = true;
+  claim->sweeps_any = false;
   for (uint32_t i = 0; i < count; i++) {
     const struct queue *queue = claim->asked[i];
     names[i] = queue->name;
     jobs += claim->most[i] < claim->most_jobs - jobs ? claim->most[i] : claim->most_jobs - jobs;
-    claim->low[i] = queue->low;
-    claim->sweep = claim->sweep && queue->low;
-    claim->low_one = claim->low_one || queue->low;
-    floors[i] = queue->low ? FLOOR_US_LEAST : queue->floor_us;
-    floor_ids[i] = queue->low ? FLOOR_ID_LEAST : queue->floor_id;
+    claim->swept[i] = queue->sweep_next;
+    claim->sweeps_all = claim->sweeps_all && queue->sweep_next;
+    claim->sweeps_any = claim->sweeps_any || queue->sweep_next;
+    floors[i] = queue->sweep_next ? FLOOR_US_LEAST : queue->floor_us;
+    floor_ids[i] = queue->sweep_next ? FLOOR_ID_LEAST : queue->floor_id;
   }
   int32_t bytes = CLAIM_BYTES / jobs > CLAIM_BYTES_LEAST ? CLAIM_BYTES / jobs : CLAIM_BYTES_LEAST;
   parameters_add_text_array(parameters, names, (int)count);
@@ -199,10 +199,10 @@ void claim_take(struct claim *claim, const PGresult *result) {
     claim->full = claim->full || full;
     bool passed_over = row == first && row == rows && claim->full; /* its turn did not come */
     queue->busy = row > first || (queue->busy && passed_over);
-    queue->low = queue->low && !(claim->low[i] && !passed_over);
+    queue->sweep_next = queue->sweep_next && !(claim->swept[i] && !passed_over);
     if (row == first)
       continue;
-    claim->turn = claim->asked_index[i] + 1;
+    claim->first_queue = claim->asked_index[i] + 1;
     queue_saw_data(queue, row - first, data_of(result, first, row));
     queue_set_floor(queue, result_i64(result, row - 1, CLAIM_RUN_AFTER), result_i64(result, row - 1, CLAIM_ID), full);
   }
@@ -210,7 +210,7 @@ void claim_take(struct claim *claim, const PGresult *result) {
 
 void claim_sweep(const struct claim *claim) {
   for (uint32_t i = 0; i < claim->queue_count; i++)
-    claim->queues[i]->low = true;
+    claim->queues[i]->sweep_next = true;
 }
 
 void claim_forget_floors(const struct claim *claim) {
@@ -218,7 +218,7 @@ void claim_forget_floors(const struct claim *claim) {
     queue_forget_floor(claim->queues[i]);
 }
 
-void look_parameters(const struct claim *claim, struct parameters *parameters) {
+void idle_info_parameters(const struct claim *claim, struct parameters *parameters) {
   const char **names = memory_new(claim->queue_count * sizeof *names);
   for (uint32_t i = 0; i < claim->queue_count; i++)
     names[i] = claim->queues[i]->name;
@@ -226,7 +226,7 @@ void look_parameters(const struct claim *claim, struct parameters *parameters) {
   free(names);
 }
 
-void look_take(const struct claim *claim, const PGresult *result, struct hold_look *look) {
+void idle_info_take(const struct claim *claim, const PGresult *result, struct idle_info *look) {
   int64_t now_ms = clock_ms();
   for (int row = 0; row < PQntuples(result); row++) {
     int64_t position = result_i64(result, row, LOOK_QUEUE);

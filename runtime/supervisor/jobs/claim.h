@@ -8,80 +8,83 @@
 #include "statements.h"
 
 /*
- * What a hold asks for: which queues, in whose turn, how many jobs.
+ * What a hold asks for in a claim: which queues, in which order, and how many jobs of each.
  *
- * A claim is to bring about as much work as an executor does in 50 ms. While quick queues (several of their jobs fit in
- * that) have jobs, they share a claim between them, and one of the slow queues, in turn, adds a job. Else all queues
- * are asked, for one job altogether.
+ * A claim should bring about as much work as an executor does in 50 ms. While quick queues (several of their jobs fit
+ * into that time) have jobs, they share the claim, and one slow queue, each time another, adds one job. Otherwise all
+ * queues are asked, for one job in total.
  *
- * Jobs of transactional queues are leased before they run, and with them all that one claim brings. So while both kinds
- * of queues have jobs, they are asked in turn; and when others came along with such jobs, these go back.
+ * Jobs of transactional queues are leased before they run, and so are all jobs of the same claim. While transactional
+ * and plain queues both have jobs, claims therefore ask for one kind and the other alternately. Transactional jobs that
+ * came together with plain ones go back.
  */
 
-/* What was seen before going to sleep. */
-struct hold_look {
-  bool complete;   /* the claim before asked all queues that are not paused, and found nothing */
-  bool swept;      /* it was a sweep, and the rest is known */
-  bool due_locked; /* a job is due that somebody holds */
-  bool due_paused; /* a job is due in a queue that is paused here */
-  int64_t wait_ms; /* until the next job falls due; -1: none is known */
+/* What a hold knows about the next job when it finds none. */
+struct idle_info {
+  bool complete;   /* the last claim asked all queues that are not paused, and found nothing */
+  bool swept;      /* that claim was a sweep; the fields below are known */
+  bool due_locked; /* a job is due, and another session has locked it */
+  bool due_paused; /* a job is due in a queue that this worker has paused */
+  int64_t wait_ms; /* until the next job falls due; -1: unknown */
 };
 
-/* Which claim. */
 enum claim_kind {
-  CLAIM_ANY,   /* for an executor that is free: one job of a queue is enough */
-  CLAIM_AHEAD, /* while the executor is at work: only quick queues, whose jobs do not wait long here */
+  CLAIM_ANY,   /* for a free executor: one job of a queue is enough */
+  CLAIM_AHEAD, /* while the executor works: only quick queues, whose jobs do not wait long here */
 };
 
-/* Which queues may be asked. */
-enum claim_only { ONLY_ALL, ONLY_PLAIN, ONLY_TRANSACTIONAL };
+/* Which kind of queues a claim may ask. */
+enum claim_only { CLAIM_ONLY_NONE, CLAIM_ONLY_PLAIN, CLAIM_ONLY_TRANSACTIONAL };
 
-/* Zeroed: nothing is served. */
+/* A zeroed claim serves no queues. */
 struct claim {
   struct queue **queues; /* in the executor's order */
   uint32_t queue_count;
-  int32_t *room;              /* of each: for how many more of its jobs the executor has room; set by whoever chooses */
-  uint32_t turn, slow_turn;   /* the queue that is asked first: they take turns */
-  enum claim_only only, last; /* this time; and when it was the last time that not all might be asked */
+  int32_t *capacity; /* of each queue: how many more jobs the executor can take; set before choosing */
+  uint32_t first_queue, first_slow_queue; /* the queue that the next claim asks first, so that each has its turn */
+  enum claim_only only, last_only;        /* of this claim; of the last claim that was limited to one kind */
+
   /* What the claim under way asks for. */
   struct queue **asked;
   uint32_t *asked_index; /* in the executor's order */
-  int32_t *most;         /* of each */
+  int32_t *most;         /* jobs of each asked queue */
   uint32_t asked_count;
-  int32_t most_jobs; /* altogether */
-  bool complete;     /* all queues that are not paused */
-  bool *low;         /* of each: from the beginning, not from its floor */
-  bool sweep;        /* all of them; `low_one`: one at least */
-  bool low_one;
+  int32_t most_jobs; /* in total */
+  bool complete;     /* all queues that are not paused are asked */
+  bool *swept;       /* of each asked queue: from its beginning, not from its floor */
+  bool sweeps_all;   /* all asked queues are swept */
+  bool sweeps_any;   /* at least one is */
   int64_t sent_ms;
-  bool stale; /* the executor has changed since: it does not know these indexes */
+  bool stale; /* the executor was replaced since: it does not know these indexes */
+
   /* What it brought. */
-  bool full; /* as much as was asked for, of one queue at least: there may be more */
+  bool full; /* as much as was asked for, of at least one queue: there may be more */
 };
 
 void claim_free(struct claim *claim);
 
-/* claim_serve(claim, queues, count): the queues of a new executor; copied. */
+/* claim_serve(claim, queues, count): sets the queues of a new executor. The list is copied. */
 void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t count);
 
-/* claim_choose(claim, kind, most): which queues, of those that are not paused, and how many jobs, at most `most`.
- * False when there are none to ask. */
+/* claim_choose(claim, kind, most): chooses queues that are not paused, and `most` jobs at most. False: no queue to ask.
+ */
 bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most);
 
-/* claim_parameters(claim, parameters): of STATEMENT_CLAIM, which is to be sent now. */
+/* claim_parameters(claim, parameters): adds the parameters of STATEMENT_CLAIM, which is to be sent now. */
 void claim_parameters(struct claim *claim, struct parameters *parameters);
 
-/* claim_take(claim, result): what came back: sets the floors, and finds whether there may be more. */
+/* claim_take(claim, result): reads the answer: moves the floors, and finds out whether there may be more jobs. */
 void claim_take(struct claim *claim, const PGresult *result);
 
-/* claim_sweep(claim): all queues are to be swept. */
+/* claim_sweep(claim): the next claim of each queue is a sweep. */
 void claim_sweep(const struct claim *claim);
 
-/* claim_forget_floors(claim): the session was lost, and who knows where the next one leads: all is looked at again. */
+/* claim_forget_floors(claim): the session was lost, and the next one may lead elsewhere: no floor is valid. */
 void claim_forget_floors(const struct claim *claim);
 
-/* look_parameters(claim, parameters): of STATEMENT_LOOK. look_take(claim, result, look): what it found. */
-void look_parameters(const struct claim *claim, struct parameters *parameters);
-void look_take(const struct claim *claim, const PGresult *result, struct hold_look *look);
+/* idle_info_parameters(claim, parameters): adds the parameters of STATEMENT_LOOK. idle_info_take(claim, result, idle):
+ * adds its answer to `idle`. */
+void idle_info_parameters(const struct claim *claim, struct parameters *parameters);
+void idle_info_take(const struct claim *claim, const PGresult *result, struct idle_info *idle);
 
 #endif

@@ -5,29 +5,34 @@
 #include <uv.h>
 
 /*
- * Whose turn it is to claim. Of two claims that run side by side, each goes through what the other has locked, row by
- * row, and skips it; one that waits for the other's answer begins behind it, at the floor. So a worker makes its large
- * claims one after the other. What a worker of one executor claims in turn also comes in its order. A claim that is not
- * answered within a second has had its turn: its connection may be dead without anybody knowing.
+ * The gate through which the holds of a worker make their large claims, one at a time.
+ *
+ * Of two claims that run side by side, each reads through the rows that the other has locked, and skips them. A claim
+ * that waits for the other's answer starts behind it, at the floor, and skips nothing. With one executor the gate also
+ * keeps jobs in order. A claim that is not answered within a second no longer keeps the gate: its connection may be
+ * dead without the worker knowing it yet.
  */
 struct claim_gate;
 struct hold;
 
-/* claim_gate_new(loop, wake): wake(hold) is called when the turn of a hold has come that had to wait; it returns
- * whether it claims.
- */
-struct claim_gate *claim_gate_new(uv_loop_t *loop, bool (*wake)(struct hold *hold));
+/* claim_gate_new(loop, open): open(hold) is called when the gate opens for a hold that waits; it returns whether the
+ * hold claims. If not, the gate opens for the next one. */
+struct claim_gate *claim_gate_new(uv_loop_t *loop, bool (*open)(struct hold *hold));
 
-/* claim_gate_enter(gate, hold): whether it may claim now. If not, it is called when it may. */
+/* claim_gate_enter(gate, hold): returns true if the hold may claim now. Otherwise the hold joins the end of the wait
+ * queue. */
 bool claim_gate_enter(struct claim_gate *gate, struct hold *hold);
 
-/* claim_gate_leave(gate, hold): its claim has been answered, or failed; nothing if it was not its turn. */
+/* claim_gate_leave(gate, hold): the hold's claim was answered, or failed. Does nothing if the hold has not entered. */
 void claim_gate_leave(struct claim_gate *gate, struct hold *hold);
 
-/* claim_gate_withdraw(gate, hold): the hold is gone, or does not wait any more. */
+/* claim_gate_withdraw(gate, hold): the hold neither claims nor waits any more. */
 void claim_gate_withdraw(struct claim_gate *gate, struct hold *hold);
 
-/* claim_gate_free(gate): its memory goes with the loop's next turn. */
+/* claim_gate_is_waiting(gate, hold): whether the hold is in the wait queue. */
+bool claim_gate_is_waiting(const struct claim_gate *gate, const struct hold *hold);
+
+/* claim_gate_free(gate): the memory is freed in the loop's next turn. */
 void claim_gate_free(struct claim_gate *gate);
 
 #endif

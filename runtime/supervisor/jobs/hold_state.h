@@ -10,17 +10,32 @@
 #include "rescue.h"
 
 /*
- * What a hold is made of: for its two files only. hold.c has what goes to the database and comes from there,
- * hold_jobs.c what goes to the executor and comes from there.
+ * The inside of a hold, for its own files only:
+ *
+ *     hold.c        its life, its states, and what its connection reports
+ *     hold_claim.c  when it claims, and what it does when nothing is due
+ *     hold_run.c    the jobs that are with the executor, and their outcomes
+ *     hold_lease.c  the jobs that are leased, and run without a transaction
+ */
+
+/*
+ * What the hold's connection is doing. Only hold_set_state() writes it. The columns say which fields have jobs in that
+ * state: `batch` (claimed, locked by the open transaction), `settling` (outcomes on their way to the server) and `out`
+ * (a frame for the executor).
+ *
+ *                        transaction  batch   settling  out
  */
 enum hold_state {
-  HOLD_DOWN,     /* no session */
-  HOLD_IDLE,     /* a session, no transaction */
-  HOLD_CLAIMING, /* a claim is under way; behind the settling of the batch before, if there was one */
-  HOLD_RUNNING,  /* jobs are with the executor, the transaction holds them */
-  HOLD_CLOSING,  /* the transaction is being ended, without a new claim */
-  HOLD_LOCKING,  /* jobs to be rescued are being locked */
-  HOLD_UNDOING,  /* the transaction of an act that failed is being rolled back */
+  HOLD_DOWN,          /* no session     -       -         -    */
+  HOLD_IDLE,          /* none           -       -         -    */
+  HOLD_CLAIMING,      /* open           filled by the answer; `settling` has the batch before, until it is committed */
+  HOLD_RUNNING,       /* open           yes     -         -    */
+  HOLD_FETCHING,      /* open           yes     -         filled by the answer: the data of one large job */
+  HOLD_LEASING,       /* ends           -       yes       the jobs being leased, sent when the leases are committed */
+  HOLD_CLOSING,       /* ends           -       yes       -    */
+  HOLD_CLOSING_EMPTY, /* ends           -       -         -    : the claim found nothing */
+  HOLD_LOCKING,       /* open           -       jobs of `rescue` whose rows are being locked again */
+  HOLD_UNDOING,       /* rolls back     -       -         -    : a statement failed */
 };
 
 struct hold {
@@ -29,62 +44,104 @@ struct hold {
   struct connection *connection;
   struct child *child;
   enum hold_state state;
-  bool stopping;
+  bool stopping; /* no more claims */
   int64_t careful_until_ms;
 
   struct claim claim;
-  struct batch batch;       /* claimed, running; locked by the transaction */
-  struct batch settling;    /* their outcomes are on their way to the server */
-  struct lease_list leased; /* running on, without a transaction */
-  struct rescue rescue;     /* outcomes that could not be written */
+  struct batch batch;
+  struct batch settling;
+  struct lease_list leased; /* in any state: jobs that run on without a transaction */
+  struct rescue rescue;     /* in any state: outcomes that could not be written */
+  struct buffer out;
 
-  struct buffer out;     /* a frame of jobs, sent when the act has ended well */
-  bool lease_first;      /* the job in it is being leased: it is sent when it is */
-  bool fetching;         /* the data of a large job is under way */
-  int large;             /* which one; then it is on its way to the executor */
-  bool waits;            /* for its turn to claim */
-  bool refused;          /* a claim: there was no room in the executor */
-  bool sweeps;           /* which is to be a sweep */
-  int owed;              /* jobs that went back before they began: the executor has not come to them yet */
-  bool released;         /* this act gives jobs back */
-  bool nothing;          /* it ends a claim that found nothing */
-  struct hold_look look; /* what is known of that */
-  int64_t leases_lost;   /* so far */
-  bool loss_told;        /* that a hold was lost has been logged, and nothing was committed since */
+  int large_job;            /* running, fetching: index of the job whose data was fetched last; -1: none */
+  int64_t running_since_ms; /* running, fetching */
+  uint32_t waiting_batch;   /* the batch whose jobs were all waiting at the last check; 0: none */
+  bool gave_back;           /* the act under way gives back jobs that had not begun */
+  int unacknowledged;       /* jobs given back that the executor has not come to yet */
+
+  bool no_capacity;      /* the last attempt to claim found no capacity in the executor */
+  bool sweep_at_gate;    /* while the hold waits at the claim gate: its claim is to be a sweep */
+  struct idle_info idle; /* closing_empty, idle: what is known about the next job that falls due */
+
+  int64_t leases_lost; /* since the start, for the log */
+  bool loss_logged;    /* the loss of the session was logged, and nothing has been committed since */
   struct hold_error error;
-  uv_timer_t watch;
-  int64_t running_since_ms;
-  unsigned ticks;        /* of the watch */
-  uint32_t parked_batch; /* whose jobs were all seen to wait, the last time they were looked at; 0: none */
+  uv_timer_t check_timer; /* looks at running jobs, and for capacity */
+  unsigned checks;
 };
 
-/* hold_is_careful(hold): jobs are to be leased before they run. */
-bool hold_is_careful(const struct hold *hold);
+/* ── hold.c ── */
 
-/* hold_settle(hold): in a transaction: writes all outcomes that are known, commits, and claims again. */
+/* hold_set_state(hold, state): changes the state. A change that the table in hold.c does not list is a fault of the
+ * program: it is logged, and the supervisor aborts; the server then gives back what the hold had locked. */
+void hold_set_state(struct hold *hold, enum hold_state state);
+
+/* hold_has_batch(hold): jobs of an open transaction are here (running or fetching). */
+bool hold_has_batch(const struct hold *hold);
+
+/* hold_settle(hold): in a transaction: sends all known outcomes and COMMIT, and the next claim behind them if there may
+ * be one. */
 void hold_settle(struct hold *hold);
 
-/* hold_proceed(hold): idle: whatever is to be done next. */
+/* hold_proceed(hold): when idle, does what is next: rescue, settle, claim or rest. */
 void hold_proceed(struct hold *hold);
 
-/* hold_dispatch(hold): the jobs of the claim go to the executor, or are leased first. */
+/* ── hold_claim.c ── */
+
+/* hold_may_claim(hold): chooses the queues of the next claim. False when there is nothing to ask for, when the executor
+ * has no capacity, or when the hold has to wait at the claim gate. */
+bool hold_may_claim(struct hold *hold);
+
+/* hold_send_claim(hold, sweep): sends BEGIN and the claim that hold_may_claim() has chosen. */
+void hold_send_claim(struct hold *hold, bool sweep);
+
+/* hold_take_claim(hold, result), hold_end_claim(hold): the claim's rows have come; its act has ended. */
+void hold_take_claim(struct hold *hold, const PGresult *result);
+void hold_end_claim(struct hold *hold);
+
+/* hold_add_claim_cost(hold, swept): the claim, or the look at what falls due next, was answered: sweeps have a budget.
+ */
+void hold_add_claim_cost(struct hold *hold, bool swept);
+
+/* hold_rest(hold): nothing to do: tells the owner what is known about the next job that falls due. */
+void hold_rest(struct hold *hold);
+
+/* ── hold_run.c ── */
+
+/* hold_dispatch(hold): sends the jobs in `out` to the executor, or prepares leases for them first. */
 void hold_dispatch(struct hold *hold);
 
-/* hold_send_leased(hold): the job that had to be leased first goes, if its lease was written. */
-void hold_send_leased(struct hold *hold);
+/* hold_take_data(hold, result): the data of the large job has come. */
+void hold_take_data(struct hold *hold, const PGresult *result);
 
-/* hold_go_on(hold): settles when all outcomes are known; fetches the next large job's data when there is room for it.
- */
+/* hold_go_on(hold): when running, settles once all outcomes are known, and fetches the next large job's data when the
+ * executor is free for it. When idle, see hold_proceed(). */
 void hold_go_on(struct hold *hold);
 
-/* hold_keep_for_rescue(hold): outcomes nobody has written are kept; what runs is to be leased when it can be. */
+/* hold_split(hold): the transaction must end: jobs that have begun become leased, the others go back. The settle that
+ * follows writes it. */
+void hold_split(struct hold *hold);
+
+/* hold_start_checks(hold): starts the timer that looks at running jobs, and for capacity, every few milliseconds. */
+void hold_start_checks(struct hold *hold);
+
+/* ── hold_lease.c ── */
+
+/* hold_token(hold): the first token of the batch's leases. */
+int64_t hold_token(const struct hold *hold);
+
+/* hold_send_leased(hold): the leases of the jobs in `out` are committed: the jobs go to the executor, or back. */
+void hold_send_leased(struct hold *hold);
+
+/* hold_keep_for_rescue(hold): the act failed or its session is lost: outcomes that were not written are kept, and jobs
+ * that run are to be leased once their rows can be locked again. */
 void hold_keep_for_rescue(struct hold *hold);
 
-/* hold_start_watch(hold): looks at jobs that run, and for room in the executor, every few ms, while there is a reason.
- */
-void hold_start_watch(struct hold *hold);
+/* hold_give_back_unbegun_leased(hold, most_ms): leased jobs that have not begun within `most_ms` go back. */
+void hold_give_back_unbegun_leased(struct hold *hold, int64_t most_ms);
 
-/* The hold's timer. */
-void hold_on_watch(uv_timer_t *timer);
+/* hold_kill_stuck_lost(hold): kills the executor when the handler of a lost or cancelled lease does not end. */
+void hold_kill_stuck_lost(struct hold *hold);
 
 #endif

@@ -70,7 +70,7 @@ void queue_set_floor(struct queue *queue, int64_t run_after_us, int64_t id, bool
 }
 
 void queue_forget_floor(struct queue *queue) {
-  queue->low = true;
+  queue->sweep_next = true;
   queue->floor_us = FLOOR_US_LEAST;
   queue->floor_id = FLOOR_ID_LEAST;
 }
@@ -90,11 +90,11 @@ void queue_saw_run(struct queue *queue, bool waited, int64_t run_us) {
   queue->run_us = queue->run_us > 0 ? (queue->run_us * 7 + (double)run_us) / 8 : (double)run_us;
 }
 
-void queue_saw_parked(struct queue *queue) {
+void queue_saw_waiting(struct queue *queue) {
   queue_saw_run(queue, true, 2 * BRIEF_US);
 }
 
-bool queue_waits(const struct queue *queue) {
+bool queue_handlers_wait(const struct queue *queue) {
   return queue->transactional || queue->waited > WAITS_LEAST; /* to wait for the server is all that it does */
 }
 

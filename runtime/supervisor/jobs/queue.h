@@ -34,7 +34,7 @@ struct queue {
    * enqueued by a transaction that began early and committed late, or was given back: a sweep finds it.
    */
   int64_t floor_us, floor_id;
-  bool low; /* the next claim is a sweep: it begins at the beginning */
+  bool sweep_next; /* the next claim is a sweep: it starts from the beginning */
   struct queue *next;
 };
 
@@ -75,12 +75,13 @@ void queue_saw(struct queue *queue, int64_t busy_us);
 /* queue_saw_run(queue, waited, run_us): it waited, or not, and its handler took so long altogether. */
 void queue_saw_run(struct queue *queue, bool waited, int64_t run_us);
 
-/* queue_saw_parked(queue): one of its jobs waits, and nobody knows for how long. */
-void queue_saw_parked(struct queue *queue);
+/* queue_saw_waiting(queue): one of its jobs waits, and nobody knows for how long. */
+void queue_saw_waiting(struct queue *queue);
 
-/* queue_waits(queue): its handlers wait: how many jobs are in flight is bounded. queue_is_brief(queue): not for long.
+/* queue_handlers_wait(queue): its handlers wait: how many jobs are in flight is bounded. queue_is_brief(queue): not for
+ * long.
  */
-bool queue_waits(const struct queue *queue);
+bool queue_handlers_wait(const struct queue *queue);
 bool queue_is_brief(const struct queue *queue);
 
 /* queue_learn(queue): from the jobs seen since the last call, how many the next claim may take. */

@@ -157,7 +157,7 @@ static void fall_asleep(struct wakeup *wakeup) {
 }
 
 /* The last sweep, when nothing is left to be done, need not be paid for. */
-static void drain(struct wakeup *wakeup, const struct hold_look *look) {
+static void drain(struct wakeup *wakeup, const struct idle_info *look) {
   if (!look->swept && wakeup->events->all_asleep(wakeup->owner))
     wake(wakeup, true);
   else if (!look->swept)
@@ -166,7 +166,7 @@ static void drain(struct wakeup *wakeup, const struct hold_look *look) {
     wakeup->events->drained(wakeup->owner);
 }
 
-static void go_on(struct wakeup *wakeup, const struct hold_look *look) {
+static void go_on(struct wakeup *wakeup, const struct idle_info *look) {
   switch (wakeup->state) {
   case WAKEUP_LINGERING:
     linger(wakeup);
@@ -186,7 +186,7 @@ static void go_on(struct wakeup *wakeup, const struct hold_look *look) {
   }
 }
 
-void wakeup_slept(struct wakeup *wakeup, const struct hold_look *look) {
+void wakeup_slept(struct wakeup *wakeup, const struct idle_info *look) {
   bool again = wakeup->again || !look->complete;
   if (wakeup->state == WAKEUP_STOPPED)
     return;

@@ -49,7 +49,7 @@ void wakeup_found(struct wakeup *wakeup);
 void wakeup_more(struct wakeup *wakeup);
 
 /* wakeup_slept(wakeup, look): a hold has nothing to do. */
-void wakeup_slept(struct wakeup *wakeup, const struct hold_look *look);
+void wakeup_slept(struct wakeup *wakeup, const struct idle_info *look);
 
 /* wakeup_raised(wakeup, clear): the flags are up; `clear`: no enqueue is in flight that began before. */
 void wakeup_raised(struct wakeup *wakeup, bool clear);

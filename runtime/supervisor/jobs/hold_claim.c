@@ -1,0 +1,138 @@
+/* The part of hold.h that decides when the hold claims, and what it does when nothing is due. */
+#include "hold_state.h"
+
+#include "clock.h"
+
+bool hold_may_claim(struct hold *hold) {
+  const struct hold_start *start = &hold->start;
+  if (hold->stopping || !child_is_ready(hold->child))
+    return false;
+  int32_t capacity = start->events->capacity(start->owner, hold, hold->claim.capacity);
+  hold->no_capacity = capacity == 0;
+  if (hold->no_capacity)
+    hold_start_checks(hold);
+  if (capacity == 0 || !claim_choose(&hold->claim, start->ahead ? CLAIM_AHEAD : CLAIM_ANY, capacity))
+    return false;
+  if (hold->claim.most_jobs > 1 || start->options->executors == 1)
+    return claim_gate_enter(start->gate, hold);
+  claim_gate_withdraw(start->gate, hold); /* a claim of one job need not wait */
+  return true;
+}
+
+void hold_send_claim(struct hold *hold, bool sweep) {
+  struct parameters parameters = {0};
+  if (sweep) {
+    sweep_begin(hold->start.sweep, clock_ms());
+    claim_sweep(&hold->claim);
+  }
+  claim_parameters(&hold->claim, &parameters);
+  connection_begin(hold->connection);
+  connection_send(hold->connection, STATEMENT_CLAIM, &parameters);
+  parameters_free(&parameters);
+  hold_set_state(hold, HOLD_CLAIMING);
+}
+
+bool hold_wake(struct hold *hold, bool sweep) {
+  bool has_outcomes = lease_list_ended(&hold->leased) > 0 || hold->rescue.jobs.count > 0;
+  if (hold->state != HOLD_IDLE || has_outcomes || hold_error_is_waiting(&hold->error))
+    return false;
+  bool waits = claim_gate_is_waiting(hold->start.gate, hold);
+  hold->sweep_at_gate = sweep || (waits && hold->sweep_at_gate);
+  if (waits)
+    return true;
+  if (!hold_may_claim(hold))
+    return claim_gate_is_waiting(hold->start.gate, hold);
+  hold_send_claim(hold, sweep);
+  connection_sync(hold->connection);
+  return true;
+}
+
+bool hold_claim_through_gate(struct hold *hold) {
+  if (hold_wake(hold, hold->sweep_at_gate))
+    return true;
+  if (hold->state == HOLD_IDLE)
+    hold_rest(hold);
+  return false;
+}
+
+void hold_claim_ahead(struct hold *hold) {
+  if (hold->state == HOLD_DOWN && claim_choose(&hold->claim, CLAIM_AHEAD, INT32_MAX))
+    connection_open(hold->connection);
+  hold_wake(hold, false);
+}
+
+bool hold_close(struct hold *hold) {
+  if (hold_is_asleep(hold) && !hold_error_is_waiting(&hold->error)) {
+    connection_close(hold->connection);
+    hold_set_state(hold, HOLD_DOWN);
+  }
+  return hold->state == HOLD_DOWN;
+}
+
+/* ── what the claim brought ── */
+
+void hold_add_claim_cost(struct hold *hold, bool swept) {
+  int64_t now_ms = clock_ms();
+  sweep_saw(hold->start.sweep, now_ms, now_ms - hold->claim.sent_ms, swept);
+}
+
+void hold_take_claim(struct hold *hold, const PGresult *result) {
+  claim_take(&hold->claim, result);
+  if (PQntuples(result) == 0)
+    return;
+  batch_take(&hold->batch, result, hold->claim.asked, hold->claim.asked_index,
+             hold->start.events->suspect_group_size(hold->start.owner));
+  batch_send(&hold->batch, result, &hold->out);
+}
+
+/* The claim found nothing: after a sweep the hold asks when the next job falls due; then the transaction ends. */
+static void close_empty(struct hold *hold) {
+  hold->idle = (struct idle_info){
+      .complete = hold->claim.complete, .swept = hold->claim.sweeps_all && !hold->start.ahead, .wait_ms = -1};
+  hold_set_state(hold, HOLD_CLOSING_EMPTY);
+  if (hold->idle.swept && !hold->stopping) {
+    struct parameters parameters = {0};
+    idle_info_parameters(&hold->claim, &parameters);
+    hold->claim.sent_ms = clock_ms();
+    connection_send(hold->connection, STATEMENT_LOOK, &parameters);
+    parameters_free(&parameters);
+  }
+  connection_send(hold->connection, STATEMENT_COMMIT, NULL);
+  connection_sync(hold->connection);
+}
+
+/* The jobs of the claim can go to the executor: it is still there, is wanted, and may run them. */
+static bool may_run(struct hold *hold) {
+  if (hold->stopping || hold->claim.stale || !child_is_ready(hold->child))
+    return false;
+  return !hold->batch.is_suspect_group || hold->start.events->may_run_suspects(hold->start.owner, hold);
+}
+
+void hold_end_claim(struct hold *hold) {
+  hold_add_claim_cost(hold, hold->claim.sweeps_any);
+  claim_gate_leave(hold->start.gate, hold);
+  if (hold->batch.count == 0) {
+    close_empty(hold);
+    return;
+  }
+  hold_set_state(hold, HOLD_RUNNING);
+  hold->running_since_ms = clock_ms();
+  hold->large_job = -1;
+  if (may_run(hold)) {
+    hold_dispatch(hold);
+    hold->start.events->found(hold->start.owner, hold);
+    if (hold->claim.full)
+      hold->start.events->more(hold->start.owner, hold);
+  } else {
+    buffer_free(&hold->out);
+    batch_release(&hold->batch, NULL, false);
+  }
+  hold_go_on(hold);
+}
+
+void hold_rest(struct hold *hold) {
+  if (!hold->stopping && child_is_ready(hold->child) && !hold->no_capacity)
+    hold->start.events->slept(hold->start.owner, hold, &hold->idle);
+  hold->idle = (struct idle_info){.wait_ms = -1};
+  hold->start.events->rested(hold->start.owner, hold);
+}
