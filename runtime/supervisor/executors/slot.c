@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "clock.h"
+#include "growing_wait.h"
 #include "log.h"
 #include "memory.h"
+#include "memory_limit.h"
 #include "message.h"
 
 /* Executors that die young are replaced after waits that grow from 100 ms to 10 s. */
@@ -83,9 +85,7 @@ static void restart_later(struct slot *slot) {
   if (!young || slot->retiring)
     slot->restart_wait_ms = 0;
   uv_timer_start(&slot->restart, on_restart, (uint64_t)slot->restart_wait_ms, 0);
-  slot->restart_wait_ms = slot->restart_wait_ms ? slot->restart_wait_ms * 2 : RESTART_LEAST_MS;
-  if (slot->restart_wait_ms > RESTART_MOST_MS)
-    slot->restart_wait_ms = RESTART_MOST_MS;
+  slot->restart_wait_ms = growing_wait_after(slot->restart_wait_ms, RESTART_LEAST_MS, RESTART_MOST_MS);
 }
 
 void slot_start_executor(struct slot *slot) {
@@ -223,7 +223,7 @@ static bool resolve(const struct options *options, const char *name, bool set, e
   return choice == CHOICE_UNSET || options_forced(options, name) ? set : choice == CHOICE_YES;
 }
 
-static struct queue *add_queue(struct slot *slot, const struct child_queue *asked) {
+static struct queue *add_queue(struct slot *slot, const struct message_queue *asked) {
   const struct options *options = slot->start.options;
   struct queue *queue = queue_find(slot->start.queues, asked->name);
   queue->preserve_completed =
@@ -240,7 +240,7 @@ static struct queue *add_queue(struct slot *slot, const struct child_queue *aske
   return queue;
 }
 
-static void on_ready(void *owner, const struct child_script *script) {
+static void on_ready(void *owner, const struct message_ready *script) {
   struct slot *slot = owner;
   if (slot->finishing) /* it was asked to stop while this executor was loading the script */
     return;
@@ -266,7 +266,7 @@ static void on_broken(void *owner, const char *message, size_t length) {
   slot->start.events->broken(slot->start.owner, message, length);
 }
 
-static bool on_outcome(void *owner, const struct child_outcome *outcome) {
+static bool on_outcome(void *owner, const struct job_outcome *outcome) {
   struct slot *slot = owner;
   slot->jobs += outcome->outcome != OUTCOME_UNRUN; /* which has not begun */
   struct hold *hold = slot->holds[outcome->batch % HOLDS_PER_EXECUTOR];
@@ -281,7 +281,7 @@ static bool has_had_enough(struct slot *slot) {
   if (options->max_memory == 0 || clock_ms() - slot->memory_seen_ms < MEMORY_LOOK_MS)
     return false;
   slot->memory_seen_ms = clock_ms();
-  return child_memory(slot->child) > MEMORY_ENOUGH(options->max_memory);
+  return memory_is_scarce((uint64_t)child_memory(slot->child), (uint64_t)options->max_memory);
 }
 
 /* No more jobs for this executor; it leaves as soon as the holds have none of its jobs any more. */

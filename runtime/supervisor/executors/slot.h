@@ -20,7 +20,7 @@ struct slot;
 
 struct slot_events {
   /* The script was loaded; told before the slot looks at settings and queues. */
-  void (*ready)(void *owner, const struct child_script *script);
+  void (*ready)(void *owner, const struct message_ready *script);
   /* It could not be loaded, or the executor could not even be started (NULL): the slot tries again later. */
   void (*broken)(void *owner, const char *message, size_t length);
   /* The executor died; see struct child_events. */

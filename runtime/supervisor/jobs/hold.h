@@ -99,7 +99,7 @@ bool hold_runs_alone(const struct hold *hold);
 void hold_be_careful(struct hold *hold, int64_t until_ms);
 
 /* What the executor said; see struct child_events. */
-bool hold_outcome(struct hold *hold, const struct child_outcome *outcome);
+bool hold_outcome(struct hold *hold, const struct job_outcome *outcome);
 void hold_outcomes_end(struct hold *hold);
 
 /*
