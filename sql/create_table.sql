@@ -138,7 +138,10 @@ CREATE OR REPLACE FUNCTION pgq_enqueue(
 DECLARE
   wait text;
   job_id bigint;
-  micro text := CASE getdatabaseencoding() WHEN 'UTF8' THEN chr(181) ELSE 'u' END;
+  -- A duration in the form of Go, as the worker reads it: 1h30m, 250ms; the micro sign also as the Greek letter.
+  pattern text := '^[+-]?(0|(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|'
+    || CASE getdatabaseencoding() WHEN 'UTF8' THEN chr(181) || 's|' || chr(956) || 's|' ELSE '' END || 'ms|s|m|h))+)$';
+  sum_ns numeric;
 BEGIN
   IF queue_name IS NULL OR queue_name = '' THEN
     RAISE EXCEPTION 'pgq_enqueue: the queue name is empty' USING ERRCODE = 'invalid_parameter_value';
@@ -160,17 +163,23 @@ BEGIN
       HINT = 'For no retries pass ''{}''.';
   END IF;
   FOREACH wait IN ARRAY retry_waits LOOP
-    IF wait IS NULL OR wait !~ ('^[+]?(0|(([0-9]{1,15}([.][0-9]*)?|[.][0-9]+)(ns|us|' || micro || 's|ms|s|m|h))+)$') THEN
+    IF wait IS NULL OR wait !~ pattern THEN
       RAISE EXCEPTION 'pgq_enqueue: the retry wait % is not a duration', coalesce(quote_literal(wait), 'null')
         USING ERRCODE = 'invalid_parameter_value', HINT = 'Write 1h30m, 10m0s, 45s or 250ms.';
     END IF;
-    -- Go's durations, and so the worker's, end at 2^63 nanoseconds; what is short is below that without counting.
-    IF length(wait) > 7 AND (
-      SELECT sum(part[1]::numeric * CASE part[2] WHEN 'h' THEN 3600 WHEN 'm' THEN 60 WHEN 's' THEN 1 WHEN 'ms' THEN 0.001
-        WHEN 'ns' THEN 0.000000001 ELSE 0.000001 END)
-      FROM regexp_matches(wait, '([0-9]*[.]?[0-9]+|[0-9]+)[.]?([^0-9.]+)', 'g') AS part) > 9223372036 THEN
-      RAISE EXCEPTION 'pgq_enqueue: the retry wait % is too long', quote_literal(wait)
-        USING ERRCODE = 'invalid_parameter_value', HINT = 'The longest is 2562047h47m.';
+    -- The worker counts in nanoseconds, up to 2^63 - 1. A short wait without a sign is within these bounds: not counted.
+    IF length(wait) > 7 OR wait LIKE '-%' THEN
+      SELECT sum(trunc(part[1]::numeric * CASE part[2] WHEN 'h' THEN 3600000000000 WHEN 'm' THEN 60000000000
+        WHEN 's' THEN 1000000000 WHEN 'ms' THEN 1000000 WHEN 'ns' THEN 1 ELSE 1000 END)) INTO sum_ns
+        FROM regexp_matches(wait, '([0-9]*[.]?[0-9]+|[0-9]+)[.]?([^0-9.]+)', 'g') AS part;
+      IF sum_ns > 9223372036854775807 THEN
+        RAISE EXCEPTION 'pgq_enqueue: the retry wait % is too long', quote_literal(wait)
+          USING ERRCODE = 'invalid_parameter_value', HINT = 'The longest is 2562047h47m.';
+      END IF;
+      IF sum_ns > 0 AND wait LIKE '-%' THEN
+        RAISE EXCEPTION 'pgq_enqueue: the retry wait % is negative', quote_literal(wait)
+          USING ERRCODE = 'invalid_parameter_value', HINT = 'Write 1h30m, 10m0s, 45s or 250ms.';
+      END IF;
     END IF;
   END LOOP;
   INSERT INTO pgq_jobs (queue_name, data, run_after, retry_waits)

@@ -7,9 +7,8 @@
 
 #include "duration.h"
 #include "failure.h"
+#include "retry_waits.h"
 #include "text.h"
-
-#define DEFAULT_RETRY_WAITS "{1m0s,10m0s,30m0s}"
 
 /* Far beyond what the index takes: names between that and this are refused by the server, in its own words. */
 #define QUEUE_MAX ((size_t)1 << 20)
@@ -83,7 +82,7 @@ static char *format_waits(const struct pgq_options *options, struct pgq_error *e
   size_t count = options->retry_wait_count;
   char *array = NULL;
   if (count == 0)
-    array = strdup(options->no_retries ? "{}" : DEFAULT_RETRY_WAITS);
+    array = strdup(options->no_retries ? "{}" : RETRY_WAITS_DEFAULT);
   else if (count < SIZE_MAX / DURATION_TEXT_SIZE - 1)
     array = malloc(count * DURATION_TEXT_SIZE + sizeof "{}");
   if (array == NULL) {

@@ -278,7 +278,7 @@ bool message_get_broken(struct frame *frame, const char **message, size_t *lengt
 
 /* ── OUTCOMES ── */
 
-void message_put_outcome(struct buffer *out, const struct message_outcome *outcome) {
+void message_put_outcome(struct buffer *out, const struct job_outcome *outcome) {
   put_u32(out, outcome->batch);
   put_u32(out, outcome->index);
   put_u8(out, (uint8_t)outcome->outcome);
@@ -292,7 +292,7 @@ void message_put_outcome(struct buffer *out, const struct message_outcome *outco
   put_bytes(out, outcome->traceback, outcome->traceback_length);
 }
 
-bool message_get_outcome(struct frame *frame, struct message_outcome *outcome) {
+bool message_get_outcome(struct frame *frame, struct job_outcome *outcome) {
   outcome->batch = get_u32(frame);
   outcome->index = get_u32(frame);
   uint8_t kind = get_u8(frame);

@@ -148,21 +148,24 @@ bool message_get_log(struct frame *frame, struct message_log *log) __attribute__
 void message_put_broken(struct buffer *out, const void *message, size_t length);
 bool message_get_broken(struct frame *frame, const char **message, size_t *length) __attribute__((warn_unused_result));
 
-/* FRAME_OUTCOMES: these, one behind the other, while frame_left() is not 0. */
-struct message_outcome {
+/*
+ * How a job ended: from the handler's return in the executor to the settle in the supervisor. FRAME_OUTCOMES holds any
+ * number of them, one behind the other, until frame_left() is 0.
+ */
+struct job_outcome {
   uint32_t batch, index;
-  enum outcome outcome; /* OUTCOME_COMPLETE to OUTCOME_SETTLED */
-  bool backoff;
-  bool discard;    /* a failure: without a retry */
-  bool waited;     /* the handler did not run through in one go */
-  int64_t wait_ms; /* OUTCOME_SNOOZE: until it runs again; OUTCOME_FAIL: instead of the next retry wait; -1: none */
-  uint64_t duration_us;          /* at most DURATION_MAX_MS: the sum over a batch is still a number */
-  uint64_t busy_us;              /* how much of it the handler did not wait; at most the duration */
-  const char *error, *traceback; /* any bytes, read in place; the length may be 0 */
+  enum outcome outcome; /* in a frame: OUTCOME_COMPLETE to OUTCOME_SETTLED */
+  bool backoff;         /* the queue is to pause */
+  bool discard;         /* OUTCOME_FAIL: the job is not retried */
+  bool waited;          /* the handler was suspended at least once */
+  int64_t wait_ms; /* OUTCOME_SNOOZE: until the job runs again; OUTCOME_FAIL: replaces the next retry wait; -1: none */
+  uint64_t duration_us;          /* from begin to end; at most DURATION_MAX_MS, so that sums do not overflow */
+  uint64_t busy_us;              /* the duration without the handler's waits */
+  const char *error, *traceback; /* any bytes, not NUL-terminated, owned by the sender; the length may be 0 */
   size_t error_length, traceback_length;
 };
 
-void message_put_outcome(struct buffer *out, const struct message_outcome *outcome);
-bool message_get_outcome(struct frame *frame, struct message_outcome *outcome) __attribute__((warn_unused_result));
+void message_put_outcome(struct buffer *out, const struct job_outcome *outcome);
+bool message_get_outcome(struct frame *frame, struct job_outcome *outcome) __attribute__((warn_unused_result));
 
 #endif

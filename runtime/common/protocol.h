@@ -58,9 +58,6 @@ enum { JOB_DATA_MOST = 256 << 20 };
 /* Error messages are cut to this many bytes; tracebacks, and what handlers have to say for the log, too. */
 enum { ERROR_TEXT_MOST = 10 * 1024 };
 
-/* An executor that has so much of the memory that it may have is given no more jobs, and replaced. */
-#define MEMORY_ENOUGH(most) ((most) / 4 * 3)
-
 /* So many transactional jobs may be in flight in an executor: each has a connection of the pool, and one is left. */
 #define TRANSACTIONAL_MOST(pool) ((pool) > 1 ? (pool)-1 : 1)
 

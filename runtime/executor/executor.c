@@ -38,7 +38,7 @@ struct executor {
   struct message_configure configure; /* whose texts the config points to */
   struct script *script;
   struct task_list *tasks;
-  struct pressure pressure;
+  struct memory_pressure pressure;
   bool leaving;
   int status;
 };
@@ -74,7 +74,7 @@ static void on_script_log(void *owner, enum log_level level, const char *text, s
 static void on_script_starved(void *owner) {
   struct executor *e = owner;
   script_collect(e->script);
-  if (!pressure_look(&e->pressure))
+  if (!memory_pressure_measure(&e->pressure))
     return;
   fprintf(stderr, "pgq-lua executor: no memory is left for callbacks\n");
   exit(1);
@@ -164,7 +164,7 @@ static bool configure(struct executor *e, struct frame *frame) {
   if (e->script || e->leaving || !message_get_configure(frame, &e->configure))
     return false;
   limit_memory(e->configure.most_memory);
-  pressure_init(&e->pressure, e->configure.most_memory);
+  memory_pressure_init(&e->pressure, e->configure.most_memory);
   e->config = (struct script_config){.conninfo = e->configure.conninfo,
                                      .argv = (const char *const *)e->configure.argv,
                                      .argc = (int)e->configure.argc,
@@ -312,13 +312,13 @@ static void tear_down(struct executor *e) {
   if (e->tasks)
     task_list_free(e->tasks);
   outbox_free(e->outbox);
-  pressure_free(&e->pressure);
+  memory_pressure_free(&e->pressure);
   buffer_free(&e->in);
   message_free_configure(&e->configure);
 }
 
 int executor_main(void) {
-  struct executor executor = {.pressure.fd = -1}, *e = &executor;
+  struct executor executor = {.pressure.statm = -1}, *e = &executor;
   settle_in();
   e->page = mmap(NULL, sizeof *e->page, PROT_READ | PROT_WRITE, MAP_SHARED, EXECUTOR_PAGE, 0);
   if (e->page == MAP_FAILED) {

@@ -8,7 +8,7 @@
 
 #include "buffer.h"
 #include "log.h"
-#include "protocol.h"
+#include "message.h"
 
 /*
  * The one door to Lua: a state with the user's script in it. Nobody else in the executor includes lua.h.
@@ -35,30 +35,6 @@ struct script_config {
   void (*watch)(void *owner, uint32_t number);    /* script_ended() is wanted for it */
 };
 
-/* A job as a handler sees it; data is not kept. */
-struct script_job {
-  uint32_t queue; /* as registered, from 0 */
-  int64_t id;
-  uint32_t attempt, retries_left;
-  double created_at, run_after; /* Unix seconds */
-  int64_t lease;                /* the handler itself is to complete the job under this token; 0: it is not */
-  bool preserve;                /* … and the row is to stay then */
-  const char *data;
-  size_t data_length;
-};
-
-/* How a handler ended. The texts live until the next call of any script_ function. */
-struct script_end {
-  enum outcome outcome; /* OUTCOME_NONE: it waits */
-  bool backoff;
-  bool discard;
-  int64_t wait_ms; /* -1: none */
-  const char *error;
-  size_t error_length;
-  const char *traceback;
-  size_t traceback_length;
-};
-
 /* script_new(config): a fresh state; `config` must outlive it. NULL when there is no memory for one. */
 struct script *script_new(const struct script_config *config);
 void script_free(struct script *script);
@@ -79,13 +55,17 @@ uint32_t script_queue_count(const struct script *script);
 void script_serve(struct script *script, uint32_t pool, bool prepare);
 
 /*
- * script_begin(script, number, job, end): calls the queue's handler in the task of that number. Whatever the handler
- * does, short of ending the process, the call returns, and says how it ended, or that it waits.
+ * script_begin(script, number, job, preserve, outcome): calls the queue's handler in the task of that number.
+ * `preserve`: a handler that completes the job itself (job->lease is not 0) is to keep its row. Whatever the handler
+ * does, short of ending the process, the call returns, and fills *outcome: OUTCOME_NONE when the handler waits. Of the
+ * other fields it sets `backoff`, `discard`, `wait_ms` and the texts, which live until the next call of any script_
+ * function; it clears the rest. The job's data is copied.
  */
-void script_begin(struct script *script, uint32_t number, const struct script_job *job, struct script_end *end);
+void script_begin(struct script *script, uint32_t number, const struct message_job *job, bool preserve,
+                  struct job_outcome *outcome);
 
-/* script_resume(script, number, end): a task that waited goes on, as script_begin() says. */
-void script_resume(struct script *script, uint32_t number, struct script_end *end);
+/* script_resume(script, number, outcome): continues a task that waited; as script_begin(). */
+void script_resume(struct script *script, uint32_t number, struct job_outcome *outcome);
 
 /* Why a task is to end before its time. */
 enum script_interrupt { SCRIPT_TIMEOUT, SCRIPT_CANCELLED };

@@ -16,7 +16,8 @@ static const char threads_key;
 struct call {
   struct script *script;
   uint32_t number;
-  const struct script_job *job; /* NULL: the task goes on */
+  const struct message_job *job; /* NULL: the task goes on */
+  bool preserve;
 };
 
 /* ── coroutines ── */
@@ -83,8 +84,9 @@ static void push_token(lua_State *L, int64_t token) {
 }
 
 /* Pushes host.run and its arguments; returns how many those are. */
-static int push_job(lua_State *thread, const struct script *script, const struct script_job *job) {
-  lua_rawgeti(thread, LUA_REGISTRYINDEX, script->run);
+static int push_job(lua_State *thread, const struct call *call) {
+  const struct message_job *job = call->job;
+  lua_rawgeti(thread, LUA_REGISTRYINDEX, call->script->run);
   lua_pushinteger(thread, (lua_Integer)job->queue + 1);
   lua_pushlstring(thread, job->data, job->data_length);
   push_id(thread, job->id);
@@ -95,7 +97,7 @@ static int push_job(lua_State *thread, const struct script *script, const struct
   if (job->lease == 0)
     return 7;
   push_token(thread, job->lease);
-  lua_pushboolean(thread, job->preserve);
+  lua_pushboolean(thread, call->preserve);
   return 9;
 }
 
@@ -109,7 +111,7 @@ static bool has_waited(lua_State *thread, const struct script *script) {
 static int run(lua_State *L) {
   const struct call *call = lua_touserdata(L, 1);
   lua_State *thread = take_thread(L, call->script, call->number);
-  int result = lua_resume(thread, call->job ? push_job(thread, call->script, call->job) : 0);
+  int result = lua_resume(thread, call->job ? push_job(thread, call) : 0);
   int count = lua_gettop(thread);
   if (result == LUA_YIELD && has_waited(thread, call->script)) {
     lua_settop(thread, 0);
@@ -131,13 +133,13 @@ static int run(lua_State *L) {
 enum { OK = 1, MESSAGE, HOW, WAIT, TRACEBACK, RESULTS = TRACEBACK };
 
 /* What is left behind is to make room for telling so. */
-static bool is_of_memory(const struct script_end *end) {
+static bool is_of_memory(const struct job_outcome *end) {
   static const char message[] = "not enough memory";
   return end->error && memmem(end->error, end->error_length, message, sizeof message - 1) != NULL;
 }
 
 /* How a handler failed, of which host.run() has told. */
-static void read_failure(lua_State *L, struct script_end *end) {
+static void read_failure(lua_State *L, struct job_outcome *end) {
   const char *how = lua_type(L, HOW) == LUA_TSTRING ? lua_tostring(L, HOW) : "";
   end->outcome = strcmp(how, "snooze") == 0 ? OUTCOME_SNOOZE : OUTCOME_FAIL;
   end->backoff = strcmp(how, "backoff") == 0;
@@ -156,9 +158,9 @@ void script_keep_run(lua_State *L) {
   lua_rawset(L, LUA_REGISTRYINDEX);
 }
 
-static void call(const struct call *call, struct script_end *end) {
+static void call(const struct call *call, struct job_outcome *end) {
   lua_State *L = call->script->L;
-  *end = (struct script_end){.outcome = OUTCOME_COMPLETE, .wait_ms = -1};
+  *end = (struct job_outcome){.outcome = OUTCOME_COMPLETE, .wait_ms = -1};
   lua_settop(L, 0);
   lua_pushlightuserdata(L, (void *)&run_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
@@ -186,13 +188,14 @@ static void call(const struct call *call, struct script_end *end) {
     end->outcome = OUTCOME_SETTLED;
 }
 
-void script_begin(struct script *script, uint32_t number, const struct script_job *job, struct script_end *end) {
-  call(&(struct call){.script = script, .number = number, .job = job}, end);
+void script_begin(struct script *script, uint32_t number, const struct message_job *job, bool preserve,
+                  struct job_outcome *end) {
+  call(&(struct call){.script = script, .number = number, .job = job, .preserve = preserve}, end);
   if (job->data_length >= LARGE_DATA)
     script_collect(script);
 }
 
-void script_resume(struct script *script, uint32_t number, struct script_end *end) {
+void script_resume(struct script *script, uint32_t number, struct job_outcome *end) {
   call(&(struct call){.script = script, .number = number}, end);
 }
 

@@ -43,7 +43,7 @@ struct task_list {
   struct script *script;
   struct shared_page *page;
   struct outbox *outbox;
-  struct pressure *pressure;
+  struct memory_pressure *pressure;
   void (*work)(void *owner);
   void *owner;
   struct batches batches;
@@ -60,7 +60,7 @@ struct task_list {
 };
 
 struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct shared_page *page, struct outbox *outbox,
-                                struct pressure *pressure, void (*work)(void *owner), void *owner) {
+                                struct memory_pressure *pressure, void (*work)(void *owner), void *owner) {
   struct task_list *list = memory_new(sizeof *list);
   *list = (struct task_list){.loop = loop,
                              .script = script,
@@ -213,24 +213,18 @@ static size_t at_most(size_t length) {
                                       : ERROR_TEXT_MOST + 4; /* more than the most: so it shows that it was cut */
 }
 
-static void put_outcome(struct task_list *list, const struct task *task, const struct script_end *end,
+static void put_outcome(struct task_list *list, const struct task *task, struct job_outcome outcome,
                         int64_t duration_us) {
-  struct buffer *fields = &list->fields;
-  fields->length = 0;
-  message_put_outcome(fields, &(struct message_outcome){.batch = task->batch,
-                                                        .index = task->index,
-                                                        .outcome = end->outcome,
-                                                        .backoff = end->backoff,
-                                                        .discard = end->discard,
-                                                        .waited = task->waits,
-                                                        .wait_ms = end->wait_ms,
-                                                        .duration_us = (uint64_t)duration_us,
-                                                        .busy_us = (uint64_t)task->busy_us,
-                                                        .error = end->error,
-                                                        .error_length = at_most(end->error_length),
-                                                        .traceback = end->traceback,
-                                                        .traceback_length = at_most(end->traceback_length)});
-  outbox_add_outcome(list->outbox, fields);
+  outcome.batch = task->batch;
+  outcome.index = task->index;
+  outcome.waited = task->waits;
+  outcome.duration_us = (uint64_t)duration_us;
+  outcome.busy_us = (uint64_t)task->busy_us;
+  outcome.error_length = at_most(outcome.error_length);
+  outcome.traceback_length = at_most(outcome.traceback_length);
+  list->fields.length = 0;
+  message_put_outcome(&list->fields, &outcome);
+  outbox_add_outcome(list->outbox, &list->fields);
 }
 
 /* The shared page says whose handler runs, so that a death can be told from whose it was. */
@@ -255,7 +249,7 @@ static int64_t enter(struct task_list *list, struct task *task) {
  */
 static bool is_full(const struct task_list *list, const struct message_job *job) {
   const struct queue_limit *limit = &list->queues[job->queue];
-  if (list->waiting > 0 && pressure_is_high(list->pressure))
+  if (list->waiting > 0 && memory_pressure_is_high(list->pressure))
     return true;
   if (job->lease != 0 && list->transactional >= list->transactional_most)
     return true;
@@ -292,10 +286,10 @@ static void set_aside(struct task_list *list, struct task *task, int64_t now_us)
   uv_timer_start(&task->limit, on_limit, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
 }
 
-static void end_task(struct task_list *list, struct task *task, const struct script_end *end, int64_t now_us) {
+static void end_task(struct task_list *list, struct task *task, const struct job_outcome *end, int64_t now_us) {
   if (end->backoff) /* the rest of this queue is not to run into the same wall */
     batches_recall(&list->batches, 0, task->queue);
-  put_outcome(list, task, end, now_us - task->started_us);
+  put_outcome(list, task, *end, now_us - task->started_us);
   list->queues[task->queue].waits = task->waits;
   if (task->waits) {
     count_waiting(list, task->queue, -1);
@@ -309,7 +303,7 @@ static void end_task(struct task_list *list, struct task *task, const struct scr
 }
 
 /* The handler has come back: it waits, or it has ended. */
-static void leave(struct task_list *list, struct task *task, const struct script_end *end, int64_t entered_us) {
+static void leave(struct task_list *list, struct task *task, const struct job_outcome *end, int64_t entered_us) {
   int64_t now_us = clock_us();
   list->current = NULL;
   task->busy_us += now_us - entered_us;
@@ -322,7 +316,7 @@ static void leave(struct task_list *list, struct task *task, const struct script
 
 static void go_on(struct task_list *list) {
   struct task *task = list->first;
-  struct script_end end;
+  struct job_outcome end;
   list->first = task->next;
   if (!list->first)
     list->last = &list->first;
@@ -340,7 +334,7 @@ static bool may_begin(struct task_list *list, uint32_t batch, uint32_t position)
 }
 
 static void begin(struct task_list *list, uint32_t batch, const struct message_job *job) {
-  struct script_end end = {.outcome = OUTCOME_UNRUN, .wait_ms = -1};
+  struct job_outcome end = {.outcome = OUTCOME_UNRUN, .wait_ms = -1};
   struct task *task = new_task(list);
   task->waits = task->ready = task->watched = task->interrupted = task->final = false;
   task->batch = batch;
@@ -350,24 +344,14 @@ static void begin(struct task_list *list, uint32_t batch, const struct message_j
   task->started_us = task->busy_us = 0;
   task->timeout_ms = list->queues[job->queue].timeout_ms;
   if (!batches_may_begin(&list->batches, job) || is_full(list, job) || !may_begin(list, batch, job->position)) {
-    put_outcome(list, task, &end, 0);
+    put_outcome(list, task, end, 0);
     free_task(list, task);
     return;
   }
-  const struct script_job given = {.queue = job->queue,
-                                   .id = job->id,
-                                   .attempt = job->attempt,
-                                   .retries_left = job->retries_left,
-                                   .created_at = job->created_at,
-                                   .run_after = job->run_after,
-                                   .lease = job->lease,
-                                   .preserve = list->queues[job->queue].preserve,
-                                   .data = job->data,
-                                   .data_length = job->data_length};
   task->transactional = job->lease != 0;
   list->transactional += task->transactional;
   int64_t entered_us = enter(list, task);
-  script_begin(list->script, task->number, &given, &end);
+  script_begin(list->script, task->number, job, list->queues[job->queue].preserve, &end);
   leave(list, task, &end, entered_us);
 }
 

@@ -5,8 +5,8 @@
 #include <uv.h>
 
 #include "frame.h"
+#include "memory_pressure.h"
 #include "outbox.h"
-#include "pressure.h"
 #include "protocol.h"
 #include "script.h"
 
@@ -21,7 +21,7 @@ struct task_list;
  * begin only when no task waits; else they come back. work(owner) is called when there is something to do again:
  * task_list_step() is to follow, from the loop. */
 struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct shared_page *page, struct outbox *outbox,
-                                struct pressure *pressure, void (*work)(void *owner), void *owner);
+                                struct memory_pressure *pressure, void (*work)(void *owner), void *owner);
 
 /* task_list_close(list): its timers end with the loop's next turn. task_list_free(list): after that. */
 void task_list_close(struct task_list *list);

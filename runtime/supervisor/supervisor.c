@@ -113,7 +113,7 @@ static void free_ended_later(struct supervisor *s) {
 static void start_control(struct supervisor *s);
 
 /* The script loaded for the first time: now the settings are known, and with them all else. */
-static void first_ready(struct supervisor *s, const struct child_script *script) {
+static void first_ready(struct supervisor *s, const struct message_ready *script) {
   struct option_problem problem;
   bool has_timeout;
   for (uint32_t i = 0; i < script->setting_count; i++)
@@ -134,7 +134,7 @@ static void first_ready(struct supervisor *s, const struct child_script *script)
   start_control(s);
 }
 
-static void on_slot_ready(void *owner, const struct child_script *script) {
+static void on_slot_ready(void *owner, const struct message_ready *script) {
   struct supervisor *s = owner;
   if (s->stage == STAGE_LOADING)
     first_ready(s, script);

@@ -115,7 +115,7 @@ static struct frame frame_of(uint8_t type, const struct buffer *fields) {
 
 void outbox_add_outcome(struct outbox *outbox, const struct buffer *fields) {
   struct frame frame = frame_of(FRAME_OUTCOMES, fields);
-  struct message_outcome outcome;
+  struct job_outcome outcome;
   (void)outbox;
   EXPECT(message_get_outcome(&frame, &outcome) && frame_end_ok(&frame));
   ledger_outcome(&outcome);
@@ -164,7 +164,7 @@ void outbox_free(struct outbox *outbox) {
 
 /* A turn of the loop: timers, then the executor's own turn. */
 static void turn(struct executor *e, bool all) {
-  e->pressure.most = 0; /* the ledger does not know of memory */
+  e->pressure.limit = 0; /* the ledger does not know of memory */
   player_turn(all);
   int64_t now_us = clock_us();
   uv_run(&e->loop, UV_RUN_NOWAIT);
@@ -197,7 +197,7 @@ static void finish(struct executor *e) {
 }
 
 static void start(struct executor *e) {
-  *e = (struct executor){.page = &page, .pressure.fd = -1};
+  *e = (struct executor){.page = &page, .pressure.statm = -1};
   page = (struct shared_page){.lanes = {{.revoked = REVOKED}, {.revoked = REVOKED}}};
   serves = false;
   fake_clock_reset();

@@ -35,7 +35,7 @@ static uint32_t job_count, next, frames; /* jobs begin in order: those before `n
 static uint32_t most_tasks;              /* that there have been at once */
 static int64_t last_ready;
 static struct known *running;
-static const struct script_end *ending; /* what the script has said of the running one; NULL: nothing yet */
+static const struct job_outcome *ending; /* what the script has said of the running one; NULL: nothing yet */
 
 void ledger_open(struct shared_page *of) {
   page = of;
@@ -187,19 +187,19 @@ static void enter(struct known *job) {
   EXPECT(atomic_load(&page->kill_at_us) == job->kill_at_us);
 }
 
-static bool is_same(const struct script_job *begun, const struct message_job *sent) {
+static bool is_same(const struct message_job *begun, const struct message_job *sent) {
   return begun->queue == sent->queue && begun->id == sent->id && begun->attempt == sent->attempt &&
          begun->retries_left == sent->retries_left && begun->lease == sent->lease &&
          memcmp(&begun->created_at, &sent->created_at, sizeof sent->created_at) == 0 && /* it may be no number */
          memcmp(&begun->run_after, &sent->run_after, sizeof sent->run_after) == 0 &&
-         begun->preserve == serve.queues[sent->queue].preserve_completed && begun->data_length == sent->data_length &&
-         memcmp(begun->data, sent->data, sent->data_length) == 0;
+         begun->data_length == sent->data_length && memcmp(begun->data, sent->data, sent->data_length) == 0;
 }
 
-uint32_t ledger_begin(uint32_t number, const struct script_job *begun) {
+uint32_t ledger_begin(uint32_t number, const struct message_job *begun, bool preserve) {
   EXPECT(!running && !first_ready() && next_has_turn());
   struct known *job = &jobs[next], *before = next > 0 ? job - 1 : NULL;
   EXPECT(may_begin(job) && is_same(begun, &job->job));
+  EXPECT(preserve == serve.queues[job->job.queue].preserve_completed);
   EXPECT(!before || before->frame != job->frame || before->job.position < job->job.position);
   EXPECT(atomic_load(&page->lanes[job->batch % HOLDS_PER_EXECUTOR].begun) == PAGE_TASK(job->batch, job->job.position));
   EXPECT(!task_of(number) && number <= most_tasks); /* numbers are used again before new ones are made up */
@@ -257,7 +257,7 @@ void ledger_check_limits(int64_t now_us) {
   }
 }
 
-void ledger_return(uint32_t number, const struct script_end *end) {
+void ledger_return(uint32_t number, const struct job_outcome *end) {
   struct known *job = task_of(number);
   EXPECT(job && job == running && atomic_load(&page->current_job) == job->job.id);
   job->left_us = clock_us();
@@ -282,7 +282,7 @@ static bool is_cut_of(const char *cut, size_t length, const char *text, size_t w
 }
 
 /* A job that is not to begin says so, when its turn comes. */
-static void go_back(const struct message_outcome *outcome) {
+static void go_back(const struct job_outcome *outcome) {
   EXPECT(!running && next < job_count && !first_ready());
   struct known *job = &jobs[next++];
   EXPECT(outcome->batch == job->batch && outcome->index == job->job.index && !may_begin(job));
@@ -292,7 +292,7 @@ static void go_back(const struct message_outcome *outcome) {
   job->state = ENDED;
 }
 
-void ledger_outcome(const struct message_outcome *outcome) {
+void ledger_outcome(const struct job_outcome *outcome) {
   if (outcome->outcome == OUTCOME_UNRUN) {
     go_back(outcome);
     return;

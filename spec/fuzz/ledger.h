@@ -31,16 +31,16 @@ void ledger_cancel(uint32_t batch, uint32_t index);
 void ledger_check_cancelled(void);
 
 /* What the script is asked for: see script.h. */
-uint32_t ledger_begin(uint32_t number, const struct script_job *job); /* returns the job's batch */
+uint32_t ledger_begin(uint32_t number, const struct message_job *job, bool preserve); /* returns the job's batch */
 void ledger_resume(uint32_t number);
 void ledger_interrupt(uint32_t number, enum script_interrupt why, bool final);
 
 /* What the script says. The texts of `end` have to live until the outcome is there. */
 void ledger_wake(uint32_t number);
-void ledger_return(uint32_t number, const struct script_end *end);
+void ledger_return(uint32_t number, const struct job_outcome *end);
 
 /* What goes into the outbox. */
-void ledger_outcome(const struct message_outcome *outcome);
+void ledger_outcome(const struct job_outcome *outcome);
 
 /* ledger_has_task(number): a task of that number runs or waits. */
 bool ledger_has_task(uint32_t number);

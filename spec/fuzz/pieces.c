@@ -113,7 +113,7 @@ static bool again_broken(struct frame *frame, struct buffer *out) {
 }
 
 static bool again_outcomes(struct frame *frame, struct buffer *out) {
-  struct message_outcome outcome;
+  struct job_outcome outcome;
   while (frame_left(frame) > 0) {
     if (!message_get_outcome(frame, &outcome))
       return false;

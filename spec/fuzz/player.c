@@ -120,7 +120,7 @@ void script_collect(struct script *self) {
 
 static const struct part nobody;
 
-static struct part *new_part(uint32_t number, const struct script_job *job) {
+static struct part *new_part(uint32_t number, const struct message_job *job) {
   if (number >= part_count) {
     parts = memory_resize(parts, (number + 1) * sizeof *parts);
     for (; part_count <= number; part_count++)
@@ -178,18 +178,18 @@ static void act(struct part *part, unsigned byte) {
   }
 }
 
-static struct script_end failure(const char *text, size_t length) {
-  return (struct script_end){.outcome = OUTCOME_FAIL,
-                             .wait_ms = -1,
-                             .error = text,
-                             .error_length = length,
-                             .traceback = text,
-                             .traceback_length = length / 2};
+static struct job_outcome failure(const char *text, size_t length) {
+  return (struct job_outcome){.outcome = OUTCOME_FAIL,
+                              .wait_ms = -1,
+                              .error = text,
+                              .error_length = length,
+                              .traceback = text,
+                              .traceback_length = length / 2};
 }
 
 /* Whether this byte ends the handler, and how. */
-static bool ends(struct part *part, unsigned byte, struct script_end *end) {
-  struct script_end failed = failure((const char *)part->bytes, part->length);
+static bool ends(struct part *part, unsigned byte, struct job_outcome *end) {
+  struct job_outcome failed = failure((const char *)part->bytes, part->length);
   failed.backoff = byte == 'b';
   failed.discard = byte == 'd';
   if (byte == 'F')
@@ -197,9 +197,9 @@ static bool ends(struct part *part, unsigned byte, struct script_end *end) {
   else if (byte == 'r')
     failed.wait_ms = next_byte(part);
   else if (byte == 's')
-    failed = (struct script_end){.outcome = OUTCOME_SNOOZE, .wait_ms = next_byte(part)};
+    failed = (struct job_outcome){.outcome = OUTCOME_SNOOZE, .wait_ms = next_byte(part)};
   else if (byte == 't' && part->lease != 0)
-    failed = (struct script_end){.outcome = OUTCOME_SETTLED, .wait_ms = -1};
+    failed = (struct job_outcome){.outcome = OUTCOME_SETTLED, .wait_ms = -1};
   else if (byte != 'f' && byte != 'b' && byte != 'd')
     return false;
   *end = failed;
@@ -207,17 +207,17 @@ static bool ends(struct part *part, unsigned byte, struct script_end *end) {
 }
 
 /* The handler goes on until it waits, or ends. */
-static void play(uint32_t number, struct script_end *end) {
+static void play(uint32_t number, struct job_outcome *end) {
   struct part *part = &parts[number];
   uint32_t current;
   EXPECT(script.config->current(script.config->owner, &current) && current == number);
-  *end = (struct script_end){.outcome = OUTCOME_COMPLETE, .wait_ms = -1};
+  *end = (struct job_outcome){.outcome = OUTCOME_COMPLETE, .wait_ms = -1};
   while (part->at < part->length) {
     unsigned byte = part->bytes[part->at++];
     if (byte == 'w' && !part->final) {
       unsigned turns = next_byte(part) % WAITS_MOST;
       part->turns = turns == FOR_OTHERS ? 0 : (int)turns + 1;
-      *end = (struct script_end){.outcome = OUTCOME_NONE, .wait_ms = -1};
+      *end = (struct job_outcome){.outcome = OUTCOME_NONE, .wait_ms = -1};
       break;
     }
     if (ends(part, byte == 'w' ? 'f' : byte, end))
@@ -237,14 +237,15 @@ static void forget_ended(void) {
     }
 }
 
-void script_begin(struct script *self, uint32_t number, const struct script_job *job, struct script_end *end) {
+void script_begin(struct script *self, uint32_t number, const struct message_job *job, bool preserve,
+                  struct job_outcome *end) {
   EXPECT(self == &script && pool > 0);
   forget_ended();
-  new_part(number, job)->batch = ledger_begin(number, job);
+  new_part(number, job)->batch = ledger_begin(number, job, preserve);
   play(number, end);
 }
 
-void script_resume(struct script *self, uint32_t number, struct script_end *end) {
+void script_resume(struct script *self, uint32_t number, struct job_outcome *end) {
   EXPECT(self == &script && number < part_count);
   forget_ended();
   ledger_resume(number);

@@ -26,7 +26,7 @@ struct ending {
   struct batch settling;
   enum occasion next;
   int ready, written;
-  struct message_outcome *foreseen; /* what is in the frames at hand */
+  struct job_outcome *foreseen; /* what is in the frames at hand */
   int foreseen_count, told;
   int frames, frames_told; /* of outcomes */
 };
@@ -68,17 +68,17 @@ struct log_field log_text_field(const char *key, const char *text) {
 
 /* ── what a slot does ── */
 
-static void on_ready(void *owner, const struct child_script *script) {
+static void on_ready(void *owner, const struct message_ready *script) {
   struct ending *end = owner;
   EXPECT(end->ready++ == 0);
   for (uint32_t i = 0; i < script->queue_count; i++) {
-    const struct child_queue *queue = &script->queues[i];
+    const struct message_queue *queue = &script->queues[i];
     seen += sum(queue->name, strlen(queue->name));
     EXPECT(queue->preserve_completed <= CHOICE_YES && queue->discard_failed <= CHOICE_YES);
     EXPECT(queue->timeout_ms >= -1 && queue->timeout_ms <= DURATION_MAX_MS);
   }
   for (uint32_t i = 0; i < script->setting_count; i++) {
-    const struct child_setting *setting = &script->settings[i];
+    const struct message_setting *setting = &script->settings[i];
     seen += sum(setting->name, strlen(setting->name)) + sum(setting->value, strlen(setting->value));
   }
 }
@@ -91,7 +91,7 @@ static void on_broken(void *owner, const char *message, size_t length) {
 /* ── outcomes: what is in the frames is told, once and in order ── */
 
 static void foresee_outcomes(struct ending *end, struct frame *frame) {
-  struct message_outcome outcome;
+  struct job_outcome outcome;
   end->frames++;
   while (frame_left(frame) > 0 && message_get_outcome(frame, &outcome)) {
     end->foreseen = memory_resize(end->foreseen, (size_t)(end->foreseen_count + 1) * sizeof outcome);
@@ -113,9 +113,9 @@ static bool is_same(const char *text, size_t length, const char *sent, size_t se
   return length == sent_length && memcmp(text, sent, length) == 0;
 }
 
-static void check_told(struct ending *end, const struct child_outcome *told) {
+static void check_told(struct ending *end, const struct job_outcome *told) {
   EXPECT(end->told < end->foreseen_count);
-  const struct message_outcome *sent = &end->foreseen[end->told++];
+  const struct job_outcome *sent = &end->foreseen[end->told++];
   EXPECT(told->batch == sent->batch && told->index == sent->index && told->outcome == sent->outcome);
   EXPECT(told->backoff == sent->backoff && told->discard == sent->discard && told->waited == sent->waited);
   EXPECT(told->wait_ms == sent->wait_ms);
@@ -130,12 +130,12 @@ static bool is_clean(const char *text) {
   return !text || (text_is_utf8(text, strlen(text)) && strlen(text) <= ERROR_TEXT_MOST);
 }
 
-static int64_t next_wait_after(const struct child_outcome *outcome) {
+static int64_t next_wait_after(const struct job_outcome *outcome) {
   return outcome->discard ? PARAMETER_NULL_I64 : outcome->wait_ms >= 0 ? outcome->wait_ms : WAIT_MS;
 }
 
 /* What an executor may say, and what is kept of it. */
-static void check_ended(const struct job *job, const struct child_outcome *outcome) {
+static void check_ended(const struct job *job, const struct job_outcome *outcome) {
   EXPECT(outcome->outcome >= OUTCOME_COMPLETE && outcome->outcome <= OUTCOME_SETTLED);
   EXPECT(outcome->duration_us <= (uint64_t)DURATION_MAX_MS * 1000 + 999 && outcome->busy_us <= outcome->duration_us);
   EXPECT(outcome->wait_ms >= -1 && outcome->wait_ms <= DURATION_MAX_MS);
@@ -149,7 +149,7 @@ static void check_ended(const struct job *job, const struct child_outcome *outco
   EXPECT((job->traceback != NULL) == (outcome->traceback_length > 0) && is_clean(job->traceback));
 }
 
-static bool on_outcome(void *owner, const struct child_outcome *outcome) {
+static bool on_outcome(void *owner, const struct job_outcome *outcome) {
   struct ending *end = owner;
   seen += sum(outcome->error, outcome->error_length) + sum(outcome->traceback, outcome->traceback_length);
   check_told(end, outcome);

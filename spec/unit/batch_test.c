@@ -74,13 +74,13 @@ static int tear_down(void **state) {
 
 static bool end(struct scene *scene, uint32_t index, enum outcome outcome) {
   return batch_end_job(&scene->batch, index,
-                       &(struct child_outcome){.outcome = outcome,
-                                               .waited = outcome == OUTCOME_SNOOZE,
-                                               .wait_ms = outcome == OUTCOME_SNOOZE ? 7000 : -1,
-                                               .duration_us = 9000000,
-                                               .busy_us = 20000,
-                                               .error = "no",
-                                               .error_length = 2});
+                       &(struct job_outcome){.outcome = outcome,
+                                             .waited = outcome == OUTCOME_SNOOZE,
+                                             .wait_ms = outcome == OUTCOME_SNOOZE ? 7000 : -1,
+                                             .duration_us = 9000000,
+                                             .busy_us = 20000,
+                                             .error = "no",
+                                             .error_length = 2});
 }
 
 /* ── what an executor says of a job ── */
@@ -114,11 +114,11 @@ static void the_handler_may_choose_the_wait_but_not_make_up_a_retry(void **state
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     struct job job = {.next_wait_ms = cases[i].next_ms, .retries_left = 3};
-    job_end(&job, &(struct child_outcome){.outcome = cases[i].outcome,
-                                          .discard = cases[i].discard,
-                                          .wait_ms = cases[i].said_ms,
-                                          .error = "no",
-                                          .error_length = 2});
+    job_end(&job, &(struct job_outcome){.outcome = cases[i].outcome,
+                                        .discard = cases[i].discard,
+                                        .wait_ms = cases[i].said_ms,
+                                        .error = "no",
+                                        .error_length = 2});
     assert_true(job.next_wait_ms == cases[i].becomes_ms);
     assert_int_equal(job.retries_left, cases[i].discard ? 0 : 3);
     assert_true((job.error != NULL) == (cases[i].outcome == OUTCOME_FAIL));

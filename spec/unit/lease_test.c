@@ -46,15 +46,15 @@ static int tear_down(void **state) {
 }
 
 static struct job *end(struct scene *scene, uint32_t index, enum outcome outcome) {
-  return lease_list_end(&scene->list, &(struct child_outcome){.batch = BATCH,
-                                                              .index = index,
-                                                              .outcome = outcome,
-                                                              .waited = true,
-                                                              .wait_ms = -1,
-                                                              .duration_us = 9000000,
-                                                              .busy_us = 20000,
-                                                              .error = "no",
-                                                              .error_length = 2});
+  return lease_list_end(&scene->list, &(struct job_outcome){.batch = BATCH,
+                                                            .index = index,
+                                                            .outcome = outcome,
+                                                            .waited = true,
+                                                            .wait_ms = -1,
+                                                            .duration_us = 9000000,
+                                                            .busy_us = 20000,
+                                                            .error = "no",
+                                                            .error_length = 2});
 }
 
 static void die(struct scene *scene, int64_t culprit, const char *cause) {
@@ -92,7 +92,7 @@ static void a_job_ends_once_and_by_its_place_in_its_batch(void **state) {
   assert_string_equal(job->error, "no");
   assert_null(end(scene, 1, OUTCOME_COMPLETE));
   assert_null(end(scene, 3, OUTCOME_COMPLETE)); /* it has gone back */
-  assert_null(lease_list_end(&scene->list, &(struct child_outcome){.batch = BATCH + 2, .outcome = OUTCOME_COMPLETE}));
+  assert_null(lease_list_end(&scene->list, &(struct job_outcome){.batch = BATCH + 2, .outcome = OUTCOME_COMPLETE}));
   assert_int_equal(lease_list_busy(&scene->list), 2);
   assert_int_equal(lease_list_ended(&scene->list), 1);
   assert_null(lease_list_find(&scene->list, FIRST_ID + 1));

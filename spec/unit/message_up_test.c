@@ -161,8 +161,8 @@ static void what_broke_a_script_is_any_bytes(void **state) {
 /* Where its flags are: backoff, discard, waited. */
 enum { OUTCOME_FLAGS = 4 + 4 + 1, OUTCOME_FLAG_COUNT = 3 };
 
-static bool reads_outcome_in(struct buffer *out, const struct message_outcome *written) {
-  struct message_outcome outcome;
+static bool reads_outcome_in(struct buffer *out, const struct job_outcome *written) {
+  struct job_outcome outcome;
   struct frame frame = take(out);
   bool right = message_get_outcome(&frame, &outcome);
   if (right) {
@@ -185,7 +185,7 @@ static bool reads_outcome_in(struct buffer *out, const struct message_outcome *w
   return right;
 }
 
-static bool reads_outcome(const struct message_outcome *written) {
+static bool reads_outcome(const struct job_outcome *written) {
   struct buffer out = {0};
   message_put_outcome(&out, written);
   return reads_outcome_in(&out, written);
@@ -195,7 +195,7 @@ static void an_outcome_is_one_that_an_executor_can_know(void **state) {
   (void)state;
   static const enum outcome right[] = {OUTCOME_COMPLETE, OUTCOME_FAIL, OUTCOME_UNRUN, OUTCOME_SNOOZE, OUTCOME_SETTLED};
   static const enum outcome wrong[] = {OUTCOME_NONE, OUTCOME_LEASE, OUTCOME_SUSPECT, OUTCOME_SUSPECT + 1, 255};
-  struct message_outcome outcome = {.index = 9, .error = "a\0b", .error_length = 3};
+  struct job_outcome outcome = {.index = 9, .error = "a\0b", .error_length = 3};
   for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
     outcome.outcome = right[i];
     assert_true(reads_outcome(&outcome));
@@ -206,7 +206,7 @@ static void an_outcome_is_one_that_an_executor_can_know(void **state) {
 
 static void an_outcome_tells_all_about_its_end(void **state) {
   (void)state;
-  struct message_outcome outcome = {.batch = 7, .index = 9, .outcome = OUTCOME_FAIL, .wait_ms = 1500};
+  struct job_outcome outcome = {.batch = 7, .index = 9, .outcome = OUTCOME_FAIL, .wait_ms = 1500};
   outcome.duration_us = 3;
   outcome.busy_us = 2;
   outcome.error = "a\0b";
@@ -229,7 +229,7 @@ static void an_outcome_tells_all_about_its_end(void **state) {
 
 static void an_outcome_took_a_time_that_is_a_number_and_was_busy_for_no_longer(void **state) {
   (void)state;
-  struct message_outcome outcome = {.outcome = OUTCOME_COMPLETE, .duration_us = (uint64_t)DURATION_MAX_MS * 1000};
+  struct job_outcome outcome = {.outcome = OUTCOME_COMPLETE, .duration_us = (uint64_t)DURATION_MAX_MS * 1000};
   assert_true(reads_outcome(&outcome));
   outcome.busy_us = outcome.duration_us;
   assert_true(reads_outcome(&outcome));
@@ -242,7 +242,7 @@ static void an_outcome_took_a_time_that_is_a_number_and_was_busy_for_no_longer(v
 
 static void a_wait_is_a_duration_or_none_and_a_snooze_has_one(void **state) {
   (void)state;
-  struct message_outcome outcome = {.outcome = OUTCOME_FAIL, .wait_ms = -1};
+  struct job_outcome outcome = {.outcome = OUTCOME_FAIL, .wait_ms = -1};
   assert_true(reads_outcome(&outcome));
   outcome.outcome = OUTCOME_SNOOZE;
   assert_false(reads_outcome(&outcome));

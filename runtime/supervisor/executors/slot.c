@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "clock.h"
+#include "growing_wait.h"
 #include "log.h"
 #include "memory.h"
+#include "memory_limit.h"
 #include "message.h"
 
 /* An executor that dies within YOUNG_MS of its start is replaced after a wait that grows from least to most. */
@@ -94,9 +96,7 @@ static void restart_later(struct slot *slot, bool at_once) {
   if (at_once || clock_ms() - slot->started_ms >= YOUNG_MS)
     slot->restart_wait_ms = 0;
   uv_timer_start(&slot->timer, on_restart, (uint64_t)slot->restart_wait_ms, 0);
-  slot->restart_wait_ms = slot->restart_wait_ms ? slot->restart_wait_ms * 2 : RESTART_LEAST_MS;
-  if (slot->restart_wait_ms > RESTART_MOST_MS)
-    slot->restart_wait_ms = RESTART_MOST_MS;
+  slot->restart_wait_ms = growing_wait_after(slot->restart_wait_ms, RESTART_LEAST_MS, RESTART_MOST_MS);
 }
 
 void slot_start_executor(struct slot *slot) {
@@ -142,7 +142,7 @@ static bool has_had_enough(struct slot *slot) {
   if (options->max_memory == 0 || clock_ms() - slot->memory_checked_ms < MEMORY_CHECK_MS)
     return false;
   slot->memory_checked_ms = clock_ms();
-  return child_memory(slot->child) > MEMORY_ENOUGH(options->max_memory);
+  return memory_is_scarce((uint64_t)child_memory(slot->child), (uint64_t)options->max_memory);
 }
 
 bool slot_is_dead(const struct slot *slot) {
@@ -278,7 +278,7 @@ static bool resolve(const struct options *options, const char *name, bool set, e
   return choice == CHOICE_UNSET || options_forced(options, name) ? set : choice == CHOICE_YES;
 }
 
-static struct queue *add_queue(struct slot *slot, const struct child_queue *asked) {
+static struct queue *add_queue(struct slot *slot, const struct message_queue *asked) {
   const struct options *options = slot->start.options;
   struct queue *queue = queue_find(slot->start.queues, asked->name);
   queue->preserve_completed =
@@ -295,7 +295,7 @@ static struct queue *add_queue(struct slot *slot, const struct child_queue *aske
   return queue;
 }
 
-static void on_ready(void *owner, const struct child_script *script) {
+static void on_ready(void *owner, const struct message_ready *script) {
   struct slot *slot = owner;
   slot_set_state(slot, SLOT_READY);
   if (slot->stage >= SLOT_FINISHING) /* the stop came while this executor loaded the script */
@@ -322,7 +322,7 @@ static void on_broken(void *owner, const char *message, size_t length) {
   slot->start.events->broken(slot->start.owner, message, length);
 }
 
-static bool on_outcome(void *owner, const struct child_outcome *outcome) {
+static bool on_outcome(void *owner, const struct job_outcome *outcome) {
   struct slot *slot = owner;
   slot->jobs += outcome->outcome != OUTCOME_UNRUN; /* such a job has not begun */
   struct hold *hold = slot->holds[outcome->batch % HOLDS_PER_EXECUTOR];

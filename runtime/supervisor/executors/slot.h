@@ -23,7 +23,7 @@ struct slot;
 
 struct slot_events {
   /* The executor has loaded the script. Told before the slot looks at the script's settings and queues. */
-  void (*ready)(void *owner, const struct child_script *script);
+  void (*ready)(void *owner, const struct message_ready *script);
   /* The script could not be loaded, or the executor could not be started (message NULL). The slot tries again later. */
   void (*broken)(void *owner, const char *message, size_t length);
   /* The executor died; see struct child_events. */

@@ -8,6 +8,7 @@
 #include "lease.h"
 #include "memory.h"
 #include "message.h"
+#include "retry_waits.h"
 #include "text.h"
 
 static char *clean_copy(const char *text, size_t length) {
@@ -44,7 +45,7 @@ static int take_wait(void *context, const char *text, size_t length) {
 static void read_waits(struct job *job, const PGresult *result, int row, struct waits *waits) {
   const char *bytes = PQgetvalue(result, row, CLAIM_RETRY_WAITS);
   if (PQgetisnull(result, row, CLAIM_RETRY_WAITS)) {
-    *waits = (struct waits){.count = RETRY_WAITS_DEFAULT, .first_ms = RETRY_WAIT_DEFAULT_MS};
+    *waits = (struct waits){.count = RETRY_WAITS_DEFAULT_COUNT, .first_ms = RETRY_WAITS_DEFAULT_FIRST_MS};
     job->retries_left = waits->count;
     job->next_wait_ms = waits->first_ms;
     return;
@@ -78,7 +79,7 @@ void job_fail_for_good(struct job *job, const char *error) {
   end_retries(job);
 }
 
-void job_end(struct job *job, const struct child_outcome *outcome) {
+void job_end(struct job *job, const struct job_outcome *outcome) {
   job->duration_us = outcome->duration_us;
   job->busy_us = outcome->busy_us;
   job->waited = outcome->waited;
@@ -236,7 +237,7 @@ void batch_send_large(struct batch *batch, int index, const char *data, size_t l
   frame_finish(out, mark);
 }
 
-bool batch_end_job(struct batch *batch, uint32_t index, const struct child_outcome *outcome) {
+bool batch_end_job(struct batch *batch, uint32_t index, const struct job_outcome *outcome) {
   if (index >= (uint32_t)batch->count)
     return false;
   struct job *job = &batch->jobs[index];

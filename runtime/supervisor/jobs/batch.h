@@ -61,7 +61,7 @@ int batch_next_large(const struct batch *batch);
 void batch_send_large(struct batch *batch, int index, const char *data, size_t length, struct buffer *out);
 
 /* job_end(job, outcome): what an executor said of a job; texts are copied and cleaned. */
-void job_end(struct job *job, const struct child_outcome *outcome);
+void job_end(struct job *job, const struct job_outcome *outcome);
 
 /* job_fail(job, error): the job failed with this error, which is copied and cleaned. */
 void job_fail(struct job *job, const char *error);
@@ -76,7 +76,7 @@ void job_learn(const struct job *job);
 void job_free(struct job *job);
 
 /* batch_end_job(batch, index, outcome): false when there is no such job, or it has ended before. */
-bool batch_end_job(struct batch *batch, uint32_t index, const struct child_outcome *outcome);
+bool batch_end_job(struct batch *batch, uint32_t index, const struct job_outcome *outcome);
 
 /* batch_fail_job(batch, death): the culprit, if it is here and open, failed with the cause. */
 void batch_fail_job(struct batch *batch, const struct child_death *death);

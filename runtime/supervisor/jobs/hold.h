@@ -101,7 +101,7 @@ void hold_be_careful(struct hold *hold, int64_t until_ms);
 
 /* hold_outcome(hold, outcome): the executor reports how a job ended. False for an outcome that cannot be; see struct
  * child_events. hold_outcomes_end(hold): all outcomes that came together have been reported. */
-bool hold_outcome(struct hold *hold, const struct child_outcome *outcome);
+bool hold_outcome(struct hold *hold, const struct job_outcome *outcome);
 void hold_outcomes_end(struct hold *hold);
 
 /*

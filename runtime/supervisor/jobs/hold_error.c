@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "growing_wait.h"
 #include "log.h"
 
 enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000 };
@@ -70,7 +71,7 @@ void hold_error_begin(struct hold_error *error, const char *name, bool wait) {
   if (!wait)
     return;
   uv_timer_start(&error->timer, on_timer, (uint64_t)error->wait_ms, 0);
-  error->wait_ms = error->wait_ms * 2 < WAIT_MOST_MS ? error->wait_ms * 2 : WAIT_MOST_MS;
+  error->wait_ms = growing_wait_after(error->wait_ms, WAIT_LEAST_MS, WAIT_MOST_MS);
 }
 
 bool hold_error_is_waiting(const struct hold_error *error) {

@@ -219,7 +219,7 @@ static bool take_late(struct hold *hold, bool possible) {
   return possible;
 }
 
-bool hold_outcome(struct hold *hold, const struct child_outcome *outcome) {
+bool hold_outcome(struct hold *hold, const struct job_outcome *outcome) {
   const struct job *job = lease_list_end(&hold->leased, outcome);
   if (!job) {
     if (outcome->batch != hold->batch.number || !hold_has_batch(hold) || hold->batch.open == 0)

@@ -26,7 +26,7 @@ void lease_list_add_from(struct lease_list *list, const struct batch *batch) {
   }
 }
 
-struct job *lease_list_end(struct lease_list *list, const struct child_outcome *outcome) {
+struct job *lease_list_end(struct lease_list *list, const struct job_outcome *outcome) {
   for (int i = 0; i < list->count; i++) {
     struct lease *lease = &list->items[i];
     if (lease->batch != outcome->batch || lease->index != outcome->index || lease->job.outcome != OUTCOME_NONE)

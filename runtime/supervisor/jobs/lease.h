@@ -32,7 +32,7 @@ void lease_list_free(struct lease_list *list);
 void lease_list_add_from(struct lease_list *list, const struct batch *batch);
 
 /* lease_list_end(list, outcome): what the executor said. The job, or NULL when it is not here or has ended before. */
-struct job *lease_list_end(struct lease_list *list, const struct child_outcome *outcome);
+struct job *lease_list_end(struct lease_list *list, const struct job_outcome *outcome);
 
 /* lease_list_child_died(list, death): as hold_child_died() says. */
 void lease_list_child_died(struct lease_list *list, const struct child_death *death);

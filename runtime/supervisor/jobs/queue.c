@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "growing_wait.h"
 #include "memory.h"
 
 enum { BACKOFF_LEAST_MS = 100, BACKOFF_MOST_MS = 60000 };
@@ -43,9 +44,7 @@ void queue_list_free(struct queue_list *list) {
 int64_t queue_back_off(struct queue *queue, int64_t now_ms) {
   if (queue_is_paused(queue, now_ms))
     return 0;
-  queue->backoff_ms = queue->backoff_ms ? queue->backoff_ms * 2 : BACKOFF_LEAST_MS;
-  if (queue->backoff_ms > BACKOFF_MOST_MS)
-    queue->backoff_ms = BACKOFF_MOST_MS;
+  queue->backoff_ms = growing_wait_after(queue->backoff_ms, BACKOFF_LEAST_MS, BACKOFF_MOST_MS);
   queue->paused_until_ms = now_ms + queue->backoff_ms;
   queue->batch = 1; /* whether the trouble is over is tried with one job */
   return queue->backoff_ms;

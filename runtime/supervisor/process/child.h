@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "buffer.h"
+#include "message.h"
 #include "protocol.h"
 
 /*
@@ -18,41 +19,6 @@
  */
 struct child;
 
-/* A queue as the script registered it. The name belongs to the caller of ready(). */
-struct child_queue {
-  const char *name;
-  enum choice preserve_completed, discard_failed;
-  int64_t timeout_ms;   /* -1: not said */
-  uint32_t concurrency; /* 0: not said */
-  bool transactional;
-};
-
-struct child_setting {
-  const char *name, *value;
-};
-
-/* What the loaded script said. */
-struct child_script {
-  const struct child_queue *queues;
-  uint32_t queue_count;
-  const struct child_setting *settings;
-  uint32_t setting_count;
-};
-
-/* One job's end. The texts live during the call. */
-struct child_outcome {
-  uint32_t batch, index;
-  enum outcome outcome;
-  bool backoff, discard, waited;
-  int64_t wait_ms;      /* see struct message_outcome */
-  uint64_t duration_us; /* altogether */
-  uint64_t busy_us;     /* without its waits */
-  const char *error;
-  size_t error_length;
-  const char *traceback;
-  size_t traceback_length;
-};
-
 /* How an executor died. */
 struct child_death {
   int64_t culprit;   /* id of the job that was running; 0: none was */
@@ -64,10 +30,11 @@ struct child_death {
 };
 
 struct child_events {
-  void (*ready)(void *owner, const struct child_script *script);
+  /* The script has loaded. `script` and its texts live during the call. */
+  void (*ready)(void *owner, const struct message_ready *script);
   void (*broken)(void *owner, const char *message, size_t length);
-  /* Returns false for an outcome that cannot be: the child is then killed. */
-  bool (*outcome)(void *owner, const struct child_outcome *outcome);
+  /* Returns false for an outcome that cannot be: the child is then killed. The texts live during the call. */
+  bool (*outcome)(void *owner, const struct job_outcome *outcome);
   /* All outcomes that came in one go have been told. */
   void (*outcomes_end)(void *owner);
   void (*stop)(void *owner);
@@ -90,7 +57,6 @@ struct child *child_new(uv_loop_t *loop, const struct child_start *start, const 
 int child_start(struct child *child);
 
 /* child_serve(child, serve): what was resolved of the script's settings; once, before any jobs. */
-struct message_serve;
 void child_serve(struct child *child, const struct message_serve *serve);
 
 /* child_send(child, frames): sends the bytes of `frames`, which becomes empty. Does nothing when the child is dead. */

@@ -86,32 +86,12 @@ void child_configure(struct child *child) {
 
 /* ── what comes in ── */
 
-static void tell_ready(struct child *child, const struct message_ready *ready) {
-  struct child_queue *queues = memory_new(ready->queue_count * sizeof *queues);
-  struct child_setting *settings = memory_new(ready->setting_count * sizeof *settings);
-  for (uint32_t i = 0; i < ready->queue_count; i++)
-    queues[i] = (struct child_queue){.name = ready->queues[i].name,
-                                     .preserve_completed = ready->queues[i].preserve_completed,
-                                     .discard_failed = ready->queues[i].discard_failed,
-                                     .timeout_ms = ready->queues[i].timeout_ms,
-                                     .concurrency = ready->queues[i].concurrency,
-                                     .transactional = ready->queues[i].transactional};
-  for (uint32_t i = 0; i < ready->setting_count; i++)
-    settings[i] = (struct child_setting){.name = ready->settings[i].name, .value = ready->settings[i].value};
-  child->ready = true;
-  child->events->ready(child->owner, &(struct child_script){.queues = queues,
-                                                            .queue_count = ready->queue_count,
-                                                            .settings = settings,
-                                                            .setting_count = ready->setting_count});
-  free(queues);
-  free(settings);
-}
-
 static bool take_ready(struct child *child, struct frame *frame) {
   struct message_ready ready;
   if (child->ready || !message_get_ready(frame, &ready))
     return false;
-  tell_ready(child, &ready);
+  child->ready = true;
+  child->events->ready(child->owner, &ready);
   message_free_ready(&ready);
   return true;
 }
@@ -126,25 +106,10 @@ static bool take_broken(struct child *child, struct frame *frame) {
 }
 
 static bool take_outcomes(struct child *child, struct frame *frame) {
-  struct message_outcome end;
+  struct job_outcome outcome;
   bool right = true;
-  while (right && frame_left(frame) > 0) {
-    right = message_get_outcome(frame, &end);
-    struct child_outcome outcome = {.batch = end.batch,
-                                    .index = end.index,
-                                    .outcome = end.outcome,
-                                    .backoff = end.backoff,
-                                    .discard = end.discard,
-                                    .waited = end.waited,
-                                    .wait_ms = end.wait_ms,
-                                    .duration_us = end.duration_us,
-                                    .busy_us = end.busy_us,
-                                    .error = end.error,
-                                    .error_length = end.error_length,
-                                    .traceback = end.traceback,
-                                    .traceback_length = end.traceback_length};
-    right = right && child->events->outcome(child->owner, &outcome);
-  }
+  while (right && frame_left(frame) > 0)
+    right = message_get_outcome(frame, &outcome) && child->events->outcome(child->owner, &outcome);
   child->events->outcomes_end(child->owner);
   return right;
 }

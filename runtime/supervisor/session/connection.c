@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "growing_wait.h"
 #include "log.h"
 #include "memory.h"
 
@@ -128,7 +129,7 @@ static void end_session(struct connection *c, const char *what, const char *reas
            LOG_US("retry_in", c->wait_ms * 1000));
   memcpy(c->reason, text, sizeof text);
   uv_timer_start(&c->timer, on_timer, (uint64_t)c->wait_ms, 0);
-  c->wait_ms = c->wait_ms * 2 < WAIT_MOST_MS ? c->wait_ms * 2 : WAIT_MOST_MS;
+  c->wait_ms = growing_wait_after(c->wait_ms, WAIT_LEAST_MS, WAIT_MOST_MS);
   if (was_up)
     c->events->down(c->owner, text);
 }

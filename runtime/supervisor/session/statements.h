@@ -56,14 +56,12 @@ enum claim_column {
   CLAIM_RUN_AFTER,
   CLAIM_CREATED_AT,  /* null: the same as run_after */
   CLAIM_ATTEMPT,     /* null: 0 */
-  CLAIM_RETRY_WAITS, /* null: the default, RETRY_WAITS_DEFAULT of them, first RETRY_WAIT_DEFAULT_MS */
+  CLAIM_RETRY_WAITS, /* null: RETRY_WAITS_DEFAULT */
   CLAIM_LEASE,
   CLAIM_SUSPECT,     /* null: false */
   CLAIM_DATA_LENGTH, /* null: the data is here */
   CLAIM_DATA,        /* null when larger than the limit that was given */
 };
-
-enum { RETRY_WAITS_DEFAULT = 3, RETRY_WAIT_DEFAULT_MS = 60000 };
 
 /* Columns of STATEMENT_LOOK's rows. */
 enum look_column {

@@ -3,10 +3,11 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "growing_wait.h"
 #include "memory.h"
 
 /* A worker that found jobs this long ago does not sleep: who enqueues would have to ring all the time. */
-enum { LINGER_MS = 50, LINGER_LEAST_MS = 2, LINGER_MOST_MS = 5 };
+enum { LINGER_MS = 50, LINGER_LEAST_MS = 2, LINGER_MOST_MS = 4 };
 
 /* Where claims bring jobs in such quick succession, looking less often brings more of them at a time. */
 enum { BUSY_MS = 20, LINGER_BUSY_MS = 10 };
@@ -141,8 +142,8 @@ static void linger(struct wakeup *wakeup) {
     return;
   }
   in_time(wakeup, &wakeup->claim_at_ms, wakeup->wait_ms);
-  if (wakeup->wait_ms * 2 <= LINGER_MOST_MS)
-    wakeup->wait_ms *= 2;
+  if (wakeup->wait_ms < LINGER_MOST_MS) /* not LINGER_BUSY_MS */
+    wakeup->wait_ms = growing_wait_after(wakeup->wait_ms, LINGER_LEAST_MS, LINGER_MOST_MS);
 }
 
 /* A sweep has found nothing. */
@@ -152,8 +153,7 @@ static void fall_asleep(struct wakeup *wakeup) {
     return;
   }
   in_time(wakeup, &wakeup->probe_at_ms, wakeup->wait_ms);
-  if (wakeup->wait_ms < FLIGHT_MOST_MS)
-    wakeup->wait_ms = wakeup->wait_ms * 2 < FLIGHT_MOST_MS ? wakeup->wait_ms * 2 : FLIGHT_MOST_MS;
+  wakeup->wait_ms = growing_wait_after(wakeup->wait_ms, FLIGHT_LEAST_MS, FLIGHT_MOST_MS);
 }
 
 /* The last sweep, when nothing is left to be done, need not be paid for. */

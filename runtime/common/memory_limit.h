@@ -1,0 +1,29 @@
+#ifndef PGQ_MEMORY_LIMIT_H
+#define PGQ_MEMORY_LIMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The memory of this process, and how near it is to a limit (--max-memory, in an executor also RLIMIT_DATA). */
+
+/* What /proc/self/statm says of this process, in bytes. */
+struct memory_use {
+  uint64_t resident;
+  uint64_t data; /* private memory that can be written, touched or not: RLIMIT_DATA limits this */
+};
+
+/* memory_use_open(): a descriptor for memory_use_read(), which the caller closes; -1 when /proc is not there. */
+int memory_use_open(void);
+
+/* memory_use_read(fd, use): true, and *use is what the process uses now; false, and zeroes, when it cannot be told. */
+bool memory_use_read(int fd, struct memory_use *use);
+
+/*
+ * memory_is_scarce(used, limit): whether more than three quarters of the limit are used; all in bytes. A limit of 0 is
+ * none. An executor for which this is true begins no job beside those that wait, and the supervisor replaces it.
+ */
+static inline bool memory_is_scarce(uint64_t used, uint64_t limit) {
+  return limit > 0 && used > limit / 4 * 3;
+}
+
+#endif
