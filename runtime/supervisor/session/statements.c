@@ -14,21 +14,22 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
      * of a table that was empty a minute ago must not choose another (see DESIGN.md, "The claim never slows down").
      * With $2 they hold for the transaction only, in a session that is not ours.
      */
-    [STATEMENT_SESSION] = {.name = "session",
-                           .text = "SELECT set_config(name, value, $2) FROM (VALUES"
-                                   " ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'),"
-                                   " ('enable_bitmapscan', 'off'), ('enable_sort', 'off'), ('jit', 'off'),"
-                                   " ('default_transaction_read_only', 'off'),"
-                                   " ('default_transaction_isolation', 'read committed'), ('statement_timeout', "
-                                   "'60000'), ('lock_timeout', '10000'),"
-                                   " ('idle_in_transaction_session_timeout', $1), ('tcp_keepalives_idle', '10'),"
-                                   " ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),"
-                                   " ('tcp_user_timeout', '15000')) AS settings (name, value)",
-                           .count = 2,
-                           .types = {OID_TEXT, OID_BOOL}},
+    [STATEMENT_SESSION_SETTINGS] = {.name = "session_settings",
+                                    .text =
+                                        "SELECT set_config(name, value, $2) FROM (VALUES"
+                                        " ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'),"
+                                        " ('enable_bitmapscan', 'off'), ('enable_sort', 'off'), ('jit', 'off'),"
+                                        " ('default_transaction_read_only', 'off'),"
+                                        " ('default_transaction_isolation', 'read committed'), ('statement_timeout', "
+                                        "'60000'), ('lock_timeout', '10000'),"
+                                        " ('idle_in_transaction_session_timeout', $1), ('tcp_keepalives_idle', '10'),"
+                                        " ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),"
+                                        " ('tcp_user_timeout', '15000')) AS settings (name, value)",
+                                    .count = 2,
+                                    .types = {OID_TEXT, OID_BOOL}},
 
     /* Whose session is it? A pooler told us another number. */
-    [STATEMENT_WHO] = {.name = "who", .text = "SELECT pg_backend_pid()"},
+    [STATEMENT_BACKEND_PID] = {.name = "backend_pid", .text = "SELECT pg_backend_pid()"},
 
     /* The modes are named because a database may have other defaults: at repeatable read, claims fail. */
     [STATEMENT_BEGIN] = {.name = "begin", .text = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", .prepared = true},
@@ -63,23 +64,23 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                                    OID_INT8_ARRAY}},
 
     /* The data of one job that the claim left behind; in the claim's transaction. */
-    [STATEMENT_DATA] = {.name = "data",
-                        .text = "SELECT data FROM pgq_jobs WHERE id = $1",
-                        .prepared = true,
-                        .count = 1,
-                        .types = {OID_INT8}},
+    [STATEMENT_FETCH_DATA] = {.name = "fetch_data",
+                              .text = "SELECT data FROM pgq_jobs WHERE id = $1",
+                              .prepared = true,
+                              .count = 1,
+                              .types = {OID_INT8}},
 
     /*
      * Held jobs, by where their rows stand: a locked row does not move, and this takes a third of the time that the
      * primary key would. Only in the transaction that has claimed them.
      */
-    [STATEMENT_COMPLETE] = {.name = "complete",
-                            .text = "DELETE FROM pgq_jobs WHERE ctid = ANY ($1::tid[])",
-                            .prepared = true,
-                            .count = 1,
-                            .types = {OID_TID_ARRAY}},
-    [STATEMENT_PRESERVE] =
-        {.name = "preserve",
+    [STATEMENT_COMPLETE_BY_TID] = {.name = "complete_by_tid",
+                                   .text = "DELETE FROM pgq_jobs WHERE ctid = ANY ($1::tid[])",
+                                   .prepared = true,
+                                   .count = 1,
+                                   .types = {OID_TID_ARRAY}},
+    [STATEMENT_PRESERVE_BY_TID] =
+        {.name = "preserve_by_tid",
          .text = "UPDATE pgq_jobs SET ran_at = statement_timestamp(), attempt = least(attempt, 2147483646) + 1,"
                  " error = NULL WHERE ctid = ANY ($1::tid[])",
          .prepared = true,
@@ -150,8 +151,8 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
          .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_TIMESTAMPTZ_ARRAY}},
 
     /* Jobs $1 (leased with the tokens $2, or held: null) go back too, and are to run alone next time. */
-    [STATEMENT_SUSPECT] =
-        {.name = "suspect",
+    [STATEMENT_MARK_SUSPECT] =
+        {.name = "mark_suspect",
          .text = "UPDATE pgq_jobs AS job SET suspect = true, run_after = freed.run_after, lease = NULL,"
                  " attempt = job.attempt - CASE WHEN freed.lease IS NULL THEN 0 ELSE 1 END"
                  " FROM unnest($1::int8[], $2::int8[], $3::timestamptz[]) AS freed (id, lease, run_after)"
@@ -188,26 +189,27 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
      * Leases $1 with the tokens $2 last $3 ms from now; one with 0 is left as it is. A row that somebody has locked is
      * left for the next time: one would otherwise hold up all. The ids of leases that are lost come back.
      */
-    [STATEMENT_EXTEND] = {.name = "extend",
-                          .text = "WITH held AS (SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS held (id, "
-                                  "lease, ms)), mine AS ("
-                                  " SELECT job.id, held.ms FROM held CROSS JOIN LATERAL (SELECT id FROM pgq_jobs"
-                                  "  WHERE pgq_jobs.id = held.id AND pgq_jobs.lease = held.lease AND held.ms > 0"
-                                  "  FOR UPDATE SKIP LOCKED) AS job),"
-                                  " extended AS (UPDATE pgq_jobs AS job"
-                                  "  SET run_after = statement_timestamp() + mine.ms * interval '1 millisecond'"
-                                  "  FROM mine WHERE job.id = mine.id)"
-                                  " SELECT held.id FROM held WHERE NOT EXISTS (SELECT FROM pgq_jobs AS job"
-                                  "  WHERE job.id = held.id AND job.lease = held.lease)",
-                          .count = 3,
-                          .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8_ARRAY}},
+    [STATEMENT_EXTEND_LEASES] =
+        {.name = "extend_leases",
+         .text = "WITH held AS (SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS held (id, "
+                 "lease, ms)), mine AS ("
+                 " SELECT job.id, held.ms FROM held CROSS JOIN LATERAL (SELECT id FROM pgq_jobs"
+                 "  WHERE pgq_jobs.id = held.id AND pgq_jobs.lease = held.lease AND held.ms > 0"
+                 "  FOR UPDATE SKIP LOCKED) AS job),"
+                 " extended AS (UPDATE pgq_jobs AS job"
+                 "  SET run_after = statement_timestamp() + mine.ms * interval '1 millisecond'"
+                 "  FROM mine WHERE job.id = mine.id)"
+                 " SELECT held.id FROM held WHERE NOT EXISTS (SELECT FROM pgq_jobs AS job"
+                 "  WHERE job.id = held.id AND job.lease = held.lease)",
+         .count = 3,
+         .types = {OID_INT8_ARRAY, OID_INT8_ARRAY, OID_INT8_ARRAY}},
 
     /*
      * Jobs $1 whose lock was lost with its session, or whose settling failed: locks those that are still as they were
      * (attempts $2, tokens $3, due times $4) and that nobody else holds. Their ids come back.
      */
-    [STATEMENT_RELOCK] =
-        {.name = "relock",
+    [STATEMENT_LOCK_FOR_RESCUE] =
+        {.name = "lock_for_rescue",
          .text = "SELECT job.id FROM unnest($1::int8[], $2::int4[], $3::int8[], $4::timestamptz[])"
                  " AS wanted (id, attempt, lease, run_after)"
                  " CROSS JOIN LATERAL (SELECT id FROM pgq_jobs WHERE pgq_jobs.id = wanted.id AND ran_at IS NULL"
@@ -222,8 +224,8 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
      * Before sleeping: is something due in one of the queues $1 after all, and when does the next job fall due? It is
      * asked in the claim's transaction, whose now() is over: jobs have failed, and are due again, since then.
      */
-    [STATEMENT_LOOK] =
-        {.name = "look",
+    [STATEMENT_NEXT_DUE] =
+        {.name = "next_due",
          .text = "SELECT queue.position,"
                  " EXISTS (SELECT FROM pgq_jobs WHERE queue_name = queue.name AND ran_at IS NULL"
                  "  AND run_after <= statement_timestamp()),"
@@ -237,8 +239,8 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
          .types = {OID_TEXT_ARRAY}},
 
     /* What the worker needs and does not find: names of columns, or of a table. No rows: all is there. */
-    [STATEMENT_CHECK] =
-        {.name = "check",
+    [STATEMENT_CHECK_SCHEMA] =
+        {.name = "check_schema",
          .text = "SELECT CASE WHEN to_regclass(wanted.relation) IS NULL THEN 'table ' || wanted.relation"
                  "  ELSE 'column ' || wanted.relation || '.' || wanted.name END"
                  " FROM (VALUES ('pgq_jobs', 'id'), ('pgq_jobs', 'created_at'), ('pgq_jobs', 'queue_name'),"
@@ -261,33 +263,34 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
      * probe is one expression: between two statements a cancel could leave the lock behind, and that queue's workers
      * asleep.
      */
-    [STATEMENT_BELL_LISTEN] = {.name = "bell_listen", .text = "LISTEN pgq_bell"},
-    [STATEMENT_BELL_KEYS] =
-        {.name = "bell_keys",
+    [STATEMENT_DOORBELL_LISTEN] = {.name = "doorbell_listen", .text = "LISTEN pgq_bell"},
+    [STATEMENT_DOORBELL_KEYS] =
+        {.name = "doorbell_keys",
          .text = "SELECT 'pgq_jobs'::regclass::oid::int8, EXISTS (SELECT FROM pg_trigger"
                  "  WHERE tgrelid = 'pgq_jobs'::regclass AND tgname = 'pgq_ring' AND tgenabled IN ('O', 'A')), bucket"
                  " FROM (SELECT DISTINCT hashtext(name) & 255 AS bucket FROM unnest($1::text[]) AS name) AS queue"
                  " ORDER BY bucket",
          .count = 1,
          .types = {OID_TEXT_ARRAY}},
-    [STATEMENT_BELL_RAISE] =
-        {.name = "bell_raise",
+    [STATEMENT_DOORBELL_RAISE_FLAGS] =
+        {.name = "doorbell_raise_flags",
          .text = "SELECT bucket, pg_try_advisory_lock_shared('pgq_jobs'::regclass::oid::int4, 256 + bucket)"
                  " FROM unnest($1::int4[]) AS bucket",
          .count = 1,
          .types = {OID_INT4_ARRAY}},
-    [STATEMENT_BELL_PROBE] =
-        {.name = "bell_probe",
+    [STATEMENT_DOORBELL_CHECK_ENQUEUERS] =
+        {.name = "doorbell_check_enqueuers",
          .text = "SELECT coalesce(bool_and(CASE WHEN pg_try_advisory_lock('pgq_jobs'::regclass::oid::int4, bucket)"
                  "  THEN pg_advisory_unlock('pgq_jobs'::regclass::oid::int4, bucket) ELSE false END), true)"
                  " FROM unnest($1::int4[]) AS bucket",
          .count = 1,
          .types = {OID_INT4_ARRAY}},
-    [STATEMENT_BELL_LOWER] = {.name = "bell_lower",
-                              .text = "SELECT pg_advisory_unlock_shared('pgq_jobs'::regclass::oid::int4, 256 + bucket)"
-                                      " FROM unnest($1::int4[]) AS bucket",
-                              .count = 1,
-                              .types = {OID_INT4_ARRAY}},
+    [STATEMENT_DOORBELL_LOWER_FLAGS] =
+        {.name = "doorbell_lower_flags",
+         .text = "SELECT pg_advisory_unlock_shared('pgq_jobs'::regclass::oid::int4, 256 + bucket)"
+                 " FROM unnest($1::int4[]) AS bucket",
+         .count = 1,
+         .types = {OID_INT4_ARRAY}},
 
     /* Who cancels a job that is leased says so: see pgq_cancel in create_table.sql. */
     [STATEMENT_CANCEL_LISTEN] = {.name = "cancel_listen", .text = "LISTEN pgq_cancel"},
@@ -315,8 +318,8 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
      * or, having no lock, for a minute. The probe is one expression: between two statements a cancel could leave the
      * lock behind.
      */
-    [STATEMENT_WORKERS_VANISHED] =
-        {.name = "workers_vanished",
+    [STATEMENT_DELETE_DEAD_WORKERS] =
+        {.name = "delete_dead_workers",
          .text =
              "DELETE FROM pgq_workers WHERE id <> $1 AND last_seen_at < now() - $2::int8 * interval '1 ms'"
              " AND (last_seen_at < now() - CASE WHEN pooled THEN interval '1 min' ELSE interval '1 hour' END"
@@ -326,10 +329,10 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
              " RETURNING host, pid",
          .count = 1,
          .types = {OID_INT8}},
-    [STATEMENT_WORKER_SEEN] = {.name = "worker_seen",
-                               .text = "UPDATE pgq_workers SET last_seen_at = now() WHERE id = $1",
-                               .count = 1,
-                               .types = {OID_INT8}},
+    [STATEMENT_WORKER_HEARTBEAT] = {.name = "worker_heartbeat",
+                                    .text = "UPDATE pgq_workers SET last_seen_at = now() WHERE id = $1",
+                                    .count = 1,
+                                    .types = {OID_INT8}},
     [STATEMENT_WORKER_REMOVE] = {.name = "worker_remove",
                                  .text = "DELETE FROM pgq_workers WHERE id = $1",
                                  .count = 1,

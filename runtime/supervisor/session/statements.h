@@ -9,41 +9,41 @@
 
 /* Every statement the worker sends, by name. The texts, with their parameters and columns, are in statements.c. */
 enum statement {
-  STATEMENT_WHO,
-  STATEMENT_SESSION,
+  STATEMENT_BACKEND_PID,
+  STATEMENT_SESSION_SETTINGS,
   STATEMENT_BEGIN,
   STATEMENT_COMMIT,
   STATEMENT_ROLLBACK,
   STATEMENT_CLAIM,
-  STATEMENT_DATA,
-  STATEMENT_COMPLETE,
-  STATEMENT_PRESERVE,
+  STATEMENT_FETCH_DATA,
+  STATEMENT_COMPLETE_BY_TID,
+  STATEMENT_PRESERVE_BY_TID,
   STATEMENT_COMPLETE_BY_ID,
   STATEMENT_PRESERVE_BY_ID,
   STATEMENT_COMPLETE_LEASED,
   STATEMENT_PRESERVE_LEASED,
   STATEMENT_FAIL,
   STATEMENT_RELEASE,
-  STATEMENT_SUSPECT,
+  STATEMENT_MARK_SUSPECT,
   STATEMENT_SNOOZE,
   STATEMENT_LEASE,
-  STATEMENT_EXTEND,
-  STATEMENT_RELOCK,
-  STATEMENT_LOOK,
-  STATEMENT_CHECK,
+  STATEMENT_EXTEND_LEASES,
+  STATEMENT_LOCK_FOR_RESCUE,
+  STATEMENT_NEXT_DUE,
+  STATEMENT_CHECK_SCHEMA,
   STATEMENT_ECHO_LISTEN,
   STATEMENT_ECHO,
   STATEMENT_ECHO_UNLISTEN,
-  STATEMENT_BELL_LISTEN,
-  STATEMENT_BELL_KEYS,
-  STATEMENT_BELL_RAISE,
-  STATEMENT_BELL_PROBE,
-  STATEMENT_BELL_LOWER,
+  STATEMENT_DOORBELL_LISTEN,
+  STATEMENT_DOORBELL_KEYS,
+  STATEMENT_DOORBELL_RAISE_FLAGS,
+  STATEMENT_DOORBELL_CHECK_ENQUEUERS,
+  STATEMENT_DOORBELL_LOWER_FLAGS,
   STATEMENT_CANCEL_LISTEN,
   STATEMENT_WORKER_ADD,
-  STATEMENT_WORKER_SEEN,
+  STATEMENT_WORKER_HEARTBEAT,
   STATEMENT_WORKER_LOCK,
-  STATEMENT_WORKERS_VANISHED,
+  STATEMENT_DELETE_DEAD_WORKERS,
   STATEMENT_WORKER_REMOVE,
   STATEMENT_COUNT,
 };
@@ -65,18 +65,18 @@ enum claim_column {
 
 enum { RETRY_WAITS_DEFAULT = 3, RETRY_WAIT_DEFAULT_MS = 60000 };
 
-/* Columns of STATEMENT_LOOK's rows. */
-enum look_column {
-  LOOK_QUEUE,   /* int8: position in the list of queues */
-  LOOK_DUE,     /* bool: a job is due, though perhaps locked by somebody */
-  LOOK_WAIT_MS, /* int8: until the next job falls due that is not due yet; null when there is none */
+/* Columns of STATEMENT_NEXT_DUE's rows. */
+enum next_due_column {
+  NEXT_DUE_QUEUE,   /* int8: position in the list of queues */
+  NEXT_DUE_NOW,     /* bool: a job is due, though perhaps locked by somebody */
+  NEXT_DUE_WAIT_MS, /* int8: until the next job falls due that is not due yet; null when there is none */
 };
 
-/* Columns of STATEMENT_BELL_KEYS' rows, one for each bucket. */
-enum keys_column {
-  KEYS_TABLE, /* int8: oid of pgq_jobs */
-  KEYS_BELL,  /* bool: the table has its trigger */
-  KEYS_BUCKET,
+/* Columns of STATEMENT_DOORBELL_KEYS' rows, one for each bucket. */
+enum doorbell_keys_column {
+  DOORBELL_KEYS_TABLE,   /* int8: oid of pgq_jobs */
+  DOORBELL_KEYS_TRIGGER, /* bool: the table has its trigger */
+  DOORBELL_KEYS_BUCKET,
 };
 
 /* statement_text(statement): the SQL. statement_name(statement): for messages, and the prepared statement's name. */
