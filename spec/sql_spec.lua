@@ -49,14 +49,18 @@ describe("the tables and pgq_enqueue in SQL", function()
     assert.same({ "id", "host", "pid", "version", "queues", "started_at", "last_seen_at", "pooled" }, names)
   end)
 
-  it("every column, table, index and function has a comment", function()
+  it("every table, column, index, function and trigger has a comment", function()
     assert.equal("", pg:psql [[
-      SELECT attrelid::regclass, attname FROM pg_attribute
+      SELECT oid::regclass::text FROM pg_class WHERE relname LIKE 'pgq%' AND relkind IN ('r', 'i')
+        AND NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = pg_class.oid AND indisprimary)
+        AND coalesce(obj_description(oid, 'pg_class'), '') = ''
+      UNION ALL SELECT attrelid::regclass || '.' || attname FROM pg_attribute
         WHERE attrelid IN ('pgq_jobs'::regclass, 'pgq_workers'::regclass) AND attnum > 0
-        AND coalesce(col_description(attrelid, attnum), '') = '']])
-    assert.equal("t|t|t|t|t", pg:psql [[SELECT obj_description('pgq_jobs'::regclass) <> '',
-      obj_description('pgq_workers'::regclass) <> '', obj_description('pgq_jobs_fetch'::regclass) <> '',
-      obj_description('pgq_enqueue'::regproc) <> '', obj_description('pgq_cancel'::regproc) <> '']])
+        AND coalesce(col_description(attrelid, attnum), '') = ''
+      UNION ALL SELECT oid::regprocedure::text FROM pg_proc WHERE proname LIKE 'pgq%'
+        AND coalesce(obj_description(oid, 'pg_proc'), '') = ''
+      UNION ALL SELECT tgname FROM pg_trigger WHERE tgrelid = 'pgq_jobs'::regclass AND NOT tgisinternal
+        AND coalesce(obj_description(oid, 'pg_trigger'), '') = '']])
   end)
 
   it("the index for claims is of the jobs still to run, by queue, time and id", function()

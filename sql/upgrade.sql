@@ -1,7 +1,8 @@
--- What `pgq-lua migrate` runs before create_table.sql, in the same transaction: a table that is already there (made by
--- btubbs/pgq or by an older pgq-lua) gets what it lacks. Rows are kept. On a current table it changes nothing.
+-- Brings older tables up to date: those of btubbs/pgq, and those of an older pgq-lua. `pgq-lua migrate` runs this before
+-- create_table.sql, in the same transaction. It keeps all rows, changes nothing in a current table, and does nothing where
+-- there is no table. Each step looks at the table to find out whether it is needed; there is no table of versions.
 
--- Two migrations at once: the second waits here, and then finds nothing left to do.
+-- Of two migrations at the same time, the second waits here, and then has nothing left to do.
 SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgq-lua migrate'));
 
 ALTER TABLE IF EXISTS pgq_workers ADD COLUMN IF NOT EXISTS pooled boolean NOT NULL DEFAULT false;
@@ -19,7 +20,8 @@ BEGIN
     RETURN;
   END IF;
 
-  -- The table may stand in a later schema of the search path; what follows must find that one, not make a second.
+  -- The table may be in a schema that is not the first of the search path. Then this schema becomes the first, so that
+  -- the statements that follow find the table and do not create a second one.
   SELECT nspname INTO jobs_schema FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE pg_class.oid = jobs;
   IF jobs_schema IS DISTINCT FROM current_schema() THEN
@@ -32,7 +34,7 @@ BEGIN
     ALTER TABLE pgq_jobs ALTER COLUMN id TYPE bigint;
   END IF;
   IF NOT id_is_identity THEN
-    -- The new sequence goes on where the old one stood: the number of a deleted job is not given again.
+    -- The new sequence continues where the old one ended, so that the id of a deleted job is not used again.
     SELECT coalesce(max(id), 0) + 1 INTO next_id FROM pgq_jobs;
     id_sequence := pg_get_serial_sequence('pgq_jobs', 'id');
     ALTER TABLE pgq_jobs ALTER COLUMN id DROP DEFAULT;
@@ -66,7 +68,7 @@ BEGIN
       toast.autovacuum_vacuum_cost_delay = 0);
   END IF;
 
-  -- The index of btubbs/pgq, which create_table.sql replaces by one that also orders by id.
+  -- The index of btubbs/pgq. Its replacement pgq_jobs_fetch, which create_table.sql creates, also orders by id.
   DROP INDEX IF EXISTS idx_pgq_jobs_fetch;
 END
 $pgq$;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client_sql.h"
 #include "duration.h"
 #include "failure.h"
 #include "retry_waits.h"
@@ -13,7 +14,7 @@
 /* Far beyond what the index takes: names between that and this are refused by the server, in its own words. */
 #define QUEUE_MAX ((size_t)1 << 20)
 
-const char request_insert_sql[] = "INSERT INTO " REQUEST_COLUMNS " VALUES (" REQUEST_VALUES ", $2) RETURNING id";
+const char request_insert_sql[] = SQL_ENQUEUE;
 
 static const char moment_sql[] = "SELECT pg_catalog.statement_timestamp() + $1 * interval '1 millisecond'";
 

@@ -6,14 +6,6 @@
 
 #include "pgq.h"
 
-/* The columns that an INSERT fills, and what goes into all but `data`; $2 is the data. The queue name travels as bytes
- * and is decoded by the server: in this way it does not depend on the connection's client encoding, which is the
- * caller's to choose. Times are the database's own. */
-#define REQUEST_COLUMNS "pgq_jobs (queue_name, run_after, retry_waits, data)"
-#define REQUEST_VALUES                                                                                                 \
-  "pg_catalog.convert_from($1, 'UTF8'),"                                                                               \
-  " coalesce($3, pg_catalog.statement_timestamp() + $4 * interval '1 millisecond', pg_catalog.now()), $5"
-
 enum { REQUEST_PARAMETERS = 5 };
 enum { OID_BYTEA = 17, OID_INT8 = 20, OID_BYTEA_ARRAY = 1001, OID_TEXT_ARRAY = 1009, OID_TIMESTAMPTZ = 1184 };
 

@@ -6,14 +6,10 @@
 
 #include <arpa/inet.h>
 
+#include "client_sql.h"
 #include "failure.h"
 
-/* The order of the jobs is that of the ids: the ids are given out above the ORDER BY, which costs no sort. */
-static const char insert_sql[] = "INSERT INTO " REQUEST_COLUMNS " SELECT " REQUEST_VALUES ", job.data"
-                                 " FROM pg_catalog.unnest($2) WITH ORDINALITY AS job (data, number)"
-                                 " ORDER BY job.number RETURNING id";
-
-/* Makes the caller's transaction fail; a savepoint of that name is never set. */
+/* Makes the caller's transaction fail: there is never a savepoint of that name. */
 static const char fail_sql[] = "ROLLBACK TO SAVEPOINT \"pgq: enqueueing many jobs has failed\"";
 
 /* An array of bytea in its binary form: this header, then for each job its length and its data. */
@@ -121,8 +117,8 @@ int stream_send(struct stream *stream, struct pgq_error *error) {
   struct request *request = &stream->request;
   memcpy(stream->batch, &header, sizeof header);
   request_set_data(request, OID_BYTEA_ARRAY, stream->batch, stream->length);
-  if (PQsendQueryParams(stream->conn, insert_sql, REQUEST_PARAMETERS, request->types, request->values, request->lengths,
-                        request->formats, 1) != 1) {
+  if (PQsendQueryParams(stream->conn, SQL_ENQUEUE_MANY, REQUEST_PARAMETERS, request->types, request->values,
+                        request->lengths, request->formats, 1) != 1) {
     failure_from_result(error, stream->conn, NULL);
     return -1;
   }

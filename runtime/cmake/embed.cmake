@@ -1,12 +1,19 @@
-# Writes OUTPUT, a C file with the bytes of every file that LIST names (a path relative to SOURCE_DIR on each line), and
-# the lookup that runtime/common/embedded.h declares. Run with: cmake -D SOURCE_DIR=… -D LIST=… -D OUTPUT=… -P embed.cmake
+# Writes a C file with the bytes of other files, and with the function embedded_find() of runtime/common/embedded.h.
+#
+# Run with: cmake -D SOURCE_DIR=… -D LIST=… -D GENERATED_DIR=… -D GENERATED=… -D OUTPUT=… -P embed.cmake
+# LIST names a file with the path of a file to embed, relative to SOURCE_DIR, on each line. GENERATED is the path of one
+# more, relative to GENERATED_DIR.
 
 file(STRINGS "${LIST}" names)
 set(arrays "")
 set(rows "")
 set(number 0)
-foreach(name IN LISTS names)
-  file(READ "${SOURCE_DIR}/${name}" hex HEX)
+foreach(name IN LISTS names GENERATED)
+  set(folder ${SOURCE_DIR})
+  if(name STREQUAL GENERATED)
+    set(folder ${GENERATED_DIR})
+  endif()
+  file(READ "${folder}/${name}" hex HEX)
   string(LENGTH "${hex}" digits)
   math(EXPR length "${digits} / 2")
   # A closing NUL, not counted in the length: the text can be passed on as a C string.

@@ -4,12 +4,13 @@
 #include "options.h"
 
 /*
- * migrate_command(options): creates the tables, or brings older ones up to date, in one transaction. May be run again,
- * and from two places at once. Returns the status to exit with; says on stdout what it did, on stderr why it could not.
+ * Creates the tables, or brings older tables up to date, in one transaction. It may be run again, and by several
+ * programs at the same time. Returns the exit status of the program: 0 after printing on stdout what was done, or 1
+ * after printing on stderr why nothing was changed.
  */
 int migrate_command(const struct options *options);
 
-/* migrate_quietly(options): the same without a word on stdout. */
+/* Does the same, but prints nothing on stdout. */
 int migrate_quietly(const struct options *options);
 
 #endif

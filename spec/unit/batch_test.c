@@ -234,7 +234,7 @@ static void every_outcome_is_written_by_its_statement(void **state) {
     uint64_t tid;
     enum statement statement; /* STATEMENT_COUNT: none */
   } cases[] = {
-      {OUTCOME_COMPLETE, 0, 5, STATEMENT_COMPLETE},
+      {OUTCOME_COMPLETE, 0, 5, STATEMENT_COMPLETE_BY_TID},
       {OUTCOME_COMPLETE, 0, 0, STATEMENT_COMPLETE_BY_ID},
       {OUTCOME_COMPLETE, 7, 5, STATEMENT_COMPLETE_LEASED},
       {OUTCOME_FAIL, 0, 5, STATEMENT_FAIL},
@@ -245,7 +245,7 @@ static void every_outcome_is_written_by_its_statement(void **state) {
       {OUTCOME_SNOOZE, 7, 0, STATEMENT_SNOOZE},
       {OUTCOME_SETTLED, 7, 0, STATEMENT_COUNT},
       {OUTCOME_LEASE, 7, 5, STATEMENT_LEASE},
-      {OUTCOME_SUSPECT, 0, 5, STATEMENT_SUSPECT},
+      {OUTCOME_SUSPECT, 0, 5, STATEMENT_MARK_SUSPECT},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     struct settled settled = settle(scene, cases[i].outcome, cases[i].lease, cases[i].tid);
@@ -260,7 +260,7 @@ static void a_failure_is_only_discarded_when_no_retry_is_left(void **state) {
   scene->queue->discard_failed = true;
   assert_int_equal(settle(scene, OUTCOME_FAIL, 0, 5).last, STATEMENT_FAIL);
   scene->batch.jobs[0].next_wait_ms = PARAMETER_NULL_I64;
-  assert_int_equal(settle(scene, OUTCOME_FAIL, 0, 5).last, STATEMENT_COMPLETE);
+  assert_int_equal(settle(scene, OUTCOME_FAIL, 0, 5).last, STATEMENT_COMPLETE_BY_TID);
 }
 
 static void a_lease_lasts_as_long_as_was_set_or_as_its_transaction_may(void **state) {

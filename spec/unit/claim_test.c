@@ -163,9 +163,9 @@ static PGresult *due_in(int64_t position) {
   static char due[] = {1};
   PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
   assert_true(PQsetResultAttrs(result, 3, columns));
-  set_i64(result, 0, LOOK_QUEUE, position);
-  assert_true(PQsetvalue(result, 0, LOOK_DUE, due, 1));
-  assert_true(PQsetvalue(result, 0, LOOK_WAIT_MS, NULL, -1));
+  set_i64(result, 0, NEXT_DUE_QUEUE, position);
+  assert_true(PQsetvalue(result, 0, NEXT_DUE_NOW, due, 1));
+  assert_true(PQsetvalue(result, 0, NEXT_DUE_WAIT_MS, NULL, -1));
   return result;
 }
 

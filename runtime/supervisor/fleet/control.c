@@ -107,7 +107,7 @@ static void look_for_vanished(struct control *control, int64_t quiet_ms) {
   struct parameters parameters = {0};
   parameters_add_i64(&parameters, control->worker_id);
   parameters_add_i64(&parameters, quiet_ms);
-  act(control, STATEMENT_WORKERS_VANISHED, &parameters);
+  act(control, STATEMENT_DELETE_DEAD_WORKERS, &parameters);
   parameters_free(&parameters);
 }
 
@@ -154,7 +154,7 @@ static void on_extend(uv_timer_t *timer) {
     parameters_add_i64_array(&parameters, ids, count);
     parameters_add_i64_array(&parameters, tokens, count);
     parameters_add_i64_array(&parameters, lasts, count);
-    act(control, STATEMENT_EXTEND, &parameters);
+    act(control, STATEMENT_EXTEND_LEASES, &parameters);
     parameters_free(&parameters);
   }
   free(ids);
@@ -175,7 +175,7 @@ static void on_heartbeat(uv_timer_t *timer) {
   if (!connection_is_up(control->connection) || control->busy > 0)
     return;
   if (control->worker_id)
-    act_on_row(control, STATEMENT_WORKER_SEEN);
+    act_on_row(control, STATEMENT_WORKER_HEARTBEAT);
   else
     add_row(control);
   if (control->worker_id) /* an advisory lock is re-entrant: the row of ours must be known, to be left out */
@@ -213,7 +213,7 @@ static void on_echo(void *owner, bool own) {
     control->busy++;
     connection_settle_in(control->connection);
   }
-  act(control, STATEMENT_CHECK, NULL);
+  act(control, STATEMENT_CHECK_SCHEMA, NULL);
 }
 
 static void on_up(void *owner) {
@@ -221,7 +221,7 @@ static void on_up(void *owner) {
   control->busy = 0;
   if (!control->checked) {
     if (control->mode->kind != SESSION_UNKNOWN)
-      act(control, STATEMENT_CHECK, NULL);
+      act(control, STATEMENT_CHECK_SCHEMA, NULL);
     else if (!control->echo)
       control->echo = echo_new(control->loop, control->options->db, control->mode, on_echo, control);
     return;
@@ -282,31 +282,31 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   if (control->bell_answered)
     return;
   if (result_failed(result)) {
-    if (statement == STATEMENT_EXTEND)
+    if (statement == STATEMENT_EXTEND_LEASES)
       extend_failed(control, result);
-    else if (statement == STATEMENT_CHECK)
+    else if (statement == STATEMENT_CHECK_SCHEMA)
       log_error("cannot look at the tables", LOG_T("error", error_text(result)));
     else
       row_failed(control, result);
     return;
   }
   switch (statement) {
-  case STATEMENT_CHECK:
+  case STATEMENT_CHECK_SCHEMA:
     take_check(control, result);
     break;
   case STATEMENT_WORKER_ADD:
     control->worker_id = result_i64(result, 0, 0);
     control->row_failed = false;
     break;
-  case STATEMENT_WORKER_SEEN:
+  case STATEMENT_WORKER_HEARTBEAT:
     if (*PQcmdTuples(result) == '0') /* somebody removed it: the next heartbeat adds it again */
       control->worker_id = 0;
     break;
-  case STATEMENT_WORKERS_VANISHED:
+  case STATEMENT_DELETE_DEAD_WORKERS:
     for (int row = 0; row < PQntuples(result); row++)
       control->events->vanished(control->owner, PQgetvalue(result, row, 0), result_i32(result, row, 1));
     break;
-  case STATEMENT_EXTEND:
+  case STATEMENT_EXTEND_LEASES:
     take_lost(control, result);
     break;
   default:

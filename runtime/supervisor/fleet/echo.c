@@ -85,7 +85,7 @@ static struct voice *voice_of(struct echo *echo) {
 static void ask(const struct echo *echo, struct connection *connection) {
   if (echo->cleaning)
     connection_send(connection, STATEMENT_ECHO_UNLISTEN, NULL);
-  connection_send(connection, STATEMENT_WHO, NULL);
+  connection_send(connection, STATEMENT_BACKEND_PID, NULL);
 }
 
 static void say_word(const struct echo *echo, struct connection *connection) {
@@ -274,7 +274,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     return;
   if (result_failed(result))
     echo->failed = true;
-  else if (statement == STATEMENT_WHO)
+  else if (statement == STATEMENT_BACKEND_PID)
     echo->answer = result_i32(result, 0, 0);
 }
 

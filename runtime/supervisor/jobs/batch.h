@@ -138,11 +138,11 @@ void batch_settle(const struct batch *batch, int64_t lease_ms,
 
 /*
  * batch_written(batch, statement, result): marks the jobs that `statement`, sent by batch_settle(), has written. For
- * STATEMENT_RELOCK: those that were locked.
+ * STATEMENT_LOCK_FOR_RESCUE: those that were locked.
  */
 void batch_written(struct batch *batch, enum statement statement, const PGresult *result);
 
-/* batch_relock(batch, parameters): the parameters of STATEMENT_RELOCK for all its jobs. */
+/* batch_relock(batch, parameters): the parameters of STATEMENT_LOCK_FOR_RESCUE for all its jobs. */
 void batch_relock(const struct batch *batch, struct parameters *parameters);
 
 /* batch_log(batch): a line for each job that was settled, and for each whose outcome nobody wanted any more. */

@@ -13,7 +13,7 @@ static bool is_retried(const struct job *job) {
 }
 
 static enum statement removal_of(const struct job *job) {
-  return job->lease ? STATEMENT_COMPLETE_LEASED : job->tid ? STATEMENT_COMPLETE : STATEMENT_COMPLETE_BY_ID;
+  return job->lease ? STATEMENT_COMPLETE_LEASED : job->tid ? STATEMENT_COMPLETE_BY_TID : STATEMENT_COMPLETE_BY_ID;
 }
 
 /* Which statement writes a job's outcome; STATEMENT_COUNT: none does. */
@@ -22,7 +22,7 @@ static enum statement statement_of(const struct job *job) {
   switch (job->outcome) {
   case OUTCOME_COMPLETE:
     if (job->queue->preserve_completed)
-      return job->lease ? STATEMENT_PRESERVE_LEASED : job->tid ? STATEMENT_PRESERVE : STATEMENT_PRESERVE_BY_ID;
+      return job->lease ? STATEMENT_PRESERVE_LEASED : job->tid ? STATEMENT_PRESERVE_BY_TID : STATEMENT_PRESERVE_BY_ID;
     return removal_of(job);
   case OUTCOME_FAIL:
     return discarded ? removal_of(job) : STATEMENT_FAIL;
@@ -33,7 +33,7 @@ static enum statement statement_of(const struct job *job) {
   case OUTCOME_LEASE:
     return STATEMENT_LEASE;
   case OUTCOME_SUSPECT:
-    return STATEMENT_SUSPECT;
+    return STATEMENT_MARK_SUSPECT;
   default:
     return STATEMENT_COUNT;
   }
@@ -48,7 +48,7 @@ struct columns {
 };
 
 static void add_columns(const struct columns *columns, enum statement statement, struct parameters *parameters) {
-  if (statement == STATEMENT_COMPLETE || statement == STATEMENT_PRESERVE) {
+  if (statement == STATEMENT_COMPLETE_BY_TID || statement == STATEMENT_PRESERVE_BY_TID) {
     parameters_add_tid_array(parameters, columns->tids, columns->count);
     return;
   }
@@ -59,7 +59,7 @@ static void add_columns(const struct columns *columns, enum statement statement,
   if (statement == STATEMENT_FAIL) {
     parameters_add_i64_array(parameters, columns->waits, columns->count);
     parameters_add_text_array(parameters, columns->errors, columns->count);
-  } else if (statement == STATEMENT_RELEASE || statement == STATEMENT_SUSPECT) {
+  } else if (statement == STATEMENT_RELEASE || statement == STATEMENT_MARK_SUSPECT) {
     parameters_add_time_array(parameters, columns->times, columns->count);
   } else if (statement == STATEMENT_LEASE || statement == STATEMENT_SNOOZE) {
     parameters_add_i64_array(parameters, columns->waits, columns->count);
@@ -98,9 +98,9 @@ void batch_settle(const struct batch *batch, int64_t lease_ms,
                   void *context) {
   static const enum statement statements[] = {
       /* First: a job may be leased and, having ended meanwhile, settled under that lease in one act. */
-      STATEMENT_LEASE,          STATEMENT_COMPLETE,        STATEMENT_PRESERVE,        STATEMENT_COMPLETE_BY_ID,
+      STATEMENT_LEASE,          STATEMENT_COMPLETE_BY_TID, STATEMENT_PRESERVE_BY_TID, STATEMENT_COMPLETE_BY_ID,
       STATEMENT_PRESERVE_BY_ID, STATEMENT_COMPLETE_LEASED, STATEMENT_PRESERVE_LEASED, STATEMENT_FAIL,
-      STATEMENT_RELEASE,        STATEMENT_SUSPECT,         STATEMENT_SNOOZE,
+      STATEMENT_RELEASE,        STATEMENT_MARK_SUSPECT,    STATEMENT_SNOOZE,
   };
   bool needed[STATEMENT_COUNT + 1] = {false};
   mark_needed(batch, needed);
@@ -151,7 +151,7 @@ static void mark_returned(struct batch *batch, enum statement statement, const P
     for (int tried = 0; tried < batch->count; tried++) {
       struct job *candidate = &batch->jobs[job];
       job = (job + 1) % batch->count;
-      if (candidate->id == id && (statement == STATEMENT_RELOCK || statement_of(candidate) == statement)) {
+      if (candidate->id == id && (statement == STATEMENT_LOCK_FOR_RESCUE || statement_of(candidate) == statement)) {
         candidate->written = true;
         break;
       }

@@ -229,17 +229,17 @@ void idle_info_parameters(const struct claim *claim, struct parameters *paramete
 void idle_info_take(const struct claim *claim, const PGresult *result, struct idle_info *look) {
   int64_t now_ms = clock_ms();
   for (int row = 0; row < PQntuples(result); row++) {
-    int64_t position = result_i64(result, row, LOOK_QUEUE);
+    int64_t position = result_i64(result, row, NEXT_DUE_QUEUE);
     if (position > claim->queue_count) /* the executor has been replaced meanwhile, and has fewer queues */
       break;
-    if (*PQgetvalue(result, row, LOOK_DUE)) {
+    if (*PQgetvalue(result, row, NEXT_DUE_NOW)) {
       bool shut = is_shut(claim, (uint32_t)position - 1, now_ms);
       look->due_paused = look->due_paused || shut;
       look->due_locked = look->due_locked || !shut;
     }
-    if (PQgetisnull(result, row, LOOK_WAIT_MS))
+    if (PQgetisnull(result, row, NEXT_DUE_WAIT_MS))
       continue;
-    int64_t wait_ms = result_i64(result, row, LOOK_WAIT_MS);
+    int64_t wait_ms = result_i64(result, row, NEXT_DUE_WAIT_MS);
     if (wait_ms < 0) /* it fell due since the transaction began */
       wait_ms = 0;
     if (look->wait_ms < 0 || wait_ms < look->wait_ms)

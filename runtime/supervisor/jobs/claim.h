@@ -82,8 +82,8 @@ void claim_sweep(const struct claim *claim);
 /* claim_forget_floors(claim): the session was lost, and the next one may lead elsewhere: no floor is valid. */
 void claim_forget_floors(const struct claim *claim);
 
-/* idle_info_parameters(claim, parameters): adds the parameters of STATEMENT_LOOK. idle_info_take(claim, result, idle):
- * adds its answer to `idle`. */
+/* idle_info_parameters(claim, parameters): adds the parameters of STATEMENT_NEXT_DUE. idle_info_take(claim, result,
+ * idle): adds its answer to `idle`. */
 void idle_info_parameters(const struct claim *claim, struct parameters *parameters);
 void idle_info_take(const struct claim *claim, const PGresult *result, struct idle_info *idle);
 

@@ -176,7 +176,7 @@ static void lock_rescue(struct hold *hold) {
   rescue_next(&hold->rescue, &hold->settling, &parameters);
   hold_set_state(hold, HOLD_LOCKING);
   connection_begin(hold->connection);
-  connection_send(hold->connection, STATEMENT_RELOCK, &parameters);
+  connection_send(hold->connection, STATEMENT_LOCK_FOR_RESCUE, &parameters);
   connection_sync(hold->connection);
   parameters_free(&parameters);
 }
@@ -218,10 +218,10 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   case STATEMENT_CLAIM:
     hold_take_claim(hold, result);
     break;
-  case STATEMENT_DATA:
+  case STATEMENT_FETCH_DATA:
     hold_take_data(hold, result);
     break;
-  case STATEMENT_LOOK:
+  case STATEMENT_NEXT_DUE:
     hold_add_claim_cost(hold, true);
     idle_info_take(&hold->claim, result, &hold->idle);
     break;

@@ -94,7 +94,7 @@ static void close_empty(struct hold *hold) {
     struct parameters parameters = {0};
     idle_info_parameters(&hold->claim, &parameters);
     hold->claim.sent_ms = clock_ms();
-    connection_send(hold->connection, STATEMENT_LOOK, &parameters);
+    connection_send(hold->connection, STATEMENT_NEXT_DUE, &parameters);
     parameters_free(&parameters);
   }
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);

@@ -70,7 +70,7 @@ void hold_go_on(struct hold *hold) {
   parameters_add_i64(&parameters, hold->batch.jobs[large].id);
   hold_set_state(hold, HOLD_FETCHING);
   hold->large_job = large;
-  connection_send(hold->connection, STATEMENT_DATA, &parameters);
+  connection_send(hold->connection, STATEMENT_FETCH_DATA, &parameters);
   connection_sync(hold->connection);
   parameters_free(&parameters);
 }

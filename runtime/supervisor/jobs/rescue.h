@@ -23,7 +23,7 @@ void rescue_free(struct rescue *rescue);
 void rescue_keep(struct rescue *rescue, struct batch *batch);
 
 /* rescue_next(rescue, batch, parameters): moves all of them, or the next one, to the batch; the parameters are those of
- * STATEMENT_RELOCK. */
+ * STATEMENT_LOCK_FOR_RESCUE. */
 void rescue_next(struct rescue *rescue, struct batch *batch, struct parameters *parameters);
 
 /*

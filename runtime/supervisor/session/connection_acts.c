@@ -47,10 +47,10 @@ static void send_settings(struct connection *c, bool for_transaction) {
   snprintf(timeout, sizeof timeout, "%lld", (long long)c->idle_timeout_ms);
   parameters_add_text(&parameters, timeout);
   parameters_add_bool(&parameters, for_transaction);
-  if (statement_send(c->pg, STATEMENT_SESSION, &parameters, true) != 0)
+  if (statement_send(c->pg, STATEMENT_SESSION_SETTINGS, &parameters, true) != 0)
     connection_fail_soon(c);
   parameters_free(&parameters);
-  expect(c, STATEMENT_SESSION);
+  expect(c, STATEMENT_SESSION_SETTINGS);
 }
 
 void connection_begin(struct connection *c) {
@@ -84,7 +84,7 @@ static void make_settings(struct connection *c) {
   for (int statement = 0; !c->unprepared && statement < STATEMENT_COUNT; statement++)
     if (statement_is_prepared(statement)) {
       statement_prepare(c->pg, statement);
-      expect(c, STATEMENT_SESSION);
+      expect(c, STATEMENT_SESSION_SETTINGS);
     }
   connection_sync(c);
 }
@@ -101,8 +101,8 @@ void connection_begin_prelude(struct connection *c) {
   } else if (c->mode->kind == SESSION_SHARED) {
     end_prelude(c);
   } else {
-    statement_send(c->pg, STATEMENT_WHO, NULL, true);
-    expect(c, STATEMENT_WHO);
+    statement_send(c->pg, STATEMENT_BACKEND_PID, NULL, true);
+    expect(c, STATEMENT_BACKEND_PID);
     connection_sync(c);
   }
 }
@@ -131,11 +131,11 @@ static void end_prelude(struct connection *c) {
 
 static void take_answer(struct connection *c, int expected, PGresult *result) {
   if (c->state == STATE_UP) {
-    if (expected != STATEMENT_SESSION || result_failed(result))
+    if (expected != STATEMENT_SESSION_SETTINGS || result_failed(result))
       c->events->result(c->owner, (enum statement)expected, result);
   } else if (result_is_cause(result) && !c->prelude_error) {
     c->prelude_error = memory_text(PQresultErrorMessage(result));
-  } else if (expected == STATEMENT_WHO && !result_failed(result)) {
+  } else if (expected == STATEMENT_BACKEND_PID && !result_failed(result)) {
     take_who(c, result);
     c->asked_who = true;
   }

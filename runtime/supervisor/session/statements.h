@@ -7,92 +7,61 @@
 
 #include "binary.h"
 
-/* Every statement the worker sends, by name. The texts, with their parameters and columns, are in statements.c. */
+/*
+ * Every statement that the worker sends. The build makes the constants from the files of sql/worker: STATEMENT_CLAIM is
+ * sql/worker/claim.sql, whose comment states its purpose and its parameters. A new file is a new statement.
+ */
 enum statement {
-  STATEMENT_WHO,
-  STATEMENT_SESSION,
-  STATEMENT_BEGIN,
-  STATEMENT_COMMIT,
-  STATEMENT_ROLLBACK,
-  STATEMENT_CLAIM,
-  STATEMENT_DATA,
-  STATEMENT_COMPLETE,
-  STATEMENT_PRESERVE,
-  STATEMENT_COMPLETE_BY_ID,
-  STATEMENT_PRESERVE_BY_ID,
-  STATEMENT_COMPLETE_LEASED,
-  STATEMENT_PRESERVE_LEASED,
-  STATEMENT_FAIL,
-  STATEMENT_RELEASE,
-  STATEMENT_SUSPECT,
-  STATEMENT_SNOOZE,
-  STATEMENT_LEASE,
-  STATEMENT_EXTEND,
-  STATEMENT_RELOCK,
-  STATEMENT_LOOK,
-  STATEMENT_CHECK,
-  STATEMENT_ECHO_LISTEN,
-  STATEMENT_ECHO,
-  STATEMENT_ECHO_UNLISTEN,
-  STATEMENT_BELL_LISTEN,
-  STATEMENT_BELL_KEYS,
-  STATEMENT_BELL_RAISE,
-  STATEMENT_BELL_PROBE,
-  STATEMENT_BELL_LOWER,
-  STATEMENT_CANCEL_LISTEN,
-  STATEMENT_WORKER_ADD,
-  STATEMENT_WORKER_SEEN,
-  STATEMENT_WORKER_LOCK,
-  STATEMENT_WORKERS_VANISHED,
-  STATEMENT_WORKER_REMOVE,
+#include "statement_enum.h"
   STATEMENT_COUNT,
 };
 
-/* Columns of STATEMENT_CLAIM's rows. What most rows have in common is null, which costs next to nothing. */
+/* Columns of STATEMENT_CLAIM's rows. A value that most jobs share is returned as null, which costs the least. */
 enum claim_column {
-  CLAIM_QUEUE, /* int8: position, from 1, in the list of queues that was asked for; null: 1 */
+  CLAIM_QUEUE, /* int8: position of the queue in $1, counted from 1; null: 1 */
   CLAIM_ID,
-  CLAIM_TID, /* tid: where the row stands while it is locked; null when that says nothing, in a partition */
+  CLAIM_TID, /* tid: place of the row while it is locked; null in a partition, where a place is not unique */
   CLAIM_RUN_AFTER,
   CLAIM_CREATED_AT,  /* null: the same as run_after */
   CLAIM_ATTEMPT,     /* null: 0 */
   CLAIM_RETRY_WAITS, /* null: RETRY_WAITS_DEFAULT */
   CLAIM_LEASE,
   CLAIM_SUSPECT,     /* null: false */
-  CLAIM_DATA_LENGTH, /* null: the data is here */
-  CLAIM_DATA,        /* null when larger than the limit that was given */
+  CLAIM_DATA_LENGTH, /* null: CLAIM_DATA has the data */
+  CLAIM_DATA,        /* null: longer than $3 */
 };
 
-/* Columns of STATEMENT_LOOK's rows. */
-enum look_column {
-  LOOK_QUEUE,   /* int8: position in the list of queues */
-  LOOK_DUE,     /* bool: a job is due, though perhaps locked by somebody */
-  LOOK_WAIT_MS, /* int8: until the next job falls due that is not due yet; null when there is none */
+/* Columns of STATEMENT_NEXT_DUE's rows. */
+enum next_due_column {
+  NEXT_DUE_QUEUE,   /* int8: position of the queue in $1, counted from 1 */
+  NEXT_DUE_NOW,     /* bool: a job is due, although another session may have locked it */
+  NEXT_DUE_WAIT_MS, /* int8: milliseconds until the next job falls due that is not due yet; null: there is none */
 };
 
-/* Columns of STATEMENT_BELL_KEYS' rows, one for each bucket. */
-enum keys_column {
-  KEYS_TABLE, /* int8: oid of pgq_jobs */
-  KEYS_BELL,  /* bool: the table has its trigger */
-  KEYS_BUCKET,
+/* Columns of STATEMENT_DOORBELL_KEYS's rows, one row for each bucket. */
+enum doorbell_keys_column {
+  DOORBELL_KEYS_TABLE,   /* int8: oid of pgq_jobs */
+  DOORBELL_KEYS_TRIGGER, /* bool: the trigger pgq_ring is there and enabled */
+  DOORBELL_KEYS_BUCKET,
 };
 
-/* statement_text(statement): the SQL. statement_name(statement): for messages, and the prepared statement's name. */
-const char *statement_text(enum statement statement);
-const char *statement_name(enum statement statement);
-
-/* statement_is_prepared(statement): whether it is to be prepared on a connection before it is sent there. */
+/* Whether the statement is prepared in a session before it is sent there. */
 bool statement_is_prepared(enum statement statement);
 
 /*
- * statement_prepare(pg, statement), statement_send(pg, statement, parameters, unprepared): put it into the connection's
- * pipeline; `parameters` may be NULL. `unprepared`: nothing has been prepared there. 0, or -1 with libpq's message in
- * the connection.
+ * Puts the preparation of the statement into the connection's pipeline. Returns 0, or -1 with libpq's message in the
+ * connection.
  */
 int statement_prepare(PGconn *pg, enum statement statement);
+
+/*
+ * Puts the statement into the connection's pipeline, with its parameters in the order of its file, or NULL if it has
+ * none. They are copied. `unprepared` states that no statement has been prepared in this session, so the text is sent.
+ * Returns 0, or -1 with libpq's message in the connection.
+ */
 int statement_send(PGconn *pg, enum statement statement, const struct parameters *parameters, bool unprepared);
 
-/* claim_position(result, row): CLAIM_QUEUE, but from 0. */
+/* Returns CLAIM_QUEUE of a row of STATEMENT_CLAIM's result, counted from 0. */
 uint32_t claim_position(const PGresult *result, int row);
 
 #endif

@@ -84,7 +84,7 @@ static int count_raised(const struct doorbell *bell) {
 static void probe(struct doorbell *bell) {
   struct parameters parameters = {0};
   parameters_add_i32_array(&parameters, bell->buckets, bell->count);
-  act(bell, STATEMENT_BELL_PROBE, &parameters);
+  act(bell, STATEMENT_DOORBELL_CHECK_ENQUEUERS, &parameters);
   parameters_free(&parameters);
 }
 
@@ -94,10 +94,10 @@ static void advance(struct doorbell *bell) {
   if (!bell->hears || bell->acts > 0 || uv_is_active((uv_handle_t *)&bell->again))
     return;
   if (bell->wanted && raised < bell->count) {
-    act_on(bell, STATEMENT_BELL_RAISE, false);
+    act_on(bell, STATEMENT_DOORBELL_RAISE_FLAGS, false);
     probe(bell);
   } else if (!bell->wanted && raised > 0) {
-    act_on(bell, STATEMENT_BELL_LOWER, true);
+    act_on(bell, STATEMENT_DOORBELL_LOWER_FLAGS, true);
   }
 }
 
@@ -119,8 +119,8 @@ void doorbell_open(struct doorbell *bell) {
   for (const struct queue *queue = bell->queues->first; queue; queue = queue->next)
     names[count++] = queue->name;
   parameters_add_text_array(&parameters, names, count);
-  act(bell, STATEMENT_BELL_LISTEN, NULL);
-  act(bell, STATEMENT_BELL_KEYS, &parameters);
+  act(bell, STATEMENT_DOORBELL_LISTEN, NULL);
+  act(bell, STATEMENT_DOORBELL_KEYS, &parameters);
   parameters_free(&parameters);
   free(names);
 }
@@ -160,13 +160,13 @@ static void take_keys(struct doorbell *bell, const PGresult *result) {
   bell->buckets = memory_resize(bell->buckets, (size_t)bell->count * sizeof *bell->buckets);
   bell->raised = memory_resize(bell->raised, (size_t)bell->count * sizeof *bell->raised);
   for (int i = 0; i < bell->count; i++) {
-    bell->buckets[i] = result_i32(result, i, KEYS_BUCKET);
+    bell->buckets[i] = result_i32(result, i, DOORBELL_KEYS_BUCKET);
     bell->raised[i] = false;
   }
   if (bell->count == 0)
     return;
-  bell->table = result_i64(result, 0, KEYS_TABLE);
-  bell->hears = *PQgetvalue(result, 0, KEYS_BELL);
+  bell->table = result_i64(result, 0, DOORBELL_KEYS_TABLE);
+  bell->hears = *PQgetvalue(result, 0, DOORBELL_KEYS_TRIGGER);
   bell->told = bell->told && !bell->hears;
   if (!bell->hears)
     complain(bell, "pgq_jobs has no trigger pgq_ring that is enabled; 'pgq-lua migrate' makes it");
@@ -188,14 +188,14 @@ static void fail(struct doorbell *bell, enum statement statement, const PGresult
   bell->failed = true;
   bell->hears = false;
   uv_timer_start(&bell->again, on_again, OPEN_AGAIN_MS, 0);
-  if (statement == STATEMENT_BELL_LOWER) { /* flags that stay up would be rung at for ever */
+  if (statement == STATEMENT_DOORBELL_LOWER_FLAGS) { /* flags that stay up would be rung at for ever */
     connection_fail(bell->connection, "the doorbell's flags could not be lowered");
     return;
   }
   for (int i = 0; i < bell->count; i++)
     bell->raised[i] = true;
   if (bell->count > 0)
-    act_on(bell, STATEMENT_BELL_LOWER, true);
+    act_on(bell, STATEMENT_DOORBELL_LOWER_FLAGS, true);
   if (waited)
     bell->events->raised(bell->owner, true);
 }
@@ -212,20 +212,20 @@ static void take_probe(struct doorbell *bell, bool clear) {
 
 static void take(struct doorbell *bell, enum statement statement, const PGresult *result) {
   switch (statement) {
-  case STATEMENT_BELL_KEYS:
+  case STATEMENT_DOORBELL_KEYS:
     take_keys(bell, result);
     advance(bell);
     break;
-  case STATEMENT_BELL_RAISE:
+  case STATEMENT_DOORBELL_RAISE_FLAGS:
     for (int row = 0; row < PQntuples(result); row++)
       mark(bell, result_i32(result, row, 0), *PQgetvalue(result, row, 1));
     break;
-  case STATEMENT_BELL_LOWER:
+  case STATEMENT_DOORBELL_LOWER_FLAGS:
     for (int i = 0; i < bell->count; i++)
       bell->raised[i] = false;
     advance(bell);
     break;
-  case STATEMENT_BELL_PROBE:
+  case STATEMENT_DOORBELL_CHECK_ENQUEUERS:
     take_probe(bell, *PQgetvalue(result, 0, 0));
     break;
   default:
@@ -234,8 +234,9 @@ static void take(struct doorbell *bell, enum statement statement, const PGresult
 }
 
 static bool is_ours(enum statement statement) {
-  return statement == STATEMENT_BELL_LISTEN || statement == STATEMENT_BELL_KEYS || statement == STATEMENT_BELL_RAISE ||
-         statement == STATEMENT_BELL_PROBE || statement == STATEMENT_BELL_LOWER;
+  return statement == STATEMENT_DOORBELL_LISTEN || statement == STATEMENT_DOORBELL_KEYS ||
+         statement == STATEMENT_DOORBELL_RAISE_FLAGS || statement == STATEMENT_DOORBELL_CHECK_ENQUEUERS ||
+         statement == STATEMENT_DOORBELL_LOWER_FLAGS;
 }
 
 bool doorbell_result(struct doorbell *bell, enum statement statement, const PGresult *result) {

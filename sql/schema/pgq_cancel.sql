@@ -1,0 +1,36 @@
+-- Cancels one job, wherever it runs, and returns one of these:
+--   cancelled  the job was waiting, and will not run
+--   running    a worker had leased the job; the worker is notified, and ends the handler
+--   ended      the job had ended before: it had failed, or was completed and preserved
+--   unknown    there is no job of that id; completed jobs are deleted, and so unknown
+-- If a worker has locked the row, the call waits for it, at most a second. The caller needs SELECT and UPDATE on pgq_jobs.
+CREATE OR REPLACE FUNCTION pgq_cancel(id bigint) RETURNS text LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $pgq$
+DECLARE
+  token bigint;
+  ended boolean;
+BEGIN
+  IF pgq_cancel.id IS NULL THEN
+    RAISE EXCEPTION 'pgq_cancel: the id is null' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  -- Two statements: the second sees the row as it was when the first had locked it, after any wait.
+  SELECT job.lease, job.ran_at IS NOT NULL INTO token, ended FROM pgq_jobs AS job WHERE job.id = pgq_cancel.id FOR UPDATE;
+  IF NOT FOUND THEN
+    RETURN 'unknown';
+  END IF;
+  IF ended THEN
+    RETURN 'ended';
+  END IF;
+  UPDATE pgq_jobs AS job SET ran_at = statement_timestamp(), error = 'cancelled', lease = NULL, suspect = false
+    WHERE job.id = pgq_cancel.id;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'pgq_cancel: job % could not be changed: a trigger of pgq_jobs keeps it', pgq_cancel.id
+      USING ERRCODE = 'triggered_action_exception';
+  END IF;
+  IF token IS NULL THEN
+    RETURN 'cancelled';
+  END IF;
+  PERFORM pg_notify('pgq_cancel', 'pgq_jobs'::regclass::oid || ':' || pgq_cancel.id);
+  RETURN 'running';
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_cancel(bigint) IS 'Cancels a job, also while it runs. Returns cancelled, running, ended or unknown.';

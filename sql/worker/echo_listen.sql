@@ -1,0 +1,2 @@
+-- Listens on the channel of the pooler detection.
+LISTEN pgq_echo

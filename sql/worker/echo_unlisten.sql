@@ -1,0 +1,2 @@
+-- Ends echo_listen.sql.
+UNLISTEN pgq_echo

@@ -1,0 +1,25 @@
+-- Extends leases, and returns the ids of the jobs whose lease is lost. It skips rows that another session has locked,
+-- so that one locked row does not delay the other leases; the next call extends them.
+--
+-- $1 int8[]: ids of the jobs
+-- $2 int8[]: for each job, the token of its lease
+-- $3 int8[]: for each job, how long the lease lasts from now, in milliseconds; 0 only asks whether it is lost
+WITH held AS (
+  SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS held (id, lease, ms)),
+mine AS (
+  SELECT job.id, held.ms
+  FROM held
+  CROSS JOIN LATERAL (
+    SELECT id FROM pgq_jobs
+    WHERE pgq_jobs.id = held.id AND pgq_jobs.lease = held.lease AND held.ms > 0
+    FOR UPDATE SKIP LOCKED) AS job),
+extended AS (
+  UPDATE pgq_jobs AS job
+  SET run_after = statement_timestamp() + mine.ms * interval '1 millisecond'
+  FROM mine
+  WHERE job.id = mine.id)
+SELECT held.id
+FROM held
+WHERE NOT EXISTS (
+  SELECT FROM pgq_jobs AS job
+  WHERE job.id = held.id AND job.lease = held.lease)

@@ -1,0 +1,12 @@
+-- Leases jobs that this transaction has locked: after the commit the token, instead of the lock, keeps other workers
+-- from them. Counts the attempt.
+--
+-- $1 int8[]: ids of the jobs
+-- $2 int8[]: for each job, the token of its new lease
+-- $3 int8[]: for each job, how long the lease lasts, in milliseconds
+-- prepared: yes
+UPDATE pgq_jobs AS job
+SET lease = leased.lease, attempt = least(job.attempt, 2147483646) + 1,
+  run_after = statement_timestamp() + leased.ms * interval '1 millisecond'
+FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS leased (id, lease, ms)
+WHERE job.id = leased.id

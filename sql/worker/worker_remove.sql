@@ -1,0 +1,4 @@
+-- Deletes the row of this worker, which stops.
+--
+-- $1 int8: id of the worker's row
+DELETE FROM pgq_workers WHERE id = $1
