@@ -27,7 +27,7 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                            .count = 2,
                            .types = {OID_TEXT, OID_BOOL}},
 
-    /* Whose session is it? A pooler told us another number. */
+    /* The number of the server process, which differs from the one that a pooler gave the client. */
     [STATEMENT_WHO] = {.name = "who", .text = "SELECT pg_backend_pid()"},
 
     /* The modes are named because a database may have other defaults: at repeatable read, claims fail. */
@@ -250,11 +250,6 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
                  "  AND attname = wanted.name AND NOT attisdropped)"
                  " LIMIT 1"},
 
-    /* Is what one session notifies heard in another? See echo.h. */
-    [STATEMENT_ECHO_LISTEN] = {.name = "echo_listen", .text = "LISTEN pgq_echo"},
-    [STATEMENT_ECHO_UNLISTEN] = {.name = "echo_unlisten", .text = "UNLISTEN pgq_echo"},
-    [STATEMENT_ECHO] = {.name = "echo", .text = "SELECT pg_notify('pgq_echo', $1)", .count = 1, .types = {OID_TEXT}},
-
     /*
      * The doorbell; its other end is the function pgq_ring in create_table.sql, and the two must agree on the keys:
      * class is the table's oid, object the bucket of the queue's name ("enqueueing"), or that and 256 ("asleep"). A
@@ -324,8 +319,8 @@ static const struct statement_row rows[STATEMENT_COUNT] = {
              "2147483647)::int4)"
              "  THEN pg_advisory_unlock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4) ELSE false END)"
              " RETURNING host, pid",
-         .count = 1,
-         .types = {OID_INT8}},
+         .count = 2,
+         .types = {OID_INT8, OID_INT8}},
     [STATEMENT_WORKER_SEEN] = {.name = "worker_seen",
                                .text = "UPDATE pgq_workers SET last_seen_at = now() WHERE id = $1",
                                .count = 1,
