@@ -8,12 +8,12 @@
 -- message, code, where code is an SQLSTATE; only wrong use raises an error.
 -- @module pgq
 
-local await = require "pgq.await"
+local await = require "pgq.running.await"
 local core = require "pgq.core"
-local connection = require "pgq.connection"
-local job = require "pgq.job"
-local outcome = require "pgq.outcome"
-local tasks = require "pgq.tasks"
+local connection = require "pgq.database.connection"
+local job = require "pgq.database.enqueue_arguments"
+local outcome = require "pgq.running.outcome"
+local tasks = require "pgq.running.tasks"
 
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 local error, getenv, type = error, os.getenv, type
@@ -23,7 +23,7 @@ local found, host = pcall(require, "pgq.host")
 if not found or type(host) ~= "table" then
   host = nil
 end
-local handlers = require "pgq.handlers"(host)
+local handlers = require "pgq.running.handlers"(host)
 
 local pgq = {
   --- Version of pgq-lua.
@@ -53,7 +53,7 @@ end
 -- others.
 -- @tparam[opt] string conninfo connection string or URI, as for psql. By default the database of the worker that
 -- runs the script; in a plain script DATABASE_URL, else what libpq finds in PG* variables and its service file
--- @treturn[1] Connection the connection: see pgq.connection
+-- @treturn[1] Connection the connection: see pgq.database.connection
 -- @return[2] nil
 -- @treturn[2] string message, never with a password in it
 -- @treturn[2] string code: 08001 when there is no connection, 22023 for a string that cannot be read
@@ -65,10 +65,10 @@ function pgq.connect(conninfo)
   return connection.open(conninfo or default_conninfo())
 end
 
-local pool = require "pgq.pool".new(function() return host and host.pool or 5 end, default_conninfo)
+local pool = require "pgq.database.pool".new(function() return host and host.pool or 5 end, default_conninfo)
 
 if host then
-  local run_transactional = require "pgq.transactional".run
+  local run_transactional = require "pgq.database.transactional".run
   function host.run_transactional(...)
     return run_transactional(pool, ...)
   end

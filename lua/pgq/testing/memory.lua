@@ -1,7 +1,7 @@
 -- Jobs without a server: a table of them, with a clock that stands still unless it is moved. pgq.testing asks it the
 -- same as server.lua, which works on the tables.
 
-local check = require "pgq.job"
+local check = require "pgq.database.enqueue_arguments"
 local core = require "pgq.core"
 local rules = require "pgq.testing.rules"
 

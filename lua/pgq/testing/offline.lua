@@ -3,8 +3,8 @@
 --
 -- Misuse is told in the words of connection.lua.
 
-local job = require "pgq.job"
-local session = require "pgq.session"
+local job = require "pgq.database.enqueue_arguments"
+local session = require "pgq.database.session_effects"
 
 local error, getmetatable, ipairs, pcall, setmetatable, tostring, type =
   error, getmetatable, ipairs, pcall, setmetatable, tostring, type

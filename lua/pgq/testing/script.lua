@@ -2,7 +2,7 @@
 -- All of it happens in the script's sandbox.
 
 local core = require "pgq.core"
-local tasks = require "pgq.tasks"
+local tasks = require "pgq.running.tasks"
 local offline = require "pgq.testing.offline"
 
 local error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, type, unpack =
@@ -149,12 +149,12 @@ end
 -- calls block; the rest does.
 local function new_module(worker)
   package.loaded["pgq.core"] = watched_core(worker._handles)
-  local outcome, its_tasks = require "pgq.outcome", require "pgq.tasks"
+  local outcome, its_tasks = require "pgq.running.outcome", require "pgq.running.tasks"
   package.loaded["pgq.host"] = worker._host
   local pgq = require "pgq"
   local sleep = sleep_function(worker, outcome)
   its_tasks.sleep, pgq.sleep = sleep, sleep
-  pgq.await = await_function(worker, outcome, require "pgq.await")
+  pgq.await = await_function(worker, outcome, require "pgq.running.await")
   if not worker._db then
     offline.install(pgq, worker._store, worker._answers)
     function worker._host.run_transactional(...)

@@ -3,7 +3,7 @@
 --
 -- The server's clock cannot be moved. Instead, all jobs grow older.
 
-local connection = require "pgq.connection"
+local connection = require "pgq.database.connection"
 local core = require "pgq.core"
 local rules = require "pgq.testing.rules"
 

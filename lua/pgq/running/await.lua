@@ -2,7 +2,7 @@
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
-local tasks = require "pgq.tasks"
+local tasks = require "pgq.running.tasks"
 
 local create, resume, running = coroutine.create, coroutine.resume, coroutine.running
 local assert, error, getmetatable, newproxy, pcall, require, select, type, unpack =

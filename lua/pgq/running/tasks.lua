@@ -4,7 +4,7 @@
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
 local core = require "pgq.core"
-local outcome = require "pgq.outcome"
+local outcome = require "pgq.running.outcome"
 
 local create, resume, running, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.yield
 local isyieldable = coroutine.isyieldable

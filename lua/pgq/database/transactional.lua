@@ -3,8 +3,8 @@
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
-local connection = require "pgq.connection"
-local outcome = require "pgq.outcome"
+local connection = require "pgq.database.connection"
+local outcome = require "pgq.running.outcome"
 
 local select, unpack = select, unpack
 local format = string.format

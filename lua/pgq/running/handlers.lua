@@ -3,7 +3,7 @@
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
-local outcome = require "pgq.outcome"
+local outcome = require "pgq.running.outcome"
 
 local error, pairs, tostring, type = error, pairs, tostring, type
 local floor, format, getinfo = math.floor, string.format, debug.getinfo

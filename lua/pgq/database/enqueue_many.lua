@@ -2,7 +2,7 @@
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
-local async = require "pgq.async"
+local async = require "pgq.database.calls"
 
 local error, pcall, type = error, pcall, type
 local format = string.format

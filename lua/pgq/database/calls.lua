@@ -1,12 +1,12 @@
 -- Talking to the database: a call waits in a task, and blocks in a plain script. What is called a connection here is a
 -- table with the fields _handle, of pgq.core, _using, the name of the call that waits for it, and _watch, which is
--- pgq.watch's.
+-- socket_poll.lua's.
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
 local core = require "pgq.core"
-local tasks = require "pgq.tasks"
-local watch = require "pgq.watch"
+local tasks = require "pgq.running.tasks"
+local watch = require "pgq.database.socket_poll"
 
 local assert, collectgarbage, error, pcall, require = assert, collectgarbage, error, pcall, require
 local format = string.format

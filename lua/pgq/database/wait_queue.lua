@@ -3,7 +3,7 @@
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
-local tasks = require "pgq.tasks"
+local tasks = require "pgq.running.tasks"
 
 local error, pcall, remove = error, pcall, table.remove
 

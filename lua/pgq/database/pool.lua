@@ -4,9 +4,9 @@
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
-local async = require "pgq.async"
-local connection = require "pgq.connection"
-local tasks = require "pgq.tasks"
+local async = require "pgq.database.calls"
+local connection = require "pgq.database.connection"
+local tasks = require "pgq.running.tasks"
 
 local error, pcall, remove, setmetatable = error, pcall, table.remove, setmetatable
 local format, max = string.format, math.max

@@ -2,14 +2,14 @@
 -- In a handler a call waits until the database has answered, and other handlers go on; elsewhere it blocks. What fails
 -- is returned as nil, message, code, where code is an SQLSTATE; only wrong use raises an error: a wrong type, an
 -- unknown option, a transaction used after its end. Handlers that share a connection wait their turn.
--- @module pgq.connection
+-- @module pgq.database.connection
 
-local async = require "pgq.async"
-local enqueue_many = require "pgq.many"
-local job = require "pgq.job"
-local session = require "pgq.session"
-local tasks = require "pgq.tasks"
-local turns = require "pgq.turns"
+local async = require "pgq.database.calls"
+local enqueue_many = require "pgq.database.enqueue_many"
+local job = require "pgq.database.enqueue_arguments"
+local session = require "pgq.database.session_effects"
+local tasks = require "pgq.running.tasks"
+local turns = require "pgq.database.wait_queue"
 
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 local error, getmetatable, pcall, setmetatable, type = error, getmetatable, pcall, setmetatable, type
