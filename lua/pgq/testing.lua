@@ -126,8 +126,17 @@ end
 -- In a coroutine, as handlers are: one that yields is not resumed.
 local function run_as_task(worker, queue, job)
   local task = create(worker._host.run)
-  local results = { resume(task, queue.number, job.data, job.id, job.attempt, job.created_at, job.run_after,
-    #job.retry_waits, queue.transactional and (job.lease or 1) or nil, queue.preserve_completed) }
+  local results = { resume(task, {
+    queue = queue.number,
+    data = job.data,
+    id = job.id,
+    attempt = job.attempt,
+    created_at = job.created_at,
+    run_after = job.run_after,
+    retries_left = #job.retry_waits,
+    lease = queue.transactional and (job.lease or 1) or nil,
+    preserve = queue.preserve_completed,
+  }) }
   local ok = results[1]
   if worker._run.killed then
     close_transactions(worker)

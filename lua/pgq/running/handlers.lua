@@ -146,17 +146,14 @@ local function worker_half(host)
     end
   end
 
-  -- The executor's call: queue number from 1, then what the job is made of. Returns what outcome.of() does.
-  function host.run(number, data, id, attempt, created_at, run_after, retries_left, lease, preserve)
-    local queue = queues[number]
-    local job = {
-      id = id,
-      queue = queue.name,
-      attempt = attempt,
-      created_at = created_at,
-      run_after = run_after,
-      retries_left = retries_left,
-    }
+  -- Runs the handler of a job, and returns what outcome.of() does. `call` is a table with the fields of the job that the
+  -- handler gets, but with the number of the queue, from 1, as `queue`; and with `data`. For a transactional job it also
+  -- has `lease`, the token of its lease, and `preserve`, whether the completed job stays in the table.
+  function host.run(call)
+    local queue, data, lease, preserve = queues[call.queue], call.data, call.lease, call.preserve
+    local job = call -- the same table: a handler that does nothing should cost one table, not two
+    job.queue = queue.name
+    job.data, job.lease, job.preserve = nil, nil, nil
     if lease then
       return host.run_transactional(queue.handler, data, job, lease, preserve)
     end
