@@ -1,17 +1,18 @@
 #ifndef PGQ_BUILDER_H
 #define PGQ_BUILDER_H
 
-/* A text that grows, outside of Lua's memory; the collector frees it, should a Lua error pass by. */
+/* A text that grows, in memory that is not Lua's. It hangs on a userdata, so that the garbage collector frees it when a
+ * Lua error is raised. */
 
 #include <lua.h>
 #include <stddef.h>
 
 struct builder {
-  char *text; /* not terminated */
+  char *text; /* without a final NUL */
   size_t length, capacity;
 };
 
-/* Creates the metatable; once per Lua state, before anything else here. */
+/* Creates the metatable. Must be called once per Lua state, before any other function here. */
 void builder_init(lua_State *L);
 
 /* Pushes a new, empty builder. */

@@ -9,13 +9,13 @@
 
 enum { STACK_SIZE = 256 << 10 };
 
-/* A process that ends lets its requests go out first, but does not wait for a server that does not answer. */
+/* A process that exits waits this long for its requests: a server that does not answer must not keep it. */
 enum { END_MS = 500 };
 
-static _Atomic int under_way;
+static _Atomic int pending_requests;
 
 static void wait_for_all(void) {
-  for (int waited_ms = 0; atomic_load(&under_way) > 0 && waited_ms < END_MS; waited_ms++)
+  for (int waited_ms = 0; atomic_load(&pending_requests) > 0 && waited_ms < END_MS; waited_ms++)
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
@@ -24,11 +24,11 @@ static void *run(void *argument) {
   PGcancel *request = argument;
   (void)PQcancel(request, ignored, sizeof ignored);
   PQfreeCancel(request);
-  atomic_fetch_sub(&under_way, 1);
+  atomic_fetch_sub(&pending_requests, 1);
   return NULL;
 }
 
-/* Starts a thread that gets no signals and is waited for by nobody. Returns 0 when it runs. */
+/* Starts a detached thread that receives no signals. Returns 0 when it runs. */
 static int start(void *argument) {
   pthread_attr_t attributes;
   pthread_t thread;
@@ -52,9 +52,9 @@ void cancel_detached(PGconn *conn) {
     return;
   if (!registered)
     registered = atexit(wait_for_all) == 0;
-  atomic_fetch_add(&under_way, 1);
+  atomic_fetch_add(&pending_requests, 1);
   if (start(request) == 0)
     return;
-  atomic_fetch_sub(&under_way, 1);
+  atomic_fetch_sub(&pending_requests, 1);
   PQfreeCancel(request);
 }

@@ -3,9 +3,10 @@
 
 #include <libpq-fe.h>
 
-/* Asks the server to end the statement that runs on the connection, from a thread of its own, since libpq waits until
- * the server has taken note. The connection is to be closed right after: the request may come late, and would meet the
- * next statement. When it cannot be made, the statement runs on until the server notices that nobody listens. */
+/* Asks the server to cancel the statement that runs on the connection. The request is made in a thread of its own,
+ * since libpq blocks until the server has taken it. The caller must close the connection at once: the request may
+ * arrive late, and would then cancel the next statement. If the request cannot be made, the statement goes on until the
+ * server notices that the client is gone. */
 void cancel_detached(PGconn *conn);
 
 #endif

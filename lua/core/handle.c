@@ -1,6 +1,5 @@
 #include "handle.h"
 
-#include <lauxlib.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +36,33 @@ int handle_fail(lua_State *L, const char *sqlstate, const char *message) {
 }
 
 int handle_fail_closed(lua_State *L, const struct handle *handle) {
-  return handle_fail(L, "08003", handle->closed_by != NULL ? handle->closed_by : "the connection is closed");
+  const char *message = handle->closed_message;
+  return handle_fail(L, "08003", message != NULL ? message : "the connection is closed");
+}
+
+int handle_push_absence(lua_State *L, struct handle *handle) {
+  const char *code = handle->closed_code;
+  handle->closed_code = NULL;
+  if (code != NULL)
+    return handle_fail(L, code, handle->closed_message);
+  if (handle->conn == NULL)
+    return handle_fail_closed(L, handle);
+  return handle->copy == HANDLE_COPY_ENDED ? handle_fail(L, "0A000", "COPY is not supported here") : 0;
+}
+
+void handle_explain(struct handle *handle, struct pgq_error *error) {
+  const char *sqlstate = PQresultErrorField(handle->answer.result, PG_DIAG_SQLSTATE);
+  const char *function = PQresultErrorField(handle->answer.result, PG_DIAG_SOURCE_FUNCTION);
+  failure_from_result(error, handle->conn, handle->answer.result);
+  if (PQstatus(handle->conn) == CONNECTION_BAD &&
+      strstr(PQerrorMessage(handle->conn), "cannot allocate memory") != NULL)
+    failure_set(error, "53200", "not enough memory for the result; the connection is closed, since it broke off");
+  /* An error of libpq's own without an SQLSTATE: libpq had no memory for the result. */
+  if (sqlstate == NULL && strcmp(error->sqlstate, "XX000") == 0)
+    memcpy(error->sqlstate, "53200", sizeof "53200");
+  /* Recognised by the function in the server, since the message may be in any language. */
+  if (strcmp(error->sqlstate, "42601") == 0 && function != NULL && strcmp(function, "exec_parse_message") == 0)
+    failure_set(error, "42601", "there is more than one statement in the text; send them one by one");
 }
 
 /* ---- Connecting */
@@ -47,18 +72,18 @@ static void ignore_notice(void *unused, const char *message) {
   (void)message;
 }
 
-/* Pushes a new handle, with a connection that `connect` makes, PQconnectdbParams() or PQconnectStartParams(). Returns
- * it; or NULL when the string cannot be read. */
+/* Pushes a new handle, whose connection `connect` makes: PQconnectdbParams() or PQconnectStartParams(). Returns the
+ * handle; or NULL when the connection string cannot be read. */
 static struct handle *push_handle(lua_State *L, PGconn *connect(const char *const *, const char *const *, int)) {
   size_t length;
   bool has_timeout;
   const char *conninfo = luaL_checklstring(L, 1, &length);
   if (strlen(conninfo) != length || conninfo_inspect(conninfo, &has_timeout) != 0)
     return NULL;
-  /* In this order: the string overrides what stands before dbname, and is overridden by what stands behind. Libpq
-   * minds the timeout only when it waits itself; else the user timeout bounds how long it tries a host that does not
-   * answer before it goes on to the next. A host that has gone without a word is found out by keepalives, while one
-   * waits for the end of a statement; the kernel's own would take two hours. */
+  /* The order matters: the connection string overrides what is listed before dbname, and is overridden by what is
+   * listed after it. Libpq observes connect_timeout only when it waits itself; otherwise tcp_user_timeout limits how
+   * long it tries a host that does not answer before it tries the next one. Keepalives detect a host that disappears
+   * while a statement runs; with the kernel's own settings that would take two hours. */
   const bool starts = connect == PQconnectStartParams;
   const char *keywords[] = {"fallback_application_name",
                             "connect_timeout",
@@ -113,29 +138,29 @@ int handle_connect_start(lua_State *L) {
   return 1;
 }
 
-/* handle:connect_step() -> what it waits for: 0 nothing, there is a connection; 1 that its socket, which may be another
- * one than before, can be read; 2 that it can be written. Or nil, message, code. */
+/* handle:connect_step() -> what the attempt to connect waits for: 0 nothing, the connection is there; 1 that the socket
+ * can be read; 2 that the socket can be written; or nil, message, code. The socket may be another one than before. */
 static int handle_connect_step(lua_State *L) {
   struct handle *handle = handle_check(L);
   if (handle->conn == NULL)
     return handle_fail_closed(L, handle);
   switch (PQconnectPoll(handle->conn)) {
   case PGRES_POLLING_OK:
-    lua_pushinteger(L, PROGRESS_DONE);
+    lua_pushinteger(L, HANDLE_DONE);
     return 1;
   case PGRES_POLLING_READING:
-    lua_pushinteger(L, PROGRESS_READ);
+    lua_pushinteger(L, HANDLE_WAIT_READ);
     return 1;
   case PGRES_POLLING_WRITING:
-    lua_pushinteger(L, PROGRESS_WRITE);
+    lua_pushinteger(L, HANDLE_WAIT_WRITE);
     return 1;
   default:
     return fail_to_connect(L, handle);
   }
 }
 
-/* handle:patience() -> how many seconds connecting may take, for all hosts together; 0 is for ever. */
-static int handle_patience(lua_State *L) {
+/* handle:connect_timeout() -> how many seconds connecting may take, for all hosts together; 0 means no limit. */
+static int handle_connect_timeout(lua_State *L) {
   struct handle *handle = handle_check(L);
   long seconds = 0, hosts = 1;
   PQconninfoOption *options = handle->conn != NULL ? PQconninfo(handle->conn) : NULL;
@@ -159,24 +184,21 @@ struct handle *handle_check(lua_State *L) {
   return luaL_checkudata(L, 1, HANDLE_TYPE);
 }
 
-void handle_shut(struct handle *handle, const char *code, const char *reason) {
+void handle_shut(struct handle *handle, const char *code, const char *message) {
   results_clear(&handle->answer);
   if (handle->conn == NULL)
     return;
-  if (handle->prepared != NULL)
-    prepared_forget(handle->prepared);
-  free(handle->prepared);
   PQfinish(handle->conn);
-  *handle = (struct handle){.closed_by = reason, .code = code};
+  *handle = (struct handle){.closed_message = message, .closed_code = code};
 }
 
-/* handle:close(), also when the collector finds it. Closing twice does nothing. */
+/* handle:close(), also called when the handle is collected. Closing twice does nothing. */
 static int handle_close(lua_State *L) {
   handle_shut(handle_check(L), NULL, NULL);
   return 0;
 }
 
-/* handle:abandon(): closes the connection in the middle of whatever it does. */
+/* handle:abandon(): closes the connection whatever state it is in; a statement that runs is cancelled. */
 static int handle_abandon(lua_State *L) {
   struct handle *handle = handle_check(L);
   if (PQtransactionStatus(handle->conn) == PQTRANS_ACTIVE)
@@ -185,7 +207,7 @@ static int handle_abandon(lua_State *L) {
   return 0;
 }
 
-/* handle:describe() -> text without secrets. */
+/* handle:describe() -> text for messages, which contains no password. */
 static int handle_describe(lua_State *L) {
   const PGconn *conn = handle_check(L)->conn;
   if (conn == NULL)
@@ -196,29 +218,24 @@ static int handle_describe(lua_State *L) {
   return 1;
 }
 
-/* handle:fd() -> the descriptor of the socket, -1 without one. */
+/* handle:fd() -> descriptor of the socket; -1 if there is none. */
 static int handle_fd(lua_State *L) {
   lua_pushinteger(L, PQsocket(handle_check(L)->conn));
   return 1;
 }
 
-/* handle:is_bloated() -> boolean: whether it keeps much memory for a large row or parameter of the past. */
+/* handle:is_bloated() -> boolean: whether libpq keeps much memory because of a large row or parameter in the past. */
 static int handle_is_bloated(lua_State *L) {
   lua_pushboolean(L, handle_check(L)->bloated);
   return 1;
 }
 
-/* handle:is_closed() -> boolean */
-static int handle_is_closed(lua_State *L) {
-  lua_pushboolean(L, handle_check(L)->conn == NULL);
-  return 1;
-}
-
-/* handle:is_alive() -> boolean. Reads what the server has sent in the meantime, such as the news of its end. */
+/* handle:is_alive() -> boolean. First reads what the server has sent meanwhile, such as the message that it shuts down.
+ */
 static int handle_is_alive(lua_State *L) {
   PGconn *conn = handle_check(L)->conn;
   PGnotify *notify;
-  /* One round for the server's last words, one for the end of the stream behind them, and some to spare. */
+  /* One round for the server's last message, one for the end of the stream after it, and two to spare. */
   for (int round = 0; round < 4 && PQstatus(conn) == CONNECTION_OK; round++) {
     struct pollfd readable = {.fd = PQsocket(conn), .events = POLLIN};
     if (poll(&readable, 1, 0) <= 0)
@@ -232,8 +249,8 @@ static int handle_is_alive(lua_State *L) {
   return 1;
 }
 
-/* handle:transaction_state() -> "idle", "open", "failed", "busy" in the middle of a statement, or "unknown" for a
- * connection that is closed or broken. */
+/* handle:transaction_state() -> "idle"; "open" or "failed" in a transaction; "busy" while a statement runs; "unknown"
+ * if the connection is closed or broken. */
 static int handle_transaction_state(lua_State *L) {
   static const char *const names[] = {[PQTRANS_IDLE] = "idle",
                                       [PQTRANS_ACTIVE] = "busy",
@@ -244,18 +261,23 @@ static int handle_transaction_state(lua_State *L) {
   return 1;
 }
 
+void handle_add_methods(lua_State *L, const luaL_Reg *methods) {
+  luaL_getmetatable(L, HANDLE_TYPE);
+  lua_getfield(L, -1, "__index");
+  luaL_setfuncs(L, methods, 0);
+  lua_pop(L, 2);
+}
+
 void handle_init(lua_State *L) {
   static const luaL_Reg methods[] = {
       {"abandon", handle_abandon},
       {"close", handle_close},
       {"connect_step", handle_connect_step},
+      {"connect_timeout", handle_connect_timeout},
       {"describe", handle_describe},
-      {"enqueuer", many_new},
       {"fd", handle_fd},
       {"is_alive", handle_is_alive},
       {"is_bloated", handle_is_bloated},
-      {"is_closed", handle_is_closed},
-      {"patience", handle_patience},
       {"transaction_state", handle_transaction_state},
       {NULL, NULL},
   };
@@ -263,8 +285,7 @@ void handle_init(lua_State *L) {
   lua_pushcfunction(L, handle_close);
   lua_setfield(L, -2, "__gc");
   lua_newtable(L);
-  luaL_setfuncs(L, methods, 0);
-  statement_add_methods(L);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);
+  handle_add_methods(L, methods);
 }

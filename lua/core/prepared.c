@@ -1,119 +1,181 @@
 #include "prepared.h"
 
+#include <ctype.h>
+#include <lauxlib.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* Longer texts are rarely run again as they are. */
+/* Statements on a connection that are prepared, and that have run once. */
+enum { PREPARED_MAX = 50, REPEATABLE_MAX = 50 };
+
+/* Longer texts are rarely repeated. */
 enum { SQL_MAX = 4096 };
 
-/* So many statements later, what was not used again has no claim to its place. */
-enum { LONG_UNUSED = 2000 };
+/*
+ * The environment of the handle's userdata is a table. By the key of a statement it has the number in the name of the
+ * prepared statement, or REPEATABLE for a statement that has run once. LAST is the key of the statement sent last, if
+ * that is not prepared yet.
+ */
+enum { LAST = 1, REPEATABLE = 0, UNKNOWN = -1 };
 
-/* FNV-1a. */
-static uint64_t mix(uint64_t hash, const void *bytes, size_t length) {
-  const unsigned char *byte = bytes;
-  for (size_t i = 0; i < length; i++)
-    hash = (hash ^ byte[i]) * 1099511628211u;
-  return hash;
-}
+struct name {
+  char text[32];
+};
 
-struct prepared_key prepared_key(const char *sql, int count, const Oid *types) {
-  struct prepared_key key = {.sql = sql, .length = strlen(sql), .count = count, .types = types};
-  uint64_t hash = mix(14695981039346656037u, sql, key.length);
-  if (count > 0)
-    hash = mix(hash, types, (size_t)count * sizeof *types);
-  key.hash = hash != 0 ? hash : 1;
-  return key;
-}
-
-bool prepared_may(const char *sql) {
-  static const char *const moments[] = {"now", "today", "tomorrow", "yesterday"};
-  if (strlen(sql) > SQL_MAX)
-    return false;
-  for (size_t i = 0; strchr(sql, '\'') != NULL && i < sizeof moments / sizeof *moments; i++)
-    for (const char *at = sql; (at = strcasestr(at, moments[i])) != NULL; at++)
-      if (at[strlen(moments[i])] != '(') /* the function is read each time */
-        return false;
-  return true;
-}
-
-static bool is_same(const struct prepared_key *a, const struct prepared_key *b) {
-  return a->hash == b->hash && a->length == b->length && a->count == b->count &&
-         memcmp(a->sql, b->sql, a->length) == 0 &&
-         (a->count == 0 || memcmp(a->types, b->types, (size_t)a->count * sizeof *a->types) == 0);
-}
-
-struct prepared_statement *prepared_find(struct prepared *prepared, const struct prepared_key *key) {
-  prepared->clock++;
-  for (unsigned i = 0; i < prepared->count; i++) {
-    struct prepared_statement *statement = &prepared->statements[i];
-    if (is_same(&statement->key, key)) {
-      statement->used = prepared->clock;
-      return statement;
-    }
-  }
-  return NULL;
-}
-
-bool prepared_has_seen(const struct prepared *prepared, uint64_t hash) {
-  for (unsigned i = 0; i < PREPARED_MAX; i++)
-    if (prepared->seen[i] == hash)
-      return true;
-  return false;
-}
-
-void prepared_see(struct prepared *prepared, uint64_t hash) {
-  if (prepared_has_seen(prepared, hash))
-    return;
-  prepared->seen[prepared->next_seen] = hash;
-  prepared->next_seen = (prepared->next_seen + 1) % PREPARED_MAX;
-}
-
-static void free_key(struct prepared_key *key) {
-  free((void *)key->sql);
-  free((void *)key->types);
-}
-
-struct prepared_statement *prepared_add(struct prepared *prepared, const struct prepared_key *key) {
-  if (prepared->count == PREPARED_MAX)
-    return NULL;
-  struct prepared_key copy = *key;
-  size_t size = (size_t)key->count * sizeof *key->types;
-  Oid *types = malloc(size + 1);
-  copy.sql = strdup(key->sql);
-  copy.types = types;
-  if (copy.sql == NULL || types == NULL) {
-    free_key(&copy);
-    return NULL;
-  }
-  if (size > 0)
-    memcpy(types, key->types, size);
-  struct prepared_statement *statement = &prepared->statements[prepared->count++];
-  *statement = (struct prepared_statement){.key = copy, .used = prepared->clock, .number = ++prepared->last_number};
-  return statement;
-}
-
-struct prepared_name prepared_name(const struct prepared_statement *statement) {
-  struct prepared_name name;
-  snprintf(name.text, sizeof name.text, "pgq-lua %u", statement->number);
+static struct name name_of(unsigned number) {
+  struct name name;
+  snprintf(name.text, sizeof name.text, "pgq-lua %u", number);
   return name;
 }
 
-bool prepared_is_stuffed(const struct prepared *prepared) {
-  for (unsigned i = 0; prepared->count == PREPARED_MAX && i < PREPARED_MAX; i++)
-    if (prepared->clock - prepared->statements[i].used > LONG_UNUSED)
+/* Pushes the text of the statement, a NUL, and the types of the parameters. */
+static void push_key(lua_State *L, const char *sql, const struct parameters *p) {
+  lua_pushlstring(L, sql, strlen(sql) + 1);
+  if (p->count > 0) {
+    lua_pushlstring(L, (const char *)p->types, (size_t)p->count * sizeof *p->types);
+    lua_concat(L, 2);
+  }
+}
+
+/* Pushes the table and the key. Returns the number of the prepared statement, REPEATABLE or UNKNOWN. */
+static int find(lua_State *L, const char *sql, const struct parameters *p) {
+  lua_getfenv(L, 1);
+  push_key(L, sql, p);
+  lua_pushvalue(L, -1);
+  lua_rawget(L, -3);
+  int number = lua_isnil(L, -1) ? UNKNOWN : (int)lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  return number;
+}
+
+/* A quote, or a dollar sign that does not begin a parameter. */
+static bool has_literal(const char *sql) {
+  for (; *sql != '\0'; sql++)
+    if (*sql == '\'' || (*sql == '$' && !isdigit((unsigned char)sql[1])))
       return true;
   return false;
 }
 
-void prepared_drop_last(struct prepared *prepared) {
-  if (prepared->count > 0)
-    free_key(&prepared->statements[--prepared->count].key);
+/* What libpq's functions return that send something, as an enum. */
+static enum sent sent_as(int libpq_status, enum sent how) {
+  return libpq_status == 1 ? how : SENT_FAILED;
 }
 
-void prepared_forget(struct prepared *prepared) {
-  while (prepared->count > 0)
-    prepared_drop_last(prepared);
-  memset(prepared->seen, 0, sizeof prepared->seen);
+enum sent prepared_send(lua_State *L, struct handle *handle, const char *sql, const struct parameters *p, bool always) {
+  PGconn *conn = handle->conn;
+  if (handle->prepares) {
+    int number = find(L, sql, p);
+    if (number > 0) {
+      struct name name = name_of((unsigned)number);
+      lua_pushnil(L);
+      lua_rawseti(L, -3, LAST);
+      return sent_as(PQsendQueryPrepared(conn, name.text, p->count, p->values, p->lengths, p->formats, 0),
+                     SENT_PREPARED);
+    }
+    lua_rawseti(L, -2, LAST);
+    if ((always || number == REPEATABLE) && handle->prepared_count < PREPARED_MAX &&
+        PQtransactionStatus(conn) != PQTRANS_INERROR) {
+      struct name name = name_of(++handle->prepared_number);
+      return sent_as(PQsendPrepare(conn, name.text, sql, p->count, p->types), SENT_PREPARE);
+    }
+  }
+  return sent_as(PQsendQueryParams(conn, sql, p->count, p->types, p->values, p->lengths, p->formats, 0), SENT_WHOLE);
+}
+
+/* Removes the statements that have run once from the table on top of the stack. */
+static void drop_repeatable(lua_State *L, struct handle *handle) {
+  for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
+    if (lua_type(L, -1) != LUA_TNUMBER || lua_tointeger(L, -1) != REPEATABLE)
+      continue;
+    lua_pushvalue(L, -2);
+    lua_pushnil(L);
+    lua_rawset(L, -5);
+  }
+  handle->repeatable_count = 0;
+}
+
+void prepared_note_success(lua_State *L, struct handle *handle, const char *tag) {
+  static const char *const tags[] = {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"};
+  bool repeatable = false;
+  if (!handle->prepares || handle->prepared_count == PREPARED_MAX)
+    return;
+  for (size_t i = 0; i < sizeof tags / sizeof *tags; i++)
+    repeatable = repeatable || strncmp(tag, tags[i], strlen(tags[i])) == 0;
+  lua_getfenv(L, 1);
+  if (repeatable && handle->repeatable_count == REPEATABLE_MAX)
+    drop_repeatable(L, handle);
+  lua_rawgeti(L, -1, LAST);
+  const char *sql = lua_tostring(L, -1); /* the key begins with it; NULL: the statement was prepared */
+  if (repeatable && sql != NULL && strlen(sql) <= SQL_MAX && !has_literal(sql)) {
+    lua_pushinteger(L, REPEATABLE);
+    lua_rawset(L, -3);
+    handle->repeatable_count++;
+  } else {
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
+/* ---- Methods */
+
+/* handle:forget_prepared(): the statements that were prepared are not used any more. The server may still have them. */
+static int handle_forget_prepared(lua_State *L) {
+  struct handle *handle = handle_check(L);
+  lua_newtable(L);
+  lua_setfenv(L, 1);
+  handle->prepared_count = handle->repeatable_count = 0;
+  return 0;
+}
+
+/* handle:enable_preparing(): statements that are repeated are prepared from now on. */
+static int handle_enable_preparing(lua_State *L) {
+  struct handle *handle = handle_check(L);
+  (void)handle_forget_prepared(L);
+  handle->prepares = handle->conn != NULL;
+  return 0;
+}
+
+/* handle:take_prepared() -> true when the server has prepared the statement; or nil, message, code. */
+static int handle_take_prepared(lua_State *L) {
+  struct handle *handle = handle_check(L);
+  struct pgq_error error;
+  int failed = handle_push_absence(L, handle);
+  if (failed)
+    return failed;
+  if (PQresultStatus(handle->answer.result) != PGRES_COMMAND_OK) {
+    handle_explain(handle, &error);
+    results_clear(&handle->answer);
+    return handle_push_failure(L, &error);
+  }
+  results_clear(&handle->answer);
+  lua_getfenv(L, 1);
+  lua_rawgeti(L, -1, LAST);
+  lua_pushinteger(L, (lua_Integer)handle->prepared_number);
+  lua_rawset(L, -3);
+  handle->prepared_count++;
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* handle:is_stale() -> whether the result, which must be that of a prepared statement, is the error that the statement
+ * must be prepared anew: the server does not have it (26000), or the columns of its result have changed (0A000). */
+static int handle_is_stale(lua_State *L) {
+  const PGresult *result = handle_check(L)->answer.result;
+  const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+  lua_pushboolean(L, sqlstate != NULL && function != NULL &&
+                         ((strcmp(sqlstate, "26000") == 0 && strcmp(function, "FetchPreparedStatement") == 0) ||
+                          (strcmp(sqlstate, "0A000") == 0 && strcmp(function, "RevalidateCachedQuery") == 0)));
+  return 1;
+}
+
+void prepared_init(lua_State *L) {
+  static const luaL_Reg methods[] = {
+      {"enable_preparing", handle_enable_preparing},
+      {"forget_prepared", handle_forget_prepared},
+      {"is_stale", handle_is_stale},
+      {"take_prepared", handle_take_prepared},
+      {NULL, NULL},
+  };
+  handle_add_methods(L, methods);
 }

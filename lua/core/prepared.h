@@ -1,65 +1,35 @@
 #ifndef PGQ_PREPARED_H
 #define PGQ_PREPARED_H
 
-/* Which statements are prepared on a connection. A text is prepared when it is seen for the second time with the same
- * types of parameters. Names are never used again in a session. */
+/*
+ * Prepared statements on a handle: Postgres parses and plans a statement once, not each time that it runs.
+ *
+ * The enqueueing INSERT is prepared when it is sent first. Any other statement is prepared when a SELECT, INSERT,
+ * UPDATE, DELETE or MERGE is sent again with the same text and types of parameters, except that a text with a literal
+ * never is: Postgres reads 'now' or 'today' when it prepares the statement, not when it runs it. At most 50 statements
+ * are prepared on a connection; those that come later are sent whole each time.
+ *
+ * All functions expect the handle at stack index 1. They may raise a Lua error when memory runs out.
+ */
 
-#include <libpq-fe.h>
+#include <lua.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
-enum { PREPARED_MAX = 50 };
+#include "handle.h"
+#include "parameters.h"
 
-/* A text, and the types of its parameters. Borrowed, but in a statement. */
-struct prepared_key {
-  uint64_t hash; /* never 0 */
-  const char *sql;
-  size_t length;
-  int count;
-  const Oid *types;
-};
+/* How a statement was sent; Lua gets these as numbers. */
+enum sent { SENT_FAILED, SENT_WHOLE, SENT_PREPARED, SENT_PREPARE };
 
-struct prepared_statement {
-  struct prepared_key key; /* its texts are copies */
-  uint64_t used;           /* when, by the clock below */
-  unsigned number;
-};
+/* Adds the methods to all handles. Must be called after handle_init(). */
+void prepared_init(lua_State *L);
 
-/* Zeroed: nothing is prepared. */
-struct prepared {
-  struct prepared_statement statements[PREPARED_MAX];
-  uint64_t seen[PREPARED_MAX]; /* a ring of what was run unprepared */
-  unsigned count, next_seen, last_number;
-  uint64_t clock;
-};
+/* Sends the statement, whole or prepared; or, with SENT_PREPARE, only asks the server to prepare it: then the caller
+ * must wait, call handle:take_prepared(), and send it again. `always` prepares it when it is sent first. Returns
+ * SENT_FAILED when it could not be sent; libpq has the message. */
+enum sent prepared_send(lua_State *L, struct handle *handle, const char *sql, const struct parameters *p, bool always);
 
-struct prepared_name {
-  char text[32];
-};
-
-struct prepared_key prepared_key(const char *sql, int count, const Oid *types);
-
-/* Whether the text means the same each time that it is run: 'now' and its like are read when it is prepared. */
-bool prepared_may(const char *sql);
-
-/* The statement, or NULL when there is none. */
-struct prepared_statement *prepared_find(struct prepared *prepared, const struct prepared_key *key);
-
-/* Remembers what was run; whether it is remembered. */
-void prepared_see(struct prepared *prepared, uint64_t hash);
-bool prepared_has_seen(const struct prepared *prepared, uint64_t hash);
-
-/* Adds a statement that is to be prepared under its name; NULL when there is no room or no memory. */
-struct prepared_statement *prepared_add(struct prepared *prepared, const struct prepared_key *key);
-
-struct prepared_name prepared_name(const struct prepared_statement *statement);
-
-/* Whether there is no room, and some of those that take it have not been used for long. */
-bool prepared_is_stuffed(const struct prepared *prepared);
-
-/* Forgets the statement that was added last, or all of them and what was seen. The server may still have them. */
-void prepared_drop_last(struct prepared *prepared);
-void prepared_forget(struct prepared *prepared);
+/* Notes that the statement that was sent last has succeeded, with this command tag. */
+void prepared_note_success(lua_State *L, struct handle *handle, const char *tag);
 
 #endif

@@ -3,9 +3,9 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 
-#include "values.h"
+#include "value.h"
 
-/* The memory of a result of this size is worth a collection before it is made twice. */
+/* Before a result of at least this many bytes is copied into Lua values, garbage is collected. */
 enum { LARGE_RESULT = 4 << 20 };
 
 void results_clear(struct answer *answer) {
@@ -15,7 +15,7 @@ void results_clear(struct answer *answer) {
 }
 
 static void push_number(lua_State *L, const char *text) {
-  /* Lua's own conversion does not depend on the locale, and knows NaN and Infinity. */
+  /* Unlike strtod, Lua's conversion does not depend on the locale. It reads NaN and Infinity too. */
   lua_pushstring(L, text);
   lua_pushnumber(L, lua_tonumber(L, -1));
   lua_remove(L, -2);
@@ -42,7 +42,7 @@ static void push_value(lua_State *L, struct answer *answer, int row, int column)
     push_bytes(L, answer, text);
     break;
   case TYPE_INT8:
-    values_push_integer(L, strtoll(text, NULL, 10));
+    value_push_integer(L, strtoll(text, NULL, 10));
     break;
   case TYPE_INT2:
   case TYPE_INT4:
@@ -55,7 +55,7 @@ static void push_value(lua_State *L, struct answer *answer, int row, int column)
   }
 }
 
-/* Pushes the names of the columns as a list, so that each becomes a Lua string once. */
+/* Pushes the names of the columns as a list, so that each becomes a Lua string only once. */
 static void push_names(lua_State *L, const PGresult *result, int columns) {
   lua_createtable(L, columns, 0);
   for (int column = 0; column < columns; column++) {
@@ -64,7 +64,7 @@ static void push_names(lua_State *L, const PGresult *result, int columns) {
   }
 }
 
-/* Pushes the row as a table; the names of the columns are below it. Returns its bytes. */
+/* Pushes the row as a table. The list of column names must be on top of the stack. Returns the bytes of the row. */
 static size_t push_row(lua_State *L, struct answer *answer, int row, int columns) {
   size_t bytes = 0;
   lua_createtable(L, 0, columns);
@@ -83,7 +83,7 @@ static size_t push_row(lua_State *L, struct answer *answer, int row, int columns
 size_t results_push_rows(lua_State *L, struct answer *answer) {
   size_t largest = 0;
   int rows = PQntuples(answer->result), columns = PQnfields(answer->result);
-  luaL_checkstack(L, 8, "no room for a result");
+  luaL_checkstack(L, 8, "no stack for a result");
   if (PQresultMemorySize(answer->result) > LARGE_RESULT)
     lua_gc(L, LUA_GCCOLLECT, 0);
   lua_createtable(L, rows, 1);

@@ -1,16 +1,16 @@
 #ifndef PGQ_RESULTS_H
 #define PGQ_RESULTS_H
 
-/* The result of a statement to Lua values. */
+/* The result of a statement as Lua values. */
 
 #include <libpq-fe.h>
 #include <lua.h>
 
-/* A result of libpq, and what is being made of it. Who has one frees it with results_clear(), also after a Lua error
- * has passed by. A zeroed struct holds nothing. */
+/* A result of libpq while it is turned into Lua values. The owner frees it with results_clear(), also after a Lua
+ * error. A zeroed struct holds nothing. */
 struct answer {
   PGresult *result;
-  unsigned char *bytes; /* a value that is being decoded */
+  unsigned char *bytes; /* of the bytea that is being decoded */
 };
 
 /* Frees what the answer holds. */

@@ -14,6 +14,7 @@ local Memory = require "pgq.testing.memory"
 local Sandbox = require "pgq.testing.sandbox"
 local Server = require "pgq.testing.server"
 local core = require "pgq.core"
+local durations = require "pgq.durations"
 local rules = require "pgq.testing.rules"
 local script = require "pgq.testing.script"
 
@@ -205,10 +206,9 @@ end
 local function read_waits(waits, attempt)
   local texts = {}
   for i, wait in ipairs(waits or waits_left(attempt)) do
-    local text, problem = core.duration(wait)
-    if not text then
-      error(format("perform: retry wait %d (%s) %s; write seconds, or 1h30m, 10m0s, 45s, 250ms", i, tostring(wait),
-        problem), 3)
+    local ms, text = durations.read(wait)
+    if not ms then
+      error(format("perform: retry wait %d %s", i, text), 3)
     end
     texts[i] = text
   end

@@ -126,7 +126,7 @@ local function run(conn, what, send, take_method, ...)
     end
     return run(conn, what, send, take_method, ...)
   elseif sent == PREPARED and handle:is_stale() then
-    handle:forget()
+    handle:forget_prepared()
     conn._pooled.soiled = true
     if handle:transaction_state() == "idle" then
       return run(conn, what, send, take_method, ...)
@@ -187,7 +187,7 @@ local function follow_connecting(handle, wake)
       watch.wake(wake, message, code)
     end
   end
-  local patience = handle:patience()
+  local patience = handle:connect_timeout()
   if patience > 0 then
     timer = async.timer(1000 * patience, function()
       stop()

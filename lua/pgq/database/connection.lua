@@ -178,7 +178,7 @@ function Connection:_query(sql, ...)
   if self._pooled then
     problem, its_code = session.note(self._pooled, sql, rows and message)
     if self._pooled.soiled then
-      self._handle:forget() -- by DEALLOCATE, perhaps
+      self._handle:forget_prepared() -- by DEALLOCATE, perhaps
     end
   end
   if problem then

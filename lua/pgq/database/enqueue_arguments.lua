@@ -3,6 +3,7 @@
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
 local core = require "pgq.core"
+local durations = require "pgq.durations"
 
 local error, ipairs, pairs, type = error, ipairs, pairs, type
 local format = string.format
@@ -96,22 +97,14 @@ local function misused_queue(queue)
   end
 end
 
-local function shown(value)
-  return type(value) == "string" and '"' .. value .. '"' or format("%.14g", value)
-end
-
-local function bad_value(what, value, problem)
-  return format("%s (%s) %s; write seconds, or 1h30m, 10m0s, 45s, 250ms", what, shown(value), problem)
-end
-
--- Each of these returns what the C half takes (nil for an option that is absent), then a problem if there is one.
+-- Each of these returns what the C half takes, nil for an option that is absent; or nil and a problem.
 
 local function read_delay(delay)
   if delay == nil then
     return nil
   end
-  local text, ms = core.duration(delay)
-  return text and ms, not text and bad_value("the delay", delay, ms)
+  local ms, problem = durations.read(delay)
+  return ms, not ms and "the delay " .. problem or nil
 end
 
 local function read_after(after)
@@ -128,9 +121,9 @@ local function read_waits(waits)
   end
   local texts = {}
   for i, wait in ipairs(waits) do
-    local text, problem = core.duration(wait)
-    if not text then
-      return nil, bad_value("retry wait " .. i, wait, problem)
+    local ms, text = durations.read(wait)
+    if not ms then
+      return nil, format("retry wait %d %s", i, text)
     end
     texts[i] = text
   end

@@ -264,7 +264,7 @@ end
 local function open_session(conninfo)
   local conn, message, code = connection.open(conninfo)
   if conn and tasks.prepares() then
-    conn._handle:prepares()
+    conn._handle:enable_preparing()
     have_client_watched(conn)
   end
   return conn, message, code
@@ -315,13 +315,13 @@ local function clean(conn, what)
   if left then
     async.exec(conn, what, "ROLLBACK")
   end
-  if (pooled.soiled or conn._handle:is_stuffed()) and conn._handle:transaction_state() == "idle" then
+  if pooled.soiled and conn._handle:transaction_state() == "idle" then
     if async.exec(conn, what, "DISCARD ALL") then
       have_client_watched(conn)
     else
       async.close(conn)
     end
-    conn._handle:forget()
+    conn._handle:forget_prepared()
     pooled.soiled = false
   end
   return left

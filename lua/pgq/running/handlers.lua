@@ -3,6 +3,8 @@
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
+local core = require "pgq.core"
+local durations = require "pgq.durations"
 local outcome = require "pgq.running.outcome"
 
 local error, pairs, tostring, type = error, pairs, tostring, type
@@ -47,17 +49,14 @@ local function worker_half(host)
     return value
   end
 
-  -- A queue's timeout in milliseconds, -1 for none given.
+  -- The timeout of a queue in milliseconds; -1 if none is given.
   local function read_timeout(value)
     if value == nil then
       return -1
     end
-    local ms, problem = nil, "must be a number of seconds or a duration"
-    if type(value) == "number" or type(value) == "string" then
-      ms, problem = host.read_duration(tostring(value))
-    end
+    local ms, problem = durations.read(value)
     if not ms then
-      error(format('register_queue: the timeout (%s) %s; write seconds, or 30s, 1m30s', describe(value), problem), 3)
+      error("register_queue: the timeout " .. problem, 3)
     end
     return ms
   end
@@ -89,7 +88,7 @@ local function worker_half(host)
     if type(name) ~= "string" then
       error("register_queue: the queue name must be a string, not a " .. type(name), 2)
     end
-    if name == "" or not host.is_text(name) then
+    if name == "" or not core.is_text(name) then
       error("register_queue: the queue name must be UTF-8 text, not empty and without NUL", 2)
     end
     if type(handler) ~= "function" then
@@ -135,10 +134,10 @@ local function worker_half(host)
         error(format("configure: %s must be a text, a number or a boolean, not a %s", name, kind), 2)
       end
       local text = kind == "number" and format("%.14g", value) or tostring(value)
-      if not host.is_text(name) or not host.is_text(text) then
+      if not core.is_text(name) or not core.is_text(text) then
         error("configure: names and values must be UTF-8 text without NUL", 2)
       end
-      local problem = host.check_setting(name, text)
+      local problem = core.check_setting(name, text)
       if problem then
         error("configure: " .. problem, 2)
       end
@@ -146,9 +145,9 @@ local function worker_half(host)
     end
   end
 
-  -- Runs the handler of a job, and returns what outcome.of() does. `call` is a table with the fields of the job that the
-  -- handler gets, but with the number of the queue, from 1, as `queue`; and with `data`. For a transactional job it also
-  -- has `lease`, the token of its lease, and `preserve`, whether the completed job stays in the table.
+  -- Runs the handler of a job, and returns what outcome.of() does. `call` has the fields of the job that the handler
+  -- gets, but with the number of the queue, from 1, as `queue`; and it has `data`. For a transactional job it also has
+  -- `lease`, the token of its lease, and `preserve`, whether the completed job stays in the table.
   function host.run(call)
     local queue, data, lease, preserve = queues[call.queue], call.data, call.lease, call.preserve
     local job = call -- the same table: a handler that does nothing should cost one table, not two

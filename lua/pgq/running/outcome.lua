@@ -3,7 +3,7 @@
 --
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
-local core = require "pgq.core"
+local durations = require "pgq.durations"
 
 local error, getmetatable, pcall, rawget, tostring, type = error, getmetatable, pcall, rawget, tostring, type
 local format, sub = string.format, string.sub
@@ -67,16 +67,10 @@ local function is_set(value, name)
   return field ~= nil and field ~= false
 end
 
--- A wait in milliseconds; or nil and what is wrong with it.
+-- The wait of a snooze or a retry in milliseconds; or nil, message.
 local function read_wait(value)
-  if type(value) ~= "number" and type(value) ~= "string" then
-    return nil, format("a wait must be a number of seconds or a duration such as 1m30s, not a %s", type(value))
-  end
-  local text, ms = core.duration(value)
-  if text then
-    return ms
-  end
-  return nil, format("the wait (%s) %s; write seconds, or 1h30m, 10m0s, 45s, 250ms", describe(value), ms)
+  local ms, problem = durations.read(value)
+  return ms, not ms and "the wait " .. problem or nil
 end
 
 -- A table that ends the attempt, as: false, message, how, wait in ms.

@@ -4,6 +4,7 @@
 -- A handler may change globals: what is needed later is kept here when the module is loaded.
 
 local core = require "pgq.core"
+local durations = require "pgq.durations"
 local outcome = require "pgq.running.outcome"
 
 local create, resume, running, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.yield
@@ -37,7 +38,7 @@ local function record_of(number)
   if not record then
     record = new_record()
     records[number] = record
-    host.watch(number)
+    host.report_end(number)
   end
   return record
 end
@@ -264,17 +265,6 @@ end
 
 -- ── for handlers ──
 
-local function read_seconds(seconds)
-  if type(seconds) ~= "number" and type(seconds) ~= "string" then
-    error("sleep: a number of seconds or a duration is needed, not a " .. type(seconds), 3)
-  end
-  local text, ms = core.duration(seconds)
-  if not text then
-    error(format("sleep: the time (%s) %s; write seconds, or 1h30m, 10m0s, 45s, 250ms", tostring(seconds), ms), 3)
-  end
-  return ms
-end
-
 -- A timer that goes off once; what it returns stops it.
 local function start_timer(ms, fn)
   local uv = require "luv"
@@ -295,7 +285,10 @@ end
 -- @tparam number|string seconds, or a duration such as "1m30s"
 -- @raise pgq.timeout or pgq.cancelled, when the handler is interrupted
 function tasks.sleep(seconds)
-  local ms = read_seconds(seconds)
+  local ms, problem = durations.read(seconds)
+  if not ms then
+    error("sleep: the time " .. problem, 2)
+  end
   tasks.check("sleep", 2)
   if tasks.mode() == "plain" then
     core.sleep(ms)

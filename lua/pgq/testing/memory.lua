@@ -12,9 +12,6 @@ local format = string.format
 local Memory = {}
 Memory.__index = Memory
 
--- As in pgq.h.
-local DATA_MOST = 268435456
-
 function Memory.new()
   return setmetatable({ now = os_time(), _jobs = {}, _last_id = 0 }, Memory)
 end
@@ -44,8 +41,8 @@ local function find_problem(queue, data)
     return "the queue name holds a NUL byte", "22023"
   elseif not core.is_text(queue) then
     return "the queue name is not valid UTF-8", "22023"
-  elseif #data > DATA_MOST then
-    return format("data has %d bytes, the limit is %d", #data, DATA_MOST), "54000"
+  elseif #data > core.data_max then
+    return format("data has %d bytes, the limit is %d", #data, core.data_max), "54000"
   end
 end
 

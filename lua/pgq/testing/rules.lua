@@ -2,13 +2,16 @@
 
 local core = require "pgq.core"
 
-local floor, ipairs, select = math.floor, ipairs, select
-local find, format = string.find, string.format
+local floor, ipairs = math.floor, ipairs
+local format, gmatch = string.format, string.gmatch
 
 local rules = {}
 
---- The retry waits of a job that was enqueued without any, as Postgres has them.
-rules.DEFAULT_WAITS = { "1m0s", "10m0s", "30m0s" }
+--- The retry waits of a job that was enqueued without waits of its own, as Postgres stores them.
+rules.DEFAULT_WAITS = {}
+for wait in gmatch(core.default_retry_waits, "[^{},]+") do
+  rules.DEFAULT_WAITS[#rules.DEFAULT_WAITS + 1] = wait
+end
 
 function rules.copy_list(list)
   local to = {}
@@ -27,11 +30,8 @@ end
 --- Why a job cannot be given to a handler, or nil.
 function rules.find_refusal(job)
   for i, wait in ipairs(job.retry_waits) do
-    local text, problem = core.duration(wait)
-    if text and wait ~= "0" and wait ~= "+0" and not find(wait, "%a") then
-      text, problem = nil, "has no unit"
-    end
-    if not text then
+    local ms, problem = core.retry_wait(wait)
+    if not ms then
       return format("retry_waits cannot be read: element %d, '%s', %s; write durations such as 10m0s", i, wait, problem)
     end
   end
@@ -61,7 +61,7 @@ function rules.decide(queue, waits, ok, message, how, wait_ms, traceback)
   if #waits == 0 then
     return fail(ending, queue)
   end
-  wait_ms = wait_ms or select(2, core.duration(waits[1]))
+  wait_ms = wait_ms or core.retry_wait(waits[1])
   ending.status = how == "backoff" and how or "retry"
   ending.action = "retry"
   ending.wait = wait_ms / 1000

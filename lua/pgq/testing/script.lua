@@ -2,26 +2,23 @@
 -- All of it happens in the script's sandbox.
 
 local core = require "pgq.core"
+local durations = require "pgq.durations"
 local tasks = require "pgq.running.tasks"
 local offline = require "pgq.testing.offline"
 
-local error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, type, unpack =
-  error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, type, unpack
+local error, ipairs, loadfile, pcall, rawset, select, setmetatable, type, unpack =
+  error, ipairs, loadfile, pcall, rawset, select, setmetatable, type, unpack
 local format = string.format
 local yield = coroutine.yield
 local min = math.min
 
 local script = {}
 
---- A duration in seconds; what is none is an error about the function at `level`, where 1 is the caller.
+--- Reads a duration in seconds. A value that is none is an error about the function at `level`, where 1 is the caller.
 function script.read_seconds(what, value, level)
-  local text, ms = nil, format("must be a number of seconds or a duration, not a %s", type(value))
-  if type(value) == "number" or type(value) == "string" then
-    text, ms = core.duration(value)
-  end
-  if not text then
-    error(format("%s: the time (%s) %s; write seconds, or 1h30m, 10m0s, 45s, 250ms", what, tostring(value), ms),
-      level + 1)
+  local ms, problem = durations.read(value)
+  if not ms then
+    error(format("%s: the time %s", what, problem), level + 1)
   end
   return ms / 1000
 end
@@ -31,15 +28,6 @@ local function new_host(worker)
   return {
     loading = true,
     conninfo = worker._db,
-    is_text = core.is_text,
-    check_setting = core.check_setting,
-    read_duration = function(text)
-      local canonical, ms = core.duration(text)
-      if not canonical then
-        return nil, ms
-      end
-      return ms
-    end,
     stop = function() worker.stopped = true end,
     log = function() end,
   }

@@ -1,33 +1,33 @@
-/* Lua values to JSON texts: lists become arrays, other tables objects. */
-
-#include "values.h"
+#include "json_text.h"
 
 #include <inttypes.h>
 #include <lauxlib.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <cjson/cJSON.h>
 
 #include "text.h"
+#include "value.h"
 
 #define TREE_TYPE "pgq.json.tree"
 
-/* Deeper nesting is a mistake rather than data; and both sides recurse. */
+/* Deeper nesting is a mistake rather than data; and both this code and the server recurse. */
 enum { DEPTH_MAX = 200 };
 
-/* What the collector frees, should a Lua error pass by. */
+/* A userdata, so that the garbage collector frees both when a Lua error is raised. */
 struct tree {
   cJSON *root;
   char *text;
 };
 
-/* One value that is being converted. */
+/* A value that is being converted. */
 struct json {
   struct tree *tree;
-  const void *tables[DEPTH_MAX]; /* those that the value at hand is in, to find one that is in itself */
-  char path[160];                /* where the value at hand is, such as .items[3] */
+  const void *tables[DEPTH_MAX]; /* the tables around the current value: finds a table that contains itself */
+  char path[160];                /* of the current value, such as .items[3] */
   size_t path_length;
   char *problem;
   size_t size;
@@ -60,14 +60,14 @@ static int fail(const struct json *json, const char *problem) {
   return -1;
 }
 
-/* The tree goes at once: to the collector it is a few bytes, and there is no hurry. */
+/* Frees the tree at once: the garbage collector takes it for a few bytes, and may come late. */
 static int fail_memory(lua_State *L, struct tree *tree) {
   clear(tree);
   return luaL_error(L, "not enough memory");
 }
 
-/* Puts `item` where it belongs, so that it is freed with the tree from here on: at the root when there is no parent,
- * under the key of an object, or at the end of an array when `key` is NULL. */
+/* Makes `item` a part of the tree, which owns it from here on: the root when `parent` is NULL, else the value of `key`
+ * in an object, else, when `key` is NULL, the last element of an array. A NULL item means that memory ran out. */
 static cJSON *attach(lua_State *L, struct json *json, cJSON *parent, const char *key, cJSON *item) {
   bool attached = item != NULL;
   if (attached && parent == NULL)
@@ -106,14 +106,14 @@ static int add_number(lua_State *L, struct json *json, int index, cJSON *parent,
   if (isnan(number) || isinf(number))
     return fail(json, isnan(number) ? "is not a number (NaN), which JSON does not have"
                                     : "is infinite, which JSON does not have");
-  values_push_text(L, index, VALUE_NUMBER);
+  value_push_text(L, index, VALUE_NUMBER);
   attach(L, json, parent, key, cJSON_CreateRaw(lua_tostring(L, -1)));
   lua_pop(L, 1);
   return 0;
 }
 
 static int add_raw(lua_State *L, struct json *json, int index, enum value_kind kind, cJSON *parent, const char *key) {
-  values_push_text(L, index, kind);
+  value_push_text(L, index, kind);
   attach(L, json, parent, key, cJSON_CreateRaw(lua_tostring(L, -1)));
   lua_pop(L, 1);
   return 0;
@@ -123,7 +123,8 @@ static int add_raw(lua_State *L, struct json *json, int index, enum value_kind k
 
 static int add_value(lua_State *L, struct json *json, int index, cJSON *parent, const char *key, int depth);
 
-/* Adds the value on top of the stack, which it removes, as an element of the table at hand. */
+/* Adds the value on top of the stack to the current table, and removes it from the stack. `step` is what it adds to the
+ * path. */
 static int add_element(lua_State *L, struct json *json, cJSON *parent, const char *key, const char *step, int depth) {
   const size_t length = json->path_length;
   snprintf(json->path + length, sizeof json->path - length, "%s", step);
@@ -146,7 +147,7 @@ static int add_list(lua_State *L, struct json *json, int index, int length, cJSO
   return status;
 }
 
-/* Pushes the text of the key at `index`, which may be a string or a number. */
+/* Pushes the text of the key at `index`. Fails for a key that is neither a string nor a number. */
 static int push_key(lua_State *L, struct json *json, int index, int table) {
   size_t length;
   if (lua_type(L, index) == LUA_TSTRING) {
@@ -156,7 +157,7 @@ static int push_key(lua_State *L, struct json *json, int index, int table) {
   }
   if (lua_type(L, index) != LUA_TNUMBER)
     return fail(json, "has a key that is neither a string nor a number");
-  values_push_text(L, index, VALUE_NUMBER);
+  value_push_text(L, index, VALUE_NUMBER);
   lua_pushvalue(L, -1);
   lua_rawget(L, table);
   bool twice = !lua_isnil(L, -1);
@@ -191,7 +192,7 @@ static int add_table(lua_State *L, struct json *json, int index, cJSON *parent, 
   }
   json->tables[depth] = self;
   luaL_checkstack(L, 16, "nested too deep");
-  int length = values_list_length(L, index, problem, sizeof problem);
+  int length = value_list_length(L, index, problem, sizeof problem);
   if (length > 0)
     return add_list(L, json, index, length, attach(L, json, parent, key, cJSON_CreateArray()), depth + 1);
   return add_object(L, json, index, attach(L, json, parent, key, cJSON_CreateObject()), depth + 1);
@@ -199,7 +200,7 @@ static int add_table(lua_State *L, struct json *json, int index, cJSON *parent, 
 
 static int add_value(lua_State *L, struct json *json, int index, cJSON *parent, const char *key, int depth) {
   char problem[64];
-  enum value_kind kind = values_kind(L, index);
+  enum value_kind kind = value_kind(L, index);
   switch (kind) {
   case VALUE_NULL:
     attach(L, json, parent, key, cJSON_CreateNull());
@@ -223,7 +224,8 @@ static int add_value(lua_State *L, struct json *json, int index, cJSON *parent, 
   }
 }
 
-int values_push_json(lua_State *L, int index, char *problem, size_t size) {
+/* Pushes the JSON text of the value at `index`. Returns 0; or -1, and writes to `problem` what is wrong. */
+static int push_json(lua_State *L, int index, char *problem, size_t size) {
   struct json json = {.tree = new_tree(L), .problem = problem, .size = size};
   int top = lua_gettop(L);
   if (add_value(L, &json, index, NULL, NULL, 0) != 0) {
@@ -239,4 +241,17 @@ int values_push_json(lua_State *L, int index, char *problem, size_t size) {
   clear(json.tree);
   lua_remove(L, -2);
   return 0;
+}
+
+int json_text_mark(lua_State *L) {
+  char problem[512], message[512];
+  lua_settop(L, 1);
+  if (push_json(L, 1, problem, sizeof problem) == 0) {
+    value_mark(L, VALUE_JSON);
+    return 1;
+  }
+  text_clean(message, sizeof message, problem, strlen(problem)); /* a path may have been cut inside of a character */
+  lua_pushnil(L);
+  lua_pushstring(L, message);
+  return 2;
 }

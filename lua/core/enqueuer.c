@@ -1,14 +1,18 @@
-/* Enqueueing many jobs for Lua: the steps of stream.h, as methods of an object that belongs to a handle. The Lua half
- * runs them in order, sends BEGIN and COMMIT, and waits after each that has sent something. */
+/*
+ * Enqueueing many jobs for Lua: the steps of client/stream.h as methods of an object that belongs to a handle. The Lua
+ * half calls them in order, sends BEGIN and COMMIT, and waits after each method that has sent something.
+ */
 
-#include "handle.h"
+#include "enqueuer.h"
 
 #include <lauxlib.h>
 #include <string.h>
 
 #include "failure.h"
+#include "handle.h"
+#include "statement.h"
 #include "stream.h"
-#include "values.h"
+#include "value.h"
 
 #define ENQUEUER_TYPE "pgq.enqueuer"
 
@@ -23,7 +27,8 @@ static int enqueuer_gc(lua_State *L) {
   return 0;
 }
 
-/* The enqueuer at stack index 1, if its connection is still open. Else NULL, and pushed is what *failed says. */
+/* Returns the enqueuer at stack index 1 if its connection is still open. Otherwise returns NULL, pushes the failure,
+ * and sets *failed to how many values that is. */
 static struct enqueuer *check(lua_State *L, int *failed) {
   struct enqueuer *enqueuer = luaL_checkudata(L, 1, ENQUEUER_TYPE);
   if (enqueuer->handle->conn != NULL)
@@ -33,7 +38,7 @@ static struct enqueuer *check(lua_State *L, int *failed) {
 }
 
 /* handle:enqueuer(queue, after, delay_ms, waits) -> enqueuer; or nil, message, code. The last three may be nil. */
-int many_new(lua_State *L) {
+static int enqueuer_new(lua_State *L) {
   struct handle *handle = handle_check(L);
   struct pgq_options options = PGQ_OPTIONS_INIT;
   struct pgq_error error;
@@ -46,7 +51,7 @@ int many_new(lua_State *L) {
   struct enqueuer *enqueuer = lua_newuserdata(L, sizeof *enqueuer);
   *enqueuer = (struct enqueuer){.handle = handle};
   luaL_setmetatable(L, ENQUEUER_TYPE);
-  /* The handle and the texts stay as long as the enqueuer. */
+  /* The handle and the texts must live as long as the enqueuer. */
   lua_createtable(L, 3, 0);
   for (int i = 1; i <= 3; i++) {
     lua_pushvalue(L, i);
@@ -60,7 +65,7 @@ int many_new(lua_State *L) {
 
 /* ---- Filling */
 
-/* enqueuer:add(data) -> whether the batch had room for the job; or nil, message, code. */
+/* enqueuer:add(data) -> true when the job was added, false when the batch is full; or nil, message, code. */
 static int enqueuer_add(lua_State *L) {
   struct pgq_error error;
   size_t length;
@@ -76,8 +81,8 @@ static int enqueuer_add(lua_State *L) {
   return 1;
 }
 
-/* enqueuer:add_list(list, from) -> the first index that the batch had no room for, or that of the first element that is
- * no string; or nil, message, code. */
+/* enqueuer:add_list(list, from) -> the index of the first element that was not added, since the batch is full or the
+ * element is not a string; or nil, message, code. */
 static int enqueuer_add_list(lua_State *L) {
   struct pgq_error error;
   int failed = 0, i = (int)luaL_checkinteger(L, 3), added = 1;
@@ -109,21 +114,21 @@ static int enqueuer_count(lua_State *L) {
 
 /* ---- The transaction */
 
-/* enqueuer:owns_transaction() -> boolean: whether BEGIN and COMMIT are due. */
+/* enqueuer:owns_transaction() -> whether the caller must send BEGIN and COMMIT. */
 static int enqueuer_owns_transaction(lua_State *L) {
   struct enqueuer *enqueuer = luaL_checkudata(L, 1, ENQUEUER_TYPE);
   lua_pushboolean(L, stream_owns_transaction(&enqueuer->stream));
   return 1;
 }
 
-/* enqueuer:undo() -> the statement that undoes the call once all that was sent has ended, or nil. */
+/* enqueuer:undo() -> the statement that undoes the call, to be sent when no other statement runs; or nil. */
 static int enqueuer_undo(lua_State *L) {
   struct enqueuer *enqueuer = luaL_checkudata(L, 1, ENQUEUER_TYPE);
   lua_pushstring(L, enqueuer->handle->conn != NULL ? stream_undo(&enqueuer->stream) : NULL);
   return 1;
 }
 
-/* enqueuer:explain_commit(message, code) -> message, code of a COMMIT that failed. */
+/* enqueuer:explain_commit(message, code) -> message, code for the caller when the COMMIT failed with these. */
 static int enqueuer_explain_commit(lua_State *L) {
   struct pgq_error error;
   int failed = 0;
@@ -136,7 +141,9 @@ static int enqueuer_explain_commit(lua_State *L) {
   return 2;
 }
 
-/* enqueuer:send_moment() -> whether something was sent; or nil, message, code. */
+/* enqueuer:send_moment() -> whether a statement was sent, which asks for the earliest time to run; or nil, message,
+ * code.
+ */
 static int enqueuer_send_moment(lua_State *L) {
   struct pgq_error error;
   int failed = 0;
@@ -167,7 +174,7 @@ static int enqueuer_take_moment(lua_State *L) {
 
 /* ---- Batches */
 
-/* enqueuer:send() -> true; or nil, message, code. */
+/* enqueuer:send() -> true when the batch was sent; or nil, message, code. */
 static int enqueuer_send(lua_State *L) {
   struct pgq_error error;
   int failed = 0;
@@ -180,7 +187,7 @@ static int enqueuer_send(lua_State *L) {
   return 1;
 }
 
-/* enqueuer:take(ids) -> true, and the ids of the batch behind those in the list; or nil, message, code. */
+/* enqueuer:take(ids) -> true, and appends the ids of the batch to the list; or nil, message, code. */
 static int enqueuer_take(lua_State *L) {
   struct pgq_error error;
   int failed = 0;
@@ -195,14 +202,15 @@ static int enqueuer_take(lua_State *L) {
     return handle_push_failure(L, &error);
   int length = (int)lua_objlen(L, 2);
   for (size_t i = 0; i < stream->id_count; i++) {
-    values_push_integer(L, stream->ids[i]);
+    value_push_integer(L, stream->ids[i]);
     lua_rawseti(L, 2, length + 1 + (int)i);
   }
   lua_pushboolean(L, 1);
   return 1;
 }
 
-void many_init(lua_State *L) {
+void enqueuer_init(lua_State *L) {
+  static const luaL_Reg handle_methods[] = {{"enqueuer", enqueuer_new}, {NULL, NULL}};
   static const luaL_Reg methods[] = {
       {"add", enqueuer_add},
       {"add_list", enqueuer_add_list},
@@ -223,4 +231,5 @@ void many_init(lua_State *L) {
   luaL_setfuncs(L, methods, 0);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);
+  handle_add_methods(L, handle_methods);
 }

@@ -1,6 +1,4 @@
-/* Lists as parameters: the literal of a Postgres array. */
-
-#include "values.h"
+#include "array_literal.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
@@ -8,24 +6,25 @@
 
 #include "builder.h"
 #include "failure.h"
+#include "value.h"
 
-/* Postgres' own limit. */
+/* Postgres has no arrays of more dimensions. */
 enum { DIMENSIONS_MAX = 6 };
 
-/* One literal that is being written. Levels count from 0, the outermost list. */
+/* A literal that is being written. Levels count from 0, which is the outermost list. */
 struct array {
   const char *name; /* of the parameter */
   struct builder *text;
-  const void *lists[DIMENSIONS_MAX]; /* those that the one at hand is in, to find one that is in itself */
-  int path[DIMENSIONS_MAX];          /* the element at hand on each level */
-  int lengths[DIMENSIONS_MAX];       /* of the lists on each level, which all have the same; -1: not known yet */
-  int deepest;                       /* level on which there are lists; */
-  int leaves;                        /* level of the lists whose elements are values; -1: not known yet */
-  enum value_kind kind;              /* VALUE_BYTEA and VALUE_JSON do not mix; VALUE_NULL: not known yet */
+  const void *lists[DIMENSIONS_MAX]; /* by level, the list that is being written: finds a list that contains itself */
+  int path[DIMENSIONS_MAX];          /* by level, the index of the element that is being written */
+  int lengths[DIMENSIONS_MAX];       /* by level, the length that all lists on it must have; -1: not known yet */
+  int deepest;                       /* the deepest level on which there are lists */
+  int leaves;                        /* the level of the lists whose elements are values; -1: not known yet */
+  enum value_kind kind;              /* VALUE_BYTEA, VALUE_JSON, or VALUE_STRING for others; VALUE_NULL: not known */
   struct pgq_error *error;
 };
 
-/* Sets an error about the element at hand on the level, or about the whole parameter when that is -1. */
+/* Sets an error about the element that is being written on the level; -1 means the whole parameter. Returns -1. */
 static int fail(struct array *array, int level, const char *sqlstate, const char *problem) {
   char path[DIMENSIONS_MAX * 14 + 16] = "";
   size_t length = 0;
@@ -71,7 +70,7 @@ static void add_hex(lua_State *L, struct array *array, const char *bytes, size_t
   add(L, array, "\"");
 }
 
-/* Adds the text of a value that has one; it is on top of the stack. */
+/* Adds the text on top of the stack, which is that of a value of the kind. */
 static int add_text(lua_State *L, struct array *array, int level, enum value_kind kind) {
   size_t length;
   const char *text = lua_tolstring(L, -1, &length);
@@ -86,7 +85,7 @@ static int add_text(lua_State *L, struct array *array, int level, enum value_kin
   return 0;
 }
 
-/* A bytea or a json gives the array its type; what is neither goes with neither. */
+/* A bytea or a json gives the array its type. The two do not mix, neither with each other nor with other values. */
 static int check_mixture(struct array *array, int level, enum value_kind kind) {
   enum value_kind marked = kind == VALUE_BYTEA || kind == VALUE_JSON ? kind : VALUE_STRING;
   if (array->kind == VALUE_NULL)
@@ -116,7 +115,7 @@ static int add_value(lua_State *L, struct array *array, int level, enum value_ki
     add(L, array, lua_toboolean(L, -1) ? "true" : "false");
     return 0;
   }
-  values_push_text(L, lua_gettop(L), kind);
+  value_push_text(L, lua_gettop(L), kind);
   int status = add_text(L, array, level, kind);
   lua_pop(L, 1);
   return status;
@@ -124,7 +123,7 @@ static int add_value(lua_State *L, struct array *array, int level, enum value_ki
 
 /* ---- Lists */
 
-/* Checks the list on top of the stack, which is to be on the level, and sets its length. */
+/* Checks the list on top of the stack, which is about to be written on the level, and sets *length. */
 static int open_list(lua_State *L, struct array *array, int level, int *length) {
   char problem[256];
   const void *self = lua_topointer(L, -1);
@@ -135,7 +134,7 @@ static int open_list(lua_State *L, struct array *array, int level, int *length) 
     return fail(array, level - 1, "", "is a list in six others; Postgres has arrays of six dimensions at most");
   if (array->leaves >= 0 && array->leaves < level)
     return fail(array, level - 1, "", "is a list where others are values; pass a structure as pgq.json(value)");
-  *length = values_list_length(L, lua_gettop(L), problem, sizeof problem);
+  *length = value_list_length(L, lua_gettop(L), problem, sizeof problem);
   if (*length < 0)
     return fail(array, level - 1, "", problem);
   if (array->lengths[level] < 0)
@@ -160,7 +159,7 @@ static int add_list(lua_State *L, struct array *array, int level) {
     if (i > 1)
       add(L, array, ",");
     lua_rawgeti(L, -1, i);
-    enum value_kind kind = values_kind(L, lua_gettop(L));
+    enum value_kind kind = value_kind(L, lua_gettop(L));
     status = kind == VALUE_TABLE ? add_list(L, array, level + 1) : add_value(L, array, level, kind);
     lua_pop(L, 1);
   }
@@ -169,7 +168,7 @@ static int add_list(lua_State *L, struct array *array, int level) {
   return status;
 }
 
-int values_push_array(lua_State *L, int index, const char *name, Oid *type, struct pgq_error *error) {
+int array_literal_push(lua_State *L, int index, const char *name, Oid *type, struct pgq_error *error) {
   struct array array = {.name = name, .deepest = 0, .leaves = -1, .kind = VALUE_NULL, .error = error};
   luaL_checkstack(L, 4 * DIMENSIONS_MAX, "too many parameters beside a list");
   for (int i = 0; i < DIMENSIONS_MAX; i++)
@@ -184,28 +183,4 @@ int values_push_array(lua_State *L, int index, const char *name, Oid *type, stru
   if (array.kind == VALUE_BYTEA || array.kind == VALUE_JSON)
     *type = array.kind == VALUE_BYTEA ? TYPE_BYTEA_ARRAY : TYPE_JSONB_ARRAY;
   return 0;
-}
-
-/* ---- What a list is */
-
-int values_list_length(lua_State *L, int index, char *problem, size_t size) {
-  int count = 0;
-  for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
-    count++;
-    if (lua_type(L, -2) == LUA_TSTRING) {
-      snprintf(problem, size, "has the key \"%.100s\": it is no list; pass it as pgq.json(value)", lua_tostring(L, -2));
-      lua_pop(L, 2);
-      return -1;
-    }
-  }
-  for (int i = 1; i <= count; i++) {
-    lua_rawgeti(L, index, i);
-    bool hole = lua_isnil(L, -1);
-    lua_pop(L, 1);
-    if (hole) {
-      snprintf(problem, size, "has nothing at %d of %d: a list has no holes; write pgq.null for NULL", i, count);
-      return -1;
-    }
-  }
-  return count;
 }

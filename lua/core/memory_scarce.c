@@ -1,4 +1,4 @@
-#include "room.h"
+#include "memory_scarce.h"
 
 #include <unistd.h>
 
@@ -6,7 +6,7 @@
 
 #include "memory_limit.h"
 
-bool room_is_short(void) {
+bool memory_is_scarce_here(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_DATA, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
     return false;
