@@ -763,7 +763,7 @@ describe("pgq.testing", function()
         { "perform: data must be a string, not a nil", worker.perform, worker, "q" },
         { "perform: there is no option wait; there are attempt, cancel_after, created_at", worker.perform, worker, "q", "", { wait = 1 } },
         { "perform: the option attempt must be a number, not a string", worker.perform, worker, "q", "", { attempt = "1" } },
-        { "perform: retry wait 2 %(soon%) has a unit", worker.perform, worker, "q", "", { retry_waits = { 1, "soon" } } },
+        { "perform: retry wait 2 %(\"soon\"%) has a unit", worker.perform, worker, "q", "", { retry_waits = { 1, "soon" } } },
         { "perform: the time %(soon%) has a unit", worker.perform, worker, "q", "", { cancel_after = "soon" } },
         { "call it with a colon: worker:perform", worker.perform, "q", "" },
         { "advance: the time must be a number of seconds or a duration such as 1m30s, not a nil", worker.advance, worker },

@@ -1,43 +1,42 @@
--- Talking to the database: a call waits in a task, and blocks in a plain script. What is called a connection here is a
--- table with the fields _handle, of pgq.core, _using, the name of the call that waits for it, and _watch, which is
--- socket_poll.lua's.
+-- Calls on a connection: they wait in a task, and block in a plain script. A connection here is a table with the fields
+-- _handle, of pgq.core; _using, the name of the call that waits for it; and those of socket_poll.lua.
 --
--- A handler may change globals: what is needed later is kept here when the module is loaded.
+-- A handler may change globals, so this file keeps what it needs when it is loaded.
 
 local core = require "pgq.core"
+local socket_poll = require "pgq.database.socket_poll"
 local tasks = require "pgq.running.tasks"
-local watch = require "pgq.database.socket_poll"
 
 local assert, collectgarbage, error, pcall, require = assert, collectgarbage, error, pcall, require
 local format = string.format
 
-local async = {}
+local calls = {}
 
--- A step of connecting that was the last.
-local DONE = 0
+-- What handle:connect_step() returns: the connection is there; it waits until the socket can be written.
+local DONE, WAIT_WRITE = 0, 2
 
--- Plain scripts need no luv.
+-- Loaded when it is needed: plain scripts need no luv.
 local uv
 local function get_uv()
   uv = uv or require "luv"
   return uv
 end
 
---- Calls fn in a callback after so many milliseconds. Returns the timer, to be closed.
-function async.timer(ms, fn)
+--- Calls fn in a callback after this many milliseconds. Returns the timer, which the caller must close.
+function calls.timer(ms, fn)
   local timer = get_uv().new_timer()
-  uv.update_time() -- the loop's time is that of its last turn, and a handler may have kept it busy since
+  uv.update_time() -- the loop's time may be old, since a handler may have kept the loop busy
   timer:start(ms, 0, fn)
   return timer
 end
 
---- A time in milliseconds, for comparing. Not the loop's, which stands still while a handler is busy.
-function async.now()
+--- Milliseconds, for comparisons. Unlike the loop's time, they go on while a handler is busy.
+function calls.now()
   return get_uv().hrtime() / 1e6
 end
 
--- Waits until start's argument is called, and returns what that got. A wait that is interrupted ends with an error and
--- with undo(context), once or twice.
+-- Waits until `start` calls its argument, and returns the arguments of that call. If the wait is interrupted, calls
+-- undo(context), once or twice, and raises the error.
 local function wait(what, start, undo, context)
   local ok, first, second = pcall(tasks.wait, what, start, context)
   if not ok then
@@ -48,34 +47,33 @@ local function wait(what, start, undo, context)
 end
 
 --- Closes the connection.
-function async.close(conn)
-  watch.close(conn)
+function calls.close(conn)
+  socket_poll.close(conn)
   conn._handle:close()
 end
 
---- Closes the connection in the middle of whatever it does.
-function async.abandon(conn)
-  watch.close(conn)
+--- Closes the connection whatever state it is in.
+function calls.abandon(conn)
+  socket_poll.close(conn)
   conn._handle:abandon()
   conn._using = nil
 end
 
-local abandon = async.abandon
+local abandon = calls.abandon
 
-local function start_watching(wake, conn)
-  watch.start(conn, wake)
+local function start_polling(wake, conn)
+  socket_poll.start(conn, wake)
   return abandon
 end
 
---- Waits until what was sent on the connection has been answered. When the wait is interrupted, the connection is
--- closed.
-function async.finish(conn, what)
+--- Waits until the statement that was sent has ended. If the wait is interrupted, the connection is closed.
+function calls.finish(conn, what)
   if tasks.mode() ~= "task" then
     return conn._handle:finish()
   end
   local before = conn._using
   conn._using = what
-  local problem = wait(what, start_watching, abandon, conn)
+  local problem = wait(what, start_polling, abandon, conn)
   if problem then
     abandon(conn)
     error(problem, 0)
@@ -83,7 +81,7 @@ function async.finish(conn, what)
   conn._using = before
 end
 
--- Makes Lua values of what has come; a result that does not fit into memory is not kept.
+-- Makes Lua values of the result. If they do not fit into memory, drops the result and raises the error.
 local function take(handle, method)
   local ok, value, second, third = pcall(handle[method], handle)
   if not ok then
@@ -94,31 +92,31 @@ local function take(handle, method)
   return value, second, third
 end
 
---- Sends without blocking in a task: to be called before something is sent otherwise than by the functions here.
-function async.prepare(conn)
+--- Makes sending block in a plain script only. Must be called before methods of the handle that send something.
+function calls.set_blocking(conn)
   conn._handle:nonblocking(tasks.mode() == "task")
 end
 
---- To be called when something was sent in another way, or could not be, unless finish comes right behind.
-async.check = watch.check
+--- Must be called after a method of the handle has sent something, or has failed to, unless calls.finish follows.
+calls.check = socket_poll.check
 
---- Whether nothing has come from the server since the last call, as far as the loop has looked.
-async.is_quiet = watch.is_quiet
+--- Whether the loop has seen nothing from the server since the last call on this connection.
+calls.is_quiet = socket_poll.is_quiet
 
--- How a statement was sent, as pgq.core says it.
-local PREPARED, PREPARING = 2, 3
+-- How handle:send() has sent a statement.
+local PREPARED, PREPARE = 2, 3
 
--- Sends a statement, waits, and takes what came; all over again when it was only prepared, or when its prepared form is
--- of no use any more, but for the latter not in a transaction, which has failed then.
+-- Sends a statement, waits, and takes the result. Repeats this when the statement was only prepared. Repeats it also
+-- when the server cannot use the prepared statement any more, except in a transaction, which has failed then.
 local function run(conn, what, send, take_method, ...)
   local handle = conn._handle
   local sent, message, code = handle[send](handle, ...)
   if not sent then
-    watch.check(conn)
+    socket_poll.check(conn)
     return sent, message, code
   end
-  async.finish(conn, what)
-  if sent == PREPARING then
+  calls.finish(conn, what)
+  if sent == PREPARE then
     local prepared
     prepared, message, code = take(handle, "take_prepared")
     if not prepared then
@@ -127,7 +125,7 @@ local function run(conn, what, send, take_method, ...)
     return run(conn, what, send, take_method, ...)
   elseif sent == PREPARED and handle:is_stale() then
     handle:forget_prepared()
-    conn._pooled.soiled = true
+    conn._pooled.needs_reset = true
     if handle:transaction_state() == "idle" then
       return run(conn, what, send, take_method, ...)
     end
@@ -137,20 +135,21 @@ end
 
 --- Runs a statement.
 -- @return rows, tag; or nil, message, code; or false, message when a value cannot be a parameter
-function async.exec(conn, what, sql, ...)
-  async.prepare(conn)
+function calls.exec(conn, what, sql, ...)
+  calls.set_blocking(conn)
   return run(conn, what, "send", "take_rows", sql, ...)
 end
 
---- Enqueues a job with arguments that job.prepare has checked.
+--- Enqueues a job.
+-- @tparam table options what enqueue_arguments.check has returned
 -- @return id; or nil, message, code
-function async.enqueue(conn, queue, data, prepared)
-  async.prepare(conn)
-  return run(conn, "enqueue", "send_job", "take_id", data, queue, prepared.after, prepared.delay_ms, prepared.waits)
+function calls.enqueue(conn, queue, data, options)
+  calls.set_blocking(conn)
+  return run(conn, "enqueue", "send_job", "take_id", data, queue, options.after, options.delay_ms, options.waits)
 end
 
--- Goes on connecting whenever the socket is ready, until wake() when there is a connection, or wake(message, code).
--- Returns a function that ends this.
+-- Connects step by step, whenever the socket is ready. At the end calls wake(), or wake(message, code) after a failure.
+-- Returns a function that stops this.
 local function follow_connecting(handle, wake)
   local poll, timer, on_event
   local function stop()
@@ -162,17 +161,17 @@ local function follow_connecting(handle, wake)
     end
     poll, timer = nil, nil
   end
-  -- With each step libpq may close the socket and open another, even of the same number: each gets a poll of its own.
-  local function look_out(progress)
+  -- In each step libpq may close the socket and open another, even with the same number: each step has its own handle.
+  local function poll_for(progress)
     poll = assert(get_uv().new_poll(handle:fd()))
-    assert(poll:start(progress == 2 and "w" or "r", on_event))
+    assert(poll:start(progress == WAIT_WRITE and "w" or "r", on_event))
   end
   local function step()
     poll:close()
     poll = nil
     local progress, message, code = handle:connect_step()
     if progress and progress ~= DONE then
-      look_out(progress)
+      poll_for(progress)
       return nil
     end
     return true, message, code
@@ -184,23 +183,23 @@ local function follow_connecting(handle, wake)
     end
     if not ok or done then
       stop()
-      watch.wake(wake, message, code)
+      socket_poll.wake(wake, message, code)
     end
   end
-  local patience = handle:connect_timeout()
-  if patience > 0 then
-    timer = async.timer(1000 * patience, function()
+  local timeout = handle:connect_timeout()
+  if timeout > 0 then
+    timer = calls.timer(1000 * timeout, function()
       stop()
-      wake(format("cannot connect: no answer within %d s", patience), "08001")
+      wake(format("cannot connect: no answer within %d s", timeout), "08001")
     end)
   end
-  look_out(2)
+  poll_for(WAIT_WRITE)
   return stop
 end
 
 --- Connects.
 -- @return a handle of pgq.core; or nil, message, code
-function async.connect(conninfo, what)
+function calls.connect(conninfo, what)
   if tasks.mode() ~= "task" then
     return core.connect(conninfo)
   end
@@ -227,4 +226,4 @@ function async.connect(conninfo, what)
   return handle
 end
 
-return async
+return calls

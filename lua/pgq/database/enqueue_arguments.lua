@@ -1,6 +1,6 @@
--- The arguments of enqueue and enqueue_many, checked and brought into the form that the C half takes.
+-- Checks the arguments of enqueue and enqueue_many, and converts them for the C half.
 --
--- A handler may change globals: what is needed later is kept here when the module is loaded.
+-- A handler may change globals, so this file keeps what it needs when it is loaded.
 
 local core = require "pgq.core"
 local durations = require "pgq.durations"
@@ -8,11 +8,11 @@ local durations = require "pgq.durations"
 local error, ipairs, pairs, type = error, ipairs, pairs, type
 local format = string.format
 
-local job = {}
+local enqueue_arguments = {}
 
 local OPTIONS = { after = true, delay = true, retry_waits = true }
 
--- Each of these says how an argument is misused, or returns nothing.
+-- Each of these returns a message if the argument is misused, or nothing.
 
 local function misused_data(data)
   if type(data) ~= "string" then
@@ -20,7 +20,7 @@ local function misused_data(data)
   end
 end
 
--- A hole would end the list early, and a name be passed over.
+-- The C half would take a hole for the end of the list, and would ignore other keys.
 local function misused_list(list)
   local count = 0
   for _ in pairs(list) do
@@ -36,7 +36,7 @@ local function misused_list(list)
   end
 end
 
--- What a function gives is checked when it gives it.
+-- The values that a function returns are checked when it returns them.
 local function misused_jobs(jobs)
   if type(jobs) == "table" then
     return misused_list(jobs)
@@ -145,11 +145,11 @@ local function read_options(options)
   return { after = after, delay_ms = delay_ms, waits = waits }
 end
 
---- Checks the arguments of enqueue. A wrong type or an unknown option is an error about the function at `level`,
--- where 1 is the caller of this function.
--- @return a table with after (text or nil), delay_ms (number or nil) and waits (list of texts or nil); or nil,
--- message, code for a value that cannot be used
-function job.prepare(queue, data, options, level)
+--- Checks the arguments of enqueue. Misuse, such as a wrong type or an unknown option, is an error about the function
+-- at `level`, where 1 is the caller of this function.
+-- @return the options as a table with after (text or nil), delay_ms (number or nil) and waits (list of texts or nil);
+-- or nil, message, code for a value that cannot be used
+function enqueue_arguments.check(queue, data, options, level)
   local problem = misused_queue(queue) or misused_data(data) or misused_options(options)
   if problem then
     error("enqueue: " .. problem, level + 1)
@@ -157,8 +157,8 @@ function job.prepare(queue, data, options, level)
   return read_options(options or {})
 end
 
---- Checks the arguments of enqueue_many, as job.prepare does. `jobs` is a list or a function.
-function job.prepare_many(queue, jobs, options, level)
+--- Checks the arguments of enqueue_many in the same way. `jobs` is a list or a function.
+function enqueue_arguments.check_many(queue, jobs, options, level)
   local problem = misused_queue(queue) or misused_jobs(jobs) or misused_options(options)
   if problem then
     error("enqueue_many: " .. problem, level + 1)
@@ -166,12 +166,12 @@ function job.prepare_many(queue, jobs, options, level)
   return read_options(options or {})
 end
 
---- Looks at what the C half returned for enqueue_many: a failure without a code is misuse by the function that gave
--- the jobs, and an error about the function at `level`, where 1 is the caller of this function.
-function job.check_given(level, ids, message, code)
+--- Raises an error about the function at `level`, where 1 is the caller of this function, if enqueue_many has failed
+-- without a code: then the function that returns the jobs was misused.
+function enqueue_arguments.raise_misuse(level, ids, message, code)
   if not ids and not code then
     error("enqueue_many: " .. message, level + 1)
   end
 end
 
-return job
+return enqueue_arguments

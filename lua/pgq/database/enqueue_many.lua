@@ -1,18 +1,18 @@
--- Enqueueing many jobs, all or none. They travel in batches; the server has one batch while the next is being filled.
+-- Enqueueing many jobs, all or none. They are sent in batches: while the server inserts one, the next is filled.
 --
--- A handler may change globals: what is needed later is kept here when the module is loaded.
+-- A handler may change globals, so this file keeps what it needs when it is loaded.
 
-local async = require "pgq.database.calls"
+local calls = require "pgq.database.calls"
 
 local error, pcall, type = error, pcall, type
 local format = string.format
 
 local WHAT = "enqueue_many"
 
--- Each of these fills the batch as far as there are jobs and room. They return true; or nil, message, code, where no
--- code means misuse.
+-- Each of these fills the batch until it is full or there are no more jobs. They return true; or nil, message, code.
+-- A failure without a code is misuse.
 
-local function no_string(number, value)
+local function fail_type(number, value)
   return nil, format("job %d must be a string, not a %s; encode it first", number, type(value))
 end
 
@@ -25,7 +25,7 @@ local function fill_from_list(enqueuer, source)
   source.next_index = next_index
   local value = list[next_index]
   if value ~= nil and type(value) ~= "string" then
-    return no_string(next_index, value)
+    return fail_type(next_index, value)
   end
   return true
 end
@@ -33,7 +33,7 @@ end
 local function fill_from_function(enqueuer, source)
   while true do
     if source.data == nil and not source.ended then
-      source.given = source.given + 1
+      source.taken = source.taken + 1
       source.data = source.jobs()
     end
     local data = source.data
@@ -41,7 +41,7 @@ local function fill_from_function(enqueuer, source)
       source.ended = true
       return true
     elseif type(data) ~= "string" then
-      return no_string(source.given, data)
+      return fail_type(source.taken, data)
     end
     local added, message, code = enqueuer:add(data)
     if added == nil then
@@ -55,17 +55,17 @@ end
 
 local function begin(conn, enqueuer)
   if enqueuer:owns_transaction() then
-    local begun, message, code = async.exec(conn, WHAT, "BEGIN")
+    local begun, message, code = calls.exec(conn, WHAT, "BEGIN")
     if not begun then
       return nil, message, code
     end
   end
   local sent, message, code = enqueuer:send_moment()
   if not sent then
-    async.check(conn)
+    calls.check(conn)
     return sent == false, message, code
   end
-  async.finish(conn, WHAT)
+  calls.finish(conn, WHAT)
   return enqueuer:take_moment()
 end
 
@@ -73,17 +73,17 @@ local function commit(conn, enqueuer)
   if not enqueuer:owns_transaction() then
     return true
   end
-  local committed, message, code = async.exec(conn, WHAT, "COMMIT")
+  local committed, message, code = calls.exec(conn, WHAT, "COMMIT")
   if not committed then
     return nil, enqueuer:explain_commit(message, code)
   end
   return true
 end
 
--- Sends the batch, fills the next, and takes the ids of the one that was sent.
-local function turn(conn, enqueuer, fill, source, ids)
+-- Sends the batch, fills the next one, and takes the ids of the batch that was sent.
+local function run_batch(conn, enqueuer, fill, source, ids)
   local done, message, code = enqueuer:send()
-  async.check(conn)
+  calls.check(conn)
   if not done then
     return nil, message, code
   end
@@ -91,7 +91,7 @@ local function turn(conn, enqueuer, fill, source, ids)
   if not done then
     return nil, message, code
   end
-  async.finish(conn, WHAT)
+  calls.finish(conn, WHAT)
   return enqueuer:take(ids)
 end
 
@@ -103,7 +103,7 @@ local function enqueue_all(conn, enqueuer, source, ids)
   end
   done, message, code = begin(conn, enqueuer)
   while done and enqueuer:count() > 0 do
-    done, message, code = turn(conn, enqueuer, fill, source, ids)
+    done, message, code = run_batch(conn, enqueuer, fill, source, ids)
   end
   if not done then
     return nil, message, code
@@ -111,27 +111,28 @@ local function enqueue_all(conn, enqueuer, source, ids)
   return commit(conn, enqueuer)
 end
 
--- Rolls the call's own transaction back, or makes the caller's fail.
+-- Rolls back the transaction that the call has begun, or makes that of the caller fail.
 local function undo(conn, enqueuer)
   if conn._handle:transaction_state() == "busy" then
-    async.finish(conn, WHAT)
+    calls.finish(conn, WHAT)
   end
   conn._handle:clear()
   local sql = enqueuer:undo()
   if sql then
-    async.exec(conn, WHAT, sql)
+    calls.exec(conn, WHAT, sql)
   end
 end
 
---- Enqueues what `jobs`, a list of strings or a function, gives, with arguments that job.prepare_many has checked.
+--- Enqueues the jobs of a list, or those that a function returns.
+-- @tparam table options what enqueue_arguments.check_many has returned
 -- @return list of ids; or nil, message, code; or nil, message for misuse
-local function enqueue_many(conn, queue, jobs, prepared)
-  local enqueuer, problem, code = conn._handle:enqueuer(queue, prepared.after, prepared.delay_ms, prepared.waits)
+local function enqueue_many(conn, queue, jobs, options)
+  local enqueuer, problem, code = conn._handle:enqueuer(queue, options.after, options.delay_ms, options.waits)
   if not enqueuer then
     return nil, problem, code
   end
-  local ids, source = {}, { jobs = jobs, next_index = 1, given = 0 }
-  async.prepare(conn)
+  local ids, source = {}, { jobs = jobs, next_index = 1, taken = 0 }
+  calls.set_blocking(conn)
   conn._using = WHAT
   local ok, done
   ok, done, problem, code = pcall(enqueue_all, conn, enqueuer, source, ids)

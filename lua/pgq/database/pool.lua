@@ -1,69 +1,72 @@
--- The pool: the connections of pgq.query, pgq.transaction, pgq.enqueue and pgq.enqueue_many. They are opened when they
--- are needed, and the one given back last is taken first. In a task, who finds all of them taken waits his turn; in a
--- plain script one connection is kept, and calls inside of calls open more for their time.
+-- The pool: the connections of pgq.query, pgq.transaction, pgq.enqueue and pgq.enqueue_many. A connection is opened
+-- when it is needed, and the connection that was returned last is used first. If all connections are busy, a call in a
+-- task waits. In a plain script one connection is kept, and a call inside of another call opens one more while it
+-- lasts.
 --
--- A handler may change globals: what is needed later is kept here when the module is loaded.
+-- A handler may change globals, so this file keeps what it needs when it is loaded.
 
-local async = require "pgq.database.calls"
+local calls = require "pgq.database.calls"
 local connection = require "pgq.database.connection"
 local tasks = require "pgq.running.tasks"
 
 local error, pcall, remove, setmetatable = error, pcall, table.remove, setmetatable
 local format, max = string.format, math.max
 
--- Milliseconds: after how long a wait for a connection is logged, and after how long it ends; how long a connection may
--- be idle before it is closed, and how often that is looked at; and for how long it is taken for alive unseen.
-local LOG_AFTER, GIVE_UP_AFTER = 5000, 30000
-local IDLE_FOR, LOOK_EVERY, TRUSTED_FOR = 60000, 10000, 100
+-- Milliseconds after which a wait for a connection is logged, and after which the call fails.
+local LOG_AFTER_MS, GIVE_UP_AFTER_MS = 5000, 30000
+-- Milliseconds after which an idle connection is closed, and between two searches for these.
+local CLOSE_AFTER_MS, SEARCH_EVERY_MS = 60000, 10000
+-- For this many milliseconds after a call a connection is used again without asking whether the server has closed it.
+local TRUST_FOR_MS = 100
 
 local Pool = {}
 Pool.__index = Pool
 
---[[ What one call has of the pool is a lease: a table with
-       slot   whether it counts among the connections of the pool
-       long   whether it is the transaction of a job, and lasts as long as a handler: one connection is not for these,
-              or handlers of which each has one, and needs another for a moment, would wait for each other
+--[[ A loan is the use of a connection by one call: a table with
+       slot   whether the loan counts as one of the connections of the pool
+       long   whether it is the transaction of a job, which lasts as long as the handler. One connection is never lent
+              for these: else handlers that each have one, and need another for a moment, would wait for each other
        conn   the connection, once there is one; only with a slot
-       task   the number of the task whose call it is; nil in a plain script
-       unguard()   takes back that the lease is dropped when the task ends
-     Pool.count is the number of slots and idle connections together, Pool.long that of leases that last; Pool.held has
-     the number of slots by task. ]]
+       task   the number of the task that makes the call; nil in a plain script
+       unguard()   keeps the end of the task from ending the loan
+     Pool._count is the number of slots and idle connections together; Pool._long the number of long loans that have a
+     slot; Pool._held the number of slots by task. ]]
 
-local function most_long(self)
+local function max_long(self)
   return max(self._size() - 1, 1)
 end
 
-local function may_have_slot(self, lease)
-  return not lease.long or self._long < most_long(self)
+local function may_have_slot(self, loan)
+  return not loan.long or self._long < max_long(self)
 end
 
-local function count_slot(self, lease, change)
-  local task, held = lease.task, self._held
-  self._long = self._long + (lease.long and change or 0)
+local function count_slot(self, loan, change)
+  local task, held = loan.task, self._held
+  self._long = self._long + (loan.long and change or 0)
   if task then
     local count = (held[task] or 0) + change
     held[task] = count > 0 and count or nil
   end
 end
 
-local function give_slot(self, lease)
-  lease.slot = true
-  count_slot(self, lease, 1)
+local function give_slot(self, loan)
+  loan.slot = true
+  count_slot(self, loan, 1)
 end
 
-local function take_slot(self, lease)
-  lease.slot = false
-  count_slot(self, lease, -1)
+local function take_slot(self, loan)
+  loan.slot = false
+  count_slot(self, loan, -1)
 end
 
--- Whether the task has all connections itself: nobody else can give one back.
-local function has_all(self, lease)
-  return lease.task ~= nil and (self._held[lease.task] or 0) >= self._size()
+-- Whether the task has all connections itself, so that waiting would be in vain.
+local function has_all(self, loan)
+  return loan.task ~= nil and (self._held[loan.task] or 0) >= self._size()
 end
 
 -- ---- Waiting
 
--- Takes those off the front of the queue who wait no more.
+-- Removes the calls from the front of the wait queue that do not wait any more.
 local function trim(queue)
   while queue.first <= queue.last and not queue[queue.first].waits do
     queue[queue.first] = nil
@@ -83,72 +86,72 @@ local function stop_waiting(self, waiter)
   end
 end
 
--- The one who waits longest of those who may have a slot now.
+-- The call that has waited longest among those that may have a slot now.
 local function next_waiter(self)
   local queue = self._queue
   for i = queue.first, queue.last do
     local waiter = queue[i]
-    if waiter.waits and may_have_slot(self, waiter.lease) then
+    if waiter.waits and may_have_slot(self, waiter.loan) then
       return waiter
     end
   end
 end
 
--- Gives a slot to somebody who waits, with the connection if there is one. Returns whether there was somebody.
-local function serve(self, conn)
+-- Gives a slot to a call that waits, and `conn`, if it is not nil. Returns false if no call waits.
+local function serve_waiter(self, conn)
   local waiter = next_waiter(self)
   if not waiter then
     return false
   end
   stop_waiting(self, waiter)
-  give_slot(self, waiter.lease)
-  waiter.lease.conn = conn
+  give_slot(self, waiter.loan)
+  waiter.loan.conn = conn
   waiter.wake(true)
   return true
 end
 
--- Ends a lease whose connection, if it has one, is of no more use.
-local function drop(self, lease)
-  lease.unguard()
-  if lease.conn then
-    lease.conn:_break()
-    lease.conn = nil
+-- Ends a loan, and closes its connection, if it has one.
+local function drop(self, loan)
+  loan.unguard()
+  if loan.conn then
+    loan.conn:_break()
+    loan.conn = nil
   end
-  if lease.slot then
-    take_slot(self, lease)
-    if not serve(self, nil) then
+  if loan.slot then
+    take_slot(self, loan)
+    if not serve_waiter(self, nil) then
       self._count = self._count - 1
     end
   end
 end
 
-local function describe_taken(self, lease)
-  if lease.long then
-    return format("all %d connections that the pool has for transactional handlers are taken", most_long(self))
+local function describe_taken(self, loan)
+  if loan.long then
+    return format("all %d connections that the pool has for transactional handlers are taken", max_long(self))
   end
   return format("all %d connections of the pool are taken", self._size())
 end
 
-local function log_waiting(self, lease)
+local function log_waiting(self, loan)
   if not self._logged then
     self._logged = true
     tasks.log("warn", format("%s, and %d calls wait for one: does a handler wait inside of %s, or is --pool too small?",
-      describe_taken(self, lease), self._waiting, lease.long and "its transaction" or "pgq.transaction"))
+      describe_taken(self, loan), self._waiting, loan.long and "its transaction" or "pgq.transaction"))
   end
 end
 
--- Waits until the lease has a slot. Returns whether it has got one in time.
-local function wait_for_slot(self, lease, what)
+-- Waits until the loan has a slot. Returns false if it got none in time.
+local function wait_for_slot(self, loan, what)
   local ok, in_time = pcall(tasks.wait, what, function(wake)
-    local waiter = { lease = lease, wake = wake, waits = true }
+    local waiter = { loan = loan, wake = wake, waits = true }
     local queue = self._queue
     queue.last = queue.last + 1
     queue[queue.last] = waiter
     self._waiting = self._waiting + 1
-    waiter.timer = async.timer(LOG_AFTER, function()
-      log_waiting(self, lease)
+    waiter.timer = calls.timer(LOG_AFTER_MS, function()
+      log_waiting(self, loan)
       waiter.timer:close()
-      waiter.timer = async.timer(GIVE_UP_AFTER - LOG_AFTER, function()
+      waiter.timer = calls.timer(GIVE_UP_AFTER_MS - LOG_AFTER_MS, function()
         stop_waiting(self, waiter)
         wake(false)
       end)
@@ -156,43 +159,44 @@ local function wait_for_slot(self, lease, what)
     return function() stop_waiting(self, waiter) end
   end)
   if not ok then
-    drop(self, lease) -- it may have been given a connection when the wait was interrupted
+    drop(self, loan) -- it may have got a slot at the moment of the interruption
     error(in_time, 0)
   end
   return in_time
 end
 
--- ---- Connections that nobody uses
+-- ---- Idle connections
 
--- Whether the connection still stands. The server is asked when the loop may not have looked, or has seen something.
-local function stands(conn)
-  return async.is_quiet(conn) and async.now() - conn._idle_since < TRUSTED_FOR or conn._handle:is_alive()
+-- Whether the connection still works. The socket is read if the loop may not have done that lately, or has seen
+-- something.
+local function is_alive(conn)
+  return calls.is_quiet(conn) and calls.now() - conn._idle_since < TRUST_FOR_MS or conn._handle:is_alive()
 end
 
--- The idle connection that was used last and still stands, or nil.
+-- Returns the idle connection that was used last and still works, or nil.
 local function take_idle(self)
   while true do
     local conn = remove(self._idle)
-    if not conn or stands(conn) then
+    if not conn or is_alive(conn) then
       return conn
     end
-    async.close(conn)
+    calls.close(conn)
     self._count = self._count - 1
   end
 end
 
--- The oldest are at the front of the list.
-local function close_oldest(self, is_due)
+-- Closes idle connections, those first that have been idle longest, as long as is_due(conn) is true.
+local function close_idle(self, is_due)
   local idle = self._idle
   while idle[1] and is_due(idle[1]) do
-    async.close(remove(idle, 1))
+    calls.close(remove(idle, 1))
     self._count = self._count - 1
   end
 end
 
-local function look(self)
-  local now = async.now()
-  close_oldest(self, function(conn) return now - conn._idle_since >= IDLE_FOR end)
+local function close_unused(self)
+  local now = calls.now()
+  close_idle(self, function(conn) return now - conn._idle_since >= CLOSE_AFTER_MS end)
   if not self._idle[1] then
     self._timer:close()
     self._timer = nil
@@ -204,60 +208,60 @@ end
 local function keep(self, conn)
   local idle = self._idle
   if tasks.mode() ~= "task" then
-    close_oldest(self, function() return true end)
+    close_idle(self, function() return true end)
     conn._idle_since = 0
   else
-    conn._idle_since = async.now()
+    conn._idle_since = calls.now()
     if not self._timer then
-      self._timer = async.timer(LOOK_EVERY, function() look(self) end)
-      self._timer:set_repeat(LOOK_EVERY)
+      self._timer = calls.timer(SEARCH_EVERY_MS, function() close_unused(self) end)
+      self._timer:set_repeat(SEARCH_EVERY_MS)
       self._timer:unref()
     end
   end
   idle[#idle + 1] = conn
 end
 
--- ---- Leases
+-- ---- Loans
 
--- Ends a lease whose connection the next call may have.
-local function give_back(self, lease)
-  local conn = lease.conn
+-- Ends a loan, and gives its connection to the next call.
+local function give_back(self, loan)
+  local conn = loan.conn
   local handle = conn._handle
   if handle:transaction_state() ~= "idle" or handle:is_bloated() then
-    return drop(self, lease)
+    return drop(self, loan)
   end
-  lease.unguard()
-  take_slot(self, lease)
-  lease.conn = nil
-  if not serve(self, conn) then
+  loan.unguard()
+  take_slot(self, loan)
+  loan.conn = nil
+  if not serve_waiter(self, conn) then
     keep(self, conn)
   end
 end
 
-local function new_lease(self, what)
-  local lease = { slot = false, long = what == "job.tx", conn = nil, task = tasks.id(), unguard = function() end }
+local function new_loan(self, what)
+  local loan = { slot = false, long = what == "job.tx", conn = nil, task = tasks.id(), unguard = function() end }
   if tasks.mode() == "task" then
-    lease.unguard = tasks.at_end(function() drop(self, lease) end)
+    loan.unguard = tasks.at_end(function() drop(self, loan) end)
   end
-  return lease
+  return loan
 end
 
-local function fail_taken(self, lease)
+local function fail_taken(self, loan)
   local why = ""
-  if has_all(self, lease) then
-    why = ", by this handler itself; --pool says how many there are"
-  elseif lease.task then
-    why = format(", and none was given back within %d s", GIVE_UP_AFTER / 1000)
+  if has_all(self, loan) then
+    why = ", by this handler itself; --pool sets their number"
+  elseif loan.task then
+    why = format(", and none was given back within %d s", GIVE_UP_AFTER_MS / 1000)
   end
-  drop(self, lease)
-  return nil, describe_taken(self, lease) .. why, "53300"
+  drop(self, loan)
+  return nil, describe_taken(self, loan) .. why, "53300"
 end
 
--- When the process is killed, the server is to notice in the middle of a statement, which would else go on, and commit,
--- beside the next attempt. Servers before Postgres 14 do not have that.
-local function have_client_watched(conn)
+-- Lets the server notice within a second that this process was killed, even while a statement runs. Otherwise the
+-- statement would go on, and commit, while the next attempt runs. Before version 14 Postgres does not have the setting.
+local function check_client_often(conn)
   if tasks.prepares() then
-    async.exec(conn, "connect", "SET client_connection_check_interval = '1s'")
+    calls.exec(conn, "connect", "SET client_connection_check_interval = '1s'")
   end
 end
 
@@ -265,16 +269,16 @@ local function open_session(conninfo)
   local conn, message, code = connection.open(conninfo)
   if conn and tasks.prepares() then
     conn._handle:enable_preparing()
-    have_client_watched(conn)
+    check_client_often(conn)
   end
   return conn, message, code
 end
 
--- Opens the connection of a lease that has a slot.
-local function open(self, lease)
+-- Opens the connection of a loan that has a slot.
+local function open(self, loan)
   local ok, conn, message, code = pcall(open_session, self._conninfo())
   if not ok or not conn then
-    drop(self, lease)
+    drop(self, loan)
   end
   if not ok then
     error(conn, 0)
@@ -282,59 +286,59 @@ local function open(self, lease)
     return nil, message, code
   end
   conn._pooled = {}
-  lease.conn = conn
-  return lease
+  loan.conn = conn
+  return loan
 end
 
--- Returns a lease with a connection; or nil, message, code.
-local function take(self, what)
-  local lease = new_lease(self, what)
-  local may_have = may_have_slot(self, lease)
-  lease.conn = may_have and take_idle(self) or nil -- nobody waits who may have it
-  if lease.conn then
-    give_slot(self, lease)
+-- Returns a loan with a connection; or nil, message, code.
+local function borrow(self, what)
+  local loan = new_loan(self, what)
+  local may_have = may_have_slot(self, loan)
+  loan.conn = may_have and take_idle(self) or nil -- no call waits that may have it
+  if loan.conn then
+    give_slot(self, loan)
   elseif may_have and self._count < self._size() then
     self._count = self._count + 1
-    give_slot(self, lease)
-  elseif not lease.task or has_all(self, lease) or not wait_for_slot(self, lease, what) then
-    return fail_taken(self, lease)
+    give_slot(self, loan)
+  elseif not loan.task or has_all(self, loan) or not wait_for_slot(self, loan, what) then
+    return fail_taken(self, loan)
   end
-  if lease.conn then
-    return lease
+  if loan.conn then
+    return loan
   end
-  return open(self, lease)
+  return open(self, loan)
 end
 
 -- ---- Calls
 
--- Makes the connection as it was when it was opened. Returns whether a transaction was left open on it.
-local function clean(conn, what)
+-- Resets the session to its state after connecting. Returns whether the call has left a transaction open.
+local function reset(conn, what)
   local pooled = conn._pooled
   local state = conn._handle:transaction_state()
   local left = state == "open" or state == "failed"
   if left then
-    async.exec(conn, what, "ROLLBACK")
+    calls.exec(conn, what, "ROLLBACK")
   end
-  if pooled.soiled and conn._handle:transaction_state() == "idle" then
-    if async.exec(conn, what, "DISCARD ALL") then
-      have_client_watched(conn)
+  if pooled.needs_reset and conn._handle:transaction_state() == "idle" then
+    if calls.exec(conn, what, "DISCARD ALL") then
+      check_client_often(conn)
     else
-      async.close(conn)
+      calls.close(conn)
     end
     conn._handle:forget_prepared()
-    pooled.soiled = false
+    pooled.needs_reset = false
   end
   return left
 end
 
--- What comes after the function of a call: `ok` and what follows is what pcall gave.
-local function finish(self, what, lease, ok, ...)
-  local cleaned, left = pcall(clean, lease.conn, what)
-  if not cleaned then
-    drop(self, lease)
+-- Ends a call. `ok` and the values after it are the results of pcall for its function.
+local function finish(self, what, loan, ok, ...)
+  local was_reset, left = pcall(reset, loan.conn, what)
+  if not was_reset then
+    drop(self, loan)
     error(left, 0)
   end
-  give_back(self, lease)
+  give_back(self, loan)
   if not ok then
     error((...), 0)
   elseif left then
@@ -343,18 +347,18 @@ local function finish(self, what, lease, ok, ...)
   return ...
 end
 
---- Calls fn(conn, …) with a connection of the pool and gives it back. Returns what fn returned; or nil, message, code
--- when there is no connection, or fn left a transaction open. What fn throws goes on to the caller.
+--- Calls fn(conn, …) with a connection of the pool. Returns what fn returned; or nil, message, code when there is no
+-- connection, or when fn has left a transaction open. Raises what fn raises.
 -- @tparam string what the name of the call; "job.tx" for the transaction of a job
 function Pool:with(what, fn, ...)
-  local lease, message, code = take(self, what)
-  if not lease then
+  local loan, message, code = borrow(self, what)
+  if not loan then
     return nil, message, code
   end
-  return finish(self, what, lease, pcall(fn, lease.conn, ...))
+  return finish(self, what, loan, pcall(fn, loan.conn, ...))
 end
 
--- Statements that end a transaction: there is none of the caller's.
+-- Statements that end a transaction; the caller has none.
 local ENDS = { COMMIT = true, ROLLBACK = true }
 
 local function query(conn, sql, ...)
@@ -371,9 +375,9 @@ function Pool:query(sql, ...)
   return self:with("query", query, sql, ...)
 end
 
---- Makes a pool. Both functions are called when their answer is needed.
--- @tparam function size gives the most connections that it may have
--- @tparam function conninfo gives the connection string
+--- Makes a pool. Both functions are called each time when the value is needed.
+-- @tparam function size returns the maximum number of connections
+-- @tparam function conninfo returns the connection string
 local function new(size, conninfo)
   return setmetatable({
     _size = size, _conninfo = conninfo, _count = 0, _long = 0, _held = {}, _idle = {}, _queue = { first = 1, last = 0 },

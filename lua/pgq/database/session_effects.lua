@@ -1,21 +1,21 @@
--- What a statement leaves behind in its session, as far as its text and the server's word for what it has done tell.
+-- What a statement leaves behind in its session, judged by its text and its command tag.
 --
--- A handler may change globals: what is needed later is kept here when the module is loaded.
+-- A handler may change globals, so this file keeps what it needs when it is loaded.
 
 local find, match, upper = string.find, string.match, string.upper
 
-local session = {}
+local session_effects = {}
 
--- Statements that leave nothing, by the first word of the command tag. All others may: SET, PREPARE, temporary tables,
--- EXPLAIN ANALYZE of these …
-local CLEAN = {
+-- Statements that leave nothing behind, by the first word of the command tag. All others may: SET, PREPARE, CREATE
+-- TEMPORARY TABLE, EXPLAIN ANALYZE of these …
+local HARMLESS = {
   [""] = true, ANALYZE = true, BEGIN = true, CHECKPOINT = true, COMMIT = true, COPY = true, DELETE = true,
   FETCH = true, INSERT = true, LOCK = true, MERGE = true, MOVE = true, NOTIFY = true, REFRESH = true,
   RELEASE = true, ROLLBACK = true, SAVEPOINT = true, SELECT = true, SHOW = true, START = true, TRUNCATE = true,
   UPDATE = true, VACUUM = true,
 }
 
--- Functions whose effect outlives the transaction, also of a statement that fails.
+-- Functions whose effect lasts longer than the transaction, even if the statement fails.
 local LOCK = "[aA][dD][vV][iI][sS][oO][rR][yY]_[lL][oO][cC][kK]"
 local SETTING = "[sS][eE][tT]_[cC][oO][nN][fF][iI][gG]"
 
@@ -23,7 +23,7 @@ local SETTING = "[sS][eE][tT]_[cC][oO][nN][fF][iI][gG]"
 local SET_LOCAL = "^%s*[sS][eE][tT]%s+[lL][oO][cC][aA][lL]%s"
 local SET_TRANSACTION = "^%s*[sS][eE][tT]%s+[tT][rR][aA][nN][sS]"
 
--- The place behind a comment that nests: of its own kind only.
+-- The position after a comment, which may contain others. `at` is the position after its beginning.
 local function skip_comment(sql, at)
   local depth = 1
   while depth > 0 do
@@ -38,7 +38,7 @@ local function skip_comment(sql, at)
   return at
 end
 
--- The place of the first word from `at` on.
+-- The position of the first word from `at` on.
 local function skip_blanks(sql, at)
   while true do
     at = find(sql, "[^%s;]", at) or #sql + 1
@@ -52,7 +52,7 @@ local function skip_blanks(sql, at)
   end
 end
 
--- The words with which a statement begins, in capitals; "" for what is no word.
+-- The first words of a statement in capitals; "" for anything that is not a word.
 local function first_words(sql, count)
   local words, at = {}, 1
   for i = 1, count do
@@ -67,7 +67,7 @@ end
 local ENDS = { COMMIT = true, ["END"] = true, ABORT = true, ROLLBACK = true }
 local NOISE = { WORK = true, TRANSACTION = true }
 
--- The word by which a statement would end the transaction that it is run in, or nil. Nothing else can end it.
+-- The command by which a statement would end the transaction around it, or nil. No other command can end it.
 local function ending(sql)
   local words = first_words(sql, 3)
   if words[1] == "PREPARE" and words[2] == "TRANSACTION" then
@@ -78,20 +78,20 @@ local function ending(sql)
   return ENDS[words[1]] and words[1] or nil
 end
 
---- Whether the function of a transaction may run this statement in it.
--- @return nothing; or a message for a statement that would end the transaction
-function session.check_inside(sql)
+--- Checks a statement that the function of a transaction wants to run.
+-- @return nil; or a message when the statement would end the transaction
+function session_effects.check_inside(sql)
   local word = ending(sql)
   return word and word .. " is not for the function of a transaction, which ends with it; to roll back, return nil and "
     .. "a message" or nil
 end
 
---- Notes in `state` what the statement leaves behind: `soiled` is set to true if that may be anything, `tag` to the
--- first word of what the server has done. The command tag is nil for a statement that failed.
--- @return nothing; or a message and a code for a statement that is not to be used in such a session
-function session.note(state, sql, tag)
+--- Notes in `state` what the statement leaves behind: sets `needs_reset` to true if that may be anything, and `tag` to
+-- the first word of the command tag. The command tag is nil if the statement failed.
+-- @return nil; or message, code when the statement is refused in a session of the pool
+function session_effects.note(state, sql, tag)
   if find(sql, LOCK) or find(sql, SETTING) then
-    state.soiled = true
+    state.needs_reset = true
   end
   local word = tag and match(tag, "^%u*")
   state.tag = word
@@ -99,13 +99,13 @@ function session.note(state, sql, tag)
     return nil
   end
   local is_local = word == "SET" and (find(sql, SET_LOCAL) or find(sql, SET_TRANSACTION))
-  if not CLEAN[word] and not is_local then
-    state.soiled = true
+  if not HARMLESS[word] and not is_local then
+    state.needs_reset = true
   end
   if word == "LISTEN" then
-    return "LISTEN is refused on a connection of the pool: another job has it next, and nobody would get the "
-      .. "notifications; let a trigger enqueue a job instead", "0A000"
+    return "LISTEN is refused on a connection of the pool: another job gets the connection next, and the "
+      .. "notifications would be lost; let a trigger enqueue a job instead", "0A000"
   end
 end
 
-return session
+return session_effects

@@ -1,7 +1,7 @@
--- Transactional handlers: what a handler does through job.tx and the completion of its job come about together, or not
--- at all.
+-- Transactional handlers: the changes that a handler makes through job.tx are committed together with the completion of
+-- its job, or not at all.
 --
--- A handler may change globals: what is needed later is kept here when the module is loaded.
+-- A handler may change globals, so this file keeps what it needs when it is loaded.
 
 local connection = require "pgq.database.connection"
 local outcome = require "pgq.running.outcome"
@@ -9,13 +9,12 @@ local outcome = require "pgq.running.outcome"
 local select, unpack = select, unpack
 local format = string.format
 
--- The job is this handler's as long as its row has the token: a worker that lost it finds no row, and its transaction
--- is rolled back.
-local DELETE = "DELETE FROM %s.pgq_jobs WHERE id = $1 AND lease = $2"
-local PRESERVE = [[UPDATE %s.pgq_jobs SET ran_at = statement_timestamp(), error = NULL, lease = NULL
-  WHERE id = $1 AND lease = $2]]
+-- A worker that has lost its lease finds no row with the token. Then the transaction is rolled back.
+local OURS = " WHERE id = $1 AND lease = $2"
+local DELETE = "DELETE FROM %s.pgq_jobs" .. OURS
+local PRESERVE = "UPDATE %s.pgq_jobs SET ran_at = statement_timestamp(), error = NULL, lease = NULL" .. OURS
 
--- The schema of the table, quoted: a handler may change the search path of its transaction.
+-- The schema of the table, quoted. It is asked for, since a handler may change the search path of its transaction.
 local SCHEMA = "SELECT relnamespace::regnamespace AS name FROM pg_class WHERE oid = 'pgq_jobs'::regclass"
 
 local LOST = "the lease of the job was lost: it ran out, or the job was cancelled; the transaction was rolled back"
@@ -24,10 +23,10 @@ local function pack(...)
   return { n = select("#", ...), ... }
 end
 
--- Completes the job in the transaction of its handler; what it returns commits it, or not.
+-- Completes the job in the transaction of its handler. Returns true, so that the transaction commits; or nil, message.
 local function complete(tx, schema, job, token, preserve)
   if tx:_has_failed() then
-    return true -- the first error is told when it cannot be committed
+    return true -- the COMMIT will fail, and report the first error
   end
   local rows, message, code = tx:query(format(preserve and PRESERVE or DELETE, schema), job.id, token)
   if not rows then
@@ -40,7 +39,7 @@ end
 
 -- Calls fn(tx, schema) in a transaction on the connection, as connection.run does.
 local function run_in(conn, fn)
-  if not conn._schema then -- to be asked before the transaction, whose isolation is the handler's to choose
+  if not conn._schema then -- asked before BEGIN, so that the handler can still choose the isolation level
     local rows, message, code = conn:_query(SCHEMA)
     if not rows then
       return nil, message, code
@@ -53,7 +52,7 @@ local function run_in(conn, fn)
 end
 
 --- Runs a handler in a transaction on a connection of the pool.
--- @return what outcome.of() does; after a commit true, "settled"
+-- @return true, "settled" after a commit; otherwise what outcome.of() returns
 local function run(pool, handler, data, job, token, preserve)
   local ended
   local commits = false

@@ -1,6 +1,6 @@
--- pgq.await: a callback as a return value. In a task it waits; in a plain script it runs luv's loop meanwhile.
+-- pgq.await turns a callback into a return value. In a task it waits; in a plain script it runs luv's loop meanwhile.
 --
--- A handler may change globals: what is needed later is kept here when the module is loaded.
+-- A handler may change globals, so this file keeps what it needs when it is loaded.
 
 local tasks = require "pgq.running.tasks"
 
@@ -11,35 +11,36 @@ local ceil, max, loaded = math.ceil, math.max, package.loaded
 
 local await = {}
 
--- An object that says so when it is collected: then nobody is left who could resume.
-local function watch_for_loss(fn)
+-- Returns an object that calls fn when it is collected as garbage.
+local function on_collection(fn)
   local proxy = newproxy(true)
   getmetatable(proxy).__gc = fn
   return proxy
 end
 
--- In place of the nil that comes before what the callback gave.
+-- The first value of the results: LOST when resume can never be called any more, TIMED_OUT after the time limit, else
+-- nil.
 local LOST, TIMED_OUT = {}, {}
 
--- The function that is given to the user's; `wake` may be called once.
+-- Makes the function `resume`. It calls wake once; so does its collection, if it was not called.
 local function make_resume(wake)
   local called = false
-  local proxy = watch_for_loss(function()
+  local proxy = on_collection(function()
     if not called then
       wake(LOST)
     end
   end)
   return function(...)
     if called then
-      error("pgq.await: resume was called a second time; once is all that a handler can use", 2)
+      error("pgq.await: resume was called a second time; it can be called only once", 2)
     end
     called = proxy ~= nil
     return wake(nil, ...)
   end
 end
 
--- Luv makes its callbacks on the coroutine that was first to require it, also when that has been collected: so in
--- another than the main one it gets one of its own, which stays.
+-- Luv makes its callbacks on the coroutine that was first to require it, even after that was collected. So, unless this
+-- is the main coroutine, luv is required in a coroutine of its own, which is never collected.
 local luv_thread
 local function open_luv()
   local current, is_main = running()
@@ -50,7 +51,8 @@ local function open_luv()
   return require "luv"
 end
 
--- At the end of a plain script luv fails on a handle whose closing is not over. What is youngest is collected first.
+-- Luv crashes at the end of a plain script if a handle is still closing. So the youngest object, which is collected
+-- first, lets the loop finish.
 local youngest
 local function finish_at_exit(uv)
   youngest = newproxy(true)
@@ -61,35 +63,35 @@ local function finish_at_exit(uv)
   end
 end
 
--- A timer that only makes turns of the loop end. It repeats: what is due when a turn begins does not keep it from
--- waiting for the rest.
+-- A timer that ends iterations of the loop. It repeats, since an iteration waits for other events even if a timer was
+-- due when it began.
 local function start_clock(uv, ms)
   local timer = uv.new_timer()
   timer:start(ceil(ms), 10, function() end)
-  timer:unref() -- a loop that has only this has nothing
+  timer:unref() -- the timer alone does not keep the loop alive
   return timer
 end
 
--- In a plain script: runs luv's loop until the callback has come; or until so many seconds have passed, if given, and
--- then what `start` returned is called, and TIMED_OUT is the result.
+-- In a plain script: runs luv's loop until resume was called. After this many seconds, if given, calls the function
+-- that `start` has returned, and returns TIMED_OUT.
 local function await_plain(start, seconds)
   local uv = open_luv()
-  local results, turning
-  uv.update_time() -- by which timers count
+  local results, iterating
+  uv.update_time() -- timers count from the loop's time
   local due = seconds and uv.now() + seconds * 1000
   local cancel = start(make_resume(function(...)
     results = results or { n = select("#", ...), ... }
-    if turning then
-      uv.stop() -- the turn may have just begun, and would wait for others
+    if iterating then
+      uv.stop() -- otherwise the iteration may go on to wait for other events
     end
     return true
   end))
   uv.update_time()
   local clock = due and start_clock(uv, max(due - uv.now(), 0))
   while not results do
-    turning = true
+    iterating = true
     local more = uv.run "once"
-    turning = false
+    iterating = false
     if not results and due and uv.now() >= due then
       results = { n = 1, TIMED_OUT }
       if type(cancel) == "function" then
@@ -102,7 +104,7 @@ local function await_plain(start, seconds)
   if clock then
     clock:close()
   end
-  uv.run "nowait" -- for what the callback has closed
+  uv.run "nowait" -- finishes closing what the callback has closed
   finish_at_exit(uv)
   return unpack(results, 1, results.n)
 end
@@ -125,7 +127,7 @@ end
 
 local function check_found(results, level)
   if results[1] == LOST then
-    error("pgq.await: nobody can call resume any more, and nobody has: its callback never fires", level + 1)
+    error("pgq.await: nobody can call resume any more: its callback never fires", level + 1)
   end
 end
 
@@ -133,10 +135,10 @@ end
 --
 --     local err, stat = pgq.await(function(resume) uv.fs_stat(path, resume) end)
 --
--- @tparam function start gets the function resume, to be called once; it may return a function that is called when the
--- wait is interrupted
--- @return what resume was given
--- @raise what start raises; an error when resume can never be called any more; pgq.timeout or pgq.cancelled, when the
+-- @tparam function start gets the function resume, which must be called once. It may return a function, which is called
+-- when the wait is interrupted
+-- @return the arguments of resume
+-- @raise what start raises; an error when resume can never be called any more; pgq.timeout or pgq.cancelled when the
 -- handler is interrupted
 function await.await(start)
   if type(start) ~= "function" then
@@ -151,11 +153,11 @@ function await.await(start)
   return unpack(results, 2, results.n)
 end
 
---- The same in a plain script, for so many seconds at most. Errors are about the caller's caller.
+--- The same in a plain script, with a time limit. Errors are about the caller's caller.
 -- @tparam function start
--- @tparam number seconds
--- @treturn boolean whether the callback has come in this time
--- @return what resume was given
+-- @tparam number seconds the time limit
+-- @treturn boolean whether resume was called in time
+-- @return the arguments of resume
 function await.await_within(start, seconds)
   local results = pack(await_plain, start, seconds)
   check_found(results, 3)

@@ -1,7 +1,7 @@
--- The worker's half of the module: queues and their handlers, settings, and the call of a handler. It is used by
--- pgq.lua, which shows the public functions, and by the executor, which finds queues, settings and `run` in `host`.
+-- The functions of pgq that only a worker's script can use, and the call of a handler. The executor, or pgq.testing,
+-- finds the registered queues, the settings and the function `run` in the table `host`.
 --
--- A handler may change globals: what is needed later is kept here when the module is loaded.
+-- A handler may change globals, so this file keeps what it needs when it is loaded.
 
 local core = require "pgq.core"
 local durations = require "pgq.durations"
@@ -11,7 +11,6 @@ local error, pairs, tostring, type = error, pairs, tostring, type
 local floor, format, getinfo = math.floor, string.format, debug.getinfo
 local describe, outcome_of = outcome.describe, outcome.of
 
--- A job's data is its own business; a queue's options are these.
 local QUEUE_OPTIONS = {
   concurrency = true,
   discard_failed = true,
@@ -26,10 +25,11 @@ local function not_a_worker(name)
   end
 end
 
-local function worker_half(host)
+local function functions_for(host)
   local queues, by_name, settings = {}, {}, {}
   host.queues, host.settings = queues, settings
 
+  -- The place of the call to register_queue.
   local function where()
     local info = getinfo(3, "Sl")
     return info and format("%s:%d", info.short_src, info.currentline) or "?"
@@ -41,8 +41,8 @@ local function worker_half(host)
     end
   end
 
-  -- The value of a yes-or-no option of a queue.
-  local function read_choice(name, value)
+  -- The value of a boolean option of a queue; nil if it is not given.
+  local function read_boolean(name, value)
     if value ~= nil and type(value) ~= "boolean" then
       error(format("register_queue: the option %s must be true or false, not a %s", name, type(value)), 3)
     end
@@ -61,7 +61,7 @@ local function worker_half(host)
     return ms
   end
 
-  -- How many jobs of a queue an executor may have in flight, 0 for none given.
+  -- How many jobs of a queue an executor may have in flight; 0 if it is not given.
   local function read_concurrency(value)
     if value == nil then
       return 0
@@ -75,14 +75,16 @@ local function worker_half(host)
 
   --- Registers the handler of a queue; the worker then claims jobs from it.
   -- @tparam string name name of the queue, UTF-8 and not empty
-  -- @tparam function handler called as handler(data, job) with the job's bytes as a string, and a table of id, queue,
-  -- attempt (from 1), created_at and run_after (Unix seconds), retries_left. Returning nothing, nil or true is
-  -- success; nil or false and a message, a thrown error, or { error = message, backoff = true } is failure
-  -- @tparam[opt] table options preserve_completed, discard_failed: as the worker's flags, for this queue; timeout:
-  -- seconds or a duration such as "30s", after which pgq.timeout is thrown in a handler that waits, and one that does
-  -- not is killed with its executor, and the attempt fails; 0 for none; concurrency: how many jobs of this queue an
-  -- executor may have in flight; transactional: job.tx is a transaction that completes the job when it commits
-  -- @raise when an argument is wrong, or the name is registered already
+  -- @tparam function handler called as handler(data, job): `data` are the job's bytes as a string; `job` is a table
+  -- with id, queue, attempt (from 1), created_at and run_after (Unix seconds), and retries_left. The attempt succeeds
+  -- when the handler returns nothing, nil or true. It fails when the handler returns nil or false and a message, raises
+  -- an error, or returns a table as pgq.backoff and its like do
+  -- @tparam[opt] table options preserve_completed, discard_failed: the worker's options of these names, for this queue;
+  -- timeout: seconds or a duration such as "30s", 0 for none. After that time a handler that waits is interrupted by
+  -- the error pgq.timeout, and a handler that does not wait is killed together with its executor; the attempt fails;
+  -- concurrency: how many jobs of this queue an executor may have in flight; transactional: job.tx is a transaction
+  -- that completes the job when it commits
+  -- @raise an error when an argument is wrong, when the name is registered already, in a handler, and in a plain script
   local function register_queue(name, handler, options)
     only_while_loading "register_queue"
     if type(name) ~= "string" then
@@ -107,19 +109,19 @@ local function worker_half(host)
       end
     end
     local queue = { name = name, handler = handler, where = where() }
-    queue.preserve_completed = read_choice("preserve_completed", options and options.preserve_completed)
-    queue.discard_failed = read_choice("discard_failed", options and options.discard_failed)
+    queue.preserve_completed = read_boolean("preserve_completed", options and options.preserve_completed)
+    queue.discard_failed = read_boolean("discard_failed", options and options.discard_failed)
     queue.timeout_ms = read_timeout(options and options.timeout)
     queue.concurrency = read_concurrency(options and options.concurrency)
-    queue.transactional = read_choice("transactional", options and options.transactional) or false
+    queue.transactional = read_boolean("transactional", options and options.transactional) or false
     queues[#queues + 1] = queue
     by_name[name] = queue
   end
 
-  --- Sets what the worker's options set, with underscores for dashes: poll_interval, preserve_completed, executors …
-  -- A flag on the command line or a variable in the environment wins.
-  -- @tparam table values numbers, texts and booleans; durations are seconds or texts such as "1m30s"
-  -- @raise for a name that does not exist, or a value that cannot be read
+  --- Sets options of the worker, whose names have underscores instead of dashes: poll_interval, preserve_completed,
+  -- executors … A flag on the command line, or a variable in the environment, takes precedence.
+  -- @tparam table values strings, numbers and booleans by name; durations are seconds or texts such as "1m30s"
+  -- @raise an error for an unknown name or a value that cannot be read, in a handler, and in a plain script
   local function configure(values)
     only_while_loading "configure"
     if type(values) ~= "table" then
@@ -162,14 +164,14 @@ local function worker_half(host)
   return {
     register_queue = register_queue,
     configure = configure,
-    --- Asks the worker to stop, as SIGTERM does: running jobs end, this one too, and no more are claimed.
+    --- Asks the worker to stop, as SIGTERM does: it claims no more jobs, and exits when the running jobs have ended.
     stop = host.stop,
   }
 end
 
 return function(host)
   if host then
-    return worker_half(host)
+    return functions_for(host)
   end
   return {
     register_queue = not_a_worker "register_queue",

@@ -1,7 +1,6 @@
--- How a handler ended: what it returned or threw, told as an outcome. It is used where handlers are called: by the
--- executor and by pgq.testing.
+-- The outcome of a handler, judged by what it has returned or raised. The executor and pgq.testing use it.
 --
--- A handler may change globals: what is needed later is kept here when the module is loaded.
+-- A handler may change globals, so this file keeps what it needs when it is loaded.
 
 local durations = require "pgq.durations"
 
@@ -11,7 +10,7 @@ local setmetatable, traceback, xpcall = setmetatable, debug.traceback, xpcall
 
 local outcome = {}
 
---- Whatever it is as a text, even when its __tostring fails.
+--- Any value as a text, even if its __tostring fails.
 function outcome.describe(value)
   if type(value) == "string" then
     return value
@@ -25,7 +24,7 @@ end
 
 local describe = outcome.describe
 
--- What interrupts a handler is an error value of its own, which a pcall can tell from all others.
+-- A handler is interrupted by an error value of its own type, so that a pcall can tell it from all other errors.
 local Interrupt = {
   __tostring = function(interrupt)
     return interrupt.message
@@ -36,18 +35,18 @@ local function new_interrupt(name, message)
   return setmetatable({ name = name, message = message }, Interrupt)
 end
 
---- What is thrown in a handler that waits when its time limit is reached.
+--- The error that is raised in a handler that waits when its time limit is reached.
 outcome.timeout = new_interrupt("timeout", "pgq.timeout: the time limit of the handler was reached")
 
---- What is thrown in a handler that waits when its job was cancelled, or is somebody else's by now.
+--- The error that is raised in a handler that waits when its job was cancelled, or when its lease was lost.
 outcome.cancelled = new_interrupt("cancelled", "pgq.cancelled: the job was cancelled, or its lease was lost")
 
---- Whether a value is one of the two.
+--- Whether a value is pgq.timeout or pgq.cancelled.
 function outcome.is_interrupt(value)
   return getmetatable(value) == Interrupt
 end
 
--- The fields by which a table says how the attempt ended.
+-- A table with one of these fields says how the attempt ended.
 local FIELDS = { "error", "backoff", "snooze", "discard", "retry" }
 
 local function is_ending(value)
@@ -73,7 +72,7 @@ local function read_wait(value)
   return ms, not ms and "the wait " .. problem or nil
 end
 
--- A table that ends the attempt, as: false, message, how, wait in ms.
+-- Reads a table that says how the attempt ended. Returns false, message, how, wait in milliseconds.
 local function read_ending(value)
   local message = rawget(value, "error")
   message = message ~= nil and describe(message)
@@ -89,10 +88,10 @@ local function read_ending(value)
   return false, message or "backoff", is_set(value, "backoff") and "backoff" or nil
 end
 
---- Says that a job failed because what it needs is out of order, so that its whole queue slows down: 100 ms, doubling
--- with each further backoff up to a minute, until a job of the queue succeeds. To be returned by a handler, or thrown
--- with error().
--- @tparam[opt] string message why
+--- The job fails because a service that it needs does not work, and its whole queue slows down: by 100 ms, doubling
+-- with each further backoff up to a minute, until a job of the queue succeeds. A handler returns the table, or raises
+-- it with error().
+-- @tparam[opt] string message the reason
 -- @treturn table { error = message, backoff = true }
 function outcome.backoff(message)
   return { error = message == nil and "backoff" or describe(message), backoff = true }
@@ -106,32 +105,34 @@ local function check_wait(name, seconds)
   return ms / 1000
 end
 
---- Says that a job is to run again later, and that this was no attempt: none is counted, and no retry wait is used up.
--- To be returned by a handler, or thrown with error().
--- @tparam number|string seconds from now, or a duration such as "10m"
+--- The job runs again later. No attempt is counted, and no retry wait is used up. A handler returns the table, or
+-- raises it with error().
+-- @tparam number|string seconds from now: a number, or a duration such as "10m"
 -- @treturn table { snooze = seconds }
+-- @raise an error for a value that is not a duration
 function outcome.snooze(seconds)
   return { snooze = check_wait("snooze", seconds) }
 end
 
---- Says that a job failed for good: it is not tried again, whatever retry waits are left. To be returned by a handler,
--- or thrown with error().
--- @tparam[opt] string message why
+--- The job fails, and is not tried again, even if it has retry waits left. A handler returns the table, or raises it
+-- with error().
+-- @tparam[opt] string message the reason
 -- @treturn table { error = message, discard = true }
 function outcome.discard(message)
   return { error = message == nil and "discarded" or describe(message), discard = true }
 end
 
---- Says that a job failed and when it is to be tried again: after this wait instead of the next of its retry waits,
--- which it uses up. A job that has none left has failed for good. To be returned by a handler, or thrown with error().
--- @tparam number|string seconds from now, or a duration such as "10m"
--- @tparam[opt] string message why
+--- The job fails, and is tried again after this wait instead of its next retry wait, which is used up. A job that has
+-- no retry wait left is not tried again. A handler returns the table, or raises it with error().
+-- @tparam number|string seconds from now: a number, or a duration such as "10m"
+-- @tparam[opt] string message the reason
 -- @treturn table { error = message, retry = seconds }
+-- @raise an error for a value that is not a duration
 function outcome.retry(seconds, message)
   return { retry = check_wait("retry", seconds), error = message == nil and "retry" or describe(message) }
 end
 
--- What a handler returned.
+-- Judges what a handler has returned. Returns what outcome.of() does.
 local function judge(first, second)
   if first == true or (first == nil and second == nil) then
     return true
@@ -149,18 +150,18 @@ local function judge(first, second)
     .. "table with the field error, for failure", type(first), sub(describe(first), 1, 200))
 end
 
--- Runs where an error was raised, while its stack is still there.
+-- The message handler of xpcall: adds a traceback, unless the value says all that is wanted.
 local function on_error(value)
   if is_ending(value) and (rawget(value, "error") == nil or is_set(value, "backoff") or is_set(value, "discard")
     or rawget(value, "retry") ~= nil) then
     return { value = value }
   end
-  return { value = value, traceback = sub(traceback("", 2), 2) } -- without the newline behind the empty message
+  return { value = value, traceback = sub(traceback("", 2), 2) } -- without the newline after the empty message
 end
 
--- What a handler threw, as on_error() has kept it.
+-- Judges an error that a handler has raised, as on_error() has returned it.
 local function judge_error(caught)
-  if type(caught) ~= "table" then -- on_error itself failed: no stack or no memory was left
+  if type(caught) ~= "table" then -- on_error itself has failed: the stack or the memory was exhausted
     return false, describe(caught)
   end
   local value = rawget(caught, "value")
@@ -180,12 +181,12 @@ local function finish(ok, first, second)
   return judge_error(first)
 end
 
---- Calls a handler, and says how it ended.
--- @return[1] true
+--- Calls a handler, and returns its outcome.
+-- @return[1] true when it has succeeded
 -- @return[2] false
 -- @treturn[2] string message
--- @treturn[2] string how: nil for a plain failure, "backoff", "snooze", "discard", "retry", or "cancelled"
--- @treturn[2] number wait in milliseconds, or nil: until it runs again ("snooze"), or instead of the next retry wait
+-- @treturn[2] string how: "backoff", "snooze", "discard", "retry" or "cancelled"; nil for any other failure
+-- @treturn[2] number milliseconds until the job runs again ("snooze"), or instead of its next retry wait; or nil
 -- @treturn[2] string traceback, or nil
 function outcome.of(handler, ...)
   return finish(xpcall(handler, on_error, ...))

@@ -1,7 +1,7 @@
--- Tasks: the coroutines in which an executor runs handlers. A handler that waits is suspended, and its executor goes on
--- with others; what wakes it may come from anywhere. In a plain script there are no tasks, and calls block.
+-- Tasks: the coroutines in which an executor runs handlers. When a handler waits, its task is suspended, and the
+-- executor goes on with others; any code may wake it. In a plain script there are no tasks, and calls block.
 --
--- A handler may change globals: what is needed later is kept here when the module is loaded.
+-- A handler may change globals, so this file keeps what it needs when it is loaded.
 
 local core = require "pgq.core"
 local durations = require "pgq.durations"
@@ -20,13 +20,13 @@ end
 
 local tasks = {}
 
--- What a task yields when it waits. A coroutine of the user's own that sees it pass yields it too.
+-- What a task yields when it waits. A coroutine of the user's own, around the one that waits, yields it too.
 local WAIT = {}
 
--- The coroutines that have yielded it: nobody but us resumes these.
-local parked = setmetatable({}, { __mode = "k" })
+-- The coroutines that have yielded WAIT: only this file may resume them.
+local waiting = setmetatable({}, { __mode = "k" })
 
--- By number: what is known of the tasks that have waited, or asked for something at their end.
+-- By number, the tasks that have waited, or that have functions to be called at their end.
 local records = {}
 
 local function new_record()
@@ -43,8 +43,8 @@ local function record_of(number)
   return record
 end
 
---- Where the caller stands: "plain", where calls block (a plain script, or a worker's while it loads), "task", where
--- they wait, or "callback": in an executor's callback of luv, where nothing may wait.
+--- Where the caller runs: "plain" is a plain script, or the script of a worker while it loads, where calls block;
+-- "task" is a task, where they wait; "callback" is a callback of luv in an executor, where nothing may wait.
 function tasks.mode()
   if not host or host.loading then
     return "plain"
@@ -52,24 +52,25 @@ function tasks.mode()
   return host.task() and "task" or "callback"
 end
 
---- Whether a worker's script is being loaded: then there are no tasks yet, and calls block.
+--- Whether the script of a worker is being loaded. Then there are no tasks yet, and calls block.
 function tasks.is_loading()
   return host ~= nil and host.loading == true
 end
 
---- Whether statements may be prepared in sessions: those of a worker, unless a pooler shares them.
+--- Whether statements may be prepared: in a worker, unless a pooler shares its sessions.
 function tasks.prepares()
   return host ~= nil and host.prepare == true
 end
 
---- The number of the task that runs, which no other task has before it ends; nil outside of tasks.
+--- The number of the current task; nil outside of tasks. Another task may have the same number after this one has
+-- ended.
 function tasks.id()
   if host and not host.loading then
     return host.task()
   end
 end
 
---- Raises an error about the function at `level`, where 1 is the caller, in a callback of luv.
+--- In a callback of luv, raises an error about the function at `level`, where 1 is the caller of this function.
 function tasks.check(what, level)
   if host and not host.loading and not host.task() then
     error(what .. ": nothing may wait in a callback of luv; let the callback resume the handler, as in pgq.await",
@@ -77,7 +78,7 @@ function tasks.check(what, level)
   end
 end
 
---- Writes a line into the worker's log.
+--- Writes a line to the worker's log; does nothing in a plain script.
 -- @tparam string level debug, info, warn or error
 -- @tparam string message
 function tasks.log(level, message)
@@ -86,15 +87,15 @@ function tasks.log(level, message)
   end
 end
 
--- Yields until the task is resumed. The coroutine must be one that can yield.
+-- Suspends the current coroutine, which must be yieldable, until the task is resumed.
 local function suspend()
   local thread = running()
-  parked[thread] = true
+  waiting[thread] = true
   yield(WAIT)
-  parked[thread] = nil
+  waiting[thread] = nil
 end
 
--- Raises what interrupts the task, if something does.
+-- Raises pgq.timeout or pgq.cancelled if the task was interrupted.
 local function check_interrupt(record)
   local raise = record.raise
   if raise then
@@ -105,7 +106,7 @@ local function check_interrupt(record)
   end
 end
 
---- Raises an error when the caller cannot wait, since C code has called it.
+--- Raises an error if the caller cannot wait, since C code has called it.
 local function check_yieldable(what)
   if not isyieldable() then
     error(what .. ": nothing can wait in a function that C code has called, such as table.sort, string.gsub or a "
@@ -117,10 +118,10 @@ tasks.check_yieldable = check_yieldable
 
 --- Waits: the task is suspended until wake(…) is called, and what that was given is returned.
 -- @tparam string what name of the function that waits, for messages
--- @tparam function start called as start(wake, context), and sees to it that wake is called once: at once, or later,
--- from anywhere. It may return a function that is called as cancel(context) when the wait is interrupted
+-- @tparam function start called as start(wake, context). It must arrange that wake is called once: at once, or later by
+-- any code. It may return a function that is called as cancel(context) when the wait is interrupted
 -- @param[opt] context
--- @return what wake was given
+-- @return the arguments of wake
 -- @raise what start raises; and pgq.timeout or pgq.cancelled, when the task is interrupted
 function tasks.wait(what, start, context)
   local record = record_of(host.task())
@@ -131,7 +132,7 @@ function tasks.wait(what, start, context)
     if wait.over then
       return false
     end
-    wait.results = { ... } -- first: when there is no memory for it, wake can be called again
+    wait.results = { ... } -- first: if memory runs out here, wake can be called again
     wait.over = true
     wait.count = select("#", ...)
     if wait.suspended then
@@ -148,7 +149,7 @@ function tasks.wait(what, start, context)
     record.wait = nil
     wait.suspended = false
     check_interrupt(record)
-    if not wait.over then -- the coroutines around this one could not be suspended
+    if not wait.over then -- a coroutine around this one could not be suspended
       wait.over = true
       if cancel then
         cancel(context)
@@ -160,9 +161,9 @@ function tasks.wait(what, start, context)
   return unpack(wait.results, 1, wait.count)
 end
 
---- Has a function called when the current task has ended, however it did. It must not wait.
+--- Calls fn when the current task has ended, in whatever way. It must not wait.
 -- @tparam function fn
--- @treturn function that takes this back
+-- @treturn function that cancels this
 function tasks.at_end(fn)
   local record = record_of(host.task())
   local ends = record.ends or {}
@@ -175,19 +176,19 @@ end
 
 -- ── coroutines of the user's own ──
 
--- The result of resume: while what it ran waits, so does the caller.
+-- Returns the results of coroutine.resume. While the coroutine waits, its caller waits too.
 local function pass(co, ok, first, ...)
   if not ok or first ~= WAIT then
     return ok, first, ...
   end
   if isyieldable() then
     suspend()
-  end -- else the wait in `co` finds that nothing came, and says why
+  end -- otherwise the wait in `co` raises an error that says why
   return pass(co, resume(co))
 end
 
 local function resume_user(co, ...)
-  if parked[co] then
+  if waiting[co] then
     return false, "cannot resume a coroutine that waits"
   end
   return pass(co, resume(co, ...))
@@ -207,9 +208,9 @@ local function wrap_user(fn)
   end
 end
 
--- ── what the executor calls ──
+-- ── called by the executor ──
 
--- A task is to end: its wait is over, and raises this. `final`: so does every further wait.
+-- Interrupts a task: its wait ends with the error outcome[name]. With `final`, so does every further wait.
 local function interrupt(number, name, final)
   local record = records[number]
   if not record then
@@ -245,7 +246,7 @@ local function ended(number)
   end
 end
 
--- Functions of luv that would take the loop away from the executor.
+-- Functions of luv that would interfere with the executor's loop.
 local FORBIDDEN = { "run", "stop", "loop_close", "walk" }
 
 local function guard(uv)
@@ -265,7 +266,7 @@ end
 
 -- ── for handlers ──
 
--- A timer that goes off once; what it returns stops it.
+-- Calls fn once, after this many milliseconds. Returns a function that stops the timer.
 local function start_timer(ms, fn)
   local uv = require "luv"
   local timer = uv.new_timer()
@@ -281,9 +282,9 @@ local function start_timer(ms, fn)
   end
 end
 
---- Waits. Other jobs of the executor go on meanwhile; in a plain script it blocks.
--- @tparam number|string seconds, or a duration such as "1m30s"
--- @raise pgq.timeout or pgq.cancelled, when the handler is interrupted
+--- Waits. Other jobs of the executor go on meanwhile; in a plain script the call blocks.
+-- @tparam number|string seconds a number of seconds, or a duration such as "1m30s"
+-- @raise pgq.timeout or pgq.cancelled when the handler is interrupted; an error for a value that is not a duration
 function tasks.sleep(seconds)
   local ms, problem = durations.read(seconds)
   if not ms then

@@ -1,4 +1,4 @@
--- What becomes of a job, by how its handler ended; the worker's supervisor has the same rules.
+-- How a job is settled after its handler has ended. The supervisor of a worker has the same rules.
 
 local core = require "pgq.core"
 
@@ -21,13 +21,13 @@ function rules.copy_list(list)
   return to
 end
 
---- The seconds between two times, to the millisecond; nil for none.
+--- The seconds from one time to the other, rounded to milliseconds; nil unless it is later.
 function rules.delay(created_at, run_after)
   local delay = run_after and floor((run_after - created_at) * 1000 + 0.5) / 1000
   return delay and delay > 0 and delay or nil
 end
 
---- Why a job cannot be given to a handler, or nil.
+--- Returns a message when a job cannot be given to a handler, or nil.
 function rules.find_refusal(job)
   for i, wait in ipairs(job.retry_waits) do
     local ms, problem = core.retry_wait(wait)
@@ -42,8 +42,10 @@ local function fail(ending, queue)
   return ending
 end
 
---- What becomes of a job of `queue` (with preserve_completed and discard_failed as resolved) with these waits left.
--- The other arguments are what pgq.outcome tells of a handler.
+--- Decides how a job is settled.
+-- @tparam table queue with preserve_completed and discard_failed, as they apply to the queue
+-- @tparam table waits the retry waits that are left
+-- @param ... what outcome.of() has returned
 -- @treturn table status, error, traceback, wait (seconds), and action: delete, preserve, retry, fail or snooze
 function rules.decide(queue, waits, ok, message, how, wait_ms, traceback)
   if ok then
