@@ -1,34 +1,34 @@
---- pgq-lua: a Postgres job queue whose workers are scripted in Lua. The same module serves the scripts of workers
--- and any plain LuaJIT script that enqueues.
+--- pgq-lua: a Postgres job queue whose workers are scripted in Lua. Scripts of workers and plain LuaJIT scripts, which
+-- enqueue jobs, use the same module.
 --
 --     local pgq = require "pgq"
 --     local id, message, code = pgq.enqueue("mail", "to: ann", { delay = "10m" })
 --
--- Durations are numbers of seconds or texts such as "1h30m", "10m0s", "250ms". What fails is returned as nil,
--- message, code, where code is an SQLSTATE; only wrong use raises an error.
+-- Durations are numbers of seconds or texts such as "1h30m", "10m0s", "250ms". A failure is returned as nil, message,
+-- code, where code is an SQLSTATE. Only misuse raises an error.
 -- @module pgq
 
-local await = require "pgq.await"
+local await = require "pgq.running.await"
 local core = require "pgq.core"
-local connection = require "pgq.connection"
-local job = require "pgq.job"
-local outcome = require "pgq.outcome"
-local tasks = require "pgq.tasks"
+local connection = require "pgq.database.connection"
+local enqueue_arguments = require "pgq.database.enqueue_arguments"
+local outcome = require "pgq.running.outcome"
+local tasks = require "pgq.running.tasks"
 
--- A handler may change globals: what is needed later is kept here when the module is loaded.
+-- A handler may change globals, so this file keeps what it needs when it is loaded.
 local error, getenv, type = error, os.getenv, type
 
--- What pgq-lua, the program, provides when it runs the script; absent in a plain LuaJIT script.
+-- The table that the program pgq-lua provides when it runs the script. A plain LuaJIT script has none.
 local found, host = pcall(require, "pgq.host")
 if not found or type(host) ~= "table" then
   host = nil
 end
-local handlers = require "pgq.handlers"(host)
+local handlers = require "pgq.running.handlers"(host)
 
 local pgq = {
   --- Version of pgq-lua.
   _VERSION = core.version,
-  --- NULL, in rows and as a parameter; cjson.null is the same. To be compared with ==, for it is not false.
+  --- NULL, in rows and as a parameter. It is the same value as cjson.null. Compare with ==, since it is not false.
   null = core.null,
   register_queue = handlers.register_queue,
   configure = handlers.configure,
@@ -48,12 +48,12 @@ local function default_conninfo()
   return url or ""
 end
 
---- Opens a connection to the database, with a time limit of 10 seconds unless the connection string or the
--- environment sets another. It stays the caller's until it is closed or collected; a worker's own connections are
--- others.
--- @tparam[opt] string conninfo connection string or URI, as for psql. By default the database of the worker that
--- runs the script; in a plain script DATABASE_URL, else what libpq finds in PG* variables and its service file
--- @treturn[1] Connection the connection: see pgq.connection
+--- Opens a connection to the database, with a time limit of 10 seconds unless the connection string or the environment
+-- sets another. The connection belongs to the caller until it is closed or collected as garbage.
+-- @tparam[opt] string conninfo connection string or URI, as for psql. By default the database of the worker that runs
+-- the script; in a plain script the variable DATABASE_URL, or else what libpq finds in PG* variables and its service
+-- file
+-- @treturn[1] Connection the connection: see lua/pgq/database/connection.lua
 -- @return[2] nil
 -- @treturn[2] string message, never with a password in it
 -- @treturn[2] string code: 08001 when there is no connection, 22023 for a string that cannot be read
@@ -65,73 +65,74 @@ function pgq.connect(conninfo)
   return connection.open(conninfo or default_conninfo())
 end
 
-local pool = require "pgq.pool".new(function() return host and host.pool or 5 end, default_conninfo)
+local pool = require "pgq.database.pool".new(function() return host and host.pool or 5 end, default_conninfo)
 
 if host then
-  local run_transactional = require "pgq.transactional".run
+  local run_transactional = require "pgq.database.transactional".run
   function host.run_transactional(...)
     return run_transactional(pool, ...)
   end
 end
 
---- Enqueues a job over a connection of the pool. One that was lost since it was used last is replaced; when it breaks
--- during the call, whether the job was enqueued is not known, and the code is 08006.
+--- Enqueues a job on a connection of the pool. A connection that was lost since its last call is replaced.
 -- @tparam string queue name of the queue, UTF-8 and not empty
--- @tparam string data bytes for the handler: any bytes, none included, up to 256 MiB
--- @tparam[opt] table options delay: seconds or a duration such as "1h30m", the job runs not before; after: Unix
--- seconds or the text of a timestamp, the same as a point in time; retry_waits: list of seconds or durations, one
--- for each retry, {} for none, by default {60, 600, 1800}
--- @treturn[1] number id of the job; its digits when it is beyond 2^53
+-- @tparam string data bytes for the handler: any bytes, up to 256 MiB; "" is allowed
+-- @tparam[opt] table options delay: seconds or a duration such as "1h30m" before which the job does not run; after: the
+-- same as a point in time, in Unix seconds or as the text of a timestamp; retry_waits: list of seconds or durations,
+-- one for each retry, {} for none, by default {60, 600, 1800}
+-- @treturn[1] number id of the job; its digits as a string when it is beyond 2^53
 -- @return[2] nil
 -- @treturn[2] string message
--- @treturn[2] string code: 22023 for a value that cannot be used, 54000 for too much of something, 08001 when
--- there is no connection, 53300 when all of the pool stay taken, 08006 when it broke, or what the database said
+-- @treturn[2] string code: 22023 for a value that cannot be used, 54000 for data that is too large, 08001 when no
+-- connection can be made, 53300 when all connections of the pool stay busy for 30 seconds, 08006 when the connection
+-- broke (then it is unknown whether the job was enqueued), or the database's SQLSTATE
 function pgq.enqueue(queue, data, options)
   tasks.check("enqueue", 2)
-  local prepared, message, code = job.prepare(queue, data, options, 2)
-  if not prepared then
+  local checked, message, code = enqueue_arguments.check(queue, data, options, 2)
+  if not checked then
     return nil, message, code
   end
   local id
-  id, message, code = pool:with("enqueue", connection.enqueue, queue, data, prepared)
+  id, message, code = pool:with("enqueue", connection.enqueue, queue, data, checked)
   return id, message, code
 end
 
---- Enqueues many jobs, all or none of them, over a connection of the pool. They keep their order, and travel in
--- batches, so that a function can give any number of them in bounded memory (but for the list of ids).
+--- Enqueues many jobs, all or none of them, on a connection of the pool. The jobs keep their order. They are sent in
+-- batches, so that a function can return any number of them in bounded memory (except for the list of ids).
 -- @tparam string queue name of the queue, UTF-8 and not empty
 -- @tparam table|function jobs the data of the jobs: a list of strings; or a function that returns the next string,
 -- and nil at the end, such as io.lines(path) or coroutine.wrap(f)
--- @tparam[opt] table options as for pgq.enqueue; they are those of all jobs
+-- @tparam[opt] table options as for pgq.enqueue; they apply to all jobs
 -- @treturn[1] table list of the ids, in the order of the jobs; {} when there were none
 -- @return[2] nil, and nothing is enqueued
--- @treturn[2] string message, which names the job or the jobs ("jobs 1 to 8192: …") where it is about them
--- @treturn[2] string code: those of pgq.enqueue, and 08007 when the connection broke during the COMMIT: all jobs may
--- then be enqueued, or none
--- @raise what the function throws, after the rollback; an error for an element that is no string, or is missing
+-- @treturn[2] string message; it names the job or the jobs that it is about ("jobs 1 to 8192: …")
+-- @treturn[2] string code: those of pgq.enqueue; 08007 when the connection broke during the COMMIT: then it is unknown
+-- whether all jobs were enqueued, or none
+-- @raise what the function raises, after the rollback; an error for an element that is not a string, or is missing
 function pgq.enqueue_many(queue, jobs, options)
   tasks.check("enqueue_many", 2)
-  local prepared, message, code = job.prepare_many(queue, jobs, options, 2)
-  if not prepared then
+  local checked, message, code = enqueue_arguments.check_many(queue, jobs, options, 2)
+  if not checked then
     return nil, message, code
   end
   local ids
-  ids, message, code = pool:with("enqueue_many", connection.enqueue_many, queue, jobs, prepared)
-  job.check_given(2, ids, message, code)
+  ids, message, code = pool:with("enqueue_many", connection.enqueue_many, queue, jobs, checked)
+  enqueue_arguments.raise_misuse(2, ids, message, code)
   return ids, message, code
 end
 
---- Runs one SQL statement on a connection of the pool, in a transaction of its own. As conn:query; besides, what the
--- statement leaves in the session (SET, temporary tables, advisory locks …) is undone before another call gets the
--- connection, LISTEN is refused, and so is what begins or ends a transaction: use pgq.transaction.
+--- Runs one SQL statement on a connection of the pool, in a transaction of its own. As conn:query, with two
+-- differences: what the statement leaves in the session (SET, temporary tables, advisory locks …) is undone before
+-- another call gets the connection; and LISTEN, and statements that begin or end a transaction, are refused (use
+-- pgq.transaction).
 -- @tparam string sql the statement, with $1, $2, … for the parameters
--- @param ... parameters: nil or pgq.null, booleans, numbers, 64-bit integers as 42LL, strings; lists of these, for
--- arrays; bytes for a bytea as pgq.bytea(bytes); other structures for a jsonb as pgq.json(value)
+-- @param ... parameters: nil or pgq.null, booleans, numbers, 64-bit integers such as 42LL, strings; lists of these for
+-- arrays; pgq.bytea(bytes) for a bytea; pgq.json(value) for a jsonb
 -- @treturn[1] table list of rows, each a table by column name, with the field `affected`; NULL is pgq.null
 -- @return[2] nil
 -- @treturn[2] string message
--- @treturn[2] string code: those of conn:query; 08001 when there is no connection, 53300 when all of the pool stay
--- taken for 30 seconds, 25001 for BEGIN, 25P01 for COMMIT and ROLLBACK
+-- @treturn[2] string code: those of conn:query; 08001 when no connection can be made, 53300 when all connections of the
+-- pool stay busy for 30 seconds, 25001 for BEGIN, 25P01 for COMMIT and ROLLBACK
 function pgq.query(sql, ...)
   tasks.check("query", 2)
   if type(sql) ~= "string" then
@@ -144,8 +145,8 @@ function pgq.query(sql, ...)
   return rows, message, code
 end
 
---- Runs a function in a transaction on a connection of the pool: BEGIN, fn(tx), COMMIT. As conn:transaction. Only what
--- is done through tx is part of it: pgq.query and pgq.enqueue inside of fn use another connection of the pool.
+--- Runs a function in a transaction on a connection of the pool: BEGIN, fn(tx), COMMIT. As conn:transaction. Only calls
+-- of tx are part of the transaction: pgq.query and pgq.enqueue inside of fn use another connection of the pool.
 -- @tparam function fn gets a transaction, with tx:query, tx:enqueue and tx:enqueue_many
 -- @return[1] true, and what fn returned
 -- @return[2] nil or false, message, …: what fn returned, after the rollback
@@ -161,7 +162,7 @@ function pgq.transaction(fn)
   return pool:with("transaction", connection.run, fn)
 end
 
---- Marks bytes as a parameter of type bytea for a query. A plain string travels as text, which cannot hold every byte.
+--- Marks bytes as a parameter of type bytea. A plain string is sent as text, which cannot contain every byte.
 -- @tparam string bytes any bytes
 -- @return a value for pgq.query, conn:query and tx:query
 function pgq.bytea(bytes)
@@ -171,11 +172,12 @@ function pgq.bytea(bytes)
   return core.bytea(bytes)
 end
 
---- Makes a parameter of type jsonb of a Lua value. Lists become arrays, all other tables objects, {} too; pgq.null and
--- nil become null.
+--- Makes a parameter of type jsonb from a Lua value. Lists become arrays; other tables, and {}, become objects;
+-- pgq.null and nil become null.
 -- @param value a table, string, number, boolean, 64-bit integer such as 42LL, pgq.null or nil
 -- @return a value for pgq.query, conn:query and tx:query
--- @raise for what JSON does not have: functions, NaN, a table that contains itself, bytes that are no UTF-8 …
+-- @raise an error for a value that JSON cannot represent: a function, NaN, a table that contains itself, text that is
+-- not UTF-8 …
 function pgq.json(value)
   local json, problem = core.json(value)
   if not json then

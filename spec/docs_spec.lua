@@ -129,8 +129,8 @@ describe("the README", function()
   end)
 
   it("names every function of the module pgq, each of which has a comment", function()
-    local files = { "lua/pgq.lua", "lua/pgq/handlers.lua", "lua/pgq/outcome.lua", "lua/pgq/tasks.lua",
-      "lua/pgq/await.lua" }
+    local files = { "lua/pgq.lua", "lua/pgq/running/handlers.lua", "lua/pgq/running/outcome.lua",
+      "lua/pgq/running/tasks.lua", "lua/pgq/running/await.lua" }
     for name in pairs(pgq) do
       assert.is_truthy(README:find("pgq%." .. name .. "%f[^%w_]"), "pgq." .. name)
       assert.is_true(has_doc_comment(files, "---", "function pgq." .. name .. "(")
@@ -152,7 +152,8 @@ describe("the README", function()
       for name in pairs(classes[class]) do
         if name:sub(1, 1) ~= "_" then
           assert.is_truthy(README:find("`" .. variable .. ":" .. name .. "%f[^%w_]"), variable .. ":" .. name)
-          assert.is_true(has_doc_comment({ "lua/pgq/connection.lua" }, "---", ("function %s:%s("):format(class, name)), name)
+          local definition = ("function %s:%s("):format(class, name)
+          assert.is_true(has_doc_comment({ "lua/pgq/database/connection.lua" }, "---", definition), name)
         end
       end
     end

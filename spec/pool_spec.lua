@@ -182,8 +182,8 @@ describe("Postgres inside of a handler", function()
       assert.equal(table.concat({
         "nil\t25001\tquery: the statement left a transaction open, which was rolled back; use pgq.transaction",
         "nil\t25P01\tquery: there is no transaction to end; use pgq.transaction",
-        "nil\t0A000\tLISTEN is refused on a connection of the pool: another job has it next, and nobody would get the "
-          .. "notifications; let a trigger enqueue a job instead",
+        "nil\t0A000\tLISTEN is refused on a connection of the pool: another job gets the connection next, and the "
+          .. "notifications would be lost; let a trigger enqueue a job instead",
         "nil\t0A000\tCOPY is not supported here",
         "nil\t0A000\tCOPY is not supported here",
         "nil\t42601\tthere is more than one statement in the text; send them one by one",

@@ -138,7 +138,7 @@ describe("pgq.testing", function()
     it("waits that take no time, and a clock that they move", function()
       local outcome = perform [[local before = os.time() pgq.sleep "2h" return nil, os.time() - before .. os.date("!%H", 3600)]]
       assert.equal("720001", outcome.error)
-      assert.equal("sleep: the time (soon) has a unit without a number; write seconds, or 1h30m, 10m0s, 45s, 250ms",
+      assert.equal('sleep: the time ("soon") has a unit without a number; write seconds, or 1h30m, 10m0s, 45s, 250ms',
         perform("pgq.sleep 'soon'").error:gsub("^.-: ", "", 1))
     end)
 
@@ -763,10 +763,10 @@ describe("pgq.testing", function()
         { "perform: data must be a string, not a nil", worker.perform, worker, "q" },
         { "perform: there is no option wait; there are attempt, cancel_after, created_at", worker.perform, worker, "q", "", { wait = 1 } },
         { "perform: the option attempt must be a number, not a string", worker.perform, worker, "q", "", { attempt = "1" } },
-        { "perform: retry wait 2 %(soon%) has a unit", worker.perform, worker, "q", "", { retry_waits = { 1, "soon" } } },
+        { "perform: retry wait 2 %(\"soon\"%) has a unit", worker.perform, worker, "q", "", { retry_waits = { 1, "soon" } } },
         { "perform: the time %(soon%) has a unit", worker.perform, worker, "q", "", { cancel_after = "soon" } },
         { "call it with a colon: worker:perform", worker.perform, "q", "" },
-        { "advance: the time %(nil%) must be a number of seconds or a duration, not a nil", worker.advance, worker },
+        { "advance: the time must be a number of seconds or a duration such as 1m30s, not a nil", worker.advance, worker },
         { "advance: the time %(%-1%) is negative", worker.advance, worker, -1 },
         { "drain: the limit must be a number, not a string", worker.drain, worker, "all" },
         { "enqueued: the queue name must be a string, not a number", worker.enqueued, worker, 5 },

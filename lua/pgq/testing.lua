@@ -1,19 +1,20 @@
---- Specs for worker scripts: loads one into a test, runs its handlers, and says how each ended. No worker is needed,
--- nor a server; with one, the jobs in its tables are run.
+--- Tests for worker scripts: loads a script into a test, runs its handlers, and returns their outcomes. No worker is
+-- needed, and no server; with a server, the jobs in its tables are run.
 --
 --     local testing = require "pgq.testing"
 --     local worker = testing.load "worker.lua"
 --     local outcome = worker:perform("mail", "to: ann")
 --     assert.equal("complete", outcome.status)
 --
--- Without a server, what the script enqueues is kept in memory; the clock stands still unless it is moved, also for
--- os.time and os.date; and queries are answered by a function of the test, or raise an error.
+-- Without a server, jobs are kept in memory; the clock stands still until the test moves it, also for os.time and
+-- os.date; and queries are answered by a function of the test, or raise an error.
 -- @module pgq.testing
 
 local Memory = require "pgq.testing.memory"
 local Sandbox = require "pgq.testing.sandbox"
 local Server = require "pgq.testing.server"
 local core = require "pgq.core"
+local durations = require "pgq.durations"
 local rules = require "pgq.testing.rules"
 local script = require "pgq.testing.script"
 
@@ -24,7 +25,8 @@ local create, resume, status = coroutine.create, coroutine.resume, coroutine.sta
 
 local testing = {}
 
--- Luv makes its callbacks on the coroutine that was first to require it: not on that of a handler, which is collected.
+-- Luv makes its callbacks on the coroutine that was first to require it. That must not be the coroutine of a handler,
+-- which is collected as garbage.
 pcall(require, "luv")
 
 --- A script that has been loaded.
@@ -32,7 +34,7 @@ pcall(require, "luv")
 local Worker = {}
 Worker.__index = Worker
 
--- More than any test wants to run in one go: then a job makes the next.
+-- No test wants to run more jobs at a time than these. If there are more, each job probably enqueues the next.
 local DRAIN_MOST = 10000
 
 -- ── arguments ──
@@ -56,7 +58,7 @@ local function sorted_names(set)
   return concat(names, ", ")
 end
 
--- Checks a table of options against their types, for the caller of the caller.
+-- Checks a table of options against their types. Errors are about the caller of the caller.
 local function check_options(what, options, types)
   if options ~= nil and type(options) ~= "table" then
     error(format("%s: options must be a table, not a %s", what, type(options)), 3)
@@ -82,15 +84,15 @@ local function close(worker)
   end
 end
 
---- Loads a worker's script, in a world of its own: its modules and globals are not those of the test, nor of another
--- script; modules that the test has loaded before are shared.
+--- Loads the script of a worker in a sandbox: its modules and globals are not those of the test, nor those of another
+-- script. Only modules that the test has loaded before are shared.
 -- @tparam string path the script
--- @tparam[opt] table options db: connection string or URI of a server whose tables are used, by default there is none;
--- query: function(sql, …) that answers the script's queries when there is no server: it returns a list of rows, or nil,
+-- @tparam[opt] table options db: connection string or URI of a server whose tables are used, by default none; query:
+-- function(sql, …) that answers the script's queries when there is no server, and returns a list of rows, or nil,
 -- message, code; args: list of the script's arguments
--- @treturn Worker the worker: worker.settings is what pgq.configure was given, as texts; worker.stopped is true once
+-- @treturn Worker the worker. Field settings: the values given to pgq.configure, as texts; field stopped: true after
 -- pgq.stop() was called
--- @raise the script's own message when it cannot be loaded; an error when there is no such server, or no table in it
+-- @raise the script's own message when it cannot be loaded; an error when the server or its tables do not exist
 function testing.load(path, options)
   if type(path) ~= "string" then
     error("load: the path of the script must be a string, not a " .. type(path), 2)
@@ -113,7 +115,8 @@ end
 
 -- ── running ──
 
--- What a handler that never goes on has left open would lock out others.
+-- Closes the connections on which a handler that is not resumed has left a transaction open: its locks would block
+-- others.
 local function close_transactions(worker)
   for handle in pairs(worker._handles) do
     local state = handle:transaction_state()
@@ -123,11 +126,20 @@ local function close_transactions(worker)
   end
 end
 
--- In a coroutine, as handlers are: one that yields is not resumed.
+-- Runs the handler in a coroutine, as an executor does. If the handler yields, it is not resumed.
 local function run_as_task(worker, queue, job)
   local task = create(worker._host.run)
-  local results = { resume(task, queue.number, job.data, job.id, job.attempt, job.created_at, job.run_after,
-    #job.retry_waits, queue.transactional and (job.lease or 1) or nil, queue.preserve_completed) }
+  local results = { resume(task, {
+    queue = queue.number,
+    data = job.data,
+    id = job.id,
+    attempt = job.attempt,
+    created_at = job.created_at,
+    run_after = job.run_after,
+    retries_left = #job.retry_waits,
+    lease = queue.transactional and (job.lease or 1) or nil,
+    preserve = queue.preserve_completed,
+  }) }
   local ok = results[1]
   if worker._run.killed then
     close_transactions(worker)
@@ -144,8 +156,8 @@ local function run_as_task(worker, queue, job)
   return unpack(results, 2, 6)
 end
 
--- Runs the handler, and returns the outcome and what becomes of the job. It is cancelled when it has waited for
--- `cancel_after` seconds, if given.
+-- Runs the handler. Returns the outcome, and how the job is to be settled. The job is cancelled when its handler has
+-- waited for `cancel_after` seconds, if given.
 local function run(worker, job, cancel_after)
   local queue = worker._queues[job.queue]
   local refusal = rules.find_refusal(job)
@@ -163,7 +175,7 @@ local function run(worker, job, cancel_after)
     if current.cancelled then
       ending = { status = "cancelled", error = ending.error, traceback = ending.traceback, action = "none" }
     elseif ending.status == "complete" and queue.transactional then
-      ending.action = "none" -- its transaction has done it
+      ending.action = "none" -- its transaction has settled it
     end
   end
   return {
@@ -184,7 +196,7 @@ local function check_worker(self, method)
   end
 end
 
--- The waits that are left at an attempt, of the default ones.
+-- The default retry waits that are left at an attempt.
 local function waits_left(attempt)
   local waits = {}
   for i = attempt, #rules.DEFAULT_WAITS do
@@ -196,28 +208,27 @@ end
 local function read_waits(waits, attempt)
   local texts = {}
   for i, wait in ipairs(waits or waits_left(attempt)) do
-    local text, problem = core.duration(wait)
-    if not text then
-      error(format("perform: retry wait %d (%s) %s; write seconds, or 1h30m, 10m0s, 45s, 250ms", i, tostring(wait),
-        problem), 3)
+    local ms, text = durations.read(wait)
+    if not ms then
+      error(format("perform: retry wait %d %s", i, text), 3)
     end
     texts[i] = text
   end
   return texts
 end
 
---- Runs one job through the handler of a queue. Nothing of the job itself stays anywhere; what its handler has
--- enqueued does.
+--- Runs the handler of a queue for one job. The job does not stay anywhere; the jobs that its handler enqueues do.
 -- @tparam string queue name of a queue that the script registers
 -- @tparam string data the job's data
--- @tparam[opt] table options attempt: 1 by default; retry_waits: list of seconds or durations, the waits that are left,
--- by default those of the default ones that are left at this attempt; id, created_at, run_after (Unix seconds): what
--- the handler finds in its job; cancel_after: the job is cancelled when the handler has slept, or been in pgq.await,
--- for that long
--- @treturn table the outcome: status is "complete"; "retry" for a failure with a further attempt, after `wait` seconds;
--- "failed" for one without; "backoff" for a failure that slows the queue down, with or without `wait`; "discard";
--- "snooze", with `wait`; "cancelled". Also error, the message; traceback; enqueued, a list of the jobs that the handler
--- enqueued; job, what was run
+-- @tparam[opt] table options attempt: a number, 1 by default; retry_waits: list of seconds or durations, the waits that
+-- are left, by default those of the default waits that are left at this attempt; id, created_at, run_after (Unix
+-- seconds): as the handler finds them in its job; cancel_after: seconds or a duration, after which the job is
+-- cancelled, counting the time in pgq.sleep and pgq.await
+-- @treturn table the outcome. Field status: "complete"; "retry", the attempt failed and the next one follows after
+-- `wait` seconds; "failed", the last attempt failed; "backoff", the attempt failed and the queue slows down, with
+-- `wait` if there is a next attempt; "discard"; "snooze", with `wait`; "cancelled". Fields error: the message;
+-- traceback; enqueued: list of the jobs that the handler enqueued, as of worker:jobs; job: the job that was run
+-- @raise an error when an argument is wrong, or the script does not register the queue
 function Worker:perform(queue, data, options)
   check_worker(self, "perform")
   if type(data) ~= "string" then
@@ -238,12 +249,12 @@ function Worker:perform(queue, data, options)
   return outcome
 end
 
---- Runs the jobs that are due, of the queues that the script registers, in order of their time, until none is due or
--- pgq.stop() was called. Each is settled as by a worker: deleted, preserved, due again later, or failed. What handlers
--- enqueue or put off without a wait is run too. A backoff does not hold up its queue.
--- @tparam[opt] number limit run no more jobs than that; without it, 10,000 in one go are an error
--- @treturn table list of outcomes, as of worker:perform; `dropped` is true when the job was gone or cancelled when its
--- handler had ended
+--- Runs the jobs of the script's queues that are due, in the order of their time, until none is due or pgq.stop() was
+-- called. Each job is settled as by a worker: deleted, preserved, due again later, or failed. Jobs that become due
+-- meanwhile are run too. A backoff does not delay other jobs of its queue.
+-- @tparam[opt] number limit run no more jobs than that; without it, more than 10,000 jobs are an error
+-- @treturn table list of outcomes, as of worker:perform, with another field: dropped is true when the job was gone or
+-- cancelled by the time its handler had ended
 function Worker:drain(limit)
   check_worker(self, "drain")
   if limit ~= nil and type(limit) ~= "number" then
@@ -268,15 +279,15 @@ function Worker:drain(limit)
   return outcomes
 end
 
---- Moves time: what waits comes nearer. Without a server its clock, which else stands still, goes on; with one, all
--- jobs in the table grow older instead.
--- @tparam number|string duration seconds or a duration such as "10m"
+--- Moves time forward. Without a server this moves the clock, which otherwise stands still. With a server it makes all
+-- jobs in the table older instead.
+-- @tparam number|string duration a number of seconds, or a duration such as "10m"
 function Worker:advance(duration)
   check_worker(self, "advance")
   self._store:age(script.read_seconds("advance", duration, 2))
 end
 
---- Enqueues a job, for drain. As pgq.enqueue.
+--- Enqueues a job, which worker:drain() runs. As pgq.enqueue.
 -- @tparam string queue name of the queue
 -- @tparam string data bytes for the handler
 -- @tparam[opt] table options delay, after, retry_waits
@@ -294,8 +305,8 @@ local function check_queue(what, queue)
   end
 end
 
---- The jobs that were enqueued and have not been tried.
--- @tparam[opt] string queue name of a queue, by default of all; it need not be one that the script registers
+--- Returns the jobs that were enqueued and have not been attempted.
+-- @tparam[opt] string queue name of a queue, by default all; the script need not register it
 -- @treturn table list of jobs, as of worker:jobs
 function Worker:enqueued(queue)
   check_worker(self, "enqueued")
@@ -309,19 +320,19 @@ function Worker:enqueued(queue)
   return found
 end
 
---- All jobs that there are, in the order in which they were enqueued.
--- @tparam[opt] string queue name of a queue, by default of all
+--- Returns all jobs, in the order in which they were enqueued.
+-- @tparam[opt] string queue name of a queue, by default all
 -- @treturn table list of jobs: id, queue, data, state ("waiting", "failed", "preserved", or "running"), attempt, error,
--- retry_waits (list of durations as Postgres has them, "1m0s"), created_at, run_after and ran_at (Unix seconds), and
--- delay, the seconds from created_at to run_after, nil for none. Without a server also `after`, as it was given; when
--- that is a text, which only Postgres can read, there is no run_after, and the job never falls due
+-- retry_waits (list of durations as Postgres stores them, "1m0s"), created_at, run_after and ran_at (Unix seconds), and
+-- delay (seconds from created_at to run_after, or nil). Without a server also `after`, as it was given; if that is a
+-- text, which only Postgres can read, there is no run_after, and the job never becomes due
 function Worker:jobs(queue)
   check_worker(self, "jobs")
   check_queue("jobs", queue)
   return self._store:jobs(queue)
 end
 
---- Ends the connections to the server, those of the script too. Without a server it does nothing.
+--- Closes the connections to the server, those of the script too. Without a server it does nothing.
 function Worker:close()
   check_worker(self, "close")
   close(self)

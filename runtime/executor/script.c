@@ -12,7 +12,7 @@
 #include "frame.h"
 #include "memory.h"
 
-/* The C half of the module, linked in (lua/core.c). */
+/* The C half of the module, linked in (lua/core/core.c). */
 int luaopen_pgq_core(lua_State *L);
 
 /* ── the state ── */
@@ -83,7 +83,7 @@ static void seed_random(lua_State *L) {
 /* Before the script has a word: what it keeps of coroutine, and luv, are to be those of an executor. */
 static void load_tasks(lua_State *L) {
   lua_getglobal(L, "require");
-  lua_pushliteral(L, "pgq.tasks");
+  lua_pushliteral(L, "pgq.running.tasks");
   lua_call(L, 1, 0);
 }
 

@@ -4,10 +4,7 @@
 #include <string.h>
 
 #include "buffer.h"
-#include "duration.h"
-#include "options.h"
 #include "script_state.h"
-#include "text.h"
 
 /* Its address is the registry's key of the host table. */
 static const char host_key;
@@ -20,34 +17,6 @@ static int host_stop(lua_State *L) {
   const struct script_config *config = self(L)->config;
   config->stop(config->owner);
   return 0;
-}
-
-static int host_is_text(lua_State *L) {
-  size_t length;
-  const char *text = luaL_checklstring(L, 1, &length);
-  lua_pushboolean(L, text_is_utf8(text, length));
-  return 1;
-}
-
-static int host_check_setting(lua_State *L) {
-  struct option_problem problem;
-  if (options_from_script(NULL, luaL_checkstring(L, 1), luaL_checkstring(L, 2), &problem) == 0)
-    return 0;
-  lua_pushstring(L, problem.message);
-  return 1;
-}
-
-static int host_read_duration(lua_State *L) {
-  size_t length;
-  int64_t ms;
-  const char *problem, *text = luaL_checklstring(L, 1, &length);
-  if (duration_parse_option(text, length, &ms, &problem) == 0) {
-    lua_pushnumber(L, (lua_Number)ms);
-    return 1;
-  }
-  lua_pushnil(L);
-  lua_pushstring(L, problem);
-  return 2;
 }
 
 /* ── tasks ── */
@@ -70,8 +39,8 @@ static int host_ready(lua_State *L) {
   return 0;
 }
 
-/* watch(number): ended(number) is to be called when the task has ended. */
-static int host_watch(lua_State *L) {
+/* report_end(number): the executor calls host.ended(number) when the task has ended. */
+static int host_report_end(lua_State *L) {
   const struct script_config *config = self(L)->config;
   config->watch(config->owner, (uint32_t)luaL_checkinteger(L, 1));
   return 0;
@@ -110,15 +79,9 @@ int script_open_host(lua_State *L) {
 }
 
 void script_make_host(lua_State *L, struct script *script) {
-  static const luaL_Reg functions[] = {{"stop", host_stop},
-                                       {"is_text", host_is_text},
-                                       {"check_setting", host_check_setting},
-                                       {"read_duration", host_read_duration},
-                                       {"task", host_task},
-                                       {"ready", host_ready},
-                                       {"watch", host_watch},
-                                       {"log", host_log},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"stop", host_stop},   {"task", host_task},
+                                       {"ready", host_ready}, {"report_end", host_report_end},
+                                       {"log", host_log},     {NULL, NULL}};
   lua_pushlightuserdata(L, (void *)&host_key);
   lua_newtable(L);
   for (const luaL_Reg *function = functions; function->name; function++) {

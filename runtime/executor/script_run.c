@@ -83,22 +83,32 @@ static void push_token(lua_State *L, int64_t token) {
   lua_pushstring(L, text);
 }
 
-/* Pushes host.run and its arguments; returns how many those are. */
-static int push_job(lua_State *thread, const struct call *call) {
+static void set_number(lua_State *L, const char *name, lua_Number value) {
+  lua_pushnumber(L, value);
+  lua_setfield(L, -2, name);
+}
+
+/* Pushes host.run and its argument, a table: the fields that the handler finds in its job, `queue` as a number from 1,
+ * and `data`. For a transactional job also `lease`, the token as digits, and `preserve`. */
+static void push_run(lua_State *thread, const struct call *call) {
   const struct message_job *job = call->job;
   lua_rawgeti(thread, LUA_REGISTRYINDEX, call->script->run);
-  lua_pushinteger(thread, (lua_Integer)job->queue + 1);
-  lua_pushlstring(thread, job->data, job->data_length);
+  lua_createtable(thread, 0, 8);
   push_id(thread, job->id);
-  lua_pushinteger(thread, (lua_Integer)job->attempt);
-  lua_pushnumber(thread, job->created_at);
-  lua_pushnumber(thread, job->run_after);
-  lua_pushinteger(thread, (lua_Integer)job->retries_left);
+  lua_setfield(thread, -2, "id");
+  set_number(thread, "queue", (lua_Number)job->queue + 1);
+  set_number(thread, "attempt", job->attempt);
+  set_number(thread, "created_at", job->created_at);
+  set_number(thread, "run_after", job->run_after);
+  set_number(thread, "retries_left", job->retries_left);
+  lua_pushlstring(thread, job->data, job->data_length);
+  lua_setfield(thread, -2, "data");
   if (job->lease == 0)
-    return 7;
+    return;
   push_token(thread, job->lease);
+  lua_setfield(thread, -2, "lease");
   lua_pushboolean(thread, call->preserve);
-  return 9;
+  lua_setfield(thread, -2, "preserve");
 }
 
 /* What a task yields when it waits is a table of the module's own, which no script has: host.wait. */
@@ -111,7 +121,9 @@ static bool has_waited(lua_State *thread, const struct script *script) {
 static int run(lua_State *L) {
   const struct call *call = lua_touserdata(L, 1);
   lua_State *thread = take_thread(L, call->script, call->number);
-  int result = lua_resume(thread, call->job ? push_job(thread, call) : 0);
+  if (call->job)
+    push_run(thread, call);
+  int result = lua_resume(thread, call->job ? 1 : 0);
   int count = lua_gettop(thread);
   if (result == LUA_YIELD && has_waited(thread, call->script)) {
     lua_settop(thread, 0);

@@ -1,7 +1,7 @@
--- Jobs without a server: a table of them, with a clock that stands still unless it is moved. pgq.testing asks it the
--- same as server.lua, which works on the tables.
+-- The jobs of a test without a server: a Lua table, with a clock that stands still until the test moves it. It has the
+-- same methods as server.lua, which works on the tables of a server.
 
-local check = require "pgq.job"
+local enqueue_arguments = require "pgq.database.enqueue_arguments"
 local core = require "pgq.core"
 local rules = require "pgq.testing.rules"
 
@@ -12,14 +12,11 @@ local format = string.format
 local Memory = {}
 Memory.__index = Memory
 
--- As in pgq.h.
-local DATA_MOST = 268435456
-
 function Memory.new()
   return setmetatable({ now = os_time(), _jobs = {}, _last_id = 0 }, Memory)
 end
 
---- What takes the place of functions of os in the script: there the clock is this one.
+--- The functions that replace those of `os` in the script, so that they show this clock.
 function Memory:os_functions()
   return {
     time = function(when)
@@ -36,7 +33,7 @@ function Memory:age(seconds)
   self.now = self.now + seconds
 end
 
--- Why a job cannot be enqueued, as libpgq says it, with the code.
+-- Returns message, code when a job cannot be enqueued, as libpgq does.
 local function find_problem(queue, data)
   if queue == "" then
     return "the queue name is empty", "22023"
@@ -44,24 +41,24 @@ local function find_problem(queue, data)
     return "the queue name holds a NUL byte", "22023"
   elseif not core.is_text(queue) then
     return "the queue name is not valid UTF-8", "22023"
-  elseif #data > DATA_MOST then
-    return format("data has %d bytes, the limit is %d", #data, DATA_MOST), "54000"
+  elseif #data > core.data_max then
+    return format("data has %d bytes, the limit is %d", #data, core.data_max), "54000"
   end
 end
 
--- When a job is due: now, or in a while, or at a time; never, when that is a text that only Postgres can read.
-local function due_time(self, prepared, after)
-  if prepared.delay_ms then
-    return self.now + prepared.delay_ms / 1000
+-- The time when a job is due: never, if `after` is a text, which only Postgres can read.
+local function due_time(self, checked, after)
+  if checked.delay_ms then
+    return self.now + checked.delay_ms / 1000
   elseif type(after) == "number" then
     return after
   end
   return after and huge or self.now
 end
 
---- A job that is not in the table yet, or nil, message, code. `prepared` is what pgq.job made of the options, `after`
--- the option itself.
-function Memory:make(queue, data, prepared, after)
+--- Makes a job, which is not in the table yet. Returns nil, message, code when it cannot be enqueued. `checked` is what
+-- enqueue_arguments.check has returned, `after` the option as it was given.
+function Memory:make(queue, data, checked, after)
   local problem, code = find_problem(queue, data)
   if problem then
     return nil, problem, code
@@ -70,9 +67,9 @@ function Memory:make(queue, data, prepared, after)
     queue = queue,
     data = data,
     created_at = self.now,
-    run_after = due_time(self, prepared, after),
+    run_after = due_time(self, checked, after),
     after = after,
-    retry_waits = rules.copy_list(prepared.waits or rules.DEFAULT_WAITS),
+    retry_waits = rules.copy_list(checked.waits or rules.DEFAULT_WAITS),
     attempt = 0,
     state = "waiting",
   }
@@ -94,10 +91,10 @@ end
 
 --- As conn:enqueue.
 function Memory:enqueue(queue, data, options)
-  local prepared, job, message, code
-  prepared, message, code = check.prepare(queue, data, options, 3)
-  if prepared then
-    job, message, code = self:make(queue, data, prepared, options and options.after)
+  local checked, job, message, code
+  checked, message, code = enqueue_arguments.check(queue, data, options, 3)
+  if checked then
+    job, message, code = self:make(queue, data, checked, options and options.after)
   end
   if not job then
     return nil, message, code
@@ -105,12 +102,12 @@ function Memory:enqueue(queue, data, options)
   return self:put(job)
 end
 
---- The greatest id so far: what is enqueued from now on has greater ones.
+--- The largest id so far. Jobs that are enqueued later have larger ids.
 function Memory:mark()
   return self._last_id
 end
 
--- As a spec sees it: a copy, with the wait from its enqueueing to its time.
+-- Returns the job as a test sees it: a copy, with its delay.
 local function show(job)
   local shown = rules.copy_list(job)
   for name, value in pairs(job) do
@@ -138,7 +135,7 @@ local function is_earlier(a, b)
   return a.run_after < b.run_after or (a.run_after == b.run_after and a.id < b.id)
 end
 
---- Takes the job that is due first, of those queues; its attempt has been counted then. nil when none is due.
+--- Returns the job of these queues that is due first, and counts its attempt. Returns nil when none is due.
 function Memory:claim(names)
   local wanted, first = {}, nil
   for _, name in ipairs(names) do
@@ -157,7 +154,7 @@ function Memory:claim(names)
   return show(first)
 end
 
---- Writes what became of a claimed job; false when it is not there any more.
+--- Settles a claimed job. Returns false when the job does not exist any more.
 function Memory:settle(shown, ending)
   local job = self._jobs[shown.id]
   if not job then
@@ -180,7 +177,7 @@ function Memory:settle(shown, ending)
   return true
 end
 
---- A job for one run, which is not in the table. Its options are those of worker:perform.
+--- Returns a job for one run, which is not put into the table. The options are those of worker:perform.
 function Memory:begin(queue, data, options)
   local job = {
     queue = queue,
@@ -195,7 +192,7 @@ function Memory:begin(queue, data, options)
   return job
 end
 
---- The end of what begin() has begun.
+--- Ends a run that begin() has begun.
 function Memory.drop()
 end
 

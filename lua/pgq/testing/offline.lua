@@ -1,10 +1,8 @@
--- What takes the place of pgq's functions of the database when a test has none: jobs are kept in memory, and queries
--- are answered by a function of the test.
---
--- Misuse is told in the words of connection.lua.
+-- Replaces the functions of pgq that need a database, for tests without a server: jobs are kept in memory, and queries
+-- are answered by a function of the test. Misuse raises the same errors as in connection.lua.
 
-local job = require "pgq.job"
-local session = require "pgq.session"
+local enqueue_arguments = require "pgq.database.enqueue_arguments"
+local session_effects = require "pgq.database.session_effects"
 
 local error, getmetatable, ipairs, pcall, setmetatable, tostring, type =
   error, getmetatable, ipairs, pcall, setmetatable, tostring, type
@@ -16,12 +14,12 @@ Connection.__index, Transaction.__index = Connection, Transaction
 local NO_ANSWER = "there is no database in this test: load the script with { query = function(sql, …) … end }, which "
   .. "returns rows or nil, message, code; or with { db = \"…\" }"
 
--- Around the call in a return: else that would be a tail call, and errors would count one level too few.
+-- Keeps `return f()` from being a tail call, which would make the levels of errors wrong.
 local function pass(...)
   return ...
 end
 
--- Runs a query of the script through the test's function.
+-- Answers a query of the script with the function of the test.
 local function answer(answers, sql, ...)
   if type(sql) ~= "string" then
     error(format("query: the statement must be a string, not a %s", type(sql)), 3)
@@ -32,7 +30,7 @@ local function answer(answers, sql, ...)
   return answers(sql, ...)
 end
 
--- The data of the jobs of enqueue_many, whose arguments have been checked.
+-- Returns the data of the jobs of enqueue_many as a list.
 local function read_jobs(jobs, level)
   if type(jobs) == "table" then
     return jobs
@@ -48,15 +46,16 @@ local function read_jobs(jobs, level)
   return list
 end
 
--- Makes jobs, all or none of them, and hands them to put(job), which returns an id.
+-- Makes jobs, all or none of them, and stores each by put(job), which returns its id. Returns the list of ids; or nil,
+-- message, code.
 local function make_all(memory, put, level, queue, jobs, options)
-  local prepared, message, code = job.prepare_many(queue, jobs, options, level + 1)
-  if not prepared then
+  local checked, message, code = enqueue_arguments.check_many(queue, jobs, options, level + 1)
+  if not checked then
     return nil, message, code
   end
   local made = {}
   for i, data in ipairs(read_jobs(jobs, level + 1)) do
-    made[i], message, code = memory:make(queue, data, prepared, options and options.after)
+    made[i], message, code = memory:make(queue, data, checked, options and options.after)
     if not made[i] then
       return nil, format("job %d: %s", i, message), code
     end
@@ -68,12 +67,12 @@ local function make_all(memory, put, level, queue, jobs, options)
 end
 
 local function make_one(memory, put, level, queue, data, options)
-  local prepared, message, code = job.prepare(queue, data, options, level + 1)
-  if not prepared then
+  local checked, message, code = enqueue_arguments.check(queue, data, options, level + 1)
+  if not checked then
     return nil, message, code
   end
   local made
-  made, message, code = memory:make(queue, data, prepared, options and options.after)
+  made, message, code = memory:make(queue, data, checked, options and options.after)
   if not made then
     return nil, message, code
   end
@@ -85,7 +84,7 @@ local function check(self, class, name, method)
     error(format("call it with a colon: %s:%s(…)", name, method), 3)
   end
   if class == Transaction and not self._open then
-    error("the transaction has ended: tx is of use in the function given to conn:transaction only", 3)
+    error("the transaction has ended: use tx only in the function given to transaction", 3)
   end
   if class == Connection and self._transaction then
     error(format("the connection has an open transaction: use tx:%s in its function, not conn:%s", method, method), 3)
@@ -133,7 +132,7 @@ function Connection:close()
   self._closed = true
 end
 
--- ── a transaction: its jobs are there when it commits ──
+-- ── a transaction: its jobs are stored when it commits ──
 
 local function new_transaction(memory, answers)
   local self = { _memory = memory, _answers = answers, _open = true, _made = {}, _failure = nil }
@@ -144,7 +143,7 @@ local function new_transaction(memory, answers)
   return setmetatable(self, Transaction)
 end
 
--- As in Postgres, a statement that failed makes the transaction fail.
+-- As in Postgres, a failed statement makes the transaction fail.
 local function note(tx, value, message, code)
   if not value and not tx._failure then
     tx._failure = { message = message, code = code }
@@ -155,7 +154,7 @@ end
 function Transaction:query(sql, ...)
   check(self, Transaction, "tx", "query")
   if type(sql) == "string" then
-    self._refused = session.check_inside(sql) or self._refused
+    self._refused = session_effects.check_inside(sql) or self._refused
     if self._refused then
       return nil, self._refused, "2D000"
     elseif sql:upper():find "^%s*ROLLBACK%s+TO%s" then
@@ -185,7 +184,7 @@ function Transaction:transaction()
   error("transactions do not nest; use SAVEPOINT and ROLLBACK TO with tx:query", 2)
 end
 
--- Puts the jobs of a transaction where they belong; or nil, message, code.
+-- Stores the jobs of a transaction, and returns true; or nil, message, code when it cannot be committed.
 local function commit(tx)
   tx._open = false
   local failure = tx._failure
@@ -201,7 +200,8 @@ local function commit(tx)
   return true
 end
 
--- Ends a transaction in whose function pcall gave this; returns what conn:transaction does.
+-- Ends a transaction, and returns what conn:transaction does. The arguments after `tx` are the results of pcall for its
+-- function.
 local function finish(tx, ok, ...)
   tx._open = false
   if not ok then
@@ -244,9 +244,9 @@ end
 
 local offline = {}
 
---- Puts functions that need no database into an instance of pgq.
+--- Replaces functions in an instance of pgq.
 -- @tparam table pgq the instance
--- @tparam Memory memory where its jobs go
+-- @tparam Memory memory stores the jobs
 -- @tparam[opt] function answers called as answers(sql, …) for each query
 function offline.install(pgq, memory, answers)
   local function put(made) return memory:put(made) end
@@ -277,8 +277,8 @@ function offline.install(pgq, memory, answers)
   end
 end
 
---- What takes the place of pgq.transactional: calls a handler with a transaction in its job, which is committed when
--- the handler succeeds. Returns what pgq.outcome tells of the handler; a commit that fails is a failure.
+--- Replaces transactional.run: calls a handler with a transaction as job.tx, and commits it when the handler succeeds.
+-- Returns what outcome.of() does. A failure to commit makes the attempt fail.
 function offline.run_transactional(memory, answers, outcome_of, handler, data, its_job)
   local tx = new_transaction(memory, answers)
   its_job.tx = tx

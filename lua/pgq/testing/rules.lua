@@ -1,14 +1,17 @@
--- What becomes of a job, by how its handler ended; the worker's supervisor has the same rules.
+-- How a job is settled after its handler has ended. The supervisor of a worker has the same rules.
 
 local core = require "pgq.core"
 
-local floor, ipairs, select = math.floor, ipairs, select
-local find, format = string.find, string.format
+local floor, ipairs = math.floor, ipairs
+local format, gmatch = string.format, string.gmatch
 
 local rules = {}
 
---- The retry waits of a job that was enqueued without any, as Postgres has them.
-rules.DEFAULT_WAITS = { "1m0s", "10m0s", "30m0s" }
+--- The retry waits of a job that was enqueued without waits of its own, as Postgres stores them.
+rules.DEFAULT_WAITS = {}
+for wait in gmatch(core.default_retry_waits, "[^{},]+") do
+  rules.DEFAULT_WAITS[#rules.DEFAULT_WAITS + 1] = wait
+end
 
 function rules.copy_list(list)
   local to = {}
@@ -18,20 +21,17 @@ function rules.copy_list(list)
   return to
 end
 
---- The seconds between two times, to the millisecond; nil for none.
+--- The seconds from one time to the other, rounded to milliseconds; nil unless it is later.
 function rules.delay(created_at, run_after)
   local delay = run_after and floor((run_after - created_at) * 1000 + 0.5) / 1000
   return delay and delay > 0 and delay or nil
 end
 
---- Why a job cannot be given to a handler, or nil.
+--- Returns a message when a job cannot be given to a handler, or nil.
 function rules.find_refusal(job)
   for i, wait in ipairs(job.retry_waits) do
-    local text, problem = core.duration(wait)
-    if text and wait ~= "0" and wait ~= "+0" and not find(wait, "%a") then
-      text, problem = nil, "has no unit"
-    end
-    if not text then
+    local ms, problem = core.retry_wait(wait)
+    if not ms then
       return format("retry_waits cannot be read: element %d, '%s', %s; write durations such as 10m0s", i, wait, problem)
     end
   end
@@ -42,8 +42,10 @@ local function fail(ending, queue)
   return ending
 end
 
---- What becomes of a job of `queue` (with preserve_completed and discard_failed as resolved) with these waits left.
--- The other arguments are what pgq.outcome tells of a handler.
+--- Decides how a job is settled.
+-- @tparam table queue with preserve_completed and discard_failed, as they apply to the queue
+-- @tparam table waits the retry waits that are left
+-- @param ... what outcome.of() has returned
 -- @treturn table status, error, traceback, wait (seconds), and action: delete, preserve, retry, fail or snooze
 function rules.decide(queue, waits, ok, message, how, wait_ms, traceback)
   if ok then
@@ -61,7 +63,7 @@ function rules.decide(queue, waits, ok, message, how, wait_ms, traceback)
   if #waits == 0 then
     return fail(ending, queue)
   end
-  wait_ms = wait_ms or select(2, core.duration(waits[1]))
+  wait_ms = wait_ms or core.retry_wait(waits[1])
   ending.status = how == "backoff" and how or "retry"
   ending.action = "retry"
   ending.wait = wait_ms / 1000

@@ -1,5 +1,6 @@
--- A world of its own for the script under test: its modules, its globals and its clock are there while it runs, and
--- hidden while the spec does. Two scripts do not see each other; an executor has a Lua state for each, a spec has not.
+-- A sandbox for the script under test. The script's modules, globals and clock are in place while it runs, and are
+-- removed while the test runs. So two scripts do not see each other, though, unlike in executors, they share a Lua
+-- state.
 
 local error, getinfo, next, pairs, pcall, rawset, setmetatable, type =
   error, debug.getinfo, next, pairs, pcall, rawset, setmetatable, type
@@ -8,10 +9,10 @@ local find, searchpath = string.find, package.searchpath
 local Sandbox = {}
 Sandbox.__index = Sandbox
 
--- What os.exit throws in the script: it would end the spec.
+-- The error that os.exit raises in the script, since it must not end the test.
 local EXIT = setmetatable({}, { __tostring = function() return "os.exit was called" end })
 
--- In place of a value that is hidden.
+-- Marks a value that the script has removed.
 local ABSENT = {}
 
 local function copy(from)
@@ -22,7 +23,7 @@ local function copy(from)
   return to
 end
 
--- Makes `target` what `wanted` is.
+-- Gives `target` the same fields as `wanted`.
 local function restore(target, wanted)
   for key in pairs(copy(target)) do
     if wanted[key] == nil then
@@ -34,7 +35,7 @@ local function restore(target, wanted)
   end
 end
 
--- What is other in `target` than in `before`, but for the keys of `keep`.
+-- Returns the fields of `target` that differ from `before`. Those for which keep(key) is true become part of `before`.
 local function changes(target, before, keep)
   local found = {}
   for key, value in next, target do
@@ -54,8 +55,8 @@ local function changes(target, before, keep)
   return found
 end
 
--- A module in C is loaded once per process: a second time may crash it. Ours is, and what the script gets in its place
--- is Lua.
+-- Whether the module is written in C. Such a module stays loaded, since loading it again may crash the process.
+-- pgq.core is no exception: the script gets a Lua table in its place.
 local function is_in_c(name)
   if name == "pgq.core" then
     return false
@@ -67,13 +68,13 @@ local function is_in_c(name)
   return type(name) == "string" and not searchpath(name, package.path) and searchpath(name, package.cpath) ~= nil
 end
 
--- The spec's own instance of the module, which the script is not to see.
+-- Whether the module belongs to the test's own instance of pgq, which the script must not see.
 local function is_ours(name)
   return type(name) == "string" and name ~= "pgq.core" and (name == "pgq" or find(name, "^pgq%.") ~= nil)
     and not find(name, "^pgq%.testing")
 end
 
---- A new sandbox. `os_functions` take the place of those of os for the script.
+--- Makes a sandbox. `os_functions` replace those of `os` in the script.
 function Sandbox.new(os_functions)
   local self = setmetatable({ exited = nil, running = false }, Sandbox)
   self._overlays = {
@@ -124,7 +125,7 @@ local function finish(self, ok, ...)
   return ...
 end
 
---- Calls a function in the sandbox, and returns what it returns. What it throws goes on, as it is.
+--- Calls a function in the sandbox. Returns what it returns, and raises what it raises.
 function Sandbox:run(fn, ...)
   if self.running then
     return fn(...)

@@ -1,57 +1,45 @@
--- The script under test: an instance of the module for it alone, whose host is the test, and the script loaded with it.
--- All of it happens in the script's sandbox.
+-- Loads the script under test with an instance of pgq of its own, whose host is the test. All of this happens in the
+-- sandbox of the script.
 
 local core = require "pgq.core"
-local tasks = require "pgq.tasks"
+local durations = require "pgq.durations"
+local tasks = require "pgq.running.tasks"
 local offline = require "pgq.testing.offline"
 
-local error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, type, unpack =
-  error, ipairs, loadfile, pcall, rawset, select, setmetatable, tostring, type, unpack
+local error, ipairs, loadfile, pcall, rawset, select, setmetatable, type, unpack =
+  error, ipairs, loadfile, pcall, rawset, select, setmetatable, type, unpack
 local format = string.format
 local yield = coroutine.yield
 local min = math.min
 
 local script = {}
 
---- A duration in seconds; what is none is an error about the function at `level`, where 1 is the caller.
+--- Reads a duration in seconds. A value that is none is an error about the function at `level`, where 1 is the caller.
 function script.read_seconds(what, value, level)
-  local text, ms = nil, format("must be a number of seconds or a duration, not a %s", type(value))
-  if type(value) == "number" or type(value) == "string" then
-    text, ms = core.duration(value)
-  end
-  if not text then
-    error(format("%s: the time (%s) %s; write seconds, or 1h30m, 10m0s, 45s, 250ms", what, tostring(value), ms),
-      level + 1)
+  local ms, problem = durations.read(value)
+  if not ms then
+    error(format("%s: the time %s", what, problem), level + 1)
   end
   return ms / 1000
 end
 
--- What a worker's module finds in require "pgq.host".
+-- The table that the script's instance of pgq gets by require "pgq.host".
 local function new_host(worker)
   return {
     loading = true,
     conninfo = worker._db,
-    is_text = core.is_text,
-    check_setting = core.check_setting,
-    read_duration = function(text)
-      local canonical, ms = core.duration(text)
-      if not canonical then
-        return nil, ms
-      end
-      return ms
-    end,
     stop = function() worker.stopped = true end,
     log = function() end,
   }
 end
 
--- Seconds that a handler may take to clean up when it was interrupted; then each of its waits raises at once.
-local CLEAN = { timeout = 5, cancelled = 1 }
+-- Seconds that a handler may use for cleaning up after an interruption. After that, each of its waits fails at once.
+local CLEANUP_SECONDS = { timeout = 5, cancelled = 1 }
 
--- By then an executor would long have been killed.
-local RAISES_MOST = 1000
+-- A handler that goes on after this many interruptions counts as killed.
+local MAX_INTERRUPTS = 1000
 
--- When the handler is interrupted next, in seconds slept, and with what; nil: never.
+-- Returns after how many seconds of waiting the handler is interrupted next, and the error; or nil when it is not.
 local function next_interrupt(run, outcome)
   if run.value then
     return run.final_at, run.value
@@ -61,12 +49,12 @@ local function next_interrupt(run, outcome)
   return run.time_limit, outcome.timeout
 end
 
--- Of a clock that stands at nobody's word.
+-- Seconds of a real clock, for comparisons.
 local function seconds_now()
   return require "luv".hrtime() / 1e9
 end
 
--- Never comes back: what runs the handler sees that it does not.
+-- Never returns: the coroutine of the handler stays suspended.
 local function kill(run)
   run.killed = true
   while true do
@@ -80,17 +68,17 @@ local function interrupt(worker, run, at, value)
     run.slept = at
   end
   if not run.value then
-    run.value, run.final_at, run.raises = value, at + CLEAN[value.name], 0
+    run.value, run.final_at, run.raises = value, at + CLEANUP_SECONDS[value.name], 0
     run.cancelled = value.name == "cancelled"
   end
   run.raises = run.raises + 1
-  if run.raises > RAISES_MOST then
+  if run.raises > MAX_INTERRUPTS then
     kill(run)
   end
   error(value, 0)
 end
 
--- Waits take no time: the test's clock moves on. A handler is interrupted as in an executor.
+-- pgq.sleep takes no time, but moves the clock of the test. The handler is interrupted as in an executor.
 local function sleep_function(worker, outcome)
   return function(seconds)
     local wait, run = script.read_seconds("sleep", seconds, 2), worker._run
@@ -106,7 +94,8 @@ local function sleep_function(worker, outcome)
   end
 end
 
--- Waits that take the time they take, which counts for what interrupts the handler, but not for the test's clock.
+-- pgq.await takes real time. That time counts for the time limit of the handler, but does not move the clock of the
+-- test.
 local function await_function(worker, outcome, await)
   local function take(run, before, came, ...)
     local at, value = next_interrupt(run, outcome)
@@ -132,29 +121,28 @@ local function await_function(worker, outcome, await)
   end
 end
 
--- The C half, for a script with a server: what it connects is remembered, and can be closed with the worker.
-local function watched_core(handles)
-  local watched = setmetatable({}, { __index = core })
-  function watched.connect(conninfo)
+-- The C half for a script with a server. Keeps the script's connections in `handles`, so that the test can close them.
+local function recording_core(handles)
+  local recording = setmetatable({}, { __index = core })
+  function recording.connect(conninfo)
     local handle, message, code = core.connect(conninfo)
     if handle then
       handles[handle] = true
     end
     return handle, message, code
   end
-  return watched
+  return recording
 end
 
--- An instance of the module for this script alone. Its part for tasks finds no host, so that nothing is suspended and
--- calls block; the rest does.
+-- Loads an instance of pgq for this script. Its tasks.lua finds no host, so that calls block; the other files find one.
 local function new_module(worker)
-  package.loaded["pgq.core"] = watched_core(worker._handles)
-  local outcome, its_tasks = require "pgq.outcome", require "pgq.tasks"
+  package.loaded["pgq.core"] = recording_core(worker._handles)
+  local outcome, its_tasks = require "pgq.running.outcome", require "pgq.running.tasks"
   package.loaded["pgq.host"] = worker._host
   local pgq = require "pgq"
   local sleep = sleep_function(worker, outcome)
   its_tasks.sleep, pgq.sleep = sleep, sleep
-  pgq.await = await_function(worker, outcome, require "pgq.await")
+  pgq.await = await_function(worker, outcome, require "pgq.running.await")
   if not worker._db then
     offline.install(pgq, worker._store, worker._answers)
     function worker._host.run_transactional(...)
@@ -179,9 +167,9 @@ end
 
 local TRUE = { ["1"] = true, ["true"] = true, yes = true, on = true }
 
--- What holds for a queue: its own option, or what pgq.configure set for all.
+-- The options of a queue: its own, or else those that pgq.configure has set.
 local function resolve(number, queue, settings)
-  local function choice(name)
+  local function is_set(name)
     if queue[name] ~= nil then
       return queue[name]
     end
@@ -194,19 +182,19 @@ local function resolve(number, queue, settings)
   if timeout_ms < 0 then
     timeout_ms = duration("timeout", 0)
   end
-  if queue.transactional and timeout_ms == 0 then -- its lease is not extended
+  if queue.transactional and timeout_ms == 0 then -- as in a worker, which does not extend the lease
     timeout_ms = duration("lease", 60000)
   end
   return {
     number = number,
-    preserve_completed = choice "preserve_completed",
-    discard_failed = choice "discard_failed",
+    preserve_completed = is_set "preserve_completed",
+    discard_failed = is_set "discard_failed",
     transactional = queue.transactional,
     time_limit = timeout_ms > 0 and timeout_ms / 1000 or nil,
   }
 end
 
---- Loads the script at `path` for a worker of pgq.testing, and tells it what there is. Raises the script's own message
+--- Loads the script at `path`, and sets the fields of the worker that depend on it. Raises the script's own message
 -- when it cannot be loaded.
 function script.load(worker, path, args)
   local host = new_host(worker)

@@ -1,28 +1,33 @@
--- Jobs in a server's tables, for pgq.testing: what a worker's statements do, one job at a time. A claimed job is leased
--- before its handler runs, so that nothing here is locked meanwhile.
+-- The jobs of a test with a server. The statements do what a worker's do, for one job at a time. A claimed job is
+-- leased before its handler runs, so that it is not locked meanwhile.
 --
--- The server's clock cannot be moved. Instead, all jobs grow older.
+-- The server's clock cannot be moved. Instead, all jobs are made older.
 
-local connection = require "pgq.connection"
+local connection = require "pgq.database.connection"
 local core = require "pgq.core"
 local rules = require "pgq.testing.rules"
 
-local concat, error, gmatch, gsub, ipairs, setmetatable =
-  table.concat, error, string.gmatch, string.gsub, ipairs, setmetatable
+local concat, error, format, gmatch, gsub, ipairs, setmetatable =
+  table.concat, error, string.format, string.gmatch, string.gsub, ipairs, setmetatable
 
 local Server = {}
 Server.__index = Server
 
--- How long a lease lasts that nobody extends: longer than any test.
+-- The lease is not extended, so it is longer than any test.
 local LEASE = "interval '1 day'"
 
 local TOKEN = "(random() * 1e14)::bigint + 1"
 
--- NULLs are told in other ways: what stands for them in a row is another module's business.
-local COLUMNS = [[id, queue_name, data, attempt, coalesce(error, '') AS error, error IS NOT NULL AS has_error,
-  array_to_string(retry_waits, E'\n') AS waits, lease IS NOT NULL AS leased, ran_at IS NOT NULL AS ended,
-  extract(epoch FROM created_at)::float8 AS created_at, extract(epoch FROM run_after)::float8 AS run_after,
-  extract(epoch FROM coalesce(ran_at, run_after))::float8 AS ran_at]]
+-- NULLs are selected in other ways, since the script's instance of pgq has a pgq.null of its own.
+local COLUMNS = concat({
+  "id, queue_name, data, attempt",
+  "coalesce(error, '') AS error, error IS NOT NULL AS has_error",
+  "array_to_string(retry_waits, E'\n') AS waits",
+  "lease IS NOT NULL AS leased, ran_at IS NOT NULL AS ended",
+  "extract(epoch FROM created_at)::float8 AS created_at",
+  "extract(epoch FROM run_after)::float8 AS run_after",
+  "extract(epoch FROM coalesce(ran_at, run_after))::float8 AS ran_at",
+}, ", ")
 
 local function check(value, message, code)
   if value then
@@ -49,7 +54,7 @@ function Server.os_functions()
   return {}
 end
 
--- A list of texts as Postgres reads an array.
+-- A list of texts as the literal of a Postgres array.
 local function array(texts)
   local quoted = {}
   for i, text in ipairs(texts) do
@@ -85,27 +90,30 @@ local function read(row)
   }
 end
 
---- Makes all jobs older. Those that the script has locked in a transaction stay as they are.
+local OLDER = gsub("created_at, run_after, ran_at", "[%l_]+", "%0 = %0 - $1::float8 * interval '1 second'")
+local AGE = "WITH free AS (SELECT id FROM pgq_jobs FOR UPDATE SKIP LOCKED)"
+  .. " UPDATE pgq_jobs AS job SET " .. OLDER .. " FROM free WHERE job.id = free.id"
+
+--- Makes all jobs older, except those that the script has locked in a transaction.
 function Server:age(seconds)
-  self:_query([[WITH free AS (SELECT id FROM pgq_jobs FOR UPDATE SKIP LOCKED)
-    UPDATE pgq_jobs AS job SET created_at = created_at - $1::float8 * interval '1 second',
-      run_after = run_after - $1::float8 * interval '1 second', ran_at = ran_at - $1::float8 * interval '1 second'
-    FROM free WHERE job.id = free.id]], seconds)
+  self:_query(AGE, seconds)
 end
 
 function Server:enqueue(queue, data, options)
   return self._conn:enqueue(queue, data, options)
 end
 
---- The greatest id so far: what is enqueued from now on has greater ones.
+--- The largest id so far. Jobs that are enqueued later have larger ids.
 function Server:mark()
   return self:_query("SELECT coalesce(max(id), 0) AS id FROM pgq_jobs")[1].id
 end
 
+local LIST = "SELECT " .. COLUMNS .. " FROM pgq_jobs"
+  .. " WHERE id > $1 AND ($2::text IS NULL OR queue_name = $2) ORDER BY id"
+
 --- The jobs with ids above `mark`, of a queue or of all (nil), in the order in which they were enqueued.
 function Server:jobs(queue, mark)
-  local rows = self:_query("SELECT " .. COLUMNS .. [[ FROM pgq_jobs
-    WHERE id > $1 AND ($2::text IS NULL OR queue_name = $2) ORDER BY id]], mark or 0, queue)
+  local rows = self:_query(LIST, mark or 0, queue)
   local jobs = {}
   for i, row in ipairs(rows) do
     jobs[i] = read(row)
@@ -113,41 +121,44 @@ function Server:jobs(queue, mark)
   return jobs
 end
 
---- Takes the job that is due first, of those queues; its attempt has been counted then. nil when none is due. `lost`
--- says that a worker had it, and vanished with it.
+local DUE = "queue_name = ANY ($1::text[]) AND ran_at IS NULL AND run_after <= now()"
+local CLAIM = "SELECT " .. COLUMNS .. " FROM pgq_jobs WHERE " .. DUE
+  .. " ORDER BY run_after, id LIMIT 1 FOR UPDATE SKIP LOCKED"
+local COUNT_ATTEMPT = "attempt = least(attempt, 2147483646) + CASE WHEN lease IS NULL THEN 1 ELSE 0 END"
+local TAKE_LEASE = "UPDATE pgq_jobs SET lease = " .. TOKEN .. ", run_after = now() + " .. LEASE .. ", " .. COUNT_ATTEMPT
+  .. " WHERE id = $1 RETURNING attempt, lease"
+
+--- Leases the job of these queues that is due first, and counts its attempt. Returns nil when none is due. The field
+-- `lost` is true when a worker had leased the job and did not settle it.
 function Server:claim(names)
   local job
   check(self._conn:transaction(function(tx)
-    local row = check(tx:query("SELECT " .. COLUMNS .. [[ FROM pgq_jobs
-      WHERE queue_name = ANY ($1::text[]) AND ran_at IS NULL AND run_after <= now()
-      ORDER BY run_after, id LIMIT 1 FOR UPDATE SKIP LOCKED]], array(names)))[1]
+    local row = check(tx:query(CLAIM, array(names)))[1]
     if not row then
       return
     end
     job = read(row)
     job.lost = row.leased
-    local leased = check(tx:query("UPDATE pgq_jobs SET lease = " .. TOKEN .. ", run_after = now() + " .. LEASE .. [[,
-      attempt = least(attempt, 2147483646) + CASE WHEN lease IS NULL THEN 1 ELSE 0 END
-      WHERE id = $1 RETURNING attempt, lease]], job.id))[1]
+    local leased = check(tx:query(TAKE_LEASE, job.id))[1]
     job.attempt, job.lease = leased.attempt, leased.lease
   end))
   return job
 end
 
--- How each action is written; $1 and $2 are id and lease, which is the key to the row.
+local NEXT_WAITS = "retry_waits = retry_waits[array_lower(retry_waits, 1) + 1:]"
+local RUN_IN = "run_after = statement_timestamp() + %s::float8 * interval '1 second'"
+
+-- The statement of each action; $1 is the id, $2 the token of the lease.
 local SETTLE = {
   delete = "DELETE FROM pgq_jobs",
-  preserve = "UPDATE pgq_jobs SET ran_at = statement_timestamp(), error = NULL, lease = NULL",
-  fail = [[UPDATE pgq_jobs SET ran_at = statement_timestamp(), lease = NULL, error = $3::text,
-    run_after = to_timestamp($4::float8)]],
-  retry = [[UPDATE pgq_jobs SET lease = NULL, error = $3::text,
-    retry_waits = retry_waits[array_lower(retry_waits, 1) + 1:],
-    run_after = statement_timestamp() + $4::float8 * interval '1 second']],
-  snooze = [[UPDATE pgq_jobs SET lease = NULL, attempt = attempt - 1,
-    run_after = statement_timestamp() + $3::float8 * interval '1 second']],
+  preserve = "UPDATE pgq_jobs SET lease = NULL, ran_at = statement_timestamp(), error = NULL",
+  fail = "UPDATE pgq_jobs SET lease = NULL, ran_at = statement_timestamp(), error = $3::text, "
+    .. "run_after = to_timestamp($4::float8)",
+  retry = "UPDATE pgq_jobs SET lease = NULL, error = $3::text, " .. NEXT_WAITS .. ", " .. format(RUN_IN, "$4"),
+  snooze = "UPDATE pgq_jobs SET lease = NULL, attempt = attempt - 1, " .. format(RUN_IN, "$3"),
 }
 
---- Writes what became of a claimed job; false when it is not ours any more.
+--- Settles a claimed job. Returns false when the job does not exist any more, or its lease was lost.
 function Server:settle(job, ending)
   local sql = SETTLE[ending.action] .. " WHERE id = $1 AND lease = $2"
   local action, rows = ending.action
@@ -168,7 +179,7 @@ local BEGIN = "INSERT INTO pgq_jobs (queue_name, data, retry_waits, attempt, cre
   .. ") RETURNING id, lease, extract(epoch FROM created_at)::float8 AS created_at,"
   .. " coalesce($6::float8, extract(epoch FROM now())::float8) AS run_after"
 
---- A job for one run, leased; drop() removes it. Its options are those of worker:perform.
+--- Inserts a job for one run, leased. drop() deletes it. The options are those of worker:perform.
 function Server:begin(queue, data, options)
   local row = self:_query(BEGIN, queue, core.bytea(data), array(options.retry_waits), options.attempt,
     options.created_at, options.run_after)[1]

@@ -53,6 +53,12 @@ local function add_size(plan, db, jobs, about, args)
     clients = math.max(1, figures.connections)
     return figures
   end })
+  local unprepared = name .. ", --no-prepare"
+  table.insert(plan.contenders, { name = unprepared, run = function()
+    return run_worker(db, jobs, { "--executors", EXECUTORS, "--pool", POOL, "--no-prepare", unpack(args) })
+  end })
+  table.insert(plan.comparisons, { name = name .. ": to --no-prepare", of = { name, "rate" },
+    to = { unprepared, "rate" } })
   for _, mode in ipairs(MODES) do
     local other = ("pgbench -M %s, %d times"):format(mode, jobs)
     table.insert(plan.contenders, { name = other, run = function() return run_pgbench(db, jobs, clients, mode) end })
