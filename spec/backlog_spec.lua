@@ -9,8 +9,7 @@ describe("under a backlog", function()
   local workers = {}
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     conn = assert(pgq.connect(pg.conninfo))
   end)
 

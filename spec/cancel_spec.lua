@@ -11,8 +11,7 @@ describe("cancelling", function()
   local pg, conn
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     conn = assert(pgq.connect(pg.conninfo))
   end)
 

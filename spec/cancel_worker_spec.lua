@@ -14,8 +14,7 @@ describe("a job that is cancelled while a worker has it", function()
   local workers = {}
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
   end)
 
   teardown(function() pg:stop() end)

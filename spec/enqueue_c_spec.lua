@@ -16,8 +16,7 @@ describe("libpgq, the C library", function()
   local pg, library, prefix
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     library = Library.install()
     library:compile("spec/support/enqueue_client.c", "client")
     prefix = library.prefix

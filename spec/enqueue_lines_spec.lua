@@ -12,8 +12,7 @@ describe("pgq-lua enqueue --lines", function()
   local pg, dir
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     dir = assert(uv.fs_mkdtemp "/tmp/pgq-spec-lines-XXXXXX")
   end)
 

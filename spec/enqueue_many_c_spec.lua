@@ -14,8 +14,7 @@ describe("enqueueing many jobs from C", function()
   local pg, library
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     library = Library.install()
     library:compile("spec/support/many_client.c", "many")
   end)

@@ -5,8 +5,7 @@ describe("a handler", function()
   local pg
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
   end)
 
   teardown(function() pg:stop() end)

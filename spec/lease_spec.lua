@@ -8,8 +8,7 @@ describe("a job that runs for long", function()
   local pg
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
   end)
 
   teardown(function() pg:stop() end)

@@ -10,8 +10,7 @@ describe("Postgres inside of a handler", function()
   local pg
 
   setup(function()
-    pg = Postgres.start { tcp = true }
-    pg:migrate()
+    pg = Postgres.start { migrated = true, tcp = true }
     pg:psql "CREATE TABLE things (id int, name text)"
   end)
 
@@ -598,8 +597,7 @@ describe("Postgres inside of a handler", function()
 
     -- What it shows takes more than a minute, in which the other specs run.
     setup(function()
-      idle_pg = Postgres.start()
-      idle_pg:migrate()
+      idle_pg = Postgres.start { migrated = true }
       idle_pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', '' FROM generate_series(1, 3)"
       idle_since = uv.hrtime() -- at the earliest
       idle_worker = Worker.start { pg = idle_pg, args = { "--executors", "1" }, script = HEAD .. [[

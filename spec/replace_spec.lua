@@ -34,8 +34,7 @@ describe("an executor that is replaced", function()
   local pg, worker
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
   end)
 
   teardown(function() pg:stop() end)

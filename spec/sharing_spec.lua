@@ -24,8 +24,7 @@ describe("a connection that handlers share", function()
   local pg
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     pg:psql "CREATE TABLE done (what text)"
   end)
 

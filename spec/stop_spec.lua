@@ -8,8 +8,7 @@ describe("a worker that is told to stop", function()
   local pg
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
   end)
 
   teardown(function() pg:stop() end)
@@ -157,8 +156,7 @@ describe("a worker whose Postgres goes away", function()
   local pg
 
   before_each(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
   end)
 
   after_each(function() pg:stop() end)

@@ -12,8 +12,7 @@ describe("a transactional handler", function()
   local workers = {}
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     pg:psql [[
       CREATE TABLE marks (job bigint, what text);
       CREATE TABLE signals (given int);

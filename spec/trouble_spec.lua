@@ -9,8 +9,7 @@ describe("an outcome that cannot be settled for a while", function()
   local pg
 
   setup(function()
-    pg = Postgres.start { disk = Postgres.can_have_disk() and "4m" or nil }
-    pg:migrate()
+    pg = Postgres.start { migrated = true, disk = Postgres.can_have_disk() and "4m" or nil }
   end)
 
   teardown(function() pg:stop() end)
