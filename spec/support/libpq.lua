@@ -101,8 +101,8 @@ local function run(conn, sql, timeout)
   end
 end
 
--- libpq.run(conninfo, sql, timeout): runs one statement in a session of its own. Returns the rows as `psql -A -t` prints
--- them, without the last newline, or nil and what went wrong. `timeout` is in seconds.
+-- libpq.run(conninfo, sql, timeout): runs one statement in a session of its own. Returns the rows as `psql -A -t`
+-- prints them, without the last newline, or nil and what went wrong. `timeout` is in seconds.
 function libpq.run(conninfo, sql, timeout)
   local conn = pq.PQconnectdb(conninfo .. SESSION)
   local text, problem = run(conn, sql, timeout)

@@ -32,8 +32,8 @@ cat >/dev/null
 if [ -f "$dir/data/postmaster.pid" ]; then "$@" -D "$dir/data" -m immediate -w stop >/dev/null 2>&1; fi
 rm -rf "$dir"]]
 
--- Makes a template: runs a script that leaves a cluster in $dir/data, and moves that cluster into its place. Several runs
--- of the specs may call this at once: one of them does the work, and the others wait for its lock. The work is done in
+-- Makes a template: runs a script that leaves a cluster in $dir/data, and moves that cluster into its place. Several
+-- runs of the specs may call this at once: one of them does the work, and the others wait for its lock. The work is done in
 -- /tmp, because the build folder may be closed to the server's user.
 -- $1: template; $2: name of the server's user, empty if the specs run as that user; $3: script; the other arguments are
 -- the script's.
@@ -100,6 +100,12 @@ function Postgres.as_user()
   return found.prefix, found.user
 end
 
+-- Lets specs find psql and pgbench beside the server's programs: Debian's /usr/bin/psql is a script in Perl that takes
+-- four times as long.
+function Postgres.add_to_path()
+  uv.os_setenv("PATH", get_installation().bindir .. ":" .. os.getenv "PATH")
+end
+
 -- The command line that runs a program of the server, as a table.
 local function command(program, ...)
   local found = get_installation()
@@ -111,8 +117,8 @@ local function command(program, ...)
   return words
 end
 
--- Makes the template `name` in the build folder unless it is there, with the arguments of MAKE_TEMPLATE, and returns its
--- path. The path has the server's version and whatever else the content depends on.
+-- Makes the template `name` in the build folder unless it is there, with the arguments of MAKE_TEMPLATE, and returns
+-- its path. The path has the server's version and whatever else the content depends on.
 local function make_template(name, script, ...)
   local found = get_installation()
   local build = assert(os.getenv("PGQ_BUILD"), "PGQ_BUILD is not set: run specs through <build>/busted")
@@ -159,13 +165,14 @@ local function merged(...)
 end
 
 -- An empty folder that is removed when the specs end, for a server that is not there yet.
-local function new_server(tcp)
+local function new_server(tcp, self)
   local found = get_installation()
   local dir = assert(uv.fs_mkdtemp("/tmp/pgq-spec-XXXXXX"))
   local watcher = { "sh", "-c", WATCHER, "sh", dir, unpack(command("pg_ctl")) }
   watcher.stdin, watcher.outlive, watcher.cwd = "pipe", true, "/"
   local port = tcp and ports.free() or 5432
-  local self = setmetatable({ dir = dir, port = port, _watcher = process.start(watcher) }, Postgres)
+  self = setmetatable(self or {}, Postgres)
+  self.dir, self.port, self._watcher = dir, port, process.start(watcher)
   running[self] = true
   if found.user ~= "" then
     process.check { "chown", found.user, dir }
@@ -190,11 +197,12 @@ end
 -- Postgres.start{ settings = { name = value }, tcp = true, disk = "8m", migrated = true }: starts a server and returns
 -- it. Fields: conninfo (through the unix socket), dir, port, and with `tcp` also tcp_conninfo (127.0.0.1, a free port).
 -- With `migrated` its database has the tables that `pgq-lua migrate` creates. With `disk` the server has an empty file
--- system of that size at dir .. "/disk", for a tablespace; it does not survive :down().
-function Postgres.start(options)
+-- system of that size at dir .. "/disk", for a tablespace; it does not survive :down(). The server becomes `object`, if
+-- given.
+function Postgres.start(options, object)
   options = options or {}
   local template = options.migrated and migrated_template() or empty_template()
-  local self = new_server(options.tcp)
+  local self = new_server(options.tcp, object)
   self._disk = options.disk
   if self._disk then
     process.check { "mkdir", self.dir .. "/disk" }
@@ -260,8 +268,8 @@ function Postgres:log()
   return text
 end
 
--- Runs SQL as psql does, in a session of its own, and returns what psql would print: a line per row, with "|" between the
--- columns. Raises an error when a statement fails.
+-- Runs SQL as psql does, in a session of its own, and returns what psql would print: a line per row, with "|"
+-- between the columns. Raises an error when a statement fails.
 function Postgres:psql(sql)
   if libpq.can_run(sql) then
     local text, problem = libpq.run(self.conninfo, sql, 60)
