@@ -75,7 +75,7 @@ describe("libpgq, the C library", function()
     end
   end)
 
-  it("takes 64 MiB of data, and refuses more than 256 MiB", function()
+  it("takes 64 MiB of data, and refuses more than 256 MiB #slow", function()
     -- Without this, most of the time goes into compressing it.
     pg:psql "ALTER TABLE pgq_jobs ALTER COLUMN data SET STORAGE EXTERNAL"
     assert.equal("67108864", job("octet_length(data)", (call { "size=67108864" })))

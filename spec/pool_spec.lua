@@ -634,7 +634,7 @@ describe("Postgres inside of a handler", function()
       assert.equal("", errors())
     end)
 
-    it("returns 100 MB", function()
+    it("returns 100 MB #slow", function()
       assert.equal("100000000\n", (run [[print(#assert(pgq.query "SELECT repeat('x', 100000000) AS t")[1].t)]]))
     end)
 
