@@ -1,5 +1,5 @@
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
@@ -7,15 +7,7 @@ local PGQ_LUA = os.getenv "PGQ_LUA"
 
 -- What a hostile tester tried, and what broke once.
 describe("a worker survives", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start { migrated = true }
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
+  local pg = fixture.server()
 
   local function enqueue(queue, data, waits)
     return pg:psql(("SELECT pgq_enqueue('%s', '%s', now(), '%s')"):format(queue, data or "", waits or "{1h}"))

@@ -20,39 +20,13 @@ describe("a handler that waits", function()
     return left == "" and "completed" or left, result
   end
 
-  -- A script with a queue q1, q2, … for each of these bodies.
-  local function queues_of(bodies)
-    local script = {}
-    for i, body in ipairs(bodies) do
-      script[i] = ('pgq.register_queue("q%d", function(data, job)\n%s\nend)'):format(i, body)
-    end
-    return table.concat(script, "\n")
-  end
-
-  -- Runs one job for each of the bodies, all in one worker. Returns what `run` would for each, as a list, and the
-  -- worker's result.
-  local function run_all(bodies, ...)
-    for i in ipairs(bodies) do
-      enqueue("q" .. i)
-    end
-    local result = drain(queues_of(bodies), ...)
-    local left = {}
-    for i in ipairs(bodies) do
-      local row = pg:psql(([[SELECT attempt, CASE WHEN ran_at IS NULL THEN 'retried' ELSE 'failed' END, error FROM pgq_jobs
-        WHERE queue_name = 'q%d']]):format(i))
-      left[i] = row == "" and "completed" or row
-    end
-    pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY"
-    return left, result
-  end
-
   -- Expects the attempts to fail with these messages (patterns): { { body, message }, … }.
   local function fail(cases, ...)
     local bodies = {}
     for i, case in ipairs(cases) do
       bodies[i] = case[1]
     end
-    local left, result = run_all(bodies, ...)
+    local left, result = fixture.run_all(pg, drain, bodies, ...)
     for i, case in ipairs(cases) do
       assert.matches("^1|retried|" .. case[2], left[i], 1, false, case[1])
     end
@@ -447,14 +421,14 @@ describe("a handler that waits", function()
       local bodies = { "return pgq.snooze(3600)", "error(pgq.snooze '1h')", "return nil, pgq.snooze(3600)",
         "return { snooze = 3600 }", "pgq.sleep(0.05); return pgq.snooze(3600)" }
       for i in ipairs(bodies) do enqueue("q" .. i) end
-      drain(queues_of(bodies))
+      drain(fixture.queues_of(bodies))
       assert.equal(("0|t|{1h}||t|t\n"):rep(#bodies), pg:psql [[SELECT attempt, run_after > now() + interval '50 min',
         retry_waits, error, ran_at IS NULL, lease IS NULL FROM pgq_jobs]] .. "\n")
     end)
 
     it("discard is the end of it", function()
-      local left = run_all { "return pgq.discard 'no use'", "error(pgq.discard 'no use')",
-        "pgq.sleep(0.05); return pgq.discard 'no use'", "return { error = 'no use', discard = true }", "return pgq.discard()" }
+      local left = fixture.run_all(pg, drain, { "return pgq.discard 'no use'", "error(pgq.discard 'no use')",
+        "pgq.sleep(0.05); return pgq.discard 'no use'", "return { error = 'no use', discard = true }", "return pgq.discard()" })
       for i = 1, 4 do assert.equal("1|failed|no use", left[i]) end
       assert.equal("1|failed|discarded", left[5])
       assert.equal("completed", (run("return pgq.discard()", "--discard-failed")))
@@ -463,12 +437,12 @@ describe("a handler that waits", function()
     it("retry has this wait instead of the next", function()
       local bodies = { "return pgq.retry(60, 'later')", "error(pgq.retry('1m', 'later'))",
         "pgq.sleep(0.05); return pgq.retry(60, 'later')", "return { error = 'later', retry = 60 }" }
-      local script = queues_of(bodies)
+      local script = fixture.queues_of(bodies)
       for i in ipairs(bodies) do enqueue("q" .. i) end
       drain(script)
       assert.equal(("1|t|{}|later\n"):rep(#bodies), pg:psql [[SELECT attempt, run_after BETWEEN now() + interval '5 s' AND
         now() + interval '60 s', retry_waits, error FROM pgq_jobs]] .. "\n")
-      drain(queues_of { "", "", "", "" }) -- which finds none of them due
+      drain(fixture.queues_of { "", "", "", "" }) -- which finds none of them due
       pg:psql "UPDATE pgq_jobs SET run_after = now()"
       drain(script)
       assert.equal(("2|t|later\n"):rep(#bodies), pg:psql "SELECT attempt, ran_at IS NOT NULL, error FROM pgq_jobs" .. "\n")

@@ -82,4 +82,32 @@ function fixture.workers(pg, options)
   return start, drain
 end
 
+-- fixture.queues_of(bodies): the script of a worker with a queue q1, q2, … for each of these bodies of handlers, whose
+-- arguments are `data` and `job`.
+function fixture.queues_of(bodies)
+  local script = {}
+  for i, body in ipairs(bodies) do
+    script[i] = ('pgq.register_queue("q%d", function(data, job)\n%s\nend)'):format(i, body)
+  end
+  return table.concat(script, "\n")
+end
+
+-- fixture.run_all(pg, drain, bodies, …): runs one job for each of the bodies, all in the same worker, with the options
+-- that follow. Returns a list of what is left of each job, "completed" or "attempt|retried or failed|error", and what
+-- drain returned. No jobs are left then.
+function fixture.run_all(pg, drain, bodies, ...)
+  for i in ipairs(bodies) do
+    fixture.enqueuer(pg)("q" .. i)
+  end
+  local result = drain(fixture.queues_of(bodies), ...)
+  local left = {}
+  for i in ipairs(bodies) do
+    local row = pg:psql(([[SELECT attempt, CASE WHEN ran_at IS NULL THEN 'retried' ELSE 'failed' END, error
+      FROM pgq_jobs WHERE queue_name = 'q%d']]):format(i))
+    left[i] = row == "" and "completed" or row
+  end
+  pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY"
+  return left, result
+end
+
 return fixture

@@ -33,8 +33,8 @@ if [ -f "$dir/data/postmaster.pid" ]; then "$@" -D "$dir/data" -m immediate -w s
 rm -rf "$dir"]]
 
 -- Makes a template: runs a script that leaves a cluster in $dir/data, and moves that cluster into its place. Several
--- runs of the specs may call this at once: one of them does the work, and the others wait for its lock. The work is done
--- in /tmp, because the build folder may be closed to the server's user.
+-- runs of the specs may call this at once: one of them does the work, the others wait for its lock. The work is done in
+-- /tmp, because the build folder may be closed to the server's user.
 -- $1: template; $2: name of the server's user, empty if the specs run as that user; $3: script; the other arguments are
 -- the script's.
 local MAKE_TEMPLATE = [[
