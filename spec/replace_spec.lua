@@ -153,6 +153,10 @@ describe("an executor that is replaced", function()
     worker:read_until "waits 6"
     enqueue("grow", "210")
     local old = worker:read_until "grown in (%d+)"
+    -- The executor tells its size with the outcome of a job.
+    wait.till("the job to be completed", 30, function()
+      return pg:psql "SELECT count(*) FROM pgq_jobs WHERE queue_name = 'grow'" == "0"
+    end)
     enqueue("quick", "", 20)
     wait_for_quick(20)
     assert.is_nil(worker.stdout:find("quick in " .. old))
