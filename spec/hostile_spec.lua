@@ -76,7 +76,7 @@ describe("a worker survives", function()
     end)
   end
 
-  it("data of 200 MiB beside small jobs, which come whole and to the right handler", function()
+  it("data of 200 MiB beside small jobs, which come whole and to the right handler #slow", function()
     pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'a', decode(repeat('61', 209715200), 'hex')"
     pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'b', decode(repeat('62', 30000000 + n), 'hex') FROM generate_series(1, 3) n"
     pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'b', 'small' FROM generate_series(1, 50) n"
