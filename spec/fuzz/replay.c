@@ -39,9 +39,11 @@ int main(int argc, char **argv) {
     return 1;
   }
   setvbuf(stdout, NULL, _IOLBF, 0);
-  /* A block of zeros is the end. */
-  while (fread(header, 1, BLOCK, archive) == BLOCK && header[0] != '\0') {
-    if (replay(archive, header)) {
+  for (;;) {
+    size_t length = fread(header, 1, BLOCK, archive);
+    if (length == BLOCK && header[0] == '\0') /* a block of zeros is the end */
+      break;
+    if (length < BLOCK || replay(archive, header)) {
       fprintf(stderr, "%s: broken behind %d inputs\n", argv[1], count);
       return 1;
     }
