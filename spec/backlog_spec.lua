@@ -1,35 +1,16 @@
 local uv = require "luv"
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local pgq = require "pgq"
 local wait = require "spec.support.wait"
 
 describe("under a backlog", function()
-  local pg, conn
-  local workers = {}
+  local pg = fixture.server()
+  local conn
 
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-    conn = assert(pgq.connect(pg.conninfo))
-  end)
+  setup(function() conn = assert(pgq.connect(pg.conninfo)) end)
 
-  teardown(function()
-    conn:close()
-    pg:stop()
-  end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs, pgq_workers RESTART IDENTITY" end)
-
-  -- A backlog is seldom run to its end.
-  after_each(function()
-    for _, worker in ipairs(workers) do
-      if worker:kill "sigkill" then
-        worker:wait()
-      end
-    end
-    workers = {}
-  end)
+  teardown(function() conn:close() end)
 
   -- Queues s1 … s10 of jobs that take 50 ms; `long`: 350 ms; `quick`: 0.1 ms; `instant`: so short that a claim brings
   -- 1000 of them. They print what data they are given, if any.
@@ -68,7 +49,6 @@ describe("under a backlog", function()
 
   local function start(...)
     local worker = Worker.start { pg = pg, script = SCRIPT, args = { "--executors", "1", "--poll-interval", "1h", ... } }
-    workers[#workers + 1] = worker
     worker:read_until "worker is serving"
     return worker
   end

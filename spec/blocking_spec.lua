@@ -44,8 +44,7 @@ describe("a handler that calls a blocking library", function()
   local pg, server, posts, at_once, most
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
   end)
 
   teardown(function() pg:stop() end)

@@ -1,8 +1,8 @@
 -- Cancelling jobs that a worker has: what their handlers get to know, and when. Cancelling itself is in
 -- cancel_spec.lua.
 local Pgbouncer = require "spec.support.pgbouncer"
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 local uv = require "luv"
 local wait = require "spec.support.wait"
@@ -10,44 +10,13 @@ local wait = require "spec.support.wait"
 local PGQ_LUA = os.getenv "PGQ_LUA"
 
 describe("a job that is cancelled while a worker has it", function()
-  local pg
-  local workers = {}
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs, pgq_workers RESTART IDENTITY" end)
-
-  -- Those of a spec that has failed would take the jobs of the next.
-  after_each(function()
-    for _, worker in ipairs(workers) do
-      if worker:kill "sigkill" then
-        worker:wait()
-      end
-    end
-    workers = {}
-  end)
-
-  local HEAD = [[
-    local pgq = require "pgq"
-    local uv = require "luv"
-    local function now() return uv.hrtime() / 1e9 end
-    local function spin(seconds)
-      local began = now()
-      while now() - began < seconds do end
-    end
-  ]]
+  local pg = fixture.server()
 
   -- Without the notification, or behind a pooler, a worker learns of it when it extends the lease, after 20 s.
   local AT_ONCE = 10
 
   local function start_at(server, script, ...)
-    local worker = Worker.start { pg = server, script = HEAD .. script, args = { "--executors", "1", ... } }
-    workers[#workers + 1] = worker
+    local worker = Worker.start { pg = server, script = fixture.HEAD .. script, args = { "--executors", "1", ... } }
     worker:read_until "worker is serving"
     return worker
   end

@@ -52,8 +52,7 @@ describe("the books of a chaos run", function()
   local pg
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     pg:psql "\\i spec/chaos/audit.sql"
   end)
 

@@ -80,7 +80,7 @@ describe("pgq-lua", function()
       } do
         assert.is_truthy(result.stdout:find("  " .. option .. "\n", 1, true), option .. " is not in\n" .. result.stdout)
       end
-      assert.is_nil(result.stdout:find "--delay")
+      assert.is_nil(result.stdout:find("--delay", 1, true), result.stdout)
     end)
 
     it("shows those of one command", function()

@@ -27,8 +27,7 @@ describe("what fails when it is committed", function()
   local pg, conn
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     pg:psql(AT_COMMIT)
     uv.os_setenv("DATABASE_URL", pg.conninfo)
   end)

@@ -14,8 +14,7 @@ describe("connections from Lua", function()
   local pg, conn
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     pg:psql "CREATE TABLE things (id int PRIMARY KEY, name text)"
   end)
 

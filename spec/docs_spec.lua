@@ -93,8 +93,7 @@ describe("the README", function()
 
   setup(function()
     dir = assert(uv.fs_mkdtemp "/tmp/pgq-spec-docs-XXXXXX")
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     pg:psql "CREATE TABLE orders (id int, state text, details jsonb); INSERT INTO orders VALUES (1, NULL), (2, 'new')"
     env = {
       DATABASE_URL = pg.conninfo, PATH = BUILD .. ":" .. os.getenv "PATH",

@@ -15,8 +15,7 @@ describe("the doorbell", function()
   local pg, conn
 
   setup(function()
-    pg = Postgres.start { settings = { max_prepared_transactions = 10 } }
-    pg:migrate()
+    pg = Postgres.start { migrated = true, settings = { max_prepared_transactions = 10 } }
     conn = assert(pgq.connect(pg.conninfo))
   end)
 

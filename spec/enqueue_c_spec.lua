@@ -16,8 +16,7 @@ describe("libpgq, the C library", function()
   local pg, library, prefix
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     library = Library.install()
     library:compile("spec/support/enqueue_client.c", "client")
     prefix = library.prefix
@@ -76,7 +75,7 @@ describe("libpgq, the C library", function()
     end
   end)
 
-  it("takes 64 MiB of data, and refuses more than 256 MiB", function()
+  it("takes 64 MiB of data, and refuses more than 256 MiB #slow", function()
     -- Without this, most of the time goes into compressing it.
     pg:psql "ALTER TABLE pgq_jobs ALTER COLUMN data SET STORAGE EXTERNAL"
     assert.equal("67108864", job("octet_length(data)", (call { "size=67108864" })))

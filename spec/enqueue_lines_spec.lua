@@ -12,8 +12,7 @@ describe("pgq-lua enqueue --lines", function()
   local pg, dir
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     dir = assert(uv.fs_mkdtemp "/tmp/pgq-spec-lines-XXXXXX")
   end)
 
@@ -115,7 +114,7 @@ describe("pgq-lua enqueue --lines", function()
     refuses(result, 1, "^pgq%-lua enqueue: jobs 16385 to 20000: .*luck.*; nothing is enqueued\n$")
   end)
 
-  it("names the line that is too long, though others came before", function()
+  it("names the line that is too long, though others came before #slow", function()
     -- A batch goes out first.
     local lines = write(numbers(10000))
     refuses(enqueue_in_shell("{ cat " .. lines .. '; head -c 268435457 /dev/zero; echo; echo last; } | "$@"'), 1,
@@ -182,7 +181,7 @@ describe("pgq-lua enqueue --lines", function()
 
   -- The sanitizer keeps what is freed, for a while.
   if not os.getenv "PGQ_ASAN_LIBRARY" then
-    it("needs no more memory for many lines than for some", function()
+    it("needs no more memory for many lines than for some #slow", function()
       local function peak(lines)
         local command = start_and_feed(lines)
         local file = assert(io.open(("/proc/%d/status"):format(command.pid)))

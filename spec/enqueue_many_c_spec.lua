@@ -14,8 +14,7 @@ describe("enqueueing many jobs from C", function()
   local pg, library
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     library = Library.install()
     library:compile("spec/support/many_client.c", "many")
   end)
@@ -191,7 +190,7 @@ describe("enqueueing many jobs from C", function()
     end)
   end)
 
-  it("cuts batches by bytes, and sends a larger job alone", function()
+  it("cuts batches by bytes, and sends a larger job alone #slow", function()
     pg:psql "ALTER TABLE pgq_jobs ALTER COLUMN data SET STORAGE EXTERNAL"
     pg:psql [[CREATE TABLE batches (jobs int, bytes int);
       CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS

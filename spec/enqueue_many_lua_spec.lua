@@ -10,8 +10,7 @@ describe("enqueueing many jobs from Lua", function()
   local pg, conn
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     uv.os_setenv("DATABASE_URL", pg.conninfo)
     conn = assert(pgq.connect(pg.conninfo))
   end)

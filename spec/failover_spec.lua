@@ -49,8 +49,7 @@ describe("a worker with a standby at hand", function()
   local primary, standby
 
   before_each(function()
-    primary = Postgres.start { tcp = true }
-    primary:migrate()
+    primary = Postgres.start { migrated = true, tcp = true }
     standby = Postgres.start_standby(primary)
   end)
 
@@ -115,8 +114,7 @@ describe("a worker behind a network", function()
   local pg, proxy, timers
 
   before_each(function()
-    pg = Postgres.start { tcp = true }
-    pg:migrate()
+    pg = Postgres.start { migrated = true, tcp = true }
     proxy = Proxy.listen(pg.port)
     timers = {}
   end)

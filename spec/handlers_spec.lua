@@ -1,17 +1,8 @@
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 
 describe("a handler", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
+  local pg = fixture.server()
 
   -- Runs one job through a handler with this body (arguments data, job), and returns what is left of it: "completed",
   -- or "attempt|retried or failed|error", and what the worker printed.
@@ -24,6 +15,11 @@ describe("a handler", function()
     pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY"
     return left == "" and "completed" or left, result
   end
+
+  local _, drain = fixture.workers(pg)
+
+  -- As `run`, for many bodies at once. Returns a list of what is left of each job, and the worker's result.
+  local function run_all(bodies) return fixture.run_all(pg, drain, bodies) end
 
   describe("is given", function()
     it("the bytes as they are, and a job with what is known of it", function()
@@ -41,7 +37,7 @@ describe("a handler", function()
       assert.equal("completed", (run([[assert(data == "")]], "''")))
     end)
 
-    it("64 MiB of data, and smaller jobs beside it", function()
+    it("64 MiB of data, and smaller jobs beside it #slow", function()
       pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', decode(repeat('00ff4a0b', 16777216), 'hex')"
       pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', decode(repeat('00ff4a0b', n * 262144), 'hex') FROM generate_series(1, 10) n"
       local left, result = run [[
@@ -56,63 +52,80 @@ describe("a handler", function()
 
   describe("succeeds", function()
     it("by returning nothing, nil or true", function()
-      for _, body in ipairs { "", "return", "return nil", "return true", "return nil, nil", "return true, 'ignored'" } do
-        assert.equal("completed", (run(body)), body)
-      end
+      local left = run_all { "", "return", "return nil", "return true", "return nil, nil", "return true, 'ignored'" }
+      assert.same({ "completed", "completed", "completed", "completed", "completed", "completed" }, left)
     end)
   end)
 
   describe("fails", function()
-    local function fails(body, expected, before)
-      local left, result = run(body, nil, before)
-      assert.equal("1|retried|" .. expected, left, body)
+    -- Expects attempts to fail with these messages: { { body, message }, … }. Returns the worker's result.
+    local function fail(cases)
+      local bodies = {}
+      for i, case in ipairs(cases) do
+        bodies[i] = case[1]
+      end
+      local left, result = run_all(bodies)
+      for i, case in ipairs(cases) do
+        assert.equal("1|retried|" .. case[2], left[i], case[1])
+      end
       return result
     end
 
     it("by returning nil or false and a message", function()
-      fails("return nil, 'why'", "why")
-      fails("return false, 'why'", "why")
-      fails("return false", "the handler returned false")
-      fails("return nil, 42", "42")
-      fails("return nil, { error = 'inside' }", "inside")
+      fail {
+        { "return nil, 'why'", "why" },
+        { "return false, 'why'", "why" },
+        { "return false", "the handler returned false" },
+        { "return nil, 42", "42" },
+        { "return nil, { error = 'inside' }", "inside" },
+      }
     end)
 
     it("by throwing, with a traceback in the log", function()
-      local result = fails("local function deep() error('thrown', 0) end deep()", "thrown")
+      local left, result = run "local function deep() error('thrown', 0) end deep()"
+      assert.equal("1|retried|thrown", left)
       assert.matches('traceback="stack traceback:.*worker.lua:4: in function .deep', result.stderr)
-      fails("error()", "the handler called error(nil)")
-      fails("error({ error = 'from a table' })", "from a table")
-      fails("error(setmetatable({}, { __tostring = function() return 'an object' end }))", "an object")
       assert.matches("^1|retried|.*worker.lua:4: attempt to index local 't' %(a nil value%)$", (run "local t = nil return t.x"))
+      fail {
+        { "error()", "the handler called error(nil)" },
+        { "error({ error = 'from a table' })", "from a table" },
+        { "error(setmetatable({}, { __tostring = function() return 'an object' end }))", "an object" },
+      }
     end)
 
     it("with backoff by a table that says so, returned or thrown", function()
-      for _, body in ipairs {
+      local cases = {}
+      for i, body in ipairs {
         "return { error = 'slow down', backoff = true }", "error({ error = 'slow down', backoff = true })",
         "return pgq.backoff('slow down')", "error(pgq.backoff('slow down'))", "return nil, pgq.backoff('slow down')",
       } do
-        local result = fails(body, "slow down")
-        assert.matches("queue backs off. queue=q job=1 error=.slow down. pause=0.100000", result.stderr)
+        cases[i] = { body, "slow down" }
       end
-      assert.is_nil(fails("return { error = 'no backoff', backoff = false }", "no backoff").stderr:find "backs off")
+      cases[6] = { "return { error = 'no backoff', backoff = false }", "no backoff" }
+      local log = fail(cases).stderr
+      for i = 1, 5 do
+        assert.matches(("queue backs off. queue=q%d job=%%d error=.slow down. pause=0.100000"):format(i), log)
+      end
+      assert.equal(5, select(2, log:gsub("backs off", "")), log)
     end)
 
     it("when it returns nonsense, and is told what to return", function()
       local help = ": return nothing or true for success; nil and a message, or a table with the field error, for failure"
-      fails("return 42", "the handler returned a number (42)" .. help)
-      fails("return 'ok'", "the handler returned a string (ok)" .. help)
-      fails("return setmetatable({}, { __tostring = function() error('broken') end })",
-        "the handler returned a table ((a table whose __tostring fails))" .. help)
-      fails("return setmetatable({}, { __tostring = function() return {} end, __index = error })",
-        "the handler returned a table ((a table whose __tostring fails))" .. help)
-      fails("error(setmetatable({}, { __tostring = function() error('broken') end }))", "(a table whose __tostring fails)")
-      local left = run("return print")
-      assert.matches("the handler returned a function %(function: ", left)
+      fail {
+        { "return 42", "the handler returned a number (42)" .. help },
+        { "return 'ok'", "the handler returned a string (ok)" .. help },
+        { "return setmetatable({}, { __tostring = function() error('broken') end })",
+          "the handler returned a table ((a table whose __tostring fails))" .. help },
+        { "return setmetatable({}, { __tostring = function() return {} end, __index = error })",
+          "the handler returned a table ((a table whose __tostring fails))" .. help },
+        { "error(setmetatable({}, { __tostring = function() error('broken') end }))", "(a table whose __tostring fails)" },
+      }
+      assert.matches("the handler returned a function %(function: ", (run "return print"))
     end)
 
     it("when it yields, or ends up without stack or memory", function()
-      fails("coroutine.yield()",
-        "the handler yielded, and nothing resumes it: coroutine.yield is for coroutines of your own")
+      fail { { "coroutine.yield()",
+        "the handler yielded, and nothing resumes it: coroutine.yield is for coroutines of your own" } }
       assert.matches("stack overflow", (run "local function f() return 1 + f() end return f()"))
       assert.matches("1|retried|.*not enough memory", (run "local s = ('x'):rep(2^31 - 100) return s .. s"))
       assert.equal("completed", (run "return coroutine.wrap(function() coroutine.yield(true) end)()"))

@@ -1,5 +1,5 @@
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
@@ -7,16 +7,7 @@ local PGQ_LUA = os.getenv "PGQ_LUA"
 
 -- What a hostile tester tried, and what broke once.
 describe("a worker survives", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
+  local pg = fixture.server()
 
   local function enqueue(queue, data, waits)
     return pg:psql(("SELECT pgq_enqueue('%s', '%s', now(), '%s')"):format(queue, data or "", waits or "{1h}"))
@@ -85,7 +76,7 @@ describe("a worker survives", function()
     end)
   end
 
-  it("data of 200 MiB beside small jobs, which come whole and to the right handler", function()
+  it("data of 200 MiB beside small jobs, which come whole and to the right handler #slow", function()
     pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'a', decode(repeat('61', 209715200), 'hex')"
     pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'b', decode(repeat('62', 30000000 + n), 'hex') FROM generate_series(1, 3) n"
     pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'b', 'small' FROM generate_series(1, 50) n"

@@ -1,20 +1,11 @@
 local uv = require "luv"
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
 describe("a job that runs for long", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
+  local pg = fixture.server()
 
   local SLOW = [[
     local pgq = require "pgq"
@@ -141,11 +132,11 @@ describe("a job that runs for long", function()
     end)
 
     it("sleeps for longer than its lease can finish nothing that is no longer its own", function()
-      local worker = start("--lease", "3s", "--hold-limit", "100ms")
+      local worker = start("--lease", "3s", "--hold-limit", "100ms", "--log-level", "debug")
       enqueue("sleep", "7000", "{0s,0s,0s}")
       wait.till("the job to be leased", 30, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
       worker:kill "sigstop"
-      local other = start("--lease", "3s", "--hold-limit", "100ms")
+      local other = start("--lease", "3s", "--hold-limit", "100ms", "--log-level", "debug")
       other:read_until("began 7000 attempt 2", 30)
       worker:kill "sigcont"
       worker:read_until("lease lost: the job is somebody else's", 30)
@@ -154,9 +145,10 @@ describe("a job that runs for long", function()
       wait.till("the first to have dropped it", 30, function()
         return worker.stderr:find "outcome dropped"
       end)
-      assert.is_nil(worker.stderr:find "job completed")
+      other:read_until("job completed", 30, "stderr")
       worker:stop()
       other:stop()
+      assert.is_nil(worker.stderr:find "job completed", worker.stderr)
     end)
   end)
 

@@ -1,20 +1,11 @@
 -- Whose luv's loop is, and on which coroutine it calls back: in a worker, whatever its script requires first; in plain
 -- scripts, which end without a crash; and in specs.
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 
 describe("luv", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs" end)
+  local pg = fixture.server()
 
   local function run_worker(script)
     pg:psql "INSERT INTO pgq_jobs (queue_name, data, retry_waits) VALUES ('q', '', '{1h}')"

@@ -1,19 +1,10 @@
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local stall = require "spec.support.stall"
 
 -- Two holds take turns to bring jobs to one executor; nobody is to notice.
 describe("with one executor", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs, pgq_workers RESTART IDENTITY" end)
+  local pg = fixture.server()
 
   -- Drains the queue q with that body of a handler; returns what it printed.
   local function drain(body, ...)

@@ -1,50 +1,18 @@
 -- Postgres inside of handlers: calls wait on a pool of connections that an executor's tasks share.
 
-local Postgres = require "spec.support.postgres"
-local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local loop = require "spec.support.loop"
 local wait = require "spec.support.wait"
 local uv = require "luv"
 
 describe("Postgres inside of a handler", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start { tcp = true }
-    pg:migrate()
-    pg:psql "CREATE TABLE things (id int, name text)"
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE things; TRUNCATE pgq_jobs RESTART IDENTITY" end)
-
-  local HEAD = [[
-    local pgq = require "pgq"
-    local uv = require "luv"
-    local function now() return uv.hrtime() / 1e9 end
-    local function wait_for(condition)
-      local began = now()
-      while not condition() do
-        assert(now() - began < 20, "waited in vain")
-        pgq.sleep(0.05)
-      end
-    end
-  ]]
-
-  local function enqueue(queue, data, count)
-    pg:psql(("INSERT INTO pgq_jobs (queue_name, data, retry_waits) SELECT '%s', '%s', '{}' FROM generate_series(1, %d)")
-      :format(queue, data or "", count or 1))
-  end
-
-  local function start(script, ...)
-    return Worker.start { pg = pg, script = HEAD .. script, args = { "--executors", "1", ... } }
-  end
+  local pg = fixture.server { tcp = true, sql = "CREATE TABLE things (id int, name text)", clean = "TRUNCATE things" }
+  local enqueue = fixture.enqueuer(pg, "{}")
+  local start, run_until_empty = fixture.workers(pg)
 
   -- Runs the worker's queues until they are empty. Returns what it printed, and its log.
-  local function drain(script, ...)
-    local result = start(script, "--drain", ...):wait(60)
-    assert.equal(0, result.status, result.stderr)
+  local function drain(...)
+    local result = run_until_empty(...)
     return result.stdout, result.stderr
   end
 
@@ -441,15 +409,15 @@ describe("Postgres inside of a handler", function()
         pgq.register_queue("silent", function()
           wait_for(function() return ticks > 0 end)
           local began, before = now(), ticks
-          local none, message, code = pgq.connect "host=127.0.0.1 port=%d sslmode=disable gssencmode=disable connect_timeout=4"
+          local none, message, code = pgq.connect "host=127.0.0.1 port=%d sslmode=disable gssencmode=disable connect_timeout=2"
           done = true
-          assert(none == nil and now() - began > 3.9 and now() - began < 20, now() - began)
+          assert(none == nil and now() - began > 1.9 and now() - began < 20, now() - began)
           assert(ticks - before > 20, ticks - before) -- one at most if it blocks
           print(code, message)
         end)
         pgq.register_queue("refused", function() print("refused", select(3, pgq.connect "host=127.0.0.1 port=1")) end)]])
         :format(port))
-      assert.matches("08001\tcannot connect: no answer within 4 s\n", out, 1, true)
+      assert.matches("08001\tcannot connect: no answer within 2 s\n", out, 1, true)
       assert.matches("refused\t08001\n", out)
       assert.equal("", errors())
     end)
@@ -589,36 +557,6 @@ describe("Postgres inside of a handler", function()
   end)
 
   describe("the pool", function()
-    local idle_pg, idle_worker, idle_since
-
-    -- Connections of handlers: those of the worker itself have other statements as their last.
-    local function idle_connections()
-      return tonumber(idle_pg:psql "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND query LIKE '%pg_sleep(2)'")
-    end
-
-    -- What it shows takes more than a minute, in which the other specs run.
-    setup(function()
-      idle_pg = Postgres.start()
-      idle_pg:migrate()
-      idle_pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', '' FROM generate_series(1, 3)"
-      idle_since = uv.hrtime() -- at the earliest
-      idle_worker = Worker.start { pg = idle_pg, args = { "--executors", "1" }, script = HEAD .. [[
-        local begun = 0
-        pgq.register_queue("q", function()
-          begun = begun + 1
-          wait_for(function() return begun >= 3 end)
-          assert(pgq.query "SELECT pg_sleep(2)")
-          print "done"
-        end)]] }
-      idle_worker:read_until "done\ndone\ndone\n"
-      assert.equal(3, idle_connections())
-    end)
-
-    teardown(function()
-      idle_worker:stop()
-      idle_pg:stop()
-    end)
-
     it("replaces connections that broke, in use or idle", function()
       enqueue("q", "", 1)
       local worker = start([[
@@ -666,8 +604,7 @@ describe("Postgres inside of a handler", function()
       assert.equal("", errors())
     end)
 
-    it("says once that all of it is taken by handlers that sleep, and goes on; and gives up after half a minute", function()
-      enqueue("sleeper", "", 2)
+    it("says once that all of it is taken by handlers that sleep, and goes on", function()
       local worker = start([[
         local rung = 0
         pgq.register_queue("sleeper", function()
@@ -684,24 +621,20 @@ describe("Postgres inside of a handler", function()
           local rows, message, code = pgq.query "SELECT 1"
           print(data, rows and "fine" or code, message)
         end)]], "--pool", "2")
-      finally(function() worker:stop() end)
-      worker:read_until "sleeps\nsleeps\n"
-      enqueue("q", "first", 3)
-      worker:read_until("all 2 connections of the pool are taken, and 3 calls wait for one", 30, "stderr")
-      enqueue "ring"
-      for _ = 1, 3 do worker:read_until("first\tfine\tnil\n", 30) end
-      enqueue("sleeper", "", 2)
-      for _ = 1, 2 do worker:read_until "sleeps\n" end
-      enqueue("q", "second", 1)
-      worker:read_until("second\t53300\tall 2 connections of the pool are taken, and none was given back within 30 s\n", 60)
-      enqueue "ring"
-      for _ = 1, 2 do worker:read_until("wakes\n", 30) end
+      for _, round in ipairs { "first", "second" } do
+        enqueue("sleeper", "", 2)
+        worker:read_until "sleeps\nsleeps\n"
+        enqueue("q", round, 3)
+        worker:read_until("all 2 connections of the pool are taken, and 3 calls wait for one", 30, "stderr")
+        enqueue "ring"
+        for _ = 1, 3 do worker:read_until(round .. "\tfine\tnil\n") end
+      end
       local log = worker:stop().stderr
       assert.equal(2, select(2, log:gsub("all 2 connections of the pool are taken", "")), log)
       assert.equal("", errors())
     end)
 
-    it("returns 100 MB", function()
+    it("returns 100 MB #slow", function()
       assert.equal("100000000\n", (run [[print(#assert(pgq.query "SELECT repeat('x', 100000000) AS t")[1].t)]]))
     end)
 
@@ -720,16 +653,6 @@ describe("Postgres inside of a handler", function()
       assert.equal("fine\n", out)
       assert.equal(3, select(2, errors():gsub("not enough memory", "")), errors())
       assert.is_nil(log:find("an executor died", 1, true), log)
-    end)
-
-    it("closes connections that nobody has used for a minute", function()
-      wait.till("idle connections to be closed", 90, function()
-        local left = idle_connections()
-        return left == 0, left
-      end)
-      assert.is_true(uv.hrtime() - idle_since >= 60e9)
-      idle_pg:psql "INSERT INTO pgq_jobs (queue_name, data) VALUES ('q', '')"
-      idle_worker:read_until("done", 30)
     end)
   end)
 end)

@@ -33,8 +33,7 @@ describe("behind a pgbouncer", function()
   local workers = {}
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
   end)
 
   teardown(function() pg:stop() end)
@@ -363,8 +362,7 @@ describe("with --no-prepare a worker", function()
   local pg
 
   setup(function()
-    pg = Postgres.start { settings = { log_min_duration_statement = "0" } }
-    pg:migrate()
+    pg = Postgres.start { migrated = true, settings = { log_min_duration_statement = "0" } }
   end)
 
   teardown(function() pg:stop() end)

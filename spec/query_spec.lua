@@ -17,8 +17,7 @@ describe("pgq.query in a plain script", function()
   local pg
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     pg:psql "CREATE TABLE things (id int PRIMARY KEY, name text)"
     uv.os_setenv("DATABASE_URL", pg.conninfo)
   end)

@@ -1,7 +1,7 @@
 -- Executors that are replaced (--max-jobs, --max-memory) while jobs wait in them: these go on where they are, and another
 -- executor takes the place, so that no job that takes long holds up the others.
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
@@ -31,32 +31,15 @@ local SCRIPT = [[
   end)]]
 
 describe("an executor that is replaced", function()
-  local pg, worker
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs" end)
-
-  after_each(function()
-    if worker:kill "sigkill" then
-      worker:wait()
-    end
-  end)
+  local pg = fixture.server()
+  local worker
 
   local function start(...)
     worker = Worker.start { pg = pg, script = SCRIPT, args = { "--executors", "1", ... } }
     return worker
   end
 
-  local function enqueue(queue, data, count)
-    pg:psql(("INSERT INTO pgq_jobs (queue_name, data, retry_waits) SELECT '%s', '%s', '{1s}' FROM generate_series(1, %d)")
-      :format(queue, data, count or 1))
-  end
+  local enqueue = fixture.enqueuer(pg, "{1s}")
 
   local function count(what) return select(2, worker.stdout:gsub(what, "")) end
 
@@ -170,6 +153,10 @@ describe("an executor that is replaced", function()
     worker:read_until "waits 6"
     enqueue("grow", "210")
     local old = worker:read_until "grown in (%d+)"
+    -- The executor tells its size with the outcome of a job.
+    wait.till("the job to be completed", 30, function()
+      return pg:psql "SELECT count(*) FROM pgq_jobs WHERE queue_name = 'grow'" == "0"
+    end)
     enqueue("quick", "", 20)
     wait_for_quick(20)
     assert.is_nil(worker.stdout:find("quick in " .. old))

@@ -1,6 +1,6 @@
 -- Handlers that share connections, and one of which throws in the middle of a call, or never comes back to it.
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
@@ -21,17 +21,7 @@ local HEAD = [[
 ]]
 
 describe("a connection that handlers share", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-    pg:psql "CREATE TABLE done (what text)"
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs, done" end)
+  local pg = fixture.server { sql = "CREATE TABLE done (what text)", clean = "TRUNCATE done" }
 
   -- Runs a job of each of these data, in this order, through a handler with this body. Returns what was printed, line
   -- by line, sorted.

@@ -1,20 +1,11 @@
-local Postgres = require "spec.support.postgres"
+local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 local uv = require "luv"
 
 local PGQ_LUA = os.getenv "PGQ_LUA"
 
 describe("pgq-lua enqueue", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
+  local pg = fixture.server()
 
   local function enqueue(...)
     return process.run { PGQ_LUA, "--db", pg.conninfo, "enqueue", ... }

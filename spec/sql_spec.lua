@@ -5,8 +5,7 @@ describe("the tables and pgq_enqueue in SQL", function()
   local pg, conn
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     conn = assert(pgq.connect(pg.conninfo))
   end)
 

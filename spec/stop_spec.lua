@@ -1,20 +1,12 @@
 local uv = require "luv"
 local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
 describe("a worker that is told to stop", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
+  local pg = fixture.server()
 
   -- A handler that waits inside a C call, as blocking libraries do; data are the milliseconds, or the path of a file.
   local SLOW = [[
@@ -157,8 +149,7 @@ describe("a worker whose Postgres goes away", function()
   local pg
 
   before_each(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
   end)
 
   after_each(function() pg:stop() end)

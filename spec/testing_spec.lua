@@ -470,8 +470,7 @@ describe("pgq.testing", function()
     local pg, conn
 
     setup(function()
-      pg = Postgres.start()
-      pg:migrate()
+      pg = Postgres.start { migrated = true }
       conn = assert(pgq.connect(pg.conninfo))
     end)
 

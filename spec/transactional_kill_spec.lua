@@ -81,8 +81,7 @@ describe("transfers between accounts, while everything is killed at every step,"
   local workers, kills = {}, {}
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     pg:psql(TABLES:format(ACCOUNTS))
     conn = assert(pgq.connect(pg.conninfo .. " application_name=spec"))
     math.randomseed(20)

@@ -1,86 +1,45 @@
 -- Transactional handlers: what they do through job.tx and the completion of their jobs come about together, or not at
 -- all. What becomes of them when things are killed is in transactional_kill_spec.lua.
 local Pgbouncer = require "spec.support.pgbouncer"
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
 describe("a transactional handler", function()
-  local pg
-  local workers = {}
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-    pg:psql [[
+  local pg = fixture.server {
+    sql = [[
       CREATE TABLE marks (job bigint, what text);
       CREATE TABLE signals (given int);
-      CREATE TABLE taken (what text UNIQUE DEFERRABLE INITIALLY DEFERRED);]]
-  end)
+      CREATE TABLE taken (what text UNIQUE DEFERRABLE INITIALLY DEFERRED);]],
+    clean = "TRUNCATE marks, signals, taken",
+  }
 
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs, marks, signals, taken RESTART IDENTITY" end)
-
-  local HEAD = [[
-    local pgq = require "pgq"
-    local uv = require "luv"
-    local function now() return uv.hrtime() / 1e9 end
+  local HEAD = fixture.HEAD .. [[
     local function mark(job, what)
       assert(job.tx:query("INSERT INTO marks VALUES ($1, $2)", job.id, what or "done"))
-    end
-    local function wait_for(condition)
-      local began = now()
-      while not condition() do
-        assert(now() - began < 20, "waited in vain")
-        pgq.sleep(0.05)
-      end
     end
     local function wait_for_signal()
       wait_for(function() return assert(pgq.query "SELECT count(*) AS n FROM signals")[1].n > 0 end)
     end
   ]]
 
+  local enqueue = fixture.enqueuer(pg)
+  local start, drain = fixture.workers(pg, { head = HEAD })
+
   local function give_signal() pg:psql "INSERT INTO signals VALUES (1)" end
 
-  local function enqueue(queue, data, count)
-    pg:psql(("INSERT INTO pgq_jobs (queue_name, data, retry_waits) SELECT '%s', '%s', '{1h}' FROM generate_series(1, %d)")
-      :format(queue, data or "", count or 1))
+  -- A script whose queue ("q") has a transactional handler with this body.
+  local function handler(body, options, queue)
+    return ('pgq.register_queue("%s", function(data, job)\n%s\nend, { transactional = true%s })\n')
+      :format(queue or "q", body, options and ", " .. options or "")
   end
 
-  -- Those of a spec that has failed would take the jobs of the next.
-  after_each(function()
-    for _, worker in ipairs(workers) do
-      if worker:kill "sigkill" then
-        worker:wait()
-      end
-    end
-    workers = {}
-  end)
-
-  local function start(script, ...)
-    local worker = Worker.start { pg = pg, script = HEAD .. script, args = { "--executors", "1", ... } }
-    workers[#workers + 1] = worker
-    return worker
-  end
-
-  local function drain(script, ...)
-    local result = start(script, "--drain", ...):wait(60)
-    assert.equal(0, result.status, result.stderr)
-    return result
-  end
-
-  -- A script whose queue "q" has a transactional handler with this body.
-  local function handler(body, options)
-    return ('pgq.register_queue("q", function(data, job)\n%s\nend, { transactional = true%s })')
-      :format(body, options and ", " .. options or "")
-  end
-
-  local function jobs()
-    local left = pg:psql [[SELECT attempt, CASE WHEN ran_at IS NULL THEN 'retried' ELSE 'ended' END, lease IS NULL, error
-      FROM pgq_jobs ORDER BY id]]
+  -- What is left of the jobs, or of those of one queue.
+  local function jobs(queue)
+    local left = pg:psql(([[SELECT attempt, CASE WHEN ran_at IS NULL THEN 'retried' ELSE 'ended' END, lease IS NULL, error
+      FROM pgq_jobs WHERE queue_name = coalesce(%s, queue_name) ORDER BY id]]):format(queue and "'" .. queue .. "'" or "NULL"))
     return left == "" and "completed" or left
   end
 
@@ -100,6 +59,23 @@ describe("a transactional handler", function()
     assert.equal("", made)
     assert.equal("1", pg:psql "SELECT count(*) FROM pgq_jobs")
     pg:psql "TRUNCATE pgq_jobs, taken"
+    return result
+  end
+
+  -- As `fails`, for many bodies at once: { { body =, message =, options = }, … }. Each has a queue of its own in the same
+  -- worker. Returns the worker's result.
+  local function all_fail(cases)
+    local script = {}
+    for i, case in ipairs(cases) do
+      script[i] = handler(case.body, case.options, "q" .. i)
+      enqueue("q" .. i)
+    end
+    local result = drain(table.concat(script))
+    for i, case in ipairs(cases) do
+      assert.matches("^1|retried|t|" .. case.message, jobs("q" .. i), 1, false, case.body)
+    end
+    assert.equal("", marks())
+    assert.equal(tostring(#cases), pg:psql "SELECT count(*) FROM pgq_jobs")
     return result
   end
 
@@ -139,8 +115,7 @@ describe("a transactional handler", function()
     end)
 
     it("need not use job.tx", function()
-      succeeds("print 'ran'", "")
-      succeeds("pgq.sleep(0.05)", "")
+      succeeds("pgq.sleep(0.05); print 'ran'", "")
       succeeds("assert(pgq.query \"INSERT INTO marks VALUES (1, 'outside')\")", "outside")
     end)
 
@@ -223,7 +198,7 @@ describe("a transactional handler", function()
 
   describe("that fails", function()
     it("writes nothing but its retry", function()
-      for body, message in pairs {
+      local messages = {
         ["return nil, 'no luck'"] = "no luck",
         ["return false"] = "the handler returned false",
         ["return 42"] = "the handler returned a number %(42%)",
@@ -238,9 +213,12 @@ describe("a transactional handler", function()
         ["local x = nil; x.y = 1"] = ".*attempt to index local 'x'",
         ["coroutine.yield(1)"] = "the handler yielded, and nothing resumes it",
         ["local function f() return 1 + f() end f()"] = ".*stack overflow",
-      } do
-        fails("mark(job); assert(job.tx:enqueue('q', '')); " .. body, message)
+      }
+      local cases = {}
+      for body, message in pairs(messages) do
+        cases[#cases + 1] = { body = "mark(job); assert(job.tx:enqueue('q', '')); " .. body, message = message }
       end
+      all_fail(cases)
     end)
 
     it("may snooze or be discarded, and writes nothing but that", function()
@@ -254,8 +232,11 @@ describe("a transactional handler", function()
     end)
 
     it("passed over a failed statement", function()
-      fails("mark(job); job.tx:query 'SELECT 1 / 0'", "the transaction was rolled back, since a statement in it had failed: division by zero")
-      fails("mark(job); job.tx:query 'SELECT 1 / 0'; job.tx:query 'SELECT 1'", ".*division by zero")
+      all_fail {
+        { body = "mark(job); job.tx:query 'SELECT 1 / 0'",
+          message = "the transaction was rolled back, since a statement in it had failed: division by zero" },
+        { body = "mark(job); job.tx:query 'SELECT 1 / 0'; job.tx:query 'SELECT 1'", message = ".*division by zero" },
+      }
     end)
 
     it("does not when a savepoint brought the transaction back", function()
@@ -279,9 +260,12 @@ describe("a transactional handler", function()
         "the executor was killed by SIGKILL")
     end)
 
-    it("outlives its time limit while it waits", function()
-      fails("mark(job); pgq.sleep(60)", "pgq.timeout", "timeout = '2s'")
-      fails("mark(job); assert(job.tx:query 'SELECT pg_sleep(60)')", "pgq.timeout", "timeout = '2s'")
+    it("outlives its time limit while it waits, or swallows pgq.timeout", function()
+      all_fail {
+        { body = "mark(job); pgq.sleep(60)", message = "pgq.timeout", options = "timeout = '2s'" },
+        { body = "mark(job); assert(job.tx:query 'SELECT pg_sleep(60)')", message = "pgq.timeout", options = "timeout = '2s'" },
+        { body = "mark(job); pcall(pgq.sleep, 60); pgq.sleep(60)", message = "pgq.timeout", options = "timeout = '2s'" },
+      }
       wait.till("the statement to be cancelled", 30, function()
         return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND query LIKE 'SELECT pg_sleep%'" == "0"
       end)
@@ -291,10 +275,6 @@ describe("a transactional handler", function()
       fails("mark(job); while true do end", "the executor was killed at the time limit of 2s", "timeout = '2s'")
     end)
 
-    it("swallows pgq.timeout", function()
-      fails("mark(job); pcall(pgq.sleep, 60); pgq.sleep(60)", "pgq.timeout", "timeout = '2s'")
-    end)
-
     it("may clean up when its time is over, but what it did in time counts", function()
       succeeds("mark(job); pcall(pgq.sleep, 60)", "done", "timeout = '2s'")
     end)
@@ -302,15 +282,25 @@ describe("a transactional handler", function()
 
   describe("that ends the transaction itself", function()
     it("is refused, and fails", function()
-      for _, sql in ipairs { "COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "PREPARE TRANSACTION 'x'" } do
-        local result = fails(([[
-          mark(job)
-          print(job.tx:query(%q))
-          job.tx:query "BEGIN"
-          job.tx:query "INSERT INTO marks VALUES (0, 'after')"
-        ]]):format(sql), sql:match "^%u+" .. ".- is not for the function of a transaction")
-        assert.matches("^nil\t%u+.- is not for the function of a transaction.-\t2D000\n$", result.stdout)
+      local cases = {}
+      for i, sql in ipairs { "COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "PREPARE TRANSACTION 'x'" } do
+        cases[i] = {
+          body = ([[
+            mark(job)
+            print(job.tx:query(%q))
+            job.tx:query "BEGIN"
+            job.tx:query "INSERT INTO marks VALUES (0, 'after')"
+          ]]):format(sql),
+          message = sql:match "^%u+" .. ".- is not for the function of a transaction",
+        }
       end
+      local result = all_fail(cases)
+      local lines = 0
+      for line in result.stdout:gmatch "[^\n]+" do
+        assert.matches("^nil\t%u+.- is not for the function of a transaction.-\t2D000$", line)
+        lines = lines + 1
+      end
+      assert.equal(#cases, lines)
     end)
   end)
 
@@ -386,8 +376,7 @@ describe("a transactional handler", function()
         mark(job)
         print "waits"
         pgq.sleep(60)]], "timeout = '1m'") }
-      workers[#workers + 1] = worker
-      worker:read_until "waits"
+        worker:read_until "waits"
       pg:psql "SELECT pgq_cancel(1)"
       worker:read_until("lease was lost", 30, "stderr")
       worker:stop()
@@ -659,7 +648,6 @@ describe("a transactional handler", function()
       pgq.sleep(0.02)
       assert(job.tx:enqueue("next", tostring(job.id)))
     ]] .. "pgq.register_queue('next', function(data, job) mark(job, data) end, { transactional = true })" }
-    workers[#workers + 1] = worker
     assert.equal(0, worker:wait(90).status, worker.stderr)
     assert.equal("1|retried|t|no luck\n1|retried|t|no luck", jobs())
     assert.equal("50|50|50", pg:psql [[SELECT count(*) FILTER (WHERE what = 'done'), count(*) FILTER (WHERE what <> 'done'),

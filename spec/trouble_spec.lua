@@ -1,34 +1,13 @@
 local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
 -- What happens to an outcome that the database cannot take at the moment: it is kept and tried again, said once, and
 -- the handler does not run a second time.
 describe("an outcome that cannot be settled for a while", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start { disk = Postgres.can_have_disk() and "4m" or nil }
-    pg:migrate()
-  end)
-
-  teardown(function() pg:stop() end)
-
-  local workers = {}
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
-
-  -- One that a failed spec has left would take the next one's jobs.
-  after_each(function()
-    for _, worker in ipairs(workers) do
-      if worker:is_running() then
-        worker:kill "sigkill"
-        worker:wait()
-      end
-    end
-    workers = {}
-  end)
+  local pg = fixture.server { disk = Postgres.can_have_disk() and "4m" or nil }
 
   local SCRIPT = [[
     local pgq = require "pgq"
@@ -47,9 +26,7 @@ describe("an outcome that cannot be settled for a while", function()
     pgq.register_queue("echo", function(data) print("ran " .. data) end)]]
 
   local function start(...)
-    local worker = Worker.start { pg = pg, script = SCRIPT, args = { "--executors", "1", "--poll-interval", "100ms", ... } }
-    workers[#workers + 1] = worker
-    return worker
+    return Worker.start { pg = pg, script = SCRIPT, args = { "--executors", "1", "--poll-interval", "100ms", ... } }
   end
 
   local function enqueue(queue, data, waits)

@@ -31,10 +31,9 @@ if not os.getenv "PGQ_ASAN_LIBRARY" then
     end
 
     it("reads and frees nothing wrongly, and loses no memory, over ten thousand jobs", function()
-      local pg = Postgres.start()
+      local pg = Postgres.start { migrated = true }
       local path = os.tmpname()
       finally(function() pg:stop() os.remove(path) end)
-      pg:migrate()
       pg:psql(("INSERT INTO pgq_jobs (queue_name, data, retry_waits) SELECT 'q', n::text::bytea, '{0s}' FROM generate_series(1, %d) n"):format(JOBS))
       -- Data that the claim leaves behind travels another way.
       pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', (repeat(' ', 100000) || n)::bytea FROM generate_series(1, 3) n"

@@ -8,8 +8,7 @@ describe("values from Lua", function()
   local pg, conn
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     conn = assert(pgq.connect(pg.conninfo))
   end)
 

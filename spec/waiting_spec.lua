@@ -1,50 +1,14 @@
 -- Handlers that wait: tasks on the loop of their executor.
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 local uv = require "luv"
 
 describe("a handler that waits", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-  end)
-
-  teardown(function() pg:stop() end)
-
-  -- Without a trace of workers that were killed: they make others careful for a minute.
-  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY; TRUNCATE pgq_workers" end)
-
-  local HEAD = [[
-    local pgq = require "pgq"
-    local uv = require "luv"
-    local function now() return uv.hrtime() / 1e9 end
-    local function wait_for(condition)
-      local began = now()
-      while not condition() do
-        assert(now() - began < 20, "waited in vain")
-        pgq.sleep(0.05)
-      end
-    end
-  ]]
-
-  local function enqueue(queue, data, count)
-    pg:psql(("INSERT INTO pgq_jobs (queue_name, data, retry_waits) SELECT '%s', '%s', '{1h}' FROM generate_series(1, %d)")
-      :format(queue, data or "", count or 1))
-  end
-
-  local function start(script, ...)
-    return Worker.start { pg = pg, script = HEAD .. script, args = { "--executors", "1", ... } }
-  end
-
-  local function drain(script, ...)
-    local result = start(script, "--drain", ...):wait(60)
-    assert.equal(0, result.status, result.stderr)
-    return result
-  end
+  local pg = fixture.server()
+  local enqueue = fixture.enqueuer(pg)
+  local start, drain = fixture.workers(pg)
 
   -- Runs a job through a handler with this body, and returns what is left of it: "completed", or
   -- "attempt|retried or failed|error", and the worker's result.
@@ -56,9 +20,16 @@ describe("a handler that waits", function()
     return left == "" and "completed" or left, result
   end
 
-  local function fails(body, expected, ...)
-    local left, result = run(body, ...)
-    assert.matches("^1|retried|" .. expected, left)
+  -- Expects the attempts to fail with these messages (patterns): { { body, message }, … }.
+  local function fail(cases, ...)
+    local bodies = {}
+    for i, case in ipairs(cases) do
+      bodies[i] = case[1]
+    end
+    local left, result = fixture.run_all(pg, drain, bodies, ...)
+    for i, case in ipairs(cases) do
+      assert.matches("^1|retried|" .. case[2], left[i], 1, false, case[1])
+    end
     return result
   end
 
@@ -148,7 +119,6 @@ describe("a handler that waits", function()
       local worker = start [[
         pgq.register_queue("long", function() print "long"; pgq.sleep(60) end)
         pgq.register_queue("short", function(data) print("short " .. data) end)]]
-      finally(function() worker:kill "sigkill" end)
       enqueue("long", "", 3)
       worker:read_until "long\nlong\nlong\n"
       assert.is_true(quickest(worker, "short") < 1)
@@ -165,7 +135,6 @@ describe("a handler that waits", function()
         pgq.register_queue("own", handle, { concurrency = 3 })
         pgq.register_queue("tx", handle, { transactional = true })
         pgq.register_queue("quick", function(data) print("quick " .. data) end)]]
-      finally(function() worker:kill "sigkill" end)
       wait.till("all room to be taken", 30, function()
         local taken = pg:psql [[SELECT string_agg(queue_name || n, ',' ORDER BY queue_name)
           FROM (SELECT queue_name, count(lease) AS n FROM pgq_jobs GROUP BY 1) AS q]]
@@ -183,9 +152,11 @@ describe("a handler that waits", function()
     end)
 
     it("is refused wrong times", function()
-      fails("pgq.sleep('soon')", '.*worker.lua:%d+: sleep: the time %("soon"%) .*; write seconds, or 1h30m')
-      fails("pgq.sleep(-1)", ".*worker.lua:%d+: sleep: the time %(%-1%) is negative")
-      fails("pgq.sleep {}", ".*worker.lua:%d+: sleep: the time must be a number of seconds or a duration such as 1m30s, not a table")
+      fail {
+        { "pgq.sleep('soon')", ".*worker.lua:%d+: sleep: the time %("soon"%) .*; write seconds, or 1h30m" },
+        { "pgq.sleep(-1)", ".*worker.lua:%d+: sleep: the time %(%-1%) is negative" },
+        { "pgq.sleep {}", ".*worker.lua:%d+: sleep: the time must be a number of seconds or a duration such as 1m30s, not a table" },
+      }
     end)
   end)
 
@@ -220,9 +191,11 @@ describe("a handler that waits", function()
     end)
 
     it("may use the executor's own loop, but not take it", function()
-      fails("uv.run()", ".*worker.lua:%d+: uv.run: the loop is the executor's")
-      fails("uv.walk(print)", ".*worker.lua:%d+: uv.walk: the loop is the executor's")
-      fails("pgq.await(42)", ".*worker.lua:%d+: await: a function is needed, not a number")
+      fail {
+        { "uv.run()", ".*worker.lua:%d+: uv.run: the loop is the executor's" },
+        { "uv.walk(print)", ".*worker.lua:%d+: uv.walk: the loop is the executor's" },
+        { "pgq.await(42)", ".*worker.lua:%d+: await: a function is needed, not a number" },
+      }
     end)
 
     it("that fires twice goes on once, and the error is in the log", function()
@@ -243,18 +216,9 @@ describe("a handler that waits", function()
     end)
 
     it("that can never fire is told so", function()
-      fails("pgq.await(function() end)", ".*worker.lua:%d+: pgq.await: nobody can call resume any more")
-    end)
-
-    it("may find that a finalizer throws", function()
-      local left, result = run [[
-        getmetatable(newproxy(true)).__gc = function() error "thrown by a finalizer" end
-        pgq.sleep(6) -- behind the executor's own collection
-        print "alive"]]
-      assert.equal("completed", left)
-      assert.matches("alive", result.stdout)
-      assert.matches("level=error.-thrown by a finalizer", result.stderr)
-      assert.is_nil(result.stderr:find "an executor died")
+      fail {
+        { "pgq.await(function() end)", ".*worker.lua:%d+: pgq.await: nobody can call resume any more" },
+      }
     end)
 
     it("comes to others too when the handler that was the first to need luv is gone", function()
@@ -289,22 +253,6 @@ describe("a handler that waits", function()
       assert.is_nil(result.stderr:find "an executor died")
     end)
 
-    it("that never returns is ended after half a minute, and nobody pays at first", function()
-      enqueue("spin")
-      local worker = start([[
-        pgq.register_queue("spin", function(_, job)
-          print("began")
-          local timer = uv.new_timer()
-          timer:start(10, 0, function() while true do uv.sleep(100) end end)
-          pgq.sleep(0.1)
-        end)]])
-      finally(function() worker:kill "sigkill" end)
-      worker:read_until("an executor died.-cause=\"was killed: a callback of luv did not return for 30 s\"", 90, "stderr")
-      wait.till("the job to be suspect", 30, function()
-        return pg:psql "SELECT suspect FROM pgq_jobs" == "t"
-      end)
-    end)
-
     it("in which nothing may wait is told so", function()
       local _, result = run [[
         local timer = uv.new_timer()
@@ -314,7 +262,9 @@ describe("a handler that waits", function()
     end)
 
     it("gets the error of what starts it", function()
-      fails("pgq.await(function() error 'not even begun' end)", ".*not even begun")
+      fail {
+        { "pgq.await(function() error 'not even begun' end)", ".*not even begun" },
+      }
     end)
   end)
 
@@ -366,7 +316,9 @@ describe("a handler that waits", function()
     end)
 
     it("fails when it yields to nobody", function()
-      fails("pgq.sleep(0.01); coroutine.yield(1)", "the handler yielded, and nothing resumes it")
+      fail {
+        { "pgq.sleep(0.01); coroutine.yield(1)", "the handler yielded, and nothing resumes it" },
+      }
     end)
   end)
 
@@ -374,9 +326,11 @@ describe("a handler that waits", function()
     local WHERE = "sleep: nothing can wait in a function that C code has called"
 
     it("is told so", function()
-      fails("table.sort({ 2, 1 }, function(a, b) pgq.sleep(0.01); return a < b end)", WHERE)
-      fails("string.gsub('x', '.', function() pgq.sleep(0.01) end)", WHERE)
-      fails("print(setmetatable({}, { __tostring = function() pgq.sleep(0.01); return '' end }))", WHERE)
+      fail {
+        { "table.sort({ 2, 1 }, function(a, b) pgq.sleep(0.01); return a < b end)", WHERE },
+        { "string.gsub('x', '.', function() pgq.sleep(0.01) end)", WHERE },
+        { "print(setmetatable({}, { __tostring = function() pgq.sleep(0.01); return '' end }))", WHERE },
+      }
     end)
 
     it("is told so in a coroutine inside of it too, and lives on", function()
@@ -402,22 +356,19 @@ describe("a handler that waits", function()
       assert.is_nil(result.stderr:find "an executor died")
     end)
 
-    it("can clean up, and wait while it does", function()
-      local left, result = run([[
-        local ok, why = pcall(pgq.sleep, 60)
-        assert(not ok and why == pgq.timeout, tostring(why))
-        pgq.sleep(0.3)
-        print "cleaned up"
-        error(why)]], "--timeout", "2s")
-      assert.matches("^1|retried|pgq.timeout", left)
+    it("can clean up, and wait while it does; what swallows it and waits on fails in each further wait", function()
+      local result = fail({
+        { [[
+          local ok, why = pcall(pgq.sleep, 60)
+          assert(not ok and why == pgq.timeout, tostring(why))
+          pgq.sleep(0.3)
+          print "cleaned up"
+          error(why)]], "pgq.timeout" },
+        { [[
+          pcall(pgq.sleep, 60)
+          pgq.sleep(60)]], "pgq.timeout" },
+      }, "--timeout", "2s")
       assert.matches("cleaned up", result.stdout)
-    end)
-
-    it("that swallows it and waits on fails in each further wait", function()
-      local left = run([[
-        pcall(pgq.sleep, 60)
-        pgq.sleep(60)]], "--timeout", "2s")
-      assert.matches("^1|retried|pgq.timeout", left)
     end)
 
     it("that goes on for ever all the same is killed", function()
@@ -467,54 +418,54 @@ describe("a handler that waits", function()
 
   describe("says how its attempt ended:", function()
     it("snooze is no attempt, and uses up no wait", function()
-      for _, body in ipairs { "return pgq.snooze(3600)", "error(pgq.snooze '1h')", "return nil, pgq.snooze(3600)",
-        "return { snooze = 3600 }", "pgq.sleep(0.05); return pgq.snooze(3600)" } do
-        enqueue "q"
-        drain(('pgq.register_queue("q", function()\n%s\nend)'):format(body))
-        assert.equal("0|t|{1h}||t|t", pg:psql [[SELECT attempt, run_after > now() + interval '50 min', retry_waits, error,
-          ran_at IS NULL, lease IS NULL FROM pgq_jobs]], body)
-        pg:psql "TRUNCATE pgq_jobs"
-      end
+      local bodies = { "return pgq.snooze(3600)", "error(pgq.snooze '1h')", "return nil, pgq.snooze(3600)",
+        "return { snooze = 3600 }", "pgq.sleep(0.05); return pgq.snooze(3600)" }
+      for i in ipairs(bodies) do enqueue("q" .. i) end
+      drain(fixture.queues_of(bodies))
+      assert.equal(("0|t|{1h}||t|t\n"):rep(#bodies), pg:psql [[SELECT attempt, run_after > now() + interval '50 min',
+        retry_waits, error, ran_at IS NULL, lease IS NULL FROM pgq_jobs]] .. "\n")
     end)
 
     it("discard is the end of it", function()
-      for _, body in ipairs { "return pgq.discard 'no use'", "error(pgq.discard 'no use')",
-        "pgq.sleep(0.05); return pgq.discard 'no use'", "return { error = 'no use', discard = true }" } do
-        assert.equal("1|failed|no use", (run(body)), body)
-      end
-      assert.equal("1|failed|discarded", (run "return pgq.discard()"))
+      local left = fixture.run_all(pg, drain, { "return pgq.discard 'no use'", "error(pgq.discard 'no use')",
+        "pgq.sleep(0.05); return pgq.discard 'no use'", "return { error = 'no use', discard = true }", "return pgq.discard()" })
+      for i = 1, 4 do assert.equal("1|failed|no use", left[i]) end
+      assert.equal("1|failed|discarded", left[5])
       assert.equal("completed", (run("return pgq.discard()", "--discard-failed")))
     end)
 
     it("retry has this wait instead of the next", function()
-      for _, body in ipairs { "return pgq.retry(60, 'later')", "error(pgq.retry('1m', 'later'))",
-        "pgq.sleep(0.05); return pgq.retry(60, 'later')", "return { error = 'later', retry = 60 }" } do
-        enqueue "q"
-        drain(('pgq.register_queue("q", function()\n%s\nend)'):format(body))
-        assert.equal("1|t|{}|later", pg:psql [[SELECT attempt, run_after BETWEEN now() + interval '5 s' AND
-          now() + interval '60 s', retry_waits, error FROM pgq_jobs]], body)
-        drain 'pgq.register_queue("q", function() end)'
-        pg:psql "UPDATE pgq_jobs SET run_after = now()"
-        drain(('pgq.register_queue("q", function()\n%s\nend)'):format(body))
-        assert.equal("2|t|later", pg:psql "SELECT attempt, ran_at IS NOT NULL, error FROM pgq_jobs")
-        pg:psql "TRUNCATE pgq_jobs"
-      end
+      local bodies = { "return pgq.retry(60, 'later')", "error(pgq.retry('1m', 'later'))",
+        "pgq.sleep(0.05); return pgq.retry(60, 'later')", "return { error = 'later', retry = 60 }" }
+      local script = fixture.queues_of(bodies)
+      for i in ipairs(bodies) do enqueue("q" .. i) end
+      drain(script)
+      assert.equal(("1|t|{}|later\n"):rep(#bodies), pg:psql [[SELECT attempt, run_after BETWEEN now() + interval '5 s' AND
+        now() + interval '60 s', retry_waits, error FROM pgq_jobs]] .. "\n")
+      drain(fixture.queues_of { "", "", "", "" }) -- which finds none of them due
+      pg:psql "UPDATE pgq_jobs SET run_after = now()"
+      drain(script)
+      assert.equal(("2|t|later\n"):rep(#bodies), pg:psql "SELECT attempt, ran_at IS NOT NULL, error FROM pgq_jobs" .. "\n")
     end)
 
     it("with a wait that can be read", function()
-      fails("error(pgq.snooze(-1))", ".*worker.lua:%d+: snooze: the wait %(%-1%) is negative")
-      fails("return pgq.retry('x')", "retry: the wait %(x%) ")
-      fails("return pgq.snooze()", "snooze: the wait must be a number of seconds or a duration")
-      fails("return { snooze = {} }", "the wait must be a number of seconds or a duration such as 1m30s, not a table")
+      fail {
+        { "error(pgq.snooze(-1))", ".*worker.lua:%d+: snooze: the wait %(%-1%) is negative" },
+        { "return pgq.retry('x')", "retry: the wait %(x%) " },
+        { "return pgq.snooze()", "snooze: the wait must be a number of seconds or a duration" },
+        { "return { snooze = {} }", "the wait must be a number of seconds or a duration such as 1m30s, not a table" },
+      }
     end)
   end)
 
   describe("throws", function()
     it("tables, nothing and userdata after a wait, and is told of it", function()
-      fails("pgq.sleep(0.01); error({})", "table: ")
-      fails("pgq.sleep(0.01); error()", "the handler called error%(nil%)")
-      fails("pgq.sleep(0.01); error(io.stdout)", "file %(")
-      local result = fails("pgq.sleep(0.01); local x = nil; x.y = 1", ".*attempt to index local 'x'")
+      local result = fail {
+        { "pgq.sleep(0.01); error({})", "table: " },
+        { "pgq.sleep(0.01); error()", "the handler called error%(nil%)" },
+        { "pgq.sleep(0.01); error(io.stdout)", "file %(" },
+        { "pgq.sleep(0.01); local x = nil; x.y = 1", ".*attempt to index local 'x'" },
+      }
       assert.matches("worker.lua:%d+: in function", result.stderr)
     end)
   end)
@@ -571,7 +522,6 @@ describe("a handler that waits", function()
           print("began", running, job.attempt)
           pgq.sleep(60)
         end)]], "--concurrency", "120")
-      finally(function() worker:kill "sigkill" end)
       worker:read_until "began\t120\t"
       wait.till("all to be leased", 30, function() return pg:psql "SELECT count(lease) FROM pgq_jobs" == "120" end)
       local seen = #worker.stdout
@@ -598,7 +548,7 @@ describe("a handler that waits", function()
     worker:read_until "began\nbegan\nbegan\n"
     worker:stop()
     assert.equal("3", pg:psql "SELECT count(*) FROM pgq_jobs WHERE attempt = 0 AND lease IS NULL AND run_after <= now()")
-    worker = start(script, "--lease", "5s")
+    worker = start(script, "--lease", "2s")
     worker:read_until "began\nbegan\nbegan\n"
     wait.till("all to be leased", 30, function()
       return pg:psql "SELECT count(*) FROM pgq_jobs WHERE lease IS NOT NULL" == "3"
@@ -623,7 +573,6 @@ describe("a handler that waits", function()
     end)
     enqueue("q", "", 3)
     local worker = start [[pgq.register_queue("q", function() print "began"; pgq.sleep(60) end)]]
-    finally(function() worker:kill "sigkill" end)
     worker:read_until("a worker vanished", 30, "stderr")
     worker:read_until("began\nbegan\nbegan\n", 30)
   end)

@@ -20,8 +20,7 @@ describe("no wake-up is lost", function()
   local started = {}
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
     pg:psql "CREATE ROLE worker LOGIN; GRANT ALL ON pgq_jobs, pgq_workers TO worker"
   end)
 
@@ -207,8 +206,7 @@ describe("a cancelled enqueue", function()
   local pg
 
   setup(function()
-    pg = Postgres.start()
-    pg:migrate()
+    pg = Postgres.start { migrated = true }
   end)
 
   teardown(function() pg:stop() end)

@@ -1,21 +1,12 @@
 local uv = require "luv"
-local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
+local fixture = require "spec.support.fixture"
 local bell = require "spec.support.bell"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
 describe("a worker", function()
-  local pg
-
-  setup(function()
-    pg = Postgres.start()
-    pg:migrate()
-  end)
-
-  teardown(function() pg:stop() end)
-
-  before_each(function() pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY" end)
+  local pg = fixture.server()
 
   -- Enqueues by SQL; `rest` are further arguments of pgq_enqueue.
   local function enqueue(queue, data, rest)

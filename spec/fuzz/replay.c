@@ -1,54 +1,55 @@
 /*
- * Feeds the files of a folder to a fuzz target, without a fuzzer: replay FOLDER. The name of each is printed first, so
- * that the last line of a run that dies names the culprit.
+ * Feeds the inputs of a corpus to a fuzz target, without a fuzzer: replay ARCHIVE. The archive is a tar file as
+ * spec/fuzz/run writes it (ustar, regular files only). The name of each input is printed first, so that the last line
+ * of a run that dies names the culprit.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 
-#include "buffer.h"
 #include "memory.h"
 #include "pieces.h"
 
-static int is_input(const struct dirent *entry) {
-  return entry->d_name[0] != '.';
-}
+/* A tar file is made of blocks: a header for each file, then the file's bytes, filled up with zeros. */
+enum { BLOCK = 512, NAME_LENGTH = 100, SIZE_AT = 124, SIZE_LENGTH = 12, TYPE_AT = 156, MAGIC_AT = 257 };
 
-static int replay(const char *path) {
-  struct buffer content = {0};
-  size_t length;
-  FILE *file = fopen(path, "rb");
-  if (!file) {
-    fprintf(stderr, "%s: %s\n", path, strerror(errno));
+/* Reads the file that the header announces, and feeds it to the target. Returns -1 if the archive is broken. */
+static int replay(FILE *archive, const char *header) {
+  char size_text[SIZE_LENGTH + 1] = {0};
+  memcpy(size_text, header + SIZE_AT, SIZE_LENGTH);
+  size_t size = strtoul(size_text, NULL, 8);
+  if (memcmp(header + MAGIC_AT, "ustar", 5) != 0 || header[TYPE_AT] != '0')
     return -1;
-  }
-  while ((length = fread(buffer_space(&content, 4096), 1, 4096, file)) > 0)
-    content.length += length;
-  fclose(file);
-  uint8_t *exact = memory_new(content.length);
-  memcpy(exact, content.bytes, content.length);
-  LLVMFuzzerTestOneInput(exact, content.length);
-  free(exact);
-  buffer_free(&content);
-  return 0;
+  printf("%.*s\n", NAME_LENGTH, header);
+  uint8_t *input = memory_new(size); /* exactly as large: the sanitizer finds reads behind it */
+  char padding[BLOCK];
+  size_t rest = (BLOCK - size % BLOCK) % BLOCK;
+  int complete = fread(input, 1, size, archive) == size && fread(padding, 1, rest, archive) == rest;
+  if (complete)
+    LLVMFuzzerTestOneInput(input, size);
+  free(input);
+  return complete ? 0 : -1;
 }
 
 int main(int argc, char **argv) {
-  struct dirent **entries;
-  int failed = 0, count = argc == 2 ? scandir(argv[1], &entries, is_input, alphasort) : -1;
-  if (count <= 0) {
-    fprintf(stderr, "%s: no inputs in %s\n", argv[0], argc == 2 ? argv[1] : "(no folder given)");
+  char header[BLOCK];
+  int count = 0;
+  FILE *archive = argc == 2 ? fopen(argv[1], "rb") : NULL;
+  if (!archive) {
+    fprintf(stderr, "%s: %s\n", argc == 2 ? argv[1] : "usage: replay ARCHIVE", argc == 2 ? strerror(errno) : "");
     return 1;
   }
   setvbuf(stdout, NULL, _IOLBF, 0);
-  for (int i = 0; i < count; i++) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%s", argv[1], entries[i]->d_name);
-    puts(path);
-    failed += replay(path) != 0;
-    free(entries[i]);
+  for (;;) {
+    size_t length = fread(header, 1, BLOCK, archive);
+    if (length == BLOCK && header[0] == '\0') /* a block of zeros is the end */
+      break;
+    if (length < BLOCK || replay(archive, header)) {
+      fprintf(stderr, "%s: broken behind %d inputs\n", argv[1], count);
+      return 1;
+    }
+    count++;
   }
-  free(entries);
+  fclose(archive);
   printf("%d inputs\n", count);
-  return failed > 0;
+  return count == 0;
 }

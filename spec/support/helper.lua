@@ -10,10 +10,13 @@ local Pgbouncer = require "spec.support.pgbouncer"
 local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
 
+Postgres.add_to_path()
+
 -- A spec that fails in its setup never reaches its teardown.
 require "busted".subscribe({ "suite", "end" }, function()
   Pgbouncer.stop_all()
   Postgres.stop_all()
+  Worker.kill_all()
   Worker.remove_scripts()
   loop.settle()
   return nil, true

@@ -1,6 +1,7 @@
 -- A Postgres server of the specs' own: in a temporary folder, reached through a unix socket there, gone afterwards.
 
 local uv = require "luv"
+local libpq = require "spec.support.libpq"
 local ports = require "spec.support.port"
 local process = require "spec.support.process"
 
@@ -31,19 +32,37 @@ cat >/dev/null
 if [ -f "$dir/data/postmaster.pid" ]; then "$@" -D "$dir/data" -m immediate -w stop >/dev/null 2>&1; fi
 rm -rf "$dir"]]
 
--- Makes the template, once per build. initdb runs in /tmp: the build folder may be closed to the server's user.
--- $1: template; $2: user's name, empty for this one; the other arguments: the initdb command.
+-- Makes a template: runs a script that leaves a cluster in $dir/data, and moves that cluster into its place. Several
+-- runs of the specs may call this at once: one of them does the work, the others wait for its lock. The work is done in
+-- /tmp, because the build folder may be closed to the server's user.
+-- $1: template; $2: name of the server's user, empty if the specs run as that user; $3: script; the other arguments are
+-- the script's.
 local MAKE_TEMPLATE = [[
 set -e
-template=$1; user=$2; shift 2
+template=$1; user=$2; script=$3; shift 3
 [ ! -d "$template" ] || exit 0
 dir=$(mktemp -d /tmp/pgq-spec-template-XXXXXX)
 trap 'rm -rf "$dir"' EXIT
 if [ -n "$user" ]; then chown "$user" "$dir"; fi
-cd "$dir"
-"$@" -D "$dir/data" --no-sync --auth=trust --username=postgres --encoding=UTF8 --locale=C
-cp -a "$dir/data" "$template.new"
+eval "$script"
+rm -rf "$template.new"
+cp -a --reflink=auto "$dir/data" "$template.new"
 mv "$template.new" "$template"]]
+
+-- The arguments are the initdb command.
+local INITDB = [[
+cd "$dir"
+"$@" -D "$dir/data" --no-sync --auth=trust --username=postgres --encoding=UTF8 --locale=C]]
+
+-- $1: the empty template; the other arguments are the pg_ctl command. The server is shut down, so the copies start
+-- without a recovery.
+local MIGRATE = [[
+cp -a --reflink=auto "$1" "$dir/data"; shift
+(cd /; "$@" -D "$dir/data" -w -t 60 -l "$dir/log" -o "-F -k $dir -c listen_addresses=" start) >/dev/null
+PGOPTIONS="-c client_min_messages=warning" psql -X -q -1 -v ON_ERROR_STOP=1 -h "$dir" -p 5432 -U postgres -d postgres \
+  -f sql/upgrade.sql -f sql/create_table.sql || status=$?
+(cd /; "$@" -D "$dir/data" -m fast -w stop) >/dev/null
+[ -z "${status:-}" ] || exit "$status"]]
 
 -- Starts a server that alone sees a small disk: the mount is gone when the server is.
 -- $1: folder to mount on; $2: size; the other arguments: the pg_ctl command.
@@ -69,7 +88,8 @@ local function get_installation()
     local gid = process.check({ "id", "-g", user }):gsub("%s+$", "")
     prefix = { "setpriv", "--reuid", user, "--regid", gid, "--init-groups", "--" }
   end
-  installation = { bindir = bindir, prefix = prefix, user = user }
+  local version = process.check({ bindir .. "/postgres", "--version" }):match "%d.*%w"
+  installation = { bindir = bindir, prefix = prefix, user = user, version = version:gsub("[^%w.]+", "-") }
   return installation
 end
 
@@ -78,6 +98,12 @@ end
 function Postgres.as_user()
   local found = get_installation()
   return found.prefix, found.user
+end
+
+-- Lets specs find psql and pgbench beside the server's programs: Debian's /usr/bin/psql is a script in Perl that takes
+-- four times as long.
+function Postgres.add_to_path()
+  uv.os_setenv("PATH", get_installation().bindir .. ":" .. os.getenv "PATH")
 end
 
 -- The command line that runs a program of the server, as a table.
@@ -91,15 +117,33 @@ local function command(program, ...)
   return words
 end
 
-local function make_template()
+-- Makes the template `name` in the build folder unless it is there, with the arguments of MAKE_TEMPLATE, and returns
+-- its path. The path has the server's version and whatever else the content depends on.
+local function make_template(name, script, ...)
   local found = get_installation()
   local build = assert(os.getenv("PGQ_BUILD"), "PGQ_BUILD is not set: run specs through <build>/busted")
-  local template = build .. "/postgres-template" .. found.bindir:gsub("/", "-")
-  process.check {
-    "flock", template .. ".lock", "sh", "-c", MAKE_TEMPLATE, "sh", template, found.user,
-    timeout = 60, unpack(command("initdb")),
-  }
+  local template = ("%s/postgres-template-%s%s"):format(build, found.version, name)
+  if not uv.fs_stat(template) then
+    process.check {
+      "flock", template .. ".lock", "sh", "-c", MAKE_TEMPLATE, "sh", template, found.user, script,
+      timeout = 120, ...,
+    }
+  end
   return template
+end
+
+local function empty_template()
+  return make_template("", INITDB, unpack(command "initdb"))
+end
+
+-- A checksum of the files that `migrate` runs.
+local function schema_version()
+  return process.check({ "sh", "-c", "cat sql/upgrade.sql sql/create_table.sql | cksum" }):match "%d+"
+end
+
+local function migrated_template()
+  local name = "-migrated-" .. schema_version()
+  return make_template(name, MIGRATE, empty_template(), unpack(command "pg_ctl"))
 end
 
 local function write_settings(dir, settings)
@@ -121,13 +165,14 @@ local function merged(...)
 end
 
 -- An empty folder that is removed when the specs end, for a server that is not there yet.
-local function new_server(tcp)
+local function new_server(tcp, self)
   local found = get_installation()
   local dir = assert(uv.fs_mkdtemp("/tmp/pgq-spec-XXXXXX"))
   local watcher = { "sh", "-c", WATCHER, "sh", dir, unpack(command("pg_ctl")) }
   watcher.stdin, watcher.outlive, watcher.cwd = "pipe", true, "/"
   local port = tcp and ports.free() or 5432
-  local self = setmetatable({ dir = dir, port = port, _watcher = process.start(watcher) }, Postgres)
+  self = setmetatable(self or {}, Postgres)
+  self.dir, self.port, self._watcher = dir, port, process.start(watcher)
   running[self] = true
   if found.user ~= "" then
     process.check { "chown", found.user, dir }
@@ -149,18 +194,20 @@ function Postgres.can_have_disk()
   return uv.getuid() == 0 and process.run({ "unshare", "-m", "true" }).status == 0
 end
 
--- Postgres.start{ settings = { name = value }, tcp = true, disk = "8m" }: starts a server and returns it. Fields:
--- conninfo (through the unix socket), dir, port, and with `tcp` also tcp_conninfo (127.0.0.1, a free port). With `disk`
--- the server has an empty file system of that size at dir .. "/disk", for a tablespace; it does not survive :down().
-function Postgres.start(options)
+-- Postgres.start{ settings = { name = value }, tcp = true, disk = "8m", migrated = true }: starts a server and returns
+-- it. Fields: conninfo (through the unix socket), dir, port, and with `tcp` also tcp_conninfo (127.0.0.1, a free port).
+-- With `migrated` its database has the tables that `pgq-lua migrate` creates. With `disk` the server has an empty file
+-- system of that size at dir .. "/disk", for a tablespace; it does not survive :down(). The server becomes `object`, if
+-- given.
+function Postgres.start(options, object)
   options = options or {}
-  local template = make_template()
-  local self = new_server(options.tcp)
+  local template = options.migrated and migrated_template() or empty_template()
+  local self = new_server(options.tcp, object)
   self._disk = options.disk
   if self._disk then
     process.check { "mkdir", self.dir .. "/disk" }
   end
-  process.check { "cp", "-a", template, self.dir .. "/data", timeout = 30 }
+  process.check { "cp", "-a", "--reflink=auto", template, self.dir .. "/data", timeout = 30 }
   write_settings(self.dir, merged(BASE_SETTINGS, options.settings or {}, address_settings(self)))
   self:up()
   return self
@@ -221,9 +268,13 @@ function Postgres:log()
   return text
 end
 
--- Runs SQL with psql and returns what it prints: a line per row, columns parted by "|". Raises an error when any
--- statement fails.
+-- Runs SQL as psql does, in a session of its own, and returns what psql would print: a line per row, with "|"
+-- between the columns. Raises an error when a statement fails.
 function Postgres:psql(sql)
+  if libpq.can_run(sql) then
+    local text, problem = libpq.run(self.conninfo, sql, 60)
+    return text or error(("%s\n%s"):format(problem, sql), 2)
+  end
   local out = process.check {
     "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.conninfo, "-f", "-", input = sql, timeout = 60,
   }

@@ -8,15 +8,19 @@ local Worker = {}
 -- Folders of scripts, removed when all specs have run.
 local folders = {}
 
+-- Workers that Worker.kill_all ends.
+local started = {}
+
 local function write_file(path, text)
   local file = assert(io.open(path, "w"))
   file:write(text)
   file:close()
 end
 
--- Worker.start{ script = "Lua source", args = { options of pgq-lua }, script_args = {}, pg = server, env = {} }: starts
--- $PGQ_LUA on the script, with --db of the server (unless pg is nil), and returns the process of
--- spec/support/process.lua with three more: `script_path`, :stop() and :executors().
+-- Worker.start{ script = "Lua source", args = { options of pgq-lua }, script_args = {}, pg = server, env = {},
+-- keep = true }: starts $PGQ_LUA on the script, with --db of the server (unless pg is nil), and returns the process of
+-- spec/support/process.lua with three more: `script_path`, :stop() and :executors(). Worker.kill_all kills it unless
+-- `keep` is set.
 function Worker.start(options)
   local dir = assert(uv.fs_mkdtemp("/tmp/pgq-worker-XXXXXX"))
   folders[#folders + 1] = dir
@@ -37,6 +41,9 @@ function Worker.start(options)
 
   local worker = process.start(words)
   worker.script_path = path
+  if not options.keep then
+    started[#started + 1] = worker
+  end
   -- Asks it to stop and expects a clean end. Returns what :wait returns.
   function worker:stop(timeout)
     self:kill("sigterm")
@@ -64,6 +71,16 @@ end
 -- Worker.run{ … }: as Worker.start, for workers that end by themselves (--drain, a bad script). `timeout` in seconds.
 function Worker.run(options)
   return Worker.start(options):wait(options.timeout)
+end
+
+-- Kills the workers that still run, and waits for their end.
+function Worker.kill_all()
+  for _, worker in ipairs(started) do
+    if worker:kill "sigkill" then
+      worker:wait()
+    end
+  end
+  started = {}
 end
 
 function Worker.remove_scripts()
