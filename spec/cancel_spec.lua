@@ -241,8 +241,8 @@ describe("cancelling", function()
         { "'-' is not a whole number", id, "-" },
         { "'9223372036854775808' is too large", id, "9223372036854775808" },
         { "unknown option '-5'", id, "-5" },
-        { "option '--delay' belongs to pgq-lua enqueue", id, "--delay", "1s" },
-        { "option '--drain' belongs to a worker", id, "--drain" },
+        { "option '--delay' is for pgq-lua enqueue only", id, "--delay", "1s" },
+        { "option '--drain' is for a worker only", id, "--drain" },
       } do
         local result = cancel(unpack(case, 2))
         assert.equal(2, result.status, case[1])

@@ -63,7 +63,7 @@ describe("durations", function()
     end)
 
     it("by default are those of C", function()
-      local default = read_file("runtime/common/retry_waits.h"):match '#define RETRY_WAITS_DEFAULT "(%b{})"'
+      local default = "{" .. read_file("runtime/common/retry_waits.h"):match 'RETRY_WAITS_DEFAULT_LIST "(.-)"' .. "}"
       assert.equal(default, pg:psql "INSERT INTO pgq_jobs (queue_name, data) VALUES ('q', '') RETURNING retry_waits")
       local id = conn:query("SELECT pgq_enqueue('q', '') AS id")[1].id
       assert.equal(default, pg:psql("SELECT retry_waits FROM pgq_jobs WHERE id = " .. id))
