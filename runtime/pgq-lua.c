@@ -85,8 +85,8 @@ static void print_help(const struct command_row *row) {
     printf("  %s\n", commands[i].name);
     options_print_text(stdout, 8, commands[i].help);
   }
-  puts("\noptions; the command line overrides the environment variable in [brackets],\n"
-       "which overrides pgq.configure() in the script:");
+  printf("\noptions; the command line overrides the environment variable in [brackets]%s:\n",
+         row == &worker_row ? ",\nwhich overrides pgq.configure() in the script" : "");
   options_print(stdout, row->command);
   puts("\nA DURATION is a number of seconds, or a text such as 1h30m, 10s or 250ms.");
 }

@@ -93,6 +93,15 @@ describe("pgq-lua", function()
       assert.matches("usage: pgq%-lua dev", pgq("dev", "--help").stdout)
     end)
 
+    it("fits 80 columns", function()
+      for _, command in ipairs { "enqueue", "cancel", "migrate", "dev", false } do
+        for line in pgq(unpack { command or "--help", "--help" }).stdout:gmatch "[^\n]+" do
+          local _, columns = line:gsub("[^\128-\191]", "") -- continuation bytes of UTF-8 take no column
+          assert(columns <= 80, line)
+        end
+      end
+    end)
+
     it("tells its version", function()
       assert.matches("^pgq%-lua %d+%.%d+%.%d+\n$", pgq("--version").stdout)
     end)

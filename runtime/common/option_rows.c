@@ -58,7 +58,8 @@ const struct option_row option_rows[] = {
      .initial = "10s",
      .least = 1,
      .most = DAYS_MS(365),
-     .help = "the longest sleep while no job is due; jobs that do not ring the doorbell are found at the next poll"},
+     .help = "the longest sleep while no job is due; jobs that were inserted without waking the worker are found at "
+             "the next poll"},
     {.name = "preserve-completed",
      .kind = KIND_FLAG,
      .offset = AT(preserve_completed),
