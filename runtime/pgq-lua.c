@@ -26,25 +26,17 @@ struct command_row {
   enum command command;
   const char *usage;
   const char *help;
-  int (*run)(struct options *options, int argc, char **argv);
+  int (*run)(const struct options *options, int argc, char **argv); /* returns the exit status */
 };
 
-static int run_enqueue(struct options *options, int argc, char **argv) {
-  return enqueue_command(options, argc, argv);
-}
-
-static int run_cancel(struct options *options, int argc, char **argv) {
-  return cancel_command(options, argc, argv);
-}
-
-static int run_migrate(struct options *options, int argc, char **argv) {
+static int run_migrate(const struct options *options, int argc, char **argv) {
   if (argc == 0)
     return migrate_command(options);
   fprintf(stderr, "pgq-lua migrate: unexpected argument '%.100s'\nusage: pgq-lua migrate [options]\n", argv[0]);
   return STATUS_USAGE;
 }
 
-static int run_dev(struct options *options, int argc, char **argv) {
+static int run_dev(const struct options *options, int argc, char **argv) {
   (void)options;
   return dev_command(argc + 1, argv - 1); /* argv[-1] is "dev" */
 }
@@ -53,11 +45,11 @@ static const struct command_row commands[] = {
     {"enqueue", COMMAND_ENQUEUE, "enqueue [options] QUEUE [DATA | - | --lines]",
      "Enqueues a job and prints its id. DATA is the data of the job; with -, the data is read from standard input; "
      "without either, it is empty. With --lines, each line of standard input becomes a job.",
-     run_enqueue},
+     enqueue_command},
     {"cancel", COMMAND_CANCEL, "cancel [options] ID…",
      "Cancels jobs, even running ones, and prints the result for each. Cancelled jobs are kept, with the error "
      "'cancelled'.",
-     run_cancel},
+     cancel_command},
     {"migrate", COMMAND_MIGRATE, "migrate [options]",
      "Creates the tables and functions of pgq-lua, or updates older ones, in one transaction.", run_migrate},
     {"dev", COMMAND_DEV, "dev start | stop | status | conninfo",

@@ -267,7 +267,7 @@ describe("cancelling", function()
         assert.is_truthy(result.stdout:find("  " .. option, 1, true), option)
       end
       assert.is_nil(result.stdout:find("--delay", 1, true))
-      assert.matches("pgq%-lua cancel: Ends jobs", process.run({ PGQ_LUA, "--help" }).stdout)
+      assert.matches("\n  cancel\n +Cancels jobs", process.run({ PGQ_LUA, "--help" }).stdout)
     end)
 
     it("says why it could not, and goes on with the next", function()
@@ -286,7 +286,7 @@ describe("cancelling", function()
         pg:psql(sql)
         local result = cancel(1)
         assert.equal(1, result.status)
-        assert.matches("^pgq%-lua cancel: job 1: .*does not exist; run `pgq%-lua migrate` to create what is missing\n$", result.stderr)
+        assert.matches("^pgq%-lua cancel: job 1: .*does not exist; run 'pgq%-lua migrate' to create what is missing\n$", result.stderr)
         pg:migrate()
       end
     end)
