@@ -1,6 +1,6 @@
 /*
- * pgq-lua: the program. Reads options, finds the command, and hands over: to a supervisor for a worker script, to
- * runtime/commands for the rest.
+ * pgq-lua: the program. Reads the options, finds the command and calls it: the supervisor for a worker script, a
+ * function of runtime/commands for any other command.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,46 +26,41 @@ struct command_row {
   enum command command;
   const char *usage;
   const char *help;
-  int (*run)(struct options *options, int argc, char **argv);
+  int (*run)(const struct options *options, int argc, char **argv); /* returns the exit status */
 };
 
-static int run_enqueue(struct options *options, int argc, char **argv) {
-  return enqueue_command(options, argc, argv);
-}
-
-static int run_cancel(struct options *options, int argc, char **argv) {
-  return cancel_command(options, argc, argv);
-}
-
-static int run_migrate(struct options *options, int argc, char **argv) {
+static int run_migrate(const struct options *options, int argc, char **argv) {
   if (argc == 0)
     return migrate_command(options);
-  fprintf(stderr, "pgq-lua migrate: '%s' is one word too many\nusage: pgq-lua migrate [options]\n", argv[0]);
+  fprintf(stderr, "pgq-lua migrate: unexpected argument '%.100s'\nusage: pgq-lua migrate [options]\n", argv[0]);
   return STATUS_USAGE;
 }
 
-static int run_dev(struct options *options, int argc, char **argv) {
+static int run_dev(const struct options *options, int argc, char **argv) {
   (void)options;
   return dev_command(argc + 1, argv - 1); /* argv[-1] is "dev" */
 }
 
 static const struct command_row commands[] = {
     {"enqueue", COMMAND_ENQUEUE, "enqueue [options] QUEUE [DATA | - | --lines]",
-     "Enqueues a job and prints its id. DATA is the job's data, - reads it from standard input; without it the data is "
-     "empty. With --lines, every line of standard input is a job.",
-     run_enqueue},
+     "Enqueues a job and prints its id. DATA is the data of the job; with -, the data is read from standard input; "
+     "without either, it is empty. With --lines, each line of standard input becomes a job.",
+     enqueue_command},
     {"cancel", COMMAND_CANCEL, "cancel [options] ID…",
-     "Ends jobs, those that run too, and says what became of each. They are kept, with the error 'cancelled'.",
-     run_cancel},
+     "Cancels jobs, even running ones, and prints the result for each. Cancelled jobs are kept, with the error "
+     "'cancelled'.",
+     cancel_command},
     {"migrate", COMMAND_MIGRATE, "migrate [options]",
-     "Creates the tables pgq_jobs and pgq_workers, or brings older ones up to date, in one transaction.", run_migrate},
+     "Creates the tables and functions of pgq-lua, or updates older ones, in one transaction.", run_migrate},
     {"dev", COMMAND_DEV, "dev start | stop | status | conninfo",
-     "Looks after the private Postgres in ./.pgq-dev that --dev uses.", run_dev},
+     "Starts or stops the private Postgres server of --dev, whose files are in ./.pgq-dev, or prints its status or its "
+     "connection string.",
+     run_dev},
 };
 
 static const struct command_row worker_row = {
     NULL, COMMAND_WORKER, "[options] worker.lua [args…]",
-    "Runs a worker: claims jobs from the queues that worker.lua registers and runs their handlers.", NULL};
+    "Runs a worker: claims jobs of the queues that worker.lua registers, and runs their handlers.", NULL};
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -74,12 +69,18 @@ static void print_help(const struct command_row *row) {
   if (row == &worker_row)
     for (size_t i = 0; i < COMMANDS; i++)
       printf("       pgq-lua %s\n", commands[i].usage);
-  printf("\n%s\n", row->help);
-  for (size_t i = 0; row == &worker_row && i < COMMANDS; i++)
-    printf("pgq-lua %s: %s\n", commands[i].name, commands[i].help);
-  puts("\noptions; a flag wins over its variable in [brackets], that over pgq.configure in the script:");
+  putchar('\n');
+  options_print_text(stdout, 0, row->help);
+  if (row == &worker_row)
+    puts("\ncommands; 'pgq-lua COMMAND --help' lists the options of one:");
+  for (size_t i = 0; row == &worker_row && i < COMMANDS; i++) {
+    printf("  %s\n", commands[i].name);
+    options_print_text(stdout, 8, commands[i].help);
+  }
+  printf("\noptions; the command line overrides the environment variable in [brackets]%s:\n",
+         row == &worker_row ? ",\nwhich overrides pgq.configure() in the script" : "");
   options_print(stdout, row->command);
-  puts("\nDurations are seconds, or texts such as 1h30m, 10s, 250ms.");
+  puts("\nA DURATION is a number of seconds, or a text such as 1h30m, 10s or 250ms.");
 }
 
 static int usage_error(const struct command_row *row, const char *message) {
@@ -96,7 +97,7 @@ static const struct command_row *find_command(const char *word) {
   return &worker_row;
 }
 
-/* --dev: the private server's conninfo becomes the database; a new cluster gets its tables. */
+/* --dev: makes sure that the private server runs and has the tables, and takes it as the database. */
 static int use_dev_server(struct options *options) {
   struct dev_server server;
   char message[DEV_MESSAGE_SIZE];
@@ -113,7 +114,7 @@ static int use_dev_server(struct options *options) {
 static int run_worker(struct options *options, int argc, char **argv, int script) {
   char message[512];
   if (script >= argc)
-    return usage_error(&worker_row, "the script is missing");
+    return usage_error(&worker_row, "the script is missing; name the Lua file that registers queues");
   if (access(argv[script], R_OK) != 0) {
     snprintf(message, sizeof message, "cannot read the script '%.300s': %s", argv[script], strerror(errno));
     return usage_error(&worker_row, message);
@@ -132,7 +133,7 @@ static int run(struct options *options, int argc, char **argv) {
   if (word < 0)
     return usage_error(&worker_row, problem.message);
   const struct command_row *row = find_command(argv[word]);
-  if (row != &worker_row) { /* what follows the command's name are its options and words, in any order */
+  if (row != &worker_row) { /* options and words of a command may stand in any order */
     int more = options_from_arguments(options, argc - word, argv + word, true, &problem);
     if (more < 0)
       return usage_error(row, problem.message);
@@ -157,7 +158,7 @@ static int run(struct options *options, int argc, char **argv) {
   return row->run(options, argc - word, argv + word);
 }
 
-/* Somebody may start us with closed standard descriptors: what is opened next must not take their place. */
+/* If the program was started with closed standard descriptors, what it opens must not take their place. */
 static void open_standard_descriptors(void) {
   int fd;
   do

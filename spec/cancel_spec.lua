@@ -242,8 +242,8 @@ describe("cancelling", function()
         { "'-' is not a whole number", id, "-" },
         { "'9223372036854775808' is too large", id, "9223372036854775808" },
         { "unknown option '-5'", id, "-5" },
-        { "option '--delay' belongs to pgq-lua enqueue", id, "--delay", "1s" },
-        { "option '--drain' belongs to a worker", id, "--drain" },
+        { "option '--delay' is for pgq-lua enqueue only", id, "--delay", "1s" },
+        { "option '--drain' is for a worker only", id, "--drain" },
       } do
         local result = cancel(unpack(case, 2))
         assert.equal(2, result.status, case[1])
@@ -268,7 +268,7 @@ describe("cancelling", function()
         assert.is_truthy(result.stdout:find("  " .. option, 1, true), option)
       end
       assert.is_nil(result.stdout:find("--delay", 1, true))
-      assert.matches("pgq%-lua cancel: Ends jobs", process.run({ PGQ_LUA, "--help" }).stdout)
+      assert.matches("\n  cancel\n +Cancels jobs", process.run({ PGQ_LUA, "--help" }).stdout)
     end)
 
     it("says why it could not, and goes on with the next", function()
@@ -287,7 +287,7 @@ describe("cancelling", function()
         pg:psql(sql)
         local result = cancel(1)
         assert.equal(1, result.status)
-        assert.matches("^pgq%-lua cancel: job 1: .*does not exist; run `pgq%-lua migrate` to create what is missing\n$", result.stderr)
+        assert.matches("^pgq%-lua cancel: job 1: .*does not exist; run 'pgq%-lua migrate' to create what is missing\n$", result.stderr)
         pg:migrate()
       end
     end)

@@ -27,17 +27,17 @@ describe("pgq-lua", function()
         { "the script is missing" },
         { "the script is missing", "--drain" },
         { "cannot read the script '/no/such/worker.lua': No such file", "/no/such/worker.lua" },
-        { "'%-%-poll%-interval' wants a value", "--poll-interval" },
+        { "'%-%-poll%-interval' needs a value", "--poll-interval" },
         { "%-%-poll%-interval: 'often' .*write seconds, or a duration", "--poll-interval", "often", "worker.lua" },
         { "%-%-executors: 'many' is not a whole number", "--executors", "many", "worker.lua" },
-        { "%-%-log%-level: 'loud' is none of: debug info warn error", "--log-level", "loud", "worker.lua" },
-        { "%-%-pooler: 'pgbouncer' is none of: auto none session transaction", "--pooler", "pgbouncer", "worker.lua" },
-        { "option '%-%-delay' belongs to pgq%-lua enqueue", "--delay", "1s", "worker.lua" },
-        { "option '%-%-drain' belongs to a worker", "migrate", "--drain" },
+        { "%-%-log%-level: 'loud' is not one of: debug info warn error", "--log-level", "loud", "worker.lua" },
+        { "%-%-pooler: 'pgbouncer' is not one of: auto none session transaction", "--pooler", "pgbouncer", "worker.lua" },
+        { "option '%-%-delay' is for pgq%-lua enqueue only", "--delay", "1s", "worker.lua" },
+        { "option '%-%-drain' is for a worker only", "migrate", "--drain" },
         { "unknown option '%-%-nonsense'", "enqueue", "q", "--nonsense" },
         { "the name of the queue is missing", "enqueue" },
-        { "too many words", "enqueue", "q", "two", "words" },
-        { "one word too many", "migrate", "now" },
+        { "unexpected argument after DATA; quote data", "enqueue", "q", "two", "words" },
+        { "unexpected argument 'now'", "migrate", "now" },
         { "the id of a job is missing", "cancel" },
       } do
         local result = refuses(2, unpack(case))
@@ -94,6 +94,15 @@ describe("pgq-lua", function()
       assert.matches("usage: pgq%-lua dev", pgq("dev", "--help").stdout)
     end)
 
+    it("fits 80 columns", function()
+      for _, command in ipairs { "enqueue", "cancel", "migrate", "dev", false } do
+        for line in pgq(unpack { command or "--help", "--help" }).stdout:gmatch "[^\n]+" do
+          local _, columns = line:gsub("[^\128-\191]", "") -- continuation bytes of UTF-8 take no column
+          assert(columns <= 80, line)
+        end
+      end
+    end)
+
     it("tells its version", function()
       assert.matches("^pgq%-lua %d+%.%d+%.%d+\n$", pgq("--version").stdout)
     end)
@@ -139,7 +148,7 @@ describe("pgq-lua", function()
         { "pgq.register_queue('q', print, 7)", "worker.lua:2: .*options must be a table, not a number" },
         { "pgq.register_queue('q', print, { timeout_s = 7 })", "worker.lua:2: .*there is no option timeout_s" },
         { "pgq.register_queue('q', print, { discard_failed = 'yes' })", "discard_failed must be true or false, not a string" },
-        { "pgq.configure { pol_interval = 1 }", "worker.lua:2: configure: there is no setting 'pol_interval'; there are: db" },
+        { "pgq.configure { pol_interval = 1 }", "worker.lua:2: configure: there is no setting 'pol_interval'; the settings are: db" },
         { "pgq.configure { poll_interval = -1 }", "worker.lua:2: configure: poll_interval: '%-1' is negative" },
         { "pgq.configure { poll_interval = print }", "worker.lua:2: .*must be a text, a number or a boolean" },
         { "pgq.configure { db = 'a\\0b' }", "worker.lua:2: configure: names and values must be UTF%-8 text without NUL" },

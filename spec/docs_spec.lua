@@ -71,7 +71,7 @@ end
 -- The names that pgq.configure takes, as its own error lists them.
 local function read_settings(dir)
   write(dir .. "/nonsense.lua", "require 'pgq'.configure { nonsense = 1 }")
-  return assert(process.run({ PGQ_LUA, dir .. "/nonsense.lua" }).stderr:match "there are: ([%l_ ]+)")
+  return assert(process.run({ PGQ_LUA, dir .. "/nonsense.lua" }).stderr:match "settings are: ([%l_ ]+)")
 end
 
 -- Whether a comment that begins with `opening` ends right above the line of `definition` (a plain text) in one of `files`.

@@ -63,14 +63,14 @@ describe("durations", function()
     end)
 
     it("by default are those of C", function()
-      local default = read_file("runtime/common/retry_waits.h"):match '#define RETRY_WAITS_DEFAULT "(%b{})"'
+      local default = "{" .. read_file("runtime/common/retry_waits.h"):match 'RETRY_WAITS_DEFAULT_LIST "(.-)"' .. "}"
       assert.equal(default, pg:psql "INSERT INTO pgq_jobs (queue_name, data) VALUES ('q', '') RETURNING retry_waits")
       local id = conn:query("SELECT pgq_enqueue('q', '') AS id")[1].id
       assert.equal(default, pg:psql("SELECT retry_waits FROM pgq_jobs WHERE id = " .. id))
       assert.equal(default, "{" .. table.concat(require("pgq.testing.rules").DEFAULT_WAITS, ",") .. "}")
       -- The claim sends no waits when they are the default, and an upgrade sets the default.
       local found = 0
-      for _, path in ipairs { "sql/upgrade.sql", "runtime/supervisor/session/statements.c" } do
+      for _, path in ipairs { "sql/upgrade.sql", "sql/worker/claim.sql" } do
         found = found + (read_file(path):find("'" .. default .. "'", 1, true) and 1 or 0)
       end
       assert.equal(2, found)

@@ -126,8 +126,8 @@ describe("pgq-lua enqueue --lines", function()
   end)
 
   it("refuses data beside it, and what no job can be made of", function()
-    refuses(enqueue("", "data"), 2, "none can be given beside it.*usage: pgq%-lua enqueue")
-    refuses(enqueue("", "-"), 2, "none can be given beside it")
+    refuses(enqueue("", "data"), 2, "so DATA must not be given.*usage: pgq%-lua enqueue")
+    refuses(enqueue("", "-"), 2, "so DATA must not be given")
     refuses(enqueue("x", "--delay", "1s", "--after", "2030-01-01"), 2, "exclude each other")
     refuses(enqueue("x", "--after", "someday"), 1, "someday")
     local result = process.run { PGQ_LUA, "--db", pg.conninfo, "enqueue", "", "--lines", input = "x" }

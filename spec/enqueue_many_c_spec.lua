@@ -213,7 +213,7 @@ describe("enqueueing many jobs from C", function()
   it("ends with 38000 when the source says so, and enqueues nothing", function()
     for _, stop in ipairs { 1, BATCH, MANY } do
       local result = call("count=" .. MANY + 1, "stop=" .. stop, "then=SELECT 1")
-      expect_failure(result, "38000", "source of the jobs ended the call %(%-5%) after " .. stop, IDLE)
+      expect_failure(result, "38000", "function that provides the jobs ended the call %(%-5%) after " .. stop, IDLE)
       assert.is_nil(result.sql)
       expect_failure(call("count=" .. MANY + 1, "stop=" .. stop, "sql=BEGIN", "then=COMMIT"), "38000", "source", FAILED)
     end
@@ -222,7 +222,7 @@ describe("enqueueing many jobs from C", function()
   it("ends with 38000 when the taker of ids says so, also at the last", function()
     for _, refuse in ipairs { 1, MANY } do
       local result = call("count=" .. MANY, "refuse=" .. refuse, "then=SELECT 1")
-      expect_failure(result, "38000", "taker of the ids ended the call %(7%)", IDLE)
+      expect_failure(result, "38000", "function that takes the ids ended the call %(7%)", IDLE)
       assert.is_nil(result.sql)
     end
     expect_failure(call("count=5", "refuse=5", "sql=BEGIN", "then=COMMIT"), "38000", "taker", FAILED)

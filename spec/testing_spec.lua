@@ -726,7 +726,7 @@ describe("pgq.testing", function()
         { "pgq.register_queue('\\255', print)", "worker.lua:2: register_queue: the queue name must be UTF%-8 text" },
         { "pgq.register_queue('q', print, { timeout = 'soon' })", "worker.lua:2: register_queue: the timeout %(soon%) has a unit" },
         { "pgq.register_queue('q', print, { discard = 1 })", "worker.lua:2: register_queue: there is no option discard" },
-        { "pgq.configure { pol_interval = 1 }", "worker.lua:2: configure: there is no setting 'pol_interval'; there are: db" },
+        { "pgq.configure { pol_interval = 1 }", "worker.lua:2: configure: there is no setting 'pol_interval'; the settings are: db" },
         { "pgq.configure { grace = 'soon' }", "worker.lua:2: configure: grace: 'soon'" },
       } do
         assert.matches(case[2], error_of(load, case[1]))

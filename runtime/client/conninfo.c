@@ -5,7 +5,7 @@
 
 #include <libpq-fe.h>
 
-/* In a URI a password with an unescaped @ or / would be cut there; so there may be one @, before any /. */
+/* libpq ends the password of a URI at an unescaped @ or /. So only one @ is allowed, and it must stand before any /. */
 static bool uri_is_misleading(const char *conninfo) {
   if (strncmp(conninfo, "postgres://", 11) != 0 && strncmp(conninfo, "postgresql://", 13) != 0)
     return false;

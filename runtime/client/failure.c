@@ -6,7 +6,7 @@
 
 #include "text.h"
 
-/* libpq's messages have lines and tabs for a terminal; ours are one line for a log. */
+/* Messages of libpq have several lines and tabs, for a terminal; those of pgq_error are one line, for a log. */
 static void make_one_line(char *text) {
   char *out = text;
   for (const char *in = text; *in != '\0'; in++) {
@@ -57,14 +57,14 @@ void failure_from_result(struct pgq_error *error, const PGconn *conn, const PGre
   else if (sqlstate != NULL)
     failure_set(error, sqlstate, "%s", message);
   else if (result == NULL)
-    failure_set(error, "53200", "libpq gave no result: %s", message);
+    failure_set(error, "53200", "libpq returned no result: %s", message);
   else
     failure_set(error, "XX000", "%s", message);
 }
 
 int failure_check_connection(struct pgq_error *error, const PGconn *conn) {
   if (conn == NULL)
-    failure_set(error, "08003", "there is no connection: it is NULL");
+    failure_set(error, "08003", "the connection is NULL");
   else if (PQstatus(conn) != CONNECTION_OK)
     failure_set(error, "08006", "the connection to the database is broken or was never made");
   else if (PQpipelineStatus(conn) != PQ_PIPELINE_OFF)

@@ -1,6 +1,6 @@
-/* Enqueueing many jobs with callbacks, blocking. The server always has one batch while the next is being filled and the
- * ids of the one before are handed out, so that the callbacks cost no time of their own. (Libpq's pipeline mode would
- * only save a network round trip a batch, which is small beside the INSERT.) */
+/* Enqueues many jobs with callbacks, blocking. While the server inserts one batch, the callbacks fill the next one and
+ * receive the ids of the one before. (Libpq's pipeline mode would only save a network round trip for each batch, which
+ * is short beside the INSERT.) */
 
 #include "pgq.h"
 
@@ -18,30 +18,30 @@ struct call {
   pgq_ids_function *take;
   void *context;
 
-  struct pgq_job job; /* given by `next`, but in no batch yet, if has_job */
+  struct pgq_job job; /* if has_job: provided by `next`, but not in a batch yet */
   bool has_job, ended;
 };
 
 /* ---- Callbacks */
 
-/* Whether the callbacks have kept their hands off the connection, as far as that can be seen. A broken one is for the
- * next statement to find. */
+/* Fails if a callback has used the connection, as far as its state shows that. The next statement notices a broken
+ * connection. */
 static int check_untouched(const struct stream *stream, struct pgq_error *error) {
   PGTransactionStatusType expected = stream->in_flight > 0 ? PQTRANS_ACTIVE : stream->at_rest;
   if (PQstatus(stream->conn) != CONNECTION_OK || PQtransactionStatus(stream->conn) == expected)
     return 0;
-  failure_set(error, "55000", "a callback has used the connection, which was busy enqueueing many jobs");
+  failure_set(error, "55000", "a callback has used the connection while it was enqueueing many jobs");
   return -1;
 }
 
-/* Makes sure that there is a job to look at, unless there are none left. */
+/* Sets call->job to the next job, unless it is set or no job is left. */
 static int ask_for_job(struct call *call, struct pgq_error *error) {
   if (call->has_job || call->ended)
     return 0;
   int answer = call->next(call->context, &call->job);
   if (answer < 0) {
-    failure_set(error, "38000", "the source of the jobs ended the call (%d) after %" PRId64 " of them", answer,
-                call->stream.added);
+    failure_set(error, "38000", "the function that provides the jobs ended the call (%d) after %" PRId64 " jobs",
+                answer, call->stream.added);
     return -1;
   }
   call->has_job = answer > 0;
@@ -49,7 +49,7 @@ static int ask_for_job(struct call *call, struct pgq_error *error) {
   return 0;
 }
 
-/* Fills the batch, which is empty, with what there is and what fits. */
+/* Fills the empty batch with as many jobs as there are and fit. */
 static int fill(struct call *call, struct pgq_error *error) {
   int added = 1;
   while (added == 1) {
@@ -63,7 +63,7 @@ static int fill(struct call *call, struct pgq_error *error) {
   return added < 0 ? -1 : check_untouched(&call->stream, error);
 }
 
-/* Hands out the ids that have come. */
+/* Passes the received ids to the callback. */
 static int deliver(struct call *call, struct pgq_error *error) {
   struct stream *stream = &call->stream;
   size_t count = stream->id_count;
@@ -72,7 +72,7 @@ static int deliver(struct call *call, struct pgq_error *error) {
     return 0;
   int answer = call->take(call->context, stream->ids, count);
   if (answer != 0) {
-    failure_set(error, "38000", "the taker of the ids ended the call (%d)", answer);
+    failure_set(error, "38000", "the function that takes the ids ended the call (%d)", answer);
     return -1;
   }
   return check_untouched(stream, error);
@@ -80,7 +80,7 @@ static int deliver(struct call *call, struct pgq_error *error) {
 
 /* ---- Statements */
 
-/* Waits until the server has answered, and returns its first word: of a connection that breaks, that is the reason. */
+/* Waits for the end of the statement and returns its first result, which has the reason if the connection broke. */
 static PGresult *end_statement(PGconn *conn) {
   PGresult *first = PQgetResult(conn), *more;
   while ((more = PQgetResult(conn)) != NULL)
@@ -156,8 +156,8 @@ int64_t pgq_enqueue_stream(PGconn *conn, const char *queue, pgq_next_function *n
   int status = stream_init(&call.stream, conn, queue, options, error);
   if (status == 0) {
     const int nonblocking = PQisnonblocking(conn);
-    /* So that a batch is on its way before the next is filled. Neither side waits for the other for ever: libpq reads
-     * when it cannot write. */
+    /* In blocking mode a batch is sent completely before the next one is filled. This cannot deadlock: libpq reads
+     * while it cannot write. */
     (void)PQsetnonblocking(conn, 0);
     status = enqueue_all(&call, error);
     if (status != 0)
@@ -168,12 +168,12 @@ int64_t pgq_enqueue_stream(PGconn *conn, const char *queue, pgq_next_function *n
   return status == 0 ? call.stream.sent : -1;
 }
 
-/* ---- The call with an array, which is a stream */
+/* ---- The call with an array: a stream whose callbacks use the array */
 
 struct array {
   const struct pgq_job *jobs;
   size_t count, given, taken;
-  int64_t *ids; /* NULL: not wanted */
+  int64_t *ids; /* may be NULL */
 };
 
 static int next_of_array(void *context, struct pgq_job *job) {
@@ -191,7 +191,7 @@ static int take_into_array(void *context, const int64_t *ids, size_t count) {
   return 0;
 }
 
-/* What can be wrong with the jobs is found before anything is sent. */
+/* Checks all jobs, so that nothing is sent if one is invalid. */
 static int check_jobs(const struct pgq_job *jobs, size_t count, struct pgq_error *error) {
   if (jobs == NULL && count > 0) {
     failure_set(error, "22023", "the jobs are NULL, but their count is %zu", count);

@@ -11,7 +11,7 @@
 #include "retry_waits.h"
 #include "text.h"
 
-/* Far beyond what the index takes: names between that and this are refused by the server, in its own words. */
+/* Far more than the index accepts. The server refuses a shorter name that is too long for the index. */
 #define QUEUE_MAX ((size_t)1 << 20)
 
 const char request_insert_sql[] = SQL_ENQUEUE;
@@ -62,7 +62,7 @@ static int check_options(const struct pgq_options *options, struct pgq_error *er
   return -1;
 }
 
-/* Writes the wait at `index` in the form of Go, whatever way it was written. */
+/* Writes the wait at `index` in its canonical form. */
 static int format_wait(const char *wait, size_t index, char buffer[DURATION_TEXT_SIZE], struct pgq_error *error) {
   const char *problem = "is NULL";
   char shown[64] = "";
@@ -78,7 +78,7 @@ static int format_wait(const char *wait, size_t index, char buffer[DURATION_TEXT
   return -1;
 }
 
-/* Returns the waits as the text of an array, to be freed by the caller; NULL on failure. */
+/* Returns the waits as the text of an array, which the caller frees; NULL on failure. */
 static char *format_waits(const struct pgq_options *options, struct pgq_error *error) {
   size_t count = options->retry_wait_count;
   char *array = NULL;
@@ -140,7 +140,7 @@ void request_set_data(struct request *request, Oid type, const void *data, size_
   request->formats[DATA] = 1;
 }
 
-/* The moment travels in binary: its text would depend on the session's DateStyle. */
+/* The time is sent in binary, since its text would depend on the DateStyle of the session. */
 int request_send_moment(const struct request *request, PGconn *conn, struct pgq_error *error) {
   if (request->values[DELAY] == NULL)
     return 0;
@@ -184,7 +184,7 @@ void request_explain(const PGconn *conn, const PGresult *result, struct pgq_erro
   memcpy(message, error->message, sizeof message);
   if (strcmp(error->sqlstate, "42P01") == 0)
     failure_set(error, "42P01", "%s; run `pgq-lua migrate` to create the table", message);
-  /* Told by the place in the server, since the message may be in any language. */
+  /* Recognised by the function in the server, since the message may be in any language. */
   if (strcmp(error->sqlstate, "54000") == 0 && function != NULL &&
       (strstr(function, "bt_check_third_page") != NULL || strstr(function, "index_form_tuple") != NULL))
     failure_set(error, "54000", "the queue name is too long for the index: %s", message);

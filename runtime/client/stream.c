@@ -12,13 +12,13 @@
 /* Makes the caller's transaction fail: there is never a savepoint of that name. */
 static const char fail_sql[] = "ROLLBACK TO SAVEPOINT \"pgq: enqueueing many jobs has failed\"";
 
-/* An array of bytea in its binary form: this header, then for each job its length and its data. */
+/* An array of bytea in binary format: this header, then for each job its length and its data. */
 struct array_header {
   uint32_t dimensions, has_nulls, type, count, lower_bound;
 };
 
 static int no_memory(struct pgq_error *error, size_t bytes) {
-  failure_set(error, "53200", "out of memory (%zu bytes wanted)", bytes);
+  failure_set(error, "53200", "out of memory: %zu bytes could not be allocated", bytes);
   return -1;
 }
 
@@ -49,7 +49,7 @@ void stream_free(struct stream *stream) {
 
 /* ---- Filling */
 
-static int make_room(struct stream *stream, size_t length, struct pgq_error *error) {
+static int reserve(struct stream *stream, size_t length, struct pgq_error *error) {
   size_t wanted = stream->length + length;
   if (wanted <= stream->capacity)
     return 0;
@@ -62,7 +62,7 @@ static int make_room(struct stream *stream, size_t length, struct pgq_error *err
   return 0;
 }
 
-/* A batch has at least one job, however large that is. */
+/* A job that is larger than a batch is sent as a batch of its own. */
 int stream_add(struct stream *stream, const void *data, size_t length, struct pgq_error *error) {
   const size_t size = sizeof(uint32_t) + length;
   if (request_check_data(data, length, error) != 0) {
@@ -71,7 +71,7 @@ int stream_add(struct stream *stream, const void *data, size_t length, struct pg
   }
   if (stream->count == STREAM_BATCH_JOBS || (stream->count > 0 && stream->length + size > STREAM_BATCH_BYTES))
     return 0;
-  if (make_room(stream, size, error) != 0)
+  if (reserve(stream, size, error) != 0)
     return -1;
   uint32_t prefix = htonl((uint32_t)length);
   memcpy(stream->batch + stream->length, &prefix, sizeof prefix);
@@ -102,7 +102,7 @@ void stream_explain_commit(const struct stream *stream, struct pgq_error *error)
 }
 
 int stream_send_moment(struct stream *stream, struct pgq_error *error) {
-  stream->at_rest = PQTRANS_INTRANS; /* begun by now, or the caller's */
+  stream->at_rest = PQTRANS_INTRANS; /* of the call or of the caller */
   return request_send_moment(&stream->request, stream->conn, error);
 }
 
@@ -128,7 +128,7 @@ int stream_send(struct stream *stream, struct pgq_error *error) {
   return 0;
 }
 
-/* Says which jobs a refusal is about, where it is about jobs: a violated constraint, or a trigger's own error. */
+/* Adds the numbers of the jobs to an error that concerns their content: a violated constraint, or a trigger's error. */
 static void name_jobs(const struct stream *stream, size_t count, struct pgq_error *error) {
   if (error == NULL || (strncmp(error->sqlstate, "23", 2) != 0 && strncmp(error->sqlstate, "P0", 2) != 0))
     return;

@@ -4,9 +4,9 @@
 #include "options.h"
 
 /*
- * cancel_command(options, argc, argv): `pgq-lua cancel ID…`; argv holds the words behind `cancel` without the options.
- * Cancels the jobs one by one, each for good, and prints a line about each. Returns the status to exit with: 0, 1 when
- * one of them had ended, is unknown or could not be cancelled, 2 for wrong usage; then none has been touched.
+ * cancel_command(options, argc, argv): `pgq-lua cancel ID…`; argv are the words after `cancel` that are no options.
+ * Cancels the jobs one by one, each in a transaction of its own, and prints a line for each. Returns the exit status:
+ * 0; 1 if a job had ended, is unknown or could not be cancelled; 2 for wrong usage, before any job is cancelled.
  */
 int cancel_command(const struct options *options, int argc, char **argv);
 

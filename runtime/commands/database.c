@@ -14,7 +14,7 @@ enum { RETRY_MS = 250 };
 static PGconn *try_once(const struct options *options) {
   bool has_timeout;
   if (conninfo_inspect(options->db, &has_timeout) != 0)
-    return NULL; /* it has been looked at before: never */
+    return NULL; /* never: main() has checked it */
   const char *const keywords[] = {"fallback_application_name", "connect_timeout", "dbname", "client_encoding", NULL};
   const char *const values[] = {"pgq-lua", has_timeout ? NULL : ATTEMPT_TIMEOUT_S, options->db, "UTF8", NULL};
   return PQconnectdbParams(keywords, values, 1);

@@ -6,9 +6,9 @@
 #include "options.h"
 
 /*
- * database_connect(options): a connection for a command that does one thing, with client encoding UTF-8. With
- * --connect-timeout it is tried again until that time is over. NULL, with a message on stderr, when there is none. The
- * caller ends it with PQfinish().
+ * database_connect(options): connects to the database of --db, with client encoding UTF-8 and without notices. Tries
+ * once, or until --connect-timeout is over. Blocks. Returns the connection, which the caller closes with PQfinish(), or
+ * NULL and a message on stderr.
  */
 PGconn *database_connect(const struct options *options);
 

@@ -14,12 +14,12 @@
 #include "dev_folder.h"
 #include "dev_programs.h"
 
-#define LOOK_MS 20
-/* Recovery after a crash may take its time; a server that dies is noticed at once. */
-#define START_MS 60000
-#define STOP_MS 60000
-/* A server that has just come up may not have its socket yet. */
-#define SILENCE_MS 2000
+enum {
+  LOOK_MS = 20,
+  START_MS = 60000, /* recovery after a crash may take long; a server that dies is noticed at once */
+  STOP_MS = 60000,
+  SILENCE_MS = 2000, /* a server that has just started may not have its socket yet */
+};
 
 static void pause_ms(int ms) {
   struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
@@ -31,7 +31,7 @@ static PGPing ping(const char *socket, char *conninfo, size_t size) {
   return PQping(conninfo);
 }
 
-/* Whether the running server takes connections through the recorded socket; fills `conninfo` when it does. */
+/* Whether the running server accepts connections on the recorded socket; if so, sets `conninfo`. */
 static bool answers(const struct dev_folder *folder, const struct dev_programs *programs, char *conninfo, size_t size) {
   char socket[DEV_SOCKET_SIZE];
   int64_t silent_until = clock_ms() + SILENCE_MS;
@@ -48,7 +48,7 @@ static bool answers(const struct dev_folder *folder, const struct dev_programs *
   return false;
 }
 
-/* Stops the server and waits for its end. Returns 1, 0 when none ran, or -1 with a message. */
+/* Stops the server and waits for its end. Returns 1; 0 if it was not running; or -1 and a message. */
 static int stop_server(const struct dev_folder *folder, char *message, size_t size) {
   pid_t stale, pid = dev_postmaster(folder, &stale);
   int result = pid != 0;
@@ -57,7 +57,7 @@ static int stop_server(const struct dev_folder *folder, char *message, size_t si
     return dev_fail(message, size, "cannot stop the server (process %ld): %s", (long)pid, strerror(errno));
   while (pid != 0 && dev_runs(folder, pid)) {
     if (clock_ms() > deadline)
-      return dev_fail(message, size, "the server (process %ld) has not stopped in %d seconds; see .pgq-dev/log",
+      return dev_fail(message, size, "the server (process %ld) has not stopped within %d seconds; see .pgq-dev/log",
                       (long)pid, STOP_MS / 1000);
     pause_ms(LOOK_MS);
   }
@@ -69,12 +69,12 @@ static off_t log_size(const struct dev_folder *folder) {
   return fstatat(folder->fd, "log", &status, 0) == 0 ? status.st_size : 0;
 }
 
-/* The message of a program that failed: what it logged since the byte `from`. */
+/* Writes the message for a program that failed, with the log from the byte `from` on. */
 static int fail_with_log(const struct dev_folder *folder, const char *what, off_t from, char *message, size_t size) {
   char tail[2048];
   dev_folder_tail(folder, from, tail, sizeof(tail));
   return dev_fail(message, size, "%s; the end of .pgq-dev/log:\n%s\n%s", what, tail[0] == '\0' ? "(empty)" : tail,
-                  "mend that, or start afresh: remove the folder .pgq-dev, which has nothing but this database");
+                  "solve the problem, or remove the folder .pgq-dev, which only has this database, and start again");
 }
 
 /* One attempt to start the server. Returns 0, or -1 with a message. */
@@ -86,7 +86,7 @@ static int try_start(const struct dev_folder *folder, const struct dev_programs 
   (void)dev_postmaster(folder, &stale);
   dev_socket_remove(folder, programs->uid);
   if (dev_socket_new(folder, programs->uid, programs->gid, socket, sizeof(socket)) == -1)
-    return dev_fail(message, size, "cannot make a folder for the server's socket in /tmp: %s", strerror(errno));
+    return dev_fail(message, size, "cannot create a folder for the server's socket in /tmp: %s", strerror(errno));
   if (dev_start(&start, folder, programs, socket, stale) == -1)
     return dev_fail(message, size, "cannot start the server: %s", strerror(errno));
   for (int64_t deadline = clock_ms() + START_MS; clock_ms() < deadline; pause_ms(LOOK_MS)) {
@@ -100,12 +100,12 @@ static int try_start(const struct dev_folder *folder, const struct dev_programs 
     }
   }
   dev_start_release(&start);
-  return fail_with_log(folder, "the server has not come up within a minute", from, message, size);
+  return fail_with_log(folder, "the server did not accept connections within a minute", from, message, size);
 }
 
 static int start_server(const struct dev_folder *folder, const struct dev_programs *programs, char *message,
                         size_t size) {
-  /* The children of a killed server take a moment to notice, and as long as one lives no other may start. */
+  /* After a server was killed, its children live on for a moment; until then no other server can start. */
   for (int attempt = 0; attempt < 40; attempt++) {
     if (try_start(folder, programs, message, size) == 0)
       return 0;
@@ -130,7 +130,7 @@ static int ensure(const struct dev_folder *folder, struct dev_server *server, ch
     return -1;
   if (answers(folder, &programs, server->conninfo, sizeof(server->conninfo)))
     return 0;
-  /* One that runs but can't be reached: its socket went with a cleaned /tmp. */
+  /* Restart a server that cannot be reached: its socket may have been removed from /tmp. */
   if (stop_server(folder, message, size) == -1 || dev_find_bindir(folder, &programs, message, size) == -1)
     return -1;
   if (faccessat(folder->fd, "data", F_OK, 0) == -1 && create_cluster(folder, &programs, message, size) == -1)
@@ -142,7 +142,7 @@ static int ensure(const struct dev_folder *folder, struct dev_server *server, ch
   return dev_fail(message, size, "the server ended right after its start; see .pgq-dev/log");
 }
 
-/* Asks rather than remembers: whoever created the cluster may have been stopped before its tables were made. */
+/* Asks the database: a command that created the cluster may have been stopped before it created the tables. */
 static bool lacks_tables(const char *conninfo) {
   PGconn *connection = PQconnectdb(conninfo);
   PGresult *result = PQexec(connection, "SELECT FROM pg_catalog.pg_class WHERE relname = 'pgq_jobs'");
@@ -220,7 +220,7 @@ static int command_status(void) {
   if (reachable)
     printf("running, process %ld: %s\n", (long)pid, conninfo);
   else if (pid != 0)
-    printf("process %ld runs, but does not answer; see .pgq-dev/log\n", (long)pid);
+    printf("process %ld runs, but does not accept connections; see .pgq-dev/log\n", (long)pid);
   else
     puts("not running");
   return reachable ? 0 : 3;
@@ -235,6 +235,7 @@ int dev_command(int argc, char **argv) {
   for (size_t i = 0; argc == 2 && i < sizeof(verbs) / sizeof(verbs[0]); i++)
     if (strcmp(argv[1], verbs[i].name) == 0)
       return verbs[i].run();
-  fputs("usage: pgq-lua dev start|stop|status|conninfo\n", stderr);
+  fputs("pgq-lua dev: write one of: start, stop, status, conninfo\nusage: pgq-lua dev start|stop|status|conninfo\n",
+        stderr);
   return 2;
 }

@@ -24,7 +24,7 @@ int dev_fail(char *message, size_t size, const char *format, ...) {
   return -1;
 }
 
-/* Reads the first line of a file, without its end. Returns false when there is no such file or it is empty. */
+/* Reads the first line of a file, without the newline. False if there is no such file or the line is empty. */
 static bool read_line(const struct dev_folder *folder, const char *name, char *line, size_t size) {
   int fd = openat(folder->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   if (fd == -1)
@@ -74,7 +74,7 @@ int dev_folder_open(struct dev_folder *folder, bool create, char *message, size_
     close(folder->fd);
     return -1;
   }
-  /* It lies in somebody's checkout, and is nothing to commit. */
+  /* The folder is often in a git checkout, and must not be committed. */
   if (made)
     (void)write_file(folder, ".gitignore", "*\n");
   return 1;
@@ -161,11 +161,11 @@ void dev_socket_remove(const struct dev_folder *folder, uid_t owner) {
 bool dev_runs(const struct dev_folder *folder, pid_t pid) {
   char path[64];
   struct stat its, ours;
-  /* A server's working directory is the cluster's. */
+  /* The working directory of a server is the folder of its cluster. */
   if (kill(pid, 0) == -1 && errno == ESRCH)
     return false;
   if (access("/proc/self/cwd", F_OK) == -1)
-    return true; /* a system without /proc: believe postmaster.pid, as pg_ctl does */
+    return true; /* without /proc, trust postmaster.pid, as pg_ctl does */
   snprintf(path, sizeof(path), "/proc/%ld/cwd", (long)pid);
   return stat(path, &its) == 0 && fstatat(folder->fd, "data", &ours, 0) == 0 && its.st_dev == ours.st_dev &&
          its.st_ino == ours.st_ino;

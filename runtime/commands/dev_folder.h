@@ -5,11 +5,11 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Room for the path of a socket's folder. */
+/* Enough bytes for the path of the socket's folder. */
 #define DEV_SOCKET_SIZE 64
 
 /*
- * ./.pgq-dev as a set of files. All names are looked up from its descriptor, so that neither the length of its path nor
+ * The folder ./.pgq-dev. Its files are opened relative to its descriptor, so that neither the length of its path nor
  * the permissions of the folders above it matter.
  */
 struct dev_folder {
@@ -21,42 +21,45 @@ struct dev_folder {
 int dev_fail(char *message, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /*
- * dev_folder_open(folder, create, message, size): opens the folder of the current directory and takes its lock, waiting
- * for who has it. Without the folder it is made when `create` is set. Returns 1; 0 when there is none to open; -1 with
- * a message. Only after 1 must dev_folder_close() be called; it gives the lock back.
+ * dev_folder_open(folder, create, message, size): opens the folder in the current directory and locks it. Blocks while
+ * another process has the lock. If there is no folder, creates it (`create`) or returns 0. Returns 1 on success, after
+ * which dev_folder_close() must be called, which also unlocks it; -1 and a message on failure.
  */
 int dev_folder_open(struct dev_folder *folder, bool create, char *message, size_t size);
 void dev_folder_close(struct dev_folder *folder);
 
-/* dev_folder_remove(folder, name): removes a file or a whole tree in the folder. Best effort. */
+/* dev_folder_remove(folder, name): removes a file or a tree of files in the folder. Errors are ignored. */
 void dev_folder_remove(const struct dev_folder *folder, const char *name);
 
-/* dev_folder_log(folder): opens the log for appending; -1 with errno. A log of over a megabyte starts anew. */
+/* dev_folder_log(folder): opens the log for appending, and returns the descriptor, or -1 and errno. A log of more than
+ * a mebibyte is emptied. */
 int dev_folder_log(const struct dev_folder *folder);
 
-/* dev_folder_tail(folder, from, text, size): the last lines of the log, of those behind the byte `from`; "" if none. */
+/* dev_folder_tail(folder, from, text, size): copies the last lines of the log after the byte `from`; "" if there are
+ * none.
+ */
 void dev_folder_tail(const struct dev_folder *folder, off_t from, char *text, size_t size);
 
 /*
- * dev_socket_new(folder, owner, group, path, size): makes the folder of a socket, closed to everyone but `owner`, and
- * records it. Returns 0 and its path, or -1 with errno.
+ * dev_socket_new(folder, owner, group, path, size): creates a folder for the socket, which only `owner` may enter, and
+ * records its path. Returns 0 and the path, or -1 and errno.
  */
 int dev_socket_new(const struct dev_folder *folder, uid_t owner, gid_t group, char *path, size_t size);
 
 /*
- * dev_socket_path(folder, owner, path, size): the recorded folder, if it is still there and is still `owner`'s alone:
- * in a /tmp that was cleaned, the name may be somebody else's by now. Returns whether it is.
+ * dev_socket_path(folder, owner, path, size): reads the recorded path. Returns whether that folder exists and only
+ * `owner` may enter it: after /tmp was cleaned, another user may have created a folder of this name.
  */
 bool dev_socket_path(const struct dev_folder *folder, uid_t owner, char *path, size_t size);
 
-/* dev_socket_remove(folder, owner): removes the recorded folder with the socket in it. Nothing to remove is fine. */
+/* dev_socket_remove(folder, owner): removes the recorded folder and the socket in it, if they exist. */
 void dev_socket_remove(const struct dev_folder *folder, uid_t owner);
 
-/* dev_postmaster(folder): the process id of the server that runs on data/, 0 when none does. A process id in a
- * left-over postmaster.pid which now belongs to some other program goes to *stale, which is 0 otherwise. */
+/* dev_postmaster(folder, stale): the process id of the server that runs on data/; 0 if none does. If postmaster.pid was
+ * left over and its process id now belongs to another program, *stale is that id; else it is 0. */
 pid_t dev_postmaster(const struct dev_folder *folder, pid_t *stale);
 
-/* dev_runs(folder, pid): whether that process is there and is a server on data/. */
+/* dev_runs(folder, pid): whether that process exists and is a server on data/. */
 bool dev_runs(const struct dev_folder *folder, pid_t pid);
 
 #endif

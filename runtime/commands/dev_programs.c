@@ -14,10 +14,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* The descriptor of the cluster's folder in the server's processes. */
+/* The descriptor of the cluster's folder in the processes of the server. */
 #define DATA_FD 3
 
-/* Descriptors above this are not looked for when a child closes what it inherited. */
+/* A child closes inherited descriptors up to this one. */
 #define MOST_FDS 65536
 
 /* --- The user ------------------------------------------------------------------------------------------------------
@@ -35,7 +35,9 @@ static int use_unprivileged(struct dev_programs *programs, char *message, size_t
     entry = getpwnam("nobody");
   if (entry == NULL || entry->pw_uid == 0)
     return dev_fail(message, size,
-                    "Postgres does not run as root, and there is no user postgres or nobody to run it as");
+                    "Postgres refuses to run as root, and there is no user 'postgres' or 'nobody' to run it as; run "
+                    "pgq-lua as another "
+                    "user");
   use_user(programs, entry->pw_uid, entry->pw_gid, entry->pw_name);
   return 0;
 }
@@ -55,8 +57,8 @@ int dev_find_user(const struct dev_folder *folder, struct dev_programs *programs
                     name, (long)uid);
   if (uid == 0)
     return dev_fail(message, size,
-                    "the cluster in .pgq-dev belongs to root, as which Postgres does not run; give "
-                    ".pgq-dev/data back to its user, or remove .pgq-dev");
+                    "the cluster in .pgq-dev belongs to root, and Postgres refuses to run as root; change the owner of "
+                    ".pgq-dev/data, or remove .pgq-dev");
   use_user(programs, uid, exists ? data.st_gid : getegid(), name);
   return 0;
 }
@@ -82,7 +84,7 @@ static bool use_bindir(struct dev_programs *programs, const char *folder) {
   return true;
 }
 
-/* The bin folder of the version that made the cluster: another one would refuse to start on it. */
+/* The programs of the version that created the cluster: those of another version would refuse to start. */
 static bool use_version_of_cluster(const struct dev_folder *folder, struct dev_programs *programs) {
   static const char *const places[] = {"/usr/lib/postgresql/%s/bin", "/usr/pgsql-%s/bin",
                                        "/opt/homebrew/opt/postgresql@%s/bin", "/usr/local/opt/postgresql@%s/bin"};
@@ -103,7 +105,7 @@ static bool use_version_of_cluster(const struct dev_folder *folder, struct dev_p
   return false;
 }
 
-/* Reads what is written to fd until its end. Returns whether there was a first line, which is in `line`. */
+/* Reads from fd to its end, and keeps the first line. Returns whether it is not empty. */
 static bool read_first_line(int fd, char *line, size_t size) {
   size_t length = 0;
   for (ssize_t got; length < size - 1; length += (size_t)got) {
@@ -202,12 +204,12 @@ static void die(const char *what) {
 }
 
 /*
- * In a child: leaves it with the log as output, the cluster's folder as DATA_FD and nothing else, in a session of its
- * own, with the signals as a shell would have them. The working directory is one that every user may enter: up to
- * version 15 the programs return to it by its path when they start.
+ * In a child process: makes the log its output and the cluster's folder DATA_FD, closes all other descriptors, begins a
+ * new session and resets the signals. The working directory becomes "/", which every user may enter: up to version 15
+ * the programs of Postgres return to it by its path when they start.
  */
 static void detach(int data_fd, int log_fd) {
-  /* Out of the way of the numbers they go to. */
+  /* Away from the numbers that dup2() is about to use. */
   data_fd = fcntl(data_fd, F_DUPFD, 10);
   log_fd = fcntl(log_fd, F_DUPFD, 10);
   int null_fd = open("/dev/null", O_RDONLY);
@@ -242,24 +244,24 @@ static void become(const struct dev_programs *programs) {
 }
 
 /*
- * The way to the cluster for its user, who may not be allowed into the folders above it: the descriptor has been opened
- * already, and each process of the server has it.
+ * A path of the cluster for its user, who may lack permission for the folders above it: by the descriptor, which is
+ * open in each process of the server.
  */
 static const char *data_path(char *path, size_t size) {
   snprintf(path, size, "/proc/self/fd/%d", DATA_FD);
   if (access(path, F_OK) == -1 && (fchdir(DATA_FD) == -1 || getcwd(path, size) == NULL))
-    die("cannot name the cluster's folder");
+    die("cannot find the path of the cluster's folder");
   return path;
 }
 
-/* In a child: becomes one of the programs. `arguments` ends with NULL and has free places at 0 and 2. */
+/* In a child process: executes a program. `arguments` ends with NULL; this function sets elements 0 and 2. */
 static void run_program(const struct dev_programs *programs, const char *name, char **arguments) {
   char path[PATH_MAX + 16], data[PATH_MAX];
   snprintf(path, sizeof(path), "%s/%s", programs->bindir, name);
   become(programs);
   arguments[0] = path;
   arguments[2] = (char *)data_path(data, sizeof(data));
-  /* The messages that are searched and shown are the English ones. */
+  /* English messages: some are searched for, others are shown. */
   setenv("LC_ALL", "C", 1);
   execv(path, arguments);
   die(path);
@@ -269,7 +271,7 @@ static int open_data(const struct dev_folder *folder, const char *name) {
   return openat(folder->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 }
 
-/* Makes the empty folder of a new cluster. Returns its descriptor or -1. */
+/* Creates the empty folder of a new cluster. Returns its descriptor or -1. */
 static int make_data(const struct dev_folder *folder, const char *name, const struct dev_programs *programs) {
   dev_folder_remove(folder, name);
   if (mkdirat(folder->fd, name, 0700) == -1)
@@ -298,7 +300,7 @@ int dev_initdb(const struct dev_folder *folder, const struct dev_programs *progr
   return renameat(folder->fd, "data.new", folder->fd, "data");
 }
 
-/* The process beside a new server. It ends with 1 when the server does, and with 0 when it is released. */
+/* The watcher of a new server. It exits with 1 if the server ends, and with 0 when it is released. */
 static void watch(pid_t server, int release_fd) {
   struct pollfd released = {.fd = release_fd, .events = POLLIN};
   for (;;) {
@@ -314,8 +316,8 @@ static void run_server(const struct dev_programs *programs, const char *socket, 
   snprintf(folder, sizeof(folder), "unix_socket_directories=%s", socket);
   char *arguments[] = {NULL,   "-D", NULL,        "-c", "listen_addresses=",     "-c",
                        folder, "-c", "port=5432", "-c", "logging_collector=off", NULL};
-  /* After a restart of the machine the old process id may be another program's. Postgres takes a postmaster.pid with
-   * this one for a left-over, as it does when pg_ctl passes its parent here. */
+  /* After a restart of the machine, another program may have the process id in postmaster.pid. This variable, which
+   * pg_ctl sets to its parent, makes Postgres ignore that id. */
   snprintf(pid, sizeof(pid), "%ld", (long)stale);
   if (stale != 0)
     setenv("PG_GRANDPARENT_PID", pid, 1);
@@ -332,7 +334,7 @@ int dev_start(struct dev_start *start, const struct dev_folder *folder, const st
   start->watcher = log_fd == -1 || data_fd == -1 || pipe2(pipe_fds, O_CLOEXEC) == -1 ? -1 : fork();
   if (start->watcher == 0) {
     close(pipe_fds[1]);
-    /* A Ctrl-C now may end pgq-lua; the server that it began to start stays in good order. */
+    /* If Ctrl-C ends pgq-lua now, the server must continue its start. */
     setsid();
     pid_t server = fork();
     if (server == 0) {

@@ -16,7 +16,7 @@
 
 enum { READ_SIZE = 1 << 16, WAIT_MOST = 1000 };
 
-/* The waits of --retry-waits, which a comma separates. */
+/* The waits of --retry-waits. */
 struct wait_list {
   char *texts[WAIT_MOST];
   size_t count;
@@ -27,13 +27,13 @@ static void free_waits(struct wait_list *waits) {
     free(waits->texts[--waits->count]);
 }
 
-/* A bare number is one of seconds here, as in every option; the library takes durations with units only. */
+/* In options a number without a unit is in seconds; the library only accepts durations with units. */
 static int add_wait(struct wait_list *waits, const char *text, size_t length) {
   char canonical[DURATION_TEXT_SIZE];
-  const char *problem = "comes after too many";
+  const char *problem = "is one wait too many";
   int64_t ms;
   if (waits->count == WAIT_MOST || duration_parse_option(text, length, &ms, &problem) != 0) {
-    fprintf(stderr, "pgq-lua enqueue: --retry-waits: '%.*s' %s; write seconds, or durations such as 1h,6h or 30s\n",
+    fprintf(stderr, "pgq-lua enqueue: --retry-waits: '%.*s' %s; write seconds or durations, such as 30s,10m,1h\n",
             (int)length, text, problem);
     return -1;
   }
@@ -54,7 +54,7 @@ static int read_waits(struct wait_list *waits, const char *text) {
   return 0;
 }
 
-/* All of standard input. -1 when it cannot be read, or is more than a job may have. */
+/* Reads all of standard input. -1 and a message if that fails or the data is too long for a job. */
 static int read_input(struct buffer *data) {
   ssize_t length;
   while ((length = read(STDIN_FILENO, buffer_space(data, READ_SIZE), READ_SIZE)) > 0) {
@@ -85,7 +85,7 @@ static int enqueue_one(PGconn *conn, const char *queue, const struct buffer *dat
   return 1;
 }
 
-/* `data` is that of the one job; NULL for a job a line. */
+/* `data` is the data of the only job; NULL: each line of standard input is a job. */
 static int enqueue(const struct options *options, const char *queue, const struct buffer *data,
                    const struct wait_list *waits) {
   struct pgq_options how = PGQ_OPTIONS_INIT;
@@ -102,14 +102,14 @@ static int enqueue(const struct options *options, const char *queue, const struc
   return status;
 }
 
-/* What is wrong with the words of the command, or NULL. */
+/* What is wrong with the words of the command; NULL: nothing. */
 static const char *find_misuse(const struct options *options, int argc) {
   if (argc < 1)
     return "the name of the queue is missing";
   if (argc > 2)
-    return "there are too many words; quote data with spaces";
+    return "there is an unexpected argument after DATA; quote data that contains spaces";
   if (argc == 2 && options->lines)
-    return "--lines takes the data from standard input, none can be given beside it";
+    return "--lines reads the data from standard input, so DATA must not be given";
   return NULL;
 }
 
@@ -121,7 +121,7 @@ int enqueue_command(const struct options *options, int argc, char **argv) {
   if (misuse)
     fprintf(stderr, "pgq-lua enqueue: %s\nusage: pgq-lua enqueue [options] QUEUE [DATA | - | --lines]\n", misuse);
   else if (options->after && options->delay_ms > 0)
-    fprintf(stderr, "pgq-lua enqueue: --delay and --after exclude each other\n");
+    fprintf(stderr, "pgq-lua enqueue: --delay and --after exclude each other; give one of them\n");
   else if (read_waits(&waits, options->retry_waits) == 0) {
     bool from_input = argc == 2 && strcmp(argv[1], "-") == 0;
     if (argc == 2 && !from_input)

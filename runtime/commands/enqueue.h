@@ -4,9 +4,9 @@
 #include "options.h"
 
 /*
- * enqueue_command(options, argc, argv): `pgq-lua enqueue QUEUE [DATA | - | --lines]`; argv holds the words behind
- * `enqueue` without the options. Prints the ids. Returns the status to exit with: 0, 1 when no job was enqueued, 2 for
- * wrong usage.
+ * enqueue_command(options, argc, argv): `pgq-lua enqueue QUEUE [DATA | - | --lines]`; argv are the words after
+ * `enqueue` that are no options. Enqueues the job or jobs and prints the ids. Returns the exit status: 0; 1 after a
+ * failure, with a message on stderr that says whether jobs were enqueued; 2 for wrong usage.
  */
 int enqueue_command(const struct options *options, int argc, char **argv);
 

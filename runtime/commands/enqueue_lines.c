@@ -14,8 +14,8 @@ enum { COPY_SIZE = 1 << 16 };
 struct command {
   struct lines lines;
   struct progress progress;
-  FILE *ids;         /* the ids so far, as they will be printed: any number of them, hence not in memory */
-  char problem[256]; /* why a callback ended the call, when one did */
+  FILE *ids;         /* the ids, as they will be printed; a file, since there may be any number of them */
+  char problem[256]; /* why a callback has ended the call; "": none has */
 };
 
 static int next_line(void *context, struct pgq_job *job) {
@@ -42,7 +42,7 @@ static int keep_ids(void *context, const int64_t *ids, size_t count) {
   struct command *command = context;
   for (size_t i = 0; i < count; i++)
     if (fprintf(command->ids, "%" PRId64 "\n", ids[i]) < 0) {
-      snprintf(command->problem, sizeof command->problem, "cannot keep the ids in a temporary file: %s",
+      snprintf(command->problem, sizeof command->problem, "cannot write the ids to a temporary file: %s",
                strerror(errno));
       return -1;
     }
@@ -82,7 +82,7 @@ static int run(struct command *command, PGconn *conn, const char *queue, const s
 int enqueue_lines(PGconn *conn, const char *queue, const struct pgq_options *options) {
   struct command command = {.lines = {.fd = STDIN_FILENO, .longest = PGQ_DATA_MAX}, .ids = tmpfile()};
   if (!command.ids) {
-    fprintf(stderr, "pgq-lua enqueue: cannot make a temporary file for the ids: %s\n", strerror(errno));
+    fprintf(stderr, "pgq-lua enqueue: cannot create a temporary file for the ids: %s\n", strerror(errno));
     return 1;
   }
   int status = run(&command, conn, queue, options);

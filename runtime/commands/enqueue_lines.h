@@ -4,8 +4,8 @@
 #include "pgq.h"
 
 /*
- * enqueue_lines(conn, queue, options): enqueues every line of standard input as a job, all in one transaction, and
- * prints their ids once that is committed. Returns the exit status: 0; or 1 with a message on stderr.
+ * enqueue_lines(conn, queue, options): enqueues each line of standard input as a job, all in one transaction, and
+ * prints their ids after it has committed. Returns the exit status: 0; or 1 and a message on stderr.
  */
 int enqueue_lines(PGconn *conn, const char *queue, const struct pgq_options *options);
 

@@ -6,7 +6,7 @@
 
 enum { READ_SIZE = 1 << 16 };
 
-/* Reads more, in place of the lines that are done with. Returns false when that cannot be. */
+/* Reads more bytes, replacing the lines that were returned. False if reading fails. */
 static bool read_more(struct lines *lines) {
   ssize_t length;
   buffer_drop(&lines->buffer, lines->start);
@@ -20,7 +20,7 @@ static bool read_more(struct lines *lines) {
   return length >= 0;
 }
 
-/* Counts the line of `length` bytes at the start, which takes `size` of them. */
+/* Returns the line of `length` bytes at the start, which occupies `size` bytes with its newline. */
 static enum lines_result give(struct lines *lines, const void **line, size_t length, size_t size) {
   if (length > lines->longest)
     return LINES_TOO_LONG;
@@ -32,7 +32,7 @@ static enum lines_result give(struct lines *lines, const void **line, size_t len
   return LINES_LINE;
 }
 
-/* The newline that ends the line at the start, if it has been read. */
+/* The newline of the line at the start; NULL if it has not been read yet. */
 static const unsigned char *find_newline(const struct lines *lines) {
   const struct buffer *buffer = &lines->buffer;
   if (lines->searched == buffer->length)

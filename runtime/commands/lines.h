@@ -8,30 +8,32 @@
 #include "buffer.h"
 
 /*
- * A file read line by line. A newline ends a line and is no part of it; the last line may lack it. All other bytes are
- * the line's, NUL and carriage return among them. A zeroed struct with `fd` and `longest` set is ready for use.
+ * Reads a file line by line. A line ends at a newline, which does not belong to it, or at the end of the file. All
+ * other bytes belong to the line, even NUL and carriage return. A zeroed struct with `fd` and `longest` set is ready
+ * for use.
  */
 struct lines {
-  int fd;         /* stays the caller's */
-  size_t longest; /* bytes that a line may have */
-  int64_t count;  /* lines read so far */
-  int64_t bytes;  /* that they took, newlines included */
+  int fd;         /* the caller closes it */
+  size_t longest; /* the most bytes of a line */
+  int64_t count;  /* number of lines read so far */
+  int64_t bytes;  /* their size, with the newlines */
 
   /* private */
   struct buffer buffer;
-  size_t start, searched; /* where the next line begins, and up to where it is known to have no newline */
+  size_t start, searched; /* begin of the next line; end of the part that is known to have no newline */
   bool ended;
 };
 
 enum lines_result { LINES_LINE, LINES_END, LINES_TOO_LONG, LINES_UNREADABLE };
 
 /*
- * lines_next(lines, line, length): the next line, which stays valid until the next call. LINES_TOO_LONG is about the
- * line behind the last one counted; LINES_UNREADABLE leaves the reason in errno. Neither of them can be gone on from.
+ * lines_next(lines, line, length): reads the next line (LINES_LINE), which is valid until the next call. LINES_END:
+ * there are no more. LINES_TOO_LONG: line number count + 1 has more than `longest` bytes. LINES_UNREADABLE: reading
+ * failed, and errno has the reason. After the last two there must be no further call.
  */
 enum lines_result lines_next(struct lines *lines, const void **line, size_t *length);
 
-/* lines_free(lines): frees what has been read. */
+/* lines_free(lines): frees the memory of the lines, not the struct. */
 void lines_free(struct lines *lines);
 
 #endif

@@ -27,7 +27,7 @@ void progress_begin(struct progress *progress, int fd) {
   progress->next_us = progress->began_us + REDRAW_US;
 }
 
-/* "[=====>              ]  27%  ", or nothing. */
+/* "[=====>              ]  27%  "; "" if the total is unknown. */
 static void format_bar(const struct progress *progress, int64_t bytes, char out[LINE_SIZE]) {
   char bar[BAR_WIDTH + 1];
   out[0] = '\0';
@@ -50,7 +50,7 @@ static void format_time(int64_t seconds, char out[LINE_SIZE]) {
     snprintf(out, LINE_SIZE, "%" PRId64 ":%02d:%02d", seconds / 3600, (int)(seconds / 60 % 60), (int)(seconds % 60));
 }
 
-/* Blanks at the end cover what a longer line has left. */
+/* The spaces at the end overwrite the rest of a longer line. */
 static void draw(struct progress *progress, int64_t lines, int64_t bytes, const char *time_is, double seconds,
                  double elapsed) {
   char bar[LINE_SIZE], time[LINE_SIZE];

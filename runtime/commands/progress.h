@@ -4,28 +4,28 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A line on stderr that tells how far the reading of a file has come; where stderr is no terminal, nothing at all. */
+/* A line on stderr that shows how much of a file has been read. If stderr is not a terminal, nothing is written. */
 struct progress {
   bool visible;
   bool drawn;
-  int64_t total;    /* bytes there are to read; 0: not known */
-  int64_t began_us; /* as clock_us() */
-  int64_t next_us;  /* not drawn again before that */
+  int64_t total;    /* bytes to read; 0: unknown */
+  int64_t began_us; /* clock_us() at progress_begin() */
+  int64_t next_us;  /* clock_us() from which the line may be drawn again */
 };
 
 /*
- * progress_begin(progress, fd): the file is about to be read. How much there is of it is known of a regular file only;
- * with that the line has a bar, a percentage, and the time that is left at the speed so far.
+ * progress_begin(progress, fd): to be called before the file is read. If it is a regular file, whose size is known, the
+ * line has a bar, a percentage and an estimate of the remaining time.
  */
 void progress_begin(struct progress *progress, int fd);
 
-/* progress_update(progress, lines, bytes): that much has been read. Draws at most ten times a second. */
+/* progress_update(progress, lines, bytes): so many lines and bytes have been read. Draws at most ten times a second. */
 void progress_update(struct progress *progress, int64_t lines, int64_t bytes);
 
-/* progress_done(progress, lines, bytes): all has been read and dealt with: draws the line for good. */
+/* progress_done(progress, lines, bytes): the file has been read and enqueued. Draws the line a last time. */
 void progress_done(struct progress *progress, int64_t lines, int64_t bytes);
 
-/* progress_leave(progress): ends the line as it stands, so that something else can be written to the terminal. */
+/* progress_leave(progress): ends the line, so that something else can be written to the terminal. */
 void progress_leave(struct progress *progress);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "memory.h"
 
-/* An empty buffer larger than this is freed, so that one big job does not cost its memory for ever. */
+/* buffer_drop() frees an empty buffer larger than this, so that one big job does not occupy its memory for ever. */
 enum { BUFFER_KEEP = 1 << 20 };
 
 void buffer_free(struct buffer *buffer) {

@@ -5,8 +5,8 @@
 #include <string.h>
 
 /*
- * A growing run of bytes. `bytes` and `length` may be read at any time; `bytes` moves whenever something is added.
- * A zeroed struct is an empty buffer.
+ * A growing array of bytes. A zeroed struct is an empty buffer. Callers may read `bytes` and `length`; adding may move
+ * `bytes`.
  */
 struct buffer {
   unsigned char *bytes;
@@ -14,16 +14,16 @@ struct buffer {
   size_t capacity;
 };
 
-/* buffer_free(buffer): frees the bytes and leaves an empty buffer; on an empty one it does nothing. */
+/* buffer_free(buffer): frees the bytes and leaves an empty buffer. */
 void buffer_free(struct buffer *buffer);
 
 /*
- * buffer_space(buffer, length): room for `length` more bytes behind the end; returns where they go. The caller writes
- * there and then adds what it wrote to `buffer->length`.
+ * buffer_space(buffer, length): makes space for `length` more bytes and returns a pointer to it. The caller writes
+ * there and adds the number of bytes written to `buffer->length`.
  */
 void *buffer_space(struct buffer *buffer, size_t length);
 
-/* buffer_add(buffer, bytes, length): appends a copy of `length` bytes. Here, since it is called for each field. */
+/* buffer_add(buffer, bytes, length): appends a copy of `length` bytes. Inline, since it is called for each field. */
 static inline void buffer_add(struct buffer *buffer, const void *bytes, size_t length) {
   if (length == 0)
     return;
@@ -33,7 +33,8 @@ static inline void buffer_add(struct buffer *buffer, const void *bytes, size_t l
   buffer->length += length;
 }
 
-/* buffer_drop(buffer, length): removes `length` bytes from the front; gives back memory that a big frame had needed. */
+/* buffer_drop(buffer, length): removes `length` bytes from the front. Frees the memory of a large buffer that is then
+ * empty. */
 void buffer_drop(struct buffer *buffer, size_t length);
 
 #endif

@@ -4,7 +4,8 @@
 #include <stdint.h>
 #include <time.h>
 
-/* clock_us(): microseconds on a clock that only goes forward; for durations, never for points in time. */
+/* clock_us(), clock_ms(): micro- and milliseconds on a monotonic clock with an arbitrary start: for measuring durations
+ * and for deadlines in this process. */
 static inline int64_t clock_us(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);

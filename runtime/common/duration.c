@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Sums are kept in nanoseconds as in Go, so that 0.5ms and 500us are the same. */
+/* Sums are in nanoseconds, as in Go, so that 0.5ms and 500us are the same. */
 #define NANOSECOND UINT64_C(1)
 #define MICROSECOND UINT64_C(1000)
 #define MILLISECOND UINT64_C(1000000)
@@ -25,14 +25,14 @@ static bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
-/* A number as it stands in the text: whole + fraction / scale. */
+/* A number in the text: whole + fraction / scale. */
 struct number {
   uint64_t whole;
   uint64_t fraction;
   double scale;
 };
 
-/* Reads a number at `*at` and moves on behind it. */
+/* Reads the number at *at, and sets *at to its end. */
 static int read_number(const char **at, const char *end, struct number *number, const char **problem) {
   const char *p = *at;
   bool any = false;
@@ -47,7 +47,7 @@ static int read_number(const char **at, const char *end, struct number *number, 
   if (p < end && *p == '.') {
     for (p++; p < end && is_digit(*p); p++, any = true) {
       if (number->fraction > (LIMIT_NS - 9) / 10)
-        continue; /* further digits are below any unit's precision */
+        continue; /* further digits are below a nanosecond */
       number->fraction = number->fraction * 10 + (uint64_t)(*p - '0');
       number->scale *= 10;
     }
@@ -57,7 +57,8 @@ static int read_number(const char **at, const char *end, struct number *number, 
   return any ? 0 : -1;
 }
 
-/* Reads the unit at `*at`, which ends at the next number, and moves on behind it. Returns its nanoseconds or 0. */
+/* Reads the unit at *at, which ends at the next number, and sets *at to its end. Returns its nanoseconds; 0: unknown.
+ */
 static uint64_t read_unit(const char **at, const char *end) {
   const char *begin = *at;
   const char *p = begin;
@@ -71,7 +72,7 @@ static uint64_t read_unit(const char **at, const char *end) {
   return 0;
 }
 
-/* Adds a number of units to `*sum_ns`. */
+/* Adds `number` times `unit` to *sum_ns. */
 static int add(uint64_t *sum_ns, const struct number *number, uint64_t unit, const char **problem) {
   *problem = "is too long";
   if (number->whole > LIMIT_NS / unit)
@@ -83,7 +84,7 @@ static int add(uint64_t *sum_ns, const struct number *number, uint64_t unit, con
   return 0;
 }
 
-/* Reads all of the text into nanoseconds; `bare_unit` is what a bare number counts, 0 when it may not stand alone. */
+/* Reads the whole text as nanoseconds. `bare_unit` is the unit of a number without one; 0: a number needs a unit. */
 static int parse_ns(const char *at, const char *end, uint64_t bare_unit, uint64_t *sum_ns, const char **problem) {
   const char *begin = at;
   *sum_ns = 0;
@@ -94,7 +95,7 @@ static int parse_ns(const char *at, const char *end, uint64_t bare_unit, uint64_
       return -1;
     uint64_t unit = bare_unit;
     if (at == end) {
-      bool zero = end - begin == 1 && *begin == '0'; /* the one bare number that Go reads */
+      bool zero = end - begin == 1 && *begin == '0'; /* the only number that Go reads without a unit */
       if (zero)
         return 0;
       if (!first || unit == 0) {

@@ -8,15 +8,15 @@
 #include "buffer.h"
 
 /*
- * The codec between supervisor and executor. A frame is a length (u32, of all that follows), a type (u8), and fields
- * written by put_* and read back in the same order by get_*. Both ends are one program on one machine, so numbers
- * stand in the machine's own byte order.
+ * The encoding of messages between supervisor and executor. A frame is a length (u32, counting all bytes after it), a
+ * type (u8), and fields, which put_* functions write and get_* functions read in the same order. Both ends are the same
+ * program on the same machine, so numbers have the machine's byte order.
  *
- * A reader never trusts the other end: a get_* beyond the end marks the frame as bad and returns zeroes, and
- * frame_end_ok() tells whether every byte was there and every byte was read.
+ * A reader does not trust the writer. A get_* function that would read beyond the end marks the frame as bad and
+ * returns zeroes. frame_end_ok() tells in the end whether all fields were there and no byte is left.
  */
 
-/* frame_begin(out, type): starts a frame at the end of `out`; returns the mark that frame_finish() wants. */
+/* frame_begin(out, type): starts a frame at the end of `out`. Returns the mark to pass to frame_finish(). */
 size_t frame_begin(struct buffer *out, uint8_t type);
 
 /* frame_finish(out, mark): writes the length of the frame that began at `mark`. */
@@ -28,13 +28,13 @@ void put_u64(struct buffer *out, uint64_t value);
 void put_i64(struct buffer *out, int64_t value);
 void put_f64(struct buffer *out, double value);
 
-/* put_bytes(out, bytes, length): a u32 length and the bytes, which may be anything; length < 4 GiB. */
+/* put_bytes(out, bytes, length): a u32 length and `length` bytes of any value; less than 4 GiB. */
 void put_bytes(struct buffer *out, const void *bytes, size_t length);
 
-/* put_text(out, text): the bytes of a NUL-terminated text, without the NUL. NULL is written as an empty text. */
+/* put_text(out, text): the bytes of a NUL-terminated text without the NUL. NULL is written as an empty text. */
 void put_text(struct buffer *out, const char *text);
 
-/* A frame being read. Its bytes belong to the buffer it was found in and live as long as that is not touched. */
+/* A frame that is being read. Its bytes belong to the buffer where frame_next() found it. */
 struct frame {
   uint8_t type;
   const unsigned char *at;
@@ -43,9 +43,9 @@ struct frame {
 };
 
 /*
- * frame_next(bytes, length, most, frame, size): looks for a whole frame at the front of `bytes`. Returns 1 and sets
- * *frame and its *size (all bytes it takes), 0 when more bytes are needed, -1 when the frame claims to be longer than
- * `most` bytes or has no type.
+ * frame_next(bytes, length, most, frame, size): finds the frame at the front of `bytes`. Returns 1, and sets *frame and
+ * *size, the number of bytes it occupies; 0 when the frame is not complete yet; -1 when it claims to be longer than
+ * `most` bytes or has no type. *frame points into `bytes`.
  */
 int frame_next(const unsigned char *bytes, size_t length, size_t most, struct frame *frame, size_t *size);
 
@@ -55,16 +55,16 @@ uint64_t get_u64(struct frame *frame);
 int64_t get_i64(struct frame *frame);
 double get_f64(struct frame *frame);
 
-/* get_bytes(frame, length): the next bytes, in place; *length is 0 and the result is never NULL if the frame is bad. */
+/* get_bytes(frame, length): the next bytes, not copied. Never NULL; of a bad frame *length is 0. */
 const char *get_bytes(struct frame *frame, size_t *length);
 
-/* get_text(frame): the next bytes as a NUL-terminated text, which the caller frees. A NUL among them makes it bad. */
+/* get_text(frame): a NUL-terminated copy of the next bytes, which the caller frees. A NUL among them is an error. */
 char *get_text(struct frame *frame);
 
-/* frame_left(frame): how many bytes are still to be read. */
+/* frame_left(frame): the number of bytes that have not been read; 0 for a bad frame. */
 size_t frame_left(const struct frame *frame);
 
-/* frame_end_ok(frame): true when nothing was missing and nothing is left over. */
+/* frame_end_ok(frame): whether the frame is not bad and has been read to its last byte. */
 bool frame_end_ok(const struct frame *frame);
 
 #endif

@@ -39,7 +39,7 @@ static void time_text(char text[static 32]) {
   snprintf(text + length, 32 - length, ".%03dZ", (int)(now.tv_nsec / 1000000));
 }
 
-/* A field's value as clean text: in `scratch`, or in memory that the caller frees through *owned. */
+/* A field's value as valid UTF-8: in `scratch`, or in *owned, which the caller frees. */
 static const char *value_text(const struct log_field *field, char scratch[static 32], char **owned) {
   *owned = NULL;
   switch (field->kind) {
@@ -62,7 +62,7 @@ static const char *value_text(const struct log_field *field, char scratch[static
   return *owned;
 }
 
-/* key=value; a value that holds anything but plain visible characters stands in quotes, with escapes. */
+/* key=value; the value is quoted and escaped if it is empty or has spaces, quotes, "=", backslashes or controls. */
 static void add_pair(struct buffer *line, const char *key, const char *value) {
   bool plain = *value != '\0';
   for (const char *c = value; *c; c++)
@@ -132,7 +132,8 @@ void log_write(enum log_level level, const char *message, const struct log_field
   time_text(time);
   (line_format == LOG_JSON ? json_line : text_line)(&line, time, level_names[level], message, fields, count);
   buffer_add(&line, "\n", 1);
-  for (size_t written = 0; written < line.length;) { /* one write per line, so that processes do not mix theirs */
+  for (size_t written = 0;
+       written < line.length;) { /* one write per line, so that lines of several processes do not mix */
     ssize_t n = write(STDERR_FILENO, line.bytes + written, line.length - written);
     if (n <= 0)
       break;

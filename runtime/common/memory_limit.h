@@ -4,7 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The memory of this process, and how near it is to a limit (--max-memory, in an executor also RLIMIT_DATA). */
+/* The memory use of a process, and when it comes near its limit (--max-memory, which an executor sets as RLIMIT_DATA).
+ */
 
 /* What /proc/self/statm says of this process, in bytes. */
 struct memory_use {

@@ -5,7 +5,8 @@
 #include "duration.h"
 #include "memory.h"
 
-/* The fewest bytes that one of these takes: a count of more of them than fit is not believed, nor allocated for. */
+/* The least size of each in bytes. A count that promises more than the frame can hold is rejected before memory is
+ * allocated for it. */
 enum {
   TEXT_LEAST = 4,
   JOB_LEAST = 5 * 4 + 4 * 8 + 4,
@@ -14,13 +15,13 @@ enum {
   SETTING_LEAST = 2 * TEXT_LEAST,
 };
 
-/* Every reader ends here or marks the frame itself: once false, false for the rest of the frame. */
+/* Marks the frame as bad unless `right`. Returns whether the frame is still good. */
 static bool check(struct frame *frame, bool right) {
   frame->bad = frame->bad || !right;
   return !frame->bad;
 }
 
-/* A count of things of `least` bytes; 0, and a bad frame, when there is not room for so many. */
+/* A count of items of at least `least` bytes each; 0, and a bad frame, if that many do not fit. */
 static uint32_t get_count(struct frame *frame, size_t least) {
   uint32_t count = get_u32(frame);
   return check(frame, count <= frame_left(frame) / least) ? count : 0;
@@ -98,7 +99,7 @@ bool message_get_job(struct frame *frame, struct message_job *job) {
   return check(frame, job->position > 0 && job->data_length <= JOB_DATA_MOST);
 }
 
-/* Walks over the jobs of a copy of the frame. */
+/* Reads the jobs from a copy of the frame. */
 static bool check_jobs(struct frame frame, struct message_jobs *jobs) {
   struct message_job job;
   uint32_t last = 0;

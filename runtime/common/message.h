@@ -10,19 +10,21 @@
 #include "protocol.h"
 
 /*
- * The fields of each type of frame, written and read in one place, so that the two ends cannot come apart. A frame of
- * no fields (LEAVE, STOP) is read with frame_end_ok().
+ * The fields of each type of frame. Each type is written and read here only, so that both ends agree. A frame without
+ * fields (LEAVE, STOP) is checked with frame_end_ok().
  *
- * message_put_*() add fields to `out`; the caller begins and finishes the frame around them. message_get_*() trust
- * nobody: they return false for whatever no message_put_*() writes — fields that are missing or left over, counts that
- * the bytes cannot hold, choices that do not exist, a NUL inside a text — and then the frame is bad and there is
- * nothing to free. Where a frame is read in parts (JOBS, OUTCOMES), what is left over shows in the end: see there.
+ * message_put_*() functions append fields to `out`, between the caller's frame_begin() and frame_finish().
+ *
+ * message_get_*() functions do not trust the writer. They return false for a frame that message_put_*() cannot have
+ * written: with missing or surplus fields, with a count that does not fit into the frame, with an unknown enum value,
+ * or with a NUL in a text. The frame is then marked as bad, and nothing has to be freed. Frames that are read in parts
+ * (JOBS and OUTCOMES) have their own rules, below.
  */
 
 /* FRAME_CONFIGURE */
 struct message_configure {
   const char *conninfo; /* "" for libpq's own settings; NULL is written as "" */
-  uint64_t most_memory; /* bytes the executor may take, 0 for no limit */
+  uint64_t most_memory; /* the executor's limit in bytes; 0: none */
   uint32_t script;      /* argv[script] is the script; less than argc */
   uint32_t argc;
   char **argv;
@@ -30,32 +32,29 @@ struct message_configure {
 
 void message_put_configure(struct buffer *out, const struct message_configure *configure);
 
-/* message_get_configure(frame, configure): the texts are copies; message_free_configure() frees them. */
+/* message_get_configure(frame, configure): copies the texts; message_free_configure() frees them. */
 bool message_get_configure(struct frame *frame, struct message_configure *configure)
     __attribute__((warn_unused_result));
 
-/* message_free_configure(configure): frees what message_get_configure() has filled; a zeroed one holds nothing. */
+/* message_free_configure(configure): frees what message_get_configure() has allocated. A zeroed struct is allowed. */
 void message_free_configure(struct message_configure *configure);
 
-/*
- * FRAME_JOBS: a head and, `count` times, a job. The writer gives the number of jobs first; positions rise from job to
- * job, and none is 0.
- */
+/* FRAME_JOBS: a head, then `count` jobs. Positions start at 1 or more and rise from job to job. */
 struct message_jobs {
   uint32_t batch;
-  uint32_t count;      /* of the jobs in this frame, at least 1 */
-  uint32_t last_queue; /* the greatest of their queues: found by the reader, who has to know whether it is there */
+  uint32_t count;      /* number of jobs in this frame, at least 1 */
+  uint32_t last_queue; /* not sent: message_get_jobs() sets it to the greatest queue number among the jobs */
 };
 
 struct message_job {
-  uint32_t index;    /* in the batch */
-  uint32_t position; /* among the batch's jobs as they are sent and begun, from 1 */
-  uint32_t queue;    /* as registered, from 0 */
+  uint32_t index;    /* in the batch, from 0 */
+  uint32_t position; /* in the order in which the batch's jobs are sent and begin, from 1 */
+  uint32_t queue;    /* number of the queue in the order of registration, from 0 */
   int64_t id;
   uint32_t attempt, retries_left;
   double created_at, run_after; /* Unix seconds */
-  int64_t lease;                /* token under which the handler itself is to complete the job; 0: it is not */
-  const char *data;             /* read in place: lives as long as the frame's bytes; any bytes, no NUL behind */
+  int64_t lease;                /* not 0: the handler completes the job itself, with this lease token */
+  const char *data;             /* any bytes, not NUL-terminated, not copied: they live as long as the frame's */
   size_t data_length;
 };
 
@@ -63,8 +62,8 @@ void message_put_jobs(struct buffer *out, const struct message_jobs *jobs);
 void message_put_job(struct buffer *out, const struct message_job *job);
 
 /*
- * message_get_jobs(frame, jobs): reads the head, and checks the whole frame: true means that as many calls of
- * message_get_job() as the head says will succeed, and will leave nothing over.
+ * message_get_jobs(frame, jobs): reads the head and checks the whole frame. If it returns true, jobs->count calls of
+ * message_get_job() succeed and read the frame to its end.
  */
 bool message_get_jobs(struct frame *frame, struct message_jobs *jobs) __attribute__((warn_unused_result));
 bool message_get_job(struct frame *frame, struct message_job *job) __attribute__((warn_unused_result));
@@ -72,7 +71,7 @@ bool message_get_job(struct frame *frame, struct message_job *job) __attribute__
 /* FRAME_RECALL */
 struct message_recall {
   uint32_t batch;
-  uint32_t queue; /* or QUEUE_ALL */
+  uint32_t queue; /* number of a queue, or QUEUE_ALL */
 };
 
 void message_put_recall(struct buffer *out, const struct message_recall *recall);
@@ -82,8 +81,8 @@ bool message_get_recall(struct frame *frame, struct message_recall *recall) __at
 struct message_queue {
   char *name;
   enum choice preserve_completed, discard_failed;
-  int64_t timeout_ms;   /* 0: none; -1: not said; at most DURATION_MAX_MS */
-  uint32_t concurrency; /* 0: not said */
+  int64_t timeout_ms;   /* 0: no limit; -1: not set; at most DURATION_MAX_MS */
+  uint32_t concurrency; /* 0: not set */
   bool transactional;
 };
 
@@ -98,31 +97,30 @@ struct message_ready {
   struct message_setting *settings;
 };
 
-/* The executor itself writes this frame out of its tables (script_describe); this is for what has the struct. */
 void message_put_ready(struct buffer *out, const struct message_ready *ready);
 
-/* message_get_ready(frame, ready): lists and texts are copies; message_free_ready() frees them. */
+/* message_get_ready(frame, ready): copies lists and texts; message_free_ready() frees them. */
 bool message_get_ready(struct frame *frame, struct message_ready *ready) __attribute__((warn_unused_result));
 void message_free_ready(struct message_ready *ready);
 
 /* FRAME_SERVE */
 struct message_serve_queue {
-  uint32_t concurrency; /* 0: no limit of its own */
-  int64_t timeout_ms;   /* 0: none; at most DURATION_MAX_MS */
+  uint32_t concurrency; /* 0: the queue has no limit of its own */
+  int64_t timeout_ms;   /* 0: no limit; at most DURATION_MAX_MS */
   bool preserve_completed;
 };
 
 struct message_serve {
   uint32_t concurrency; /* of the executor, at least 1 */
-  uint32_t pool;        /* connections, at least 1 */
-  bool prepare;         /* whether statements may be prepared on them */
+  uint32_t pool;        /* size of the connection pool, at least 1 */
+  bool prepare;         /* whether statements may be prepared on its connections */
   uint32_t queue_count;
   struct message_serve_queue *queues; /* in the order of FRAME_READY */
 };
 
 void message_put_serve(struct buffer *out, const struct message_serve *serve);
 
-/* message_get_serve(frame, serve): the list is to be freed with message_free_serve(). */
+/* message_get_serve(frame, serve): copies the list; message_free_serve() frees it. */
 bool message_get_serve(struct frame *frame, struct message_serve *serve) __attribute__((warn_unused_result));
 void message_free_serve(struct message_serve *serve);
 
@@ -134,7 +132,7 @@ struct message_cancel {
 void message_put_cancel(struct buffer *out, const struct message_cancel *cancel);
 bool message_get_cancel(struct frame *frame, struct message_cancel *cancel) __attribute__((warn_unused_result));
 
-/* FRAME_LOG: any bytes, read in place. */
+/* FRAME_LOG. The text is any bytes, not NUL-terminated and not copied. */
 struct message_log {
   enum log_level level;
   const char *text;
@@ -144,7 +142,7 @@ struct message_log {
 void message_put_log(struct buffer *out, const struct message_log *log);
 bool message_get_log(struct frame *frame, struct message_log *log) __attribute__((warn_unused_result));
 
-/* FRAME_BROKEN: why the script could not be loaded; any bytes, read in place. */
+/* FRAME_BROKEN: why the script could not be loaded; any bytes, not NUL-terminated and not copied. */
 void message_put_broken(struct buffer *out, const void *message, size_t length);
 bool message_get_broken(struct frame *frame, const char **message, size_t *length) __attribute__((warn_unused_result));
 

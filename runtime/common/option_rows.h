@@ -5,9 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The table that options.c works on: nobody else needs it. A new option is a new row, and a field in struct options. */
+/* The table of options, used by options.c only. To add an option, add a row here and a field to struct options. */
+
+/* All bits: the option belongs to every command. */
+enum { EVERY_COMMAND = -1 };
 
 enum option_kind { KIND_FLAG, KIND_DURATION, KIND_INTEGER, KIND_SIZE, KIND_TEXT, KIND_CHOICE };
+
 struct option_row {
   const char *name;
   enum option_kind kind;
@@ -15,10 +19,10 @@ struct option_row {
   int commands;            /* bits of enum command */
   bool script;             /* pgq.configure may set it */
   const char *environment; /* NULL: none */
-  const char *argument;    /* what --help calls the value */
-  const char *initial;     /* the default, as one would write it; NULL: none */
-  int64_t least, most;     /* of an integer, of a duration in ms, or of a size in bytes, which may be 0 as well */
-  const char *choices[5];  /* of a choice, in the order of its enum */
+  const char *argument;    /* the name of the value in --help */
+  const char *initial;     /* the default, as a user would write it; NULL: none */
+  int64_t least, most;     /* bounds of an integer, a duration in ms, or a size in bytes; a size may also be 0 */
+  const char *choices[5];  /* of KIND_CHOICE: the words, in the order of the enum */
   const char *help;
 };
 

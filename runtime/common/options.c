@@ -25,7 +25,7 @@ static int parse_flag(const char *text, bool *value, const char **why) {
       *value = i % 2;
       return 0;
     }
-  *why = "is neither true nor false";
+  *why = "is neither true nor false; write one of these";
   return -1;
 }
 
@@ -39,7 +39,7 @@ static int parse_integer(const char *text, int64_t *value, const char **why) {
   return -1;
 }
 
-/* A number of bytes, or of kibi-, mebi- or gibibytes with K, M or G behind it. */
+/* A number of bytes, or of kibi-, mebi- or gibibytes if K, M or G follows. */
 static int parse_size(const char *text, int64_t *value, const char **why) {
   static const char units[] = "KMG";
   char *end;
@@ -57,7 +57,7 @@ static int parse_size(const char *text, int64_t *value, const char **why) {
 
 static int parse_choice(const struct option_row *row, const char *text, int *value, const char **why) {
   static char expected[128];
-  size_t length = (size_t)snprintf(expected, sizeof expected, "is none of:");
+  size_t length = (size_t)snprintf(expected, sizeof expected, "is not one of:");
   for (int i = 0; row->choices[i]; i++) {
     if (strcmp(text, row->choices[i]) == 0) {
       *value = i;
@@ -91,7 +91,7 @@ static int check_range(const struct option_row *row, int64_t value, const char *
   return -1;
 }
 
-/* Parses `text` into the field of `row`. `what` names the place it came from, for the message. */
+/* Parses `text` into the field of `row`. `what` names the source of the text in the message. */
 static int assign(const struct option_row *row, struct options *options, const char *what, const char *text,
                   struct option_problem *problem) {
   void *field = (char *)options + row->offset;
@@ -144,7 +144,7 @@ void options_free(struct options *options) {
   *options = (struct options){.delay_ms = -1};
 }
 
-/* Assigns unless somebody with more say has done so. */
+/* Assigns, unless a source of higher precedence has done so. */
 static int set(struct options *options, size_t i, enum option_source source, const char *what, const char *text,
                struct option_problem *problem) {
   if (options->source[i] > source)
@@ -169,12 +169,12 @@ int options_from_arguments(struct options *options, int argc, char **argv, bool 
   int found, row;
   for (size_t i = 0; i < option_row_count; i++)
     table[i] = (struct option){.name = option_rows[i].name, .has_arg = option_rows[i].kind != KIND_FLAG, .val = 'o'};
-  optind = 0; /* glibc: start afresh */
+  optind = 0; /* glibc: resets getopt_long() */
   opterr = 0;
   while ((found = getopt_long(argc, argv, mixed ? ":" : "+:", table, &row)) != -1) {
     char what[64];
     if (found == ':')
-      snprintf(problem->message, sizeof problem->message, "option '%.100s' wants a value", argv[optind - 1]);
+      snprintf(problem->message, sizeof problem->message, "option '%.100s' needs a value", argv[optind - 1]);
     else if (found != 'o')
       snprintf(problem->message, sizeof problem->message, "unknown option '%.100s'", argv[optind - 1]);
     if (found != 'o')
@@ -205,7 +205,8 @@ int options_from_script(struct options *options, const char *name, const char *v
     options_free(&scratch);
     return result;
   }
-  length = (size_t)snprintf(problem->message, sizeof problem->message, "there is no setting '%.60s'; there are:", name);
+  length = (size_t)snprintf(problem->message, sizeof problem->message,
+                            "there is no setting '%.60s'; the settings are:", name);
   for (size_t i = 0; i < option_row_count; i++)
     if (option_rows[i].script && length < sizeof problem->message) {
       char *at = problem->message + length;
@@ -216,51 +217,54 @@ int options_from_script(struct options *options, const char *name, const char *v
   return -1;
 }
 
+/* The first of these commands. */
 static const char *command_name(int commands) {
-  return commands & COMMAND_WORKER ? "a worker" : commands & COMMAND_ENQUEUE ? "pgq-lua enqueue" : "another command";
+  static const char *const names[] = {"a worker", "pgq-lua enqueue", "pgq-lua migrate", "pgq-lua dev",
+                                      "pgq-lua cancel"};
+  return names[__builtin_ctz((unsigned)commands)];
 }
 
 int options_check_command(const struct options *options, enum command command, struct option_problem *problem) {
   for (size_t i = 0; i < option_row_count; i++)
     if (options->source[i] == SOURCE_FLAG && !(option_rows[i].commands & command)) {
-      snprintf(problem->message, sizeof problem->message, "option '--%s' belongs to %s", option_rows[i].name,
+      snprintf(problem->message, sizeof problem->message, "option '--%s' is for %s only", option_rows[i].name,
                command_name(option_rows[i].commands));
       return -1;
     }
   return 0;
 }
 
-static enum option_source source_of(const struct options *options, const char *name) {
+bool options_forced(const struct options *options, const char *name) {
   for (size_t i = 0; i < option_row_count; i++)
     if (strcmp(option_rows[i].name, name) == 0)
-      return options->source[i];
+      return options->source[i] >= SOURCE_ENVIRONMENT;
   abort(); /* a name that is not in the table */
 }
 
-bool options_given(const struct options *options, const char *name) {
-  return source_of(options, name) != SOURCE_DEFAULT;
-}
-
-bool options_forced(const struct options *options, const char *name) {
-  return source_of(options, name) >= SOURCE_ENVIRONMENT;
-}
-
-/* Prints `text` wrapped at the right margin, each line behind the column of the explanations. */
-static void print_wrapped(FILE *out, const char *text) {
-  enum { INDENT = 8, MARGIN = 92 };
+void options_print_text(FILE *out, int indent, const char *text) {
+  enum { MARGIN = 80 };
   int column = 0;
   while (*text) {
-    int word = (int)strcspn(text, " ");
-    if (column == 0 || column + 1 + word > MARGIN)
-      column = fprintf(out, "%s%*s%.*s", column ? "\n" : "", INDENT, "", word, text) - (column ? 1 : 0);
-    else
-      column += fprintf(out, " %.*s", word, text);
-    text += word + (text[word] == ' ');
+    size_t bytes = strcspn(text, " ");
+    int width = 0; /* in characters: UTF-8 continuation bytes take no column */
+    for (size_t i = 0; i < bytes; i++)
+      width += (text[i] & 0xc0) != 0x80;
+    if (column == 0 || column + 1 + width > MARGIN) {
+      fprintf(out, "%s%*s", column ? "\n" : "", indent, "");
+      column = indent;
+    } else {
+      fputc(' ', out);
+      column++;
+    }
+    fwrite(text, 1, bytes, out);
+    column += width;
+    text += bytes + (text[bytes] == ' ');
   }
   fputc('\n', out);
 }
 
 void options_print(FILE *out, enum command command) {
+  enum { INDENT = 8 };
   for (size_t i = 0; i < option_row_count; i++) {
     const struct option_row *row = &option_rows[i];
     if (!(row->commands & command))
@@ -271,6 +275,6 @@ void options_print(FILE *out, enum command command) {
     if (row->environment)
       fprintf(out, " [%s]", row->environment);
     fputc('\n', out);
-    print_wrapped(out, row->help);
+    options_print_text(out, INDENT, row->help);
   }
 }

@@ -9,20 +9,13 @@
 #include "log.h"
 
 /*
- * Everything that can be set, in one table (options.c): a row drives the command line, the environment, what
- * pgq.configure may set, `--help`, and the checks. Where a value comes from decides: a flag wins over the environment,
- * the environment over the script, the script over the default.
+ * All options. The table in option_rows.c defines the command line, the environment variables, what pgq.configure() may
+ * set, --help and the checks. An option on the command line overrides the environment, which overrides the script,
+ * which overrides the default.
  */
 
-/* The commands an option may be given to; a bit each. */
-enum command {
-  COMMAND_WORKER = 1,
-  COMMAND_ENQUEUE = 2,
-  COMMAND_MIGRATE = 4,
-  COMMAND_DEV = 8,
-  COMMAND_CANCEL = 16,
-  COMMAND_ANY = 31
-};
+/* The commands; one bit each, since an option may belong to several. */
+enum command { COMMAND_WORKER = 1, COMMAND_ENQUEUE = 2, COMMAND_MIGRATE = 4, COMMAND_DEV = 8, COMMAND_CANCEL = 16 };
 
 /* What --pooler says about the connection pooler between the worker and the server. */
 enum pooler {
@@ -34,9 +27,9 @@ enum pooler {
 
 struct options {
   char *db;            /* connection string, or NULL for libpq's own PG* variables and service file */
-  int64_t executors;   /* 0: as many as there are cores */
-  int64_t concurrency; /* jobs that wait at once in an executor */
-  int64_t pool;        /* connections that an executor's handlers share */
+  int64_t executors;   /* 0: one per CPU core */
+  int64_t concurrency; /* of an executor: jobs in flight while their handlers wait */
+  int64_t pool;        /* of an executor: connections that its handlers share */
   int64_t poll_interval_ms;
   int64_t grace_ms;
   int64_t hold_limit_ms;
@@ -59,45 +52,47 @@ struct options {
   bool lines;
   bool version;
   bool help;
-  unsigned char source[32]; /* per row of the table: who set it, see options.c */
+  unsigned char source[32]; /* for each row of the table, where the value comes from: enum option_source in options.c */
 };
 
-/* An explanation of what is wrong with an option's value, to be shown to the user. */
+/* What is wrong with an option, as a message for the user. */
 struct option_problem {
   char message[512];
 };
 
-/* options_init(options): the defaults. options_free() frees the texts; both leave the struct usable. */
+/* options_init(options): sets the defaults. options_free(options): frees the texts and sets them to NULL. */
 void options_init(struct options *options);
 void options_free(struct options *options);
 
-/* options_from_environment(options, problem): 0, or -1 and the problem (names the variable). */
+/* options_from_environment(options, problem): reads the variables. 0, or -1 and a problem that names the variable. */
 int options_from_environment(struct options *options, struct option_problem *problem);
 
 /*
- * options_from_arguments(options, argc, argv, mixed, problem): reads options from argv[1] on. With `mixed`, options may
- * stand between other words, which are moved behind them; else reading stops at the first other word. Returns the
- * index of the first word that is no option, or -1 and the problem. argv is kept, not copied.
+ * options_from_arguments(options, argc, argv, mixed, problem): reads options from argv[1] on. If `mixed`, options may
+ * stand between other words, which are moved behind the options; else reading stops at the first other word. Returns
+ * the index of the first word that is no option, or -1 and a problem.
  */
 int options_from_arguments(struct options *options, int argc, char **argv, bool mixed, struct option_problem *problem);
 
 /*
- * options_from_script(options, name, value, problem): what pgq.configure{ name = value } set; names have underscores.
- * Does nothing when a flag or the environment has set it already. 0, or -1 and the problem. `options` may be NULL to
- * check only.
+ * options_from_script(options, name, value, problem): sets what pgq.configure{ name = value } asks for; the name has
+ * underscores. Does nothing if the command line or the environment has set the option. `options` may be NULL: then name
+ * and value are only checked. 0, or -1 and a problem.
  */
 int options_from_script(struct options *options, const char *name, const char *value, struct option_problem *problem);
 
-/* options_check_command(options, command, problem): -1 when an option was given that `command` does not take. */
+/* options_check_command(options, command, problem): 0, or -1 and a problem if the command line has an option that
+ * `command` does not take. */
 int options_check_command(const struct options *options, enum command command, struct option_problem *problem);
 
-/* options_given(options, name): whether a flag, the environment or the script set it; `name` with dashes. */
-bool options_given(const struct options *options, const char *name);
-
-/* options_forced(options, name): whether a flag or the environment set it, so that the script cannot. */
+/* options_forced(options, name): whether the command line or the environment has set the option, so that the script
+ * cannot. `name` has dashes and must be in the table. */
 bool options_forced(const struct options *options, const char *name);
 
-/* options_print(out, command): the part of --help that lists the options of `command`. */
+/* options_print(out, command): writes the part of --help that lists the options of `command`. */
 void options_print(FILE *out, enum command command);
+
+/* options_print_text(out, indent, text): writes the text and a newline, wrapped at 80 columns, each line indented. */
+void options_print_text(FILE *out, int indent, const char *text);
 
 #endif

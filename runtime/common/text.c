@@ -5,8 +5,7 @@
 #define REPLACEMENT "\xef\xbf\xbd"
 #define ELLIPSIS "\xe2\x80\xa6"
 
-/* The length of the character that begins at `p`, of which `left` bytes are readable, or 0 for a byte that begins none.
- * NUL counts as none. */
+/* The length of the character at `p`, where `left` bytes are readable; 0 if there is no valid character, or a NUL. */
 static size_t character_length(const unsigned char *p, size_t left) {
   unsigned char first = p[0];
   if (first < 0x80)
@@ -17,7 +16,7 @@ static size_t character_length(const unsigned char *p, size_t left) {
   for (size_t i = 1; i < length; i++)
     if ((p[i] & 0xc0) != 0x80)
       return 0;
-  /* The second byte tells overlong forms, surrogates, and what is above U+10FFFF. */
+  /* The second byte shows overlong forms, surrogates, and numbers above U+10FFFF. */
   if ((first == 0xe0 && p[1] < 0xa0) || (first == 0xed && p[1] > 0x9f) || (first == 0xf0 && p[1] < 0x90) ||
       (first == 0xf4 && p[1] > 0x8f))
     return 0;
@@ -38,7 +37,7 @@ bool text_is_utf8(const char *text, size_t length) {
 
 size_t text_clean(char *out, size_t out_size, const char *in, size_t length) {
   const size_t mark = sizeof ELLIPSIS - 1;
-  size_t used = 0, cut_at = 0; /* cut_at: the last place between two characters where the mark still fits */
+  size_t used = 0, cut_at = 0; /* cut_at: the last boundary of characters where the mark still fits */
   if (out_size == 0)
     return 0;
   size_t room = out_size - 1;

@@ -18,24 +18,25 @@
 #include "script.h"
 #include "task.h"
 
-/* Jobs run for this long before the socket is looked at, and known outcomes are sent, again. */
+/* Jobs run for this long before outcomes are sent and the socket is read again. */
 enum { TURN_US = 1000, READ_SIZE = 256 * 1024 };
 
+/* An executor whose tasks all wait collects garbage this often. */
 enum { IDLE_MS = 5000 };
 
-/* What a process exits with that was started wrongly, or is not understood by its supervisor. */
+/* Exit status of an executor that was not started by a supervisor or received a malformed frame. */
 enum { STATUS_MISUSED = 2 };
 
 struct executor {
   uv_loop_t loop;
   uv_pipe_t socket;
-  uv_idle_t turn;  /* active while there is something to do */
-  uv_timer_t idle; /* looks every now and then whether there is time to collect garbage */
+  uv_idle_t turn;  /* active while there is work to do */
+  uv_timer_t idle; /* collects garbage when there is none */
   struct shared_page *page;
   struct buffer in;
   struct outbox *outbox;
   struct script_config config;
-  struct message_configure configure; /* whose texts the config points to */
+  struct message_configure configure; /* owns the texts that `config` points to */
   struct script *script;
   struct task_list *tasks;
   struct memory_pressure pressure;
@@ -43,10 +44,10 @@ struct executor {
   int status;
 };
 
-static struct executor *the_executor; /* for what exit() runs */
+static struct executor *the_executor; /* for flush_at_exit() */
 
-/* A handler called os.exit(): what is known of other jobs need not be lost with the process. */
-static void last_words(void) {
+/* If a handler calls os.exit(), outcomes of other jobs must not be lost with the process. */
+static void flush_at_exit(void) {
   if (the_executor && the_executor->outbox)
     outbox_flush(the_executor->outbox);
 }
@@ -54,7 +55,7 @@ static void last_words(void) {
 /* ── what the script asks for ── */
 
 static size_t at_most(size_t length) {
-  return length > ERROR_TEXT_MOST ? ERROR_TEXT_MOST + 1 : length; /* more than the most: so it shows that it was cut */
+  return length > ERROR_TEXT_MOST ? ERROR_TEXT_MOST + 1 : length; /* the supervisor sees that the text was cut */
 }
 
 static void on_script_stop(void *owner) {
@@ -70,13 +71,14 @@ static void on_script_log(void *owner, enum log_level level, const char *text, s
   buffer_free(&fields);
 }
 
-/* A callback found no memory: what it was to wake will never be woken. */
+/* A callback failed for want of memory, so the task that it was to wake will never continue. The executor exits, and
+ * its jobs run elsewhere, unless collecting garbage helps. */
 static void on_script_starved(void *owner) {
   struct executor *e = owner;
   script_collect(e->script);
   if (!memory_pressure_measure(&e->pressure))
     return;
-  fprintf(stderr, "pgq-lua executor: no memory is left for callbacks\n");
+  fprintf(stderr, "pgq-lua executor: exiting, since no memory is left for callbacks (see --max-memory)\n");
   exit(1);
 }
 
@@ -110,7 +112,7 @@ static void leave(struct executor *e) {
   uv_stop(&e->loop);
 }
 
-/* One turn: jobs for a millisecond, then their outcomes, then the loop may read. */
+/* One turn: runs jobs for a millisecond and sends their outcomes. The loop reads the socket before the next turn. */
 static void on_turn(uv_idle_t *turn) {
   struct executor *e = turn->data;
   int64_t until_us = clock_us() + TURN_US;
@@ -128,10 +130,10 @@ static void on_work(void *owner) {
     uv_idle_start(&e->turn, on_turn);
 }
 
-/* Nothing happens, but tasks wait: some of them, perhaps, for what can no longer come, and only the collector knows. */
+/* Some tasks may wait for an event that can no longer come; the garbage collector finds these and ends their wait. */
 static void on_idle(uv_timer_t *timer) {
   struct executor *e = timer->data;
-  if (e->tasks && task_list_waits(e->tasks) > 0 && !uv_is_active((uv_handle_t *)&e->turn))
+  if (e->tasks && task_list_count_waiting(e->tasks) > 0 && !uv_is_active((uv_handle_t *)&e->turn))
     script_collect(e->script);
 }
 
@@ -153,7 +155,7 @@ static void start_script(struct executor *e) {
   buffer_free(&message);
 }
 
-/* The kernel refuses more than this; LuaJIT makes an error of it that a handler can catch. */
+/* Beyond this limit allocations fail, and LuaJIT raises an error that a handler can catch. */
 static void limit_memory(uint64_t most) {
   struct rlimit limit = {.rlim_cur = most, .rlim_max = most};
   if (most > 0)
@@ -207,7 +209,7 @@ static bool take_cancel(struct executor *e, struct frame *frame) {
   return true;
 }
 
-/* False for a frame that no supervisor of ours sends, or not at this time. */
+/* False for a frame that is malformed or comes at the wrong time. */
 static bool take_frame(struct executor *e, struct frame *frame) {
   switch (frame->type) {
   case FRAME_CONFIGURE:
@@ -228,7 +230,7 @@ static bool take_frame(struct executor *e, struct frame *frame) {
   }
 }
 
-/* Handles all whole frames that have come in; after a malformed one nothing that follows can be believed. */
+/* Handles all complete frames that have come in. After a malformed one the executor exits. */
 static void take_frames(struct executor *e) {
   struct frame frame;
   size_t at = 0, size = 0;
@@ -236,7 +238,8 @@ static void take_frames(struct executor *e) {
   while (!e->leaving &&
          (found = frame_next(e->in.bytes + at, e->in.length - at, FRAME_MOST_DOWN, &frame, &size)) != 0) {
     if (found < 0 || !take_frame(e, &frame)) {
-      fprintf(stderr, "pgq-lua executor: malformed frame (type %d) from the supervisor\n", found > 0 ? frame.type : 0);
+      fprintf(stderr, "pgq-lua executor: exiting after a malformed frame (type %d) from the supervisor\n",
+              found > 0 ? frame.type : 0);
       e->status = STATUS_MISUSED;
       leave(e);
       break;
@@ -255,7 +258,7 @@ static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space) {
 static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space) {
   struct executor *e = stream->data;
   (void)space;
-  if (length < 0) { /* the supervisor is gone, and with it the claims: the jobs are somebody else's */
+  if (length < 0) { /* the supervisor has gone, and with it the claims: other workers may run these jobs now */
     leave(e);
     return;
   }
@@ -267,29 +270,32 @@ static void ignore_signal(int number) {
   (void)number;
 }
 
-/* Signals meant for the worker are the supervisor's; handlers' children must not inherit that they are ignored. */
-static void settle_in(void) {
+/*
+ * The supervisor handles the signals that are sent to the worker; the executor does nothing on them. It has a handler
+ * that does nothing, because processes that handlers start would inherit SIG_IGN.
+ */
+static void prepare_process(void) {
   static const int signals[] = {SIGINT, SIGTERM, SIGPIPE};
   struct sigaction action = {.sa_handler = ignore_signal, .sa_flags = SA_RESTART};
   pid_t parent = getppid();
   for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
     sigaction(signals[i], &action, NULL);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  prctl(PR_SET_NAME, "pgq-executor");     /* else it is that of the descriptor it was started from */
-  if (parent == 1 || getppid() != parent) /* it died before that took effect */
+  prctl(PR_SET_NAME, "pgq-executor");     /* else the name of the descriptor that it was started from */
+  if (parent == 1 || getppid() != parent) /* the supervisor died before that took effect */
     _exit(0);
   fcntl(EXECUTOR_SOCKET, F_SETFD, FD_CLOEXEC);
   fcntl(EXECUTOR_PAGE, F_SETFD, FD_CLOEXEC);
-  setvbuf(stdout, NULL, _IOLBF, 0); /* what handlers print is seen at once, and not lost with the process */
+  setvbuf(stdout, NULL, _IOLBF, 0); /* output of handlers appears at once, and is not lost if the process is killed */
   int adjust = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-  if (adjust >= 0) { /* when memory runs out, a handler's process is to go before the supervisor */
+  if (adjust >= 0) { /* when memory runs out, the kernel is to kill an executor rather than the supervisor */
     if (write(adjust, "500", 3) < 0)
       errno = 0;
     close(adjust);
   }
 }
 
-/* What a handler has left open: a timer, a pipe. */
+/* Closes a handle that a handler has left open, such as a timer or a pipe. */
 static void close_left(uv_handle_t *handle, void *unused) {
   (void)unused;
   if (!uv_is_closing(handle))
@@ -305,7 +311,7 @@ static void tear_down(struct executor *e) {
     task_list_close(e->tasks);
   uv_walk(&e->loop, close_left, NULL);
   uv_run(&e->loop, UV_RUN_NOWAIT);
-  script_free(e->script); /* a finalizer of the script's may have opened another */
+  script_free(e->script); /* its finalizers may open further handles */
   uv_walk(&e->loop, close_left, NULL);
   uv_run(&e->loop, UV_RUN_NOWAIT);
   uv_loop_close(&e->loop);
@@ -319,10 +325,10 @@ static void tear_down(struct executor *e) {
 
 int executor_main(void) {
   struct executor executor = {.pressure.statm = -1}, *e = &executor;
-  settle_in();
+  prepare_process();
   e->page = mmap(NULL, sizeof *e->page, PROT_READ | PROT_WRITE, MAP_SHARED, EXECUTOR_PAGE, 0);
   if (e->page == MAP_FAILED) {
-    fprintf(stderr, "pgq-lua executor: this is started by pgq-lua itself, not by hand\n");
+    fprintf(stderr, "pgq-lua executor: this command is started by pgq-lua itself; start a worker with: pgq-lua FILE\n");
     return STATUS_MISUSED;
   }
   uv_loop_init(&e->loop);
@@ -332,7 +338,7 @@ int executor_main(void) {
   e->socket.data = e->turn.data = e->idle.data = e;
   e->outbox = outbox_new(EXECUTOR_SOCKET);
   the_executor = e;
-  atexit(last_words);
+  atexit(flush_at_exit);
   if (e->outbox && uv_pipe_open(&e->socket, EXECUTOR_SOCKET) == 0 &&
       uv_read_start((uv_stream_t *)&e->socket, on_allocate, on_read) == 0)
     uv_run(&e->loop, UV_RUN_DEFAULT);

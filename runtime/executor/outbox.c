@@ -13,26 +13,27 @@
 #include "memory.h"
 #include "protocol.h"
 
-/* The thread looks this often while outcomes come in, and sleeps when none do. */
-enum { LOOK_MS = 3, FLUSH_SIZE = 256 * 1024 };
+/* While outcomes come in, the thread sends them this often; else it sleeps. More bytes than FLUSH_SIZE are sent at
+ * once. */
+enum { FLUSH_EVERY_MS = 3, FLUSH_SIZE = 256 * 1024 };
 
 struct outbox {
   int socket;
-  uv_mutex_t lock; /* over all that follows, and over what goes to the socket */
+  uv_mutex_t lock; /* for the fields below, and for writing to the socket */
   uv_cond_t wake;
   uv_thread_t thread;
   struct buffer outcomes;
-  bool active; /* an outcome has come in since the thread looked */
+  bool active; /* an outcome has come in since the thread last sent */
   bool asleep; /* the thread waits for `wake` */
   bool ending;
 };
 
-/* Sends all bytes, waiting when the socket is full: the supervisor always reads. */
+/* Sends all bytes. Waits while the socket is full: the supervisor always reads. */
 static void send_all(struct outbox *outbox, const unsigned char *bytes, size_t length) {
   while (length > 0) {
     ssize_t sent = send(outbox->socket, bytes, length, MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN && errno != EINTR)
-      _exit(0); /* without a supervisor there is nothing left to do */
+      _exit(0); /* the supervisor has gone, and with it the claims */
     if (sent < 0)
       poll(&(struct pollfd){.fd = outbox->socket, .events = POLLOUT}, 1, -1);
     bytes += sent > 0 ? sent : 0;
@@ -56,7 +57,7 @@ static void flush(struct outbox *outbox) {
   buffer_drop(&outbox->outcomes, outbox->outcomes.length);
 }
 
-static void watch(void *context) {
+static void flush_regularly(void *context) {
   struct outbox *outbox = context;
   uv_mutex_lock(&outbox->lock);
   while (!outbox->ending) {
@@ -67,7 +68,7 @@ static void watch(void *context) {
     }
     outbox->active = false;
     uv_mutex_unlock(&outbox->lock);
-    nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = FLUSH_EVERY_MS * 1000000}, NULL);
     uv_mutex_lock(&outbox->lock);
     flush(outbox);
   }
@@ -79,7 +80,7 @@ struct outbox *outbox_new(int socket) {
   outbox->socket = socket;
   uv_mutex_init(&outbox->lock);
   uv_cond_init(&outbox->wake);
-  if (uv_thread_create(&outbox->thread, watch, outbox) == 0)
+  if (uv_thread_create(&outbox->thread, flush_regularly, outbox) == 0)
     return outbox;
   free(outbox);
   return NULL;

@@ -6,24 +6,25 @@
 #include "buffer.h"
 
 /*
- * What the executor sends to its supervisor. Outcomes are collected and sent many at a time; a thread sees to it that
- * none waits for longer than a few milliseconds, also while a handler keeps the main thread busy for hours.
+ * Frames from the executor to its supervisor. Outcomes are collected and sent many at a time. A thread sends them
+ * within a few milliseconds, even while a handler keeps the main thread busy.
  */
 struct outbox;
 
-/* outbox_new(socket): starts the thread. The socket stays the caller's. NULL when there can be no thread. */
+/* outbox_new(socket): starts the thread. The caller still owns the socket. NULL if no thread can be started. */
 struct outbox *outbox_new(int socket);
 
-/* outbox_add_outcome(outbox, fields): the fields of one outcome, as in FRAME_OUTCOMES; copied. */
+/* outbox_add_outcome(outbox, fields): adds an outcome, whose fields, as in FRAME_OUTCOMES, are copied. */
 void outbox_add_outcome(struct outbox *outbox, const struct buffer *fields);
 
-/* outbox_send(outbox, type, fields): a frame, at once, behind the outcomes that wait. */
+/* outbox_send(outbox, type, fields): sends the outcomes that wait, then a frame of this type with these fields. */
 void outbox_send(struct outbox *outbox, uint8_t type, const struct buffer *fields);
 
-/* outbox_flush(outbox): sends the outcomes that wait. A supervisor that is gone ends the process. */
+/* outbox_flush(outbox): sends the outcomes that wait. All sends block while the socket is full; if the supervisor has
+ * closed it, the process exits. */
 void outbox_flush(struct outbox *outbox);
 
-/* outbox_free(outbox): ends the thread; sends nothing. NULL is allowed. */
+/* outbox_free(outbox): ends the thread, and discards outcomes that wait. NULL is allowed. */
 void outbox_free(struct outbox *outbox);
 
 #endif

@@ -9,15 +9,15 @@
 
 #include "clock.h"
 #include "embedded.h"
-#include "frame.h"
 #include "memory.h"
+#include "message.h"
 
 /* The C half of the module, linked in (lua/core/core.c). */
 int luaopen_pgq_core(lua_State *L);
 
 /* ── the state ── */
 
-/* A package loader that finds the module pgq and its parts inside the program. */
+/* A package loader for the module pgq and its parts, which are embedded in the program. */
 static int load_embedded(lua_State *L) {
   char path[128];
   const char *name = luaL_checkstring(L, 1);
@@ -37,7 +37,7 @@ static int load_embedded(lua_State *L) {
   return 1;
 }
 
-/* Puts load_embedded() behind package.preload: what is installed on the machine may be of another version. */
+/* Puts load_embedded() before the loaders of files: a pgq that is installed may be another version. */
 static void add_loaders(lua_State *L) {
   lua_getglobal(L, "package");
   lua_getfield(L, -1, "preload");
@@ -58,7 +58,8 @@ static void add_loaders(lua_State *L) {
   lua_pop(L, 2);
 }
 
-/* The global `arg`, as luajit sets it: the script is arg[0], its arguments follow, what stood before it is below. */
+/* Sets the global `arg` as luajit does: arg[0] is the script, its arguments follow, words before it have negative
+ * indexes. */
 static void set_arg(lua_State *L, const struct script_config *config) {
   lua_newtable(L);
   for (int i = 0; i < config->argc; i++) {
@@ -68,7 +69,7 @@ static void set_arg(lua_State *L, const struct script_config *config) {
   lua_setglobal(L, "arg");
 }
 
-/* LuaJIT begins with the same seed in every state: executors would draw the same numbers. */
+/* LuaJIT gives every state the same seed, with which all executors would draw the same numbers. */
 static void seed_random(lua_State *L) {
   uint32_t seed;
   if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
@@ -80,7 +81,7 @@ static void seed_random(lua_State *L) {
   lua_pop(L, 1);
 }
 
-/* Before the script has a word: what it keeps of coroutine, and luv, are to be those of an executor. */
+/* Comes before the script, which may keep references to functions of coroutine and luv that pgq.tasks replaces. */
 static void load_tasks(lua_State *L) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "pgq.running.tasks");
@@ -131,7 +132,7 @@ static int add_traceback(lua_State *L) {
   return 1;
 }
 
-/* Queues that were registered; the host's flag `loading` ends here. */
+/* Ends the time in which queues may be registered, and keeps what the host table has by now. */
 static int end_loading(lua_State *L) {
   struct script *script = lua_touserdata(L, 1);
   script_push_host(L);
@@ -189,57 +190,69 @@ int script_load(struct script *script, struct buffer *message) {
 
 /* ── describing ── */
 
-static void put_choice(lua_State *L, const char *name, struct buffer *out) {
-  lua_getfield(L, -1, name);
-  put_u8(out, lua_isnil(L, -1) ? CHOICE_UNSET : lua_toboolean(L, -1) ? CHOICE_YES : CHOICE_NO);
+/* The string at the top of the stack, which it pops. It lives on in the table that it came from. */
+static char *pop_text(lua_State *L) {
+  const char *text = lua_tostring(L, -1);
   lua_pop(L, 1);
+  return (char *)text;
 }
 
-static void put_string(lua_State *L, int index, struct buffer *out) {
-  size_t length;
-  const char *text = lua_tolstring(L, index, &length);
-  put_bytes(out, text, length);
+static lua_Number get_number(lua_State *L, const char *name) {
+  lua_getfield(L, -1, name);
+  lua_Number number = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return number;
 }
 
-static void put_settings(lua_State *L, struct buffer *out) {
-  size_t mark = out->length;
-  uint32_t count = 0;
-  put_u32(out, 0);
+static enum choice get_choice(lua_State *L, const char *name) {
+  lua_getfield(L, -1, name);
+  enum choice choice = lua_isnil(L, -1) ? CHOICE_UNSET : lua_toboolean(L, -1) ? CHOICE_YES : CHOICE_NO;
+  lua_pop(L, 1);
+  return choice;
+}
+
+/* The queue whose table is at the top of the stack. */
+static struct message_queue get_queue(lua_State *L) {
+  struct message_queue queue = {.preserve_completed = get_choice(L, "preserve_completed"),
+                                .discard_failed = get_choice(L, "discard_failed"),
+                                .timeout_ms = (int64_t)get_number(L, "timeout_ms"),
+                                .concurrency = (uint32_t)get_number(L, "concurrency"),
+                                .transactional = get_choice(L, "transactional") == CHOICE_YES};
+  lua_getfield(L, -1, "name");
+  queue.name = pop_text(L);
+  return queue;
+}
+
+/* Adds the entries of host.settings, whose values are strings. */
+static void add_settings(lua_State *L, struct message_ready *ready) {
   lua_getfield(L, -1, "settings");
-  for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1), count++) {
-    put_string(L, -2, out);
-    put_string(L, -1, out);
+  for (lua_pushnil(L); lua_next(L, -2) != 0;) {
+    ready->settings = memory_resize(ready->settings, (ready->setting_count + 1) * sizeof *ready->settings);
+    struct message_setting *setting = &ready->settings[ready->setting_count++];
+    setting->value = pop_text(L);
+    lua_pushvalue(L, -1);
+    setting->name = pop_text(L);
   }
-  memcpy(out->bytes + mark, &count, sizeof count);
   lua_pop(L, 1);
 }
 
 void script_describe(struct script *script, struct buffer *out) {
   lua_State *L = script->L;
+  struct message_ready ready = {.queue_count = script->queue_count};
+  ready.queues = memory_new(ready.queue_count * sizeof *ready.queues);
   script_push_host(L);
   lua_getfield(L, -1, "queues");
-  put_u32(out, script->queue_count);
-  for (uint32_t i = 1; i <= script->queue_count; i++) {
-    lua_rawgeti(L, -1, (int)i);
-    lua_getfield(L, -1, "name");
-    put_string(L, -1, out);
-    lua_pop(L, 1);
-    put_choice(L, "preserve_completed", out);
-    put_choice(L, "discard_failed", out);
-    lua_getfield(L, -1, "timeout_ms");
-    put_i64(out, (int64_t)lua_tonumber(L, -1));
-    lua_pop(L, 1);
-    lua_getfield(L, -1, "concurrency");
-    put_u32(out, (uint32_t)lua_tonumber(L, -1));
-    lua_pop(L, 1);
-    lua_getfield(L, -1, "transactional");
-    put_u8(out, (uint8_t)lua_toboolean(L, -1));
-    lua_pop(L, 1);
+  for (uint32_t i = 0; i < ready.queue_count; i++) {
+    lua_rawgeti(L, -1, (int)i + 1);
+    ready.queues[i] = get_queue(L);
     lua_pop(L, 1);
   }
   lua_pop(L, 1);
-  put_settings(L, out);
+  add_settings(L, &ready);
+  message_put_ready(out, &ready);
   lua_settop(L, 0);
+  free(ready.queues);
+  free(ready.settings);
 }
 
 uint32_t script_queue_count(const struct script *script) {

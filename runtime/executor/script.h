@@ -11,47 +11,51 @@
 #include "message.h"
 
 /*
- * The one door to Lua: a state with the user's script in it. Nobody else in the executor includes lua.h.
+ * The user's script in a Lua state. Only the files script*.c include lua.h; the rest of the executor calls these
+ * functions.
  *
- *     script_new ─ script_load ─ (script_begin ─ script_resume* ─ script_ended)* ─ script_free
+ *     script_new ─ script_load ─ script_serve ─ (script_begin ─ script_resume* ─ script_ended)* ─ script_free
  *
- * A task is the coroutine of one job. The caller gives tasks their numbers, which are small, and used again and again.
+ * A task is the coroutine of one job. The caller numbers the tasks from 0, and uses the number of a task that has ended
+ * again.
  */
 struct script;
 
 struct script_config {
-  const char *conninfo;    /* what pgq.connect() uses without an argument; "" for libpq's own settings */
+  const char *conninfo;    /* for pgq.connect() without an argument; "": libpq's own settings */
   const char *const *argv; /* the command line of pgq-lua */
   int argc;
-  int script;      /* argv[script] is the file to load, what follows are its arguments */
-  uv_loop_t *loop; /* that luv is to use */
-  void *owner;
+  int script;                /* argv[script] is the file to load; the words after it are its arguments */
+  uv_loop_t *loop;           /* the loop for luv */
+  void *owner;               /* first argument of the functions below */
   void (*stop)(void *owner); /* pgq.stop() was called */
   void (*log)(void *owner, enum log_level level, const char *text, size_t length);
-  void (*starved)(void *owner);                   /* a callback of luv ended for want of memory */
-  bool (*current)(void *owner, uint32_t *number); /* whether a task is running right now, and which */
-  void (*ready)(void *owner, uint32_t number);    /* what the task waits for has come; nothing, if it does not wait */
-  void (*callback)(void *owner, bool begins);     /* one of luv begins, or has ended */
-  void (*watch)(void *owner, uint32_t number);    /* script_ended() is wanted for it */
+  void (*starved)(void *owner);                   /* a callback of luv has failed for want of memory */
+  bool (*current)(void *owner, uint32_t *number); /* returns whether a task is running now, and sets its number */
+  void (*ready)(void *owner, uint32_t number);    /* the wait of the task is over; to be ignored if it does not wait */
+  void (*callback)(void *owner, bool begins);     /* a callback of luv begins, or has ended */
+  void (*watch)(void *owner, uint32_t number);    /* script_ended() is to be called when the task has ended */
 };
 
-/* script_new(config): a fresh state; `config` must outlive it. NULL when there is no memory for one. */
+/* script_new(config): a new Lua state, or NULL if memory is short. `config` must outlive it. script_free(script):
+ * closes the state; NULL is allowed. */
 struct script *script_new(const struct script_config *config);
 void script_free(struct script *script);
 
 /*
- * script_load(script, message): runs the file. 0, or -1: then `message` has received why, as text for people that
- * names file and line. A script that registers no queue counts as broken.
+ * script_load(script, message): runs the script file. 0, or -1 after an error, or if the script has registered no
+ * queue; `message` then receives the reason, with file and line.
  */
 int script_load(struct script *script, struct buffer *message);
 
-/* script_describe(script, out): queues and settings, as the fields of FRAME_READY. */
+/* script_describe(script, out): appends the queues and settings of the script, as the fields of FRAME_READY. */
 void script_describe(struct script *script, struct buffer *out);
 
-/* script_queue_count(script): how many queues it registered. */
+/* script_queue_count(script): the number of queues that the script has registered. */
 uint32_t script_queue_count(const struct script *script);
 
-/* script_serve(script, pool, prepare): how many connections the tasks share, and whether statements may be prepared. */
+/* script_serve(script, pool, prepare): sets the size of the connection pool of the tasks, and whether statements may be
+ * prepared on it. */
 void script_serve(struct script *script, uint32_t pool, bool prepare);
 
 /*
@@ -67,19 +71,20 @@ void script_begin(struct script *script, uint32_t number, const struct message_j
 /* script_resume(script, number, outcome): continues a task that waited; as script_begin(). */
 void script_resume(struct script *script, uint32_t number, struct job_outcome *outcome);
 
-/* Why a task is to end before its time. */
+/* Why a task is to end early. */
 enum script_interrupt { SCRIPT_TIMEOUT, SCRIPT_CANCELLED };
 
 /*
- * script_interrupt(script, number, why, final): the wait of the task is over and raises an error, when it is resumed
- * next. `final`: every further wait raises it too.
+ * script_interrupt(script, number, why, final): ends the wait of the task. When the task is resumed, the function that
+ * waited raises pgq.timeout or pgq.cancelled. If `final`, each further wait of the task raises it, too.
  */
 void script_interrupt(struct script *script, uint32_t number, enum script_interrupt why, bool final);
 
-/* script_ended(script, number): the task has ended: what it has left behind is cleared away. */
+/* script_ended(script, number): to be called when a task has ended for which script_config.watch was called. Releases
+ * what the task has left, such as connections. */
 void script_ended(struct script *script, uint32_t number);
 
-/* script_collect(script): collects garbage; when there is time for it. */
+/* script_collect(script): runs a full garbage collection. */
 void script_collect(struct script *script);
 
 #endif

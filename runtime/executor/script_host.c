@@ -1,4 +1,4 @@
-/* What the module finds in require "pgq.host", and the luv that handlers get. */
+/* What Lua calls: the functions of require "pgq.host", and the luv of the executor. */
 #include <lauxlib.h>
 #include <luv/luv.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "buffer.h"
 #include "script_state.h"
 
-/* Its address is the registry's key of the host table. */
+/* The host table's key in the registry is the address of this. */
 static const char host_key;
 
 static struct script *self(lua_State *L) {
@@ -21,7 +21,7 @@ static int host_stop(lua_State *L) {
 
 /* ── tasks ── */
 
-/* task() -> number of the task that runs, nil outside of one. */
+/* task() -> number of the task that is running, or nil outside of tasks. */
 static int host_task(lua_State *L) {
   const struct script_config *config = self(L)->config;
   uint32_t number;
@@ -32,14 +32,14 @@ static int host_task(lua_State *L) {
   return 1;
 }
 
-/* ready(number): the task's wait is over. */
+/* ready(number): the wait of that task is over. */
 static int host_ready(lua_State *L) {
   const struct script_config *config = self(L)->config;
   config->ready(config->owner, (uint32_t)luaL_checkinteger(L, 1));
   return 0;
 }
 
-/* report_end(number): the executor calls host.ended(number) when the task has ended. */
+/* report_end(number): asks for a call of host.ended(number) when that task has ended. */
 static int host_report_end(lua_State *L) {
   const struct script_config *config = self(L)->config;
   config->watch(config->owner, (uint32_t)luaL_checkinteger(L, 1));
@@ -105,7 +105,7 @@ void script_make_host(lua_State *L, struct script *script) {
 
 /* ── luv ── */
 
-/* Whose luv it is: an executor has one script. Callbacks are made where nothing may be allocated for finding it. */
+/* The only script of the executor; a variable, since finding it in the registry could need memory. */
 static const struct script *luv_script;
 
 static void log_callback_error(lua_State *L) {
@@ -121,11 +121,11 @@ static void log_callback_error(lua_State *L) {
 }
 
 /*
- * How luv calls its callbacks: an error in one is for the log, and the executor lives on. Leaves the results on the
- * stack, as many as it returns, or nothing, and returns something negative.
+ * Replaces luv's function for calling callbacks, which would end the process on an error: here the error is logged, and
+ * the executor continues. Returns the number of results, which are on the stack, or a negative number after an error.
  */
 static int call_back(lua_State *L, int arguments, int results, int flags) {
-  int base = lua_gettop(L) - arguments; /* where the function is, and then the results are */
+  int base = lua_gettop(L) - arguments; /* the index of the function, and then of the first result */
   (void)flags;
   lua_pushlightuserdata(L, (void *)&traceback_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
@@ -144,8 +144,9 @@ static int call_back(lua_State *L, int arguments, int results, int flags) {
 }
 
 /*
- * The executor's own loop, without the functions that would take it away. Luv makes its callbacks on the state that has
- * opened it: that must be the main one, not the coroutine of the handler that was first to require it.
+ * Luv on the executor's loop. host.guard removes the functions that would run or stop this loop. Luv calls callbacks in
+ * the Lua thread that has opened it, which must be the main thread, not the coroutine of the first handler that
+ * requires it.
  */
 int script_open_luv(lua_State *L) {
   script_push_host(L);

@@ -1,4 +1,4 @@
-/* The half of script.h that runs tasks. */
+/* What C calls: begins, resumes and interrupts tasks. */
 #include <lauxlib.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,17 +6,17 @@
 #include "memory.h"
 #include "script_state.h"
 
-/* Data of this size is not left to the garbage collector's own pace. */
+/* After a job with this much data the garbage is collected at once. */
 enum { LARGE_DATA = 1 << 20 };
 
-/* Its address is the registry's key of the table of coroutines, by task number. */
+/* The key in the registry of the table of coroutines, by task number, is the address of this. */
 static const char threads_key;
 
-/* What a call in protected mode is about. */
+/* The argument of run(), which is called in protected mode. */
 struct call {
   struct script *script;
   uint32_t number;
-  const struct message_job *job; /* NULL: the task goes on */
+  const struct message_job *job; /* NULL: the task continues */
   bool preserve;
 };
 
@@ -43,7 +43,7 @@ static void make_room(struct script *script, uint32_t number) {
   script->thread_count = count;
 }
 
-/* The coroutine of that number: the one of the last task, if that ended well, else a new one. */
+/* The coroutine for that number: that of the last task, if it can be used again, else a new one. */
 static lua_State *take_thread(lua_State *L, struct script *script, uint32_t number) {
   make_room(script, number);
   if (script->threads[number])
@@ -66,7 +66,7 @@ static void drop_thread(lua_State *L, struct script *script, uint32_t number) {
 
 /* ── running ── */
 
-/* All digits: a number where it holds them, else text. */
+/* A number if a double represents the id exactly, else text. */
 static void push_id(lua_State *L, int64_t id) {
   char text[24];
   if (id >= -(INT64_C(1) << 53) && id <= INT64_C(1) << 53) {
@@ -111,13 +111,13 @@ static void push_run(lua_State *thread, const struct call *call) {
   lua_setfield(thread, -2, "preserve");
 }
 
-/* What a task yields when it waits is a table of the module's own, which no script has: host.wait. */
+/* A task waits if it has yielded host.wait, a table that scripts cannot get at. */
 static bool has_waited(lua_State *thread, const struct script *script) {
   return lua_gettop(thread) == 1 && lua_topointer(thread, 1) == script->wait;
 }
 
-/* Protected: argument 1 is the call. Returns what host.run() returned, nothing when the task waits, or false and a
- * message. */
+/* Called in protected mode with a struct call. Returns the results of host.run(); nothing if the task waits; or false
+ * and a message. */
 static int run(lua_State *L) {
   const struct call *call = lua_touserdata(L, 1);
   lua_State *thread = take_thread(L, call->script, call->number);
@@ -144,13 +144,13 @@ static int run(lua_State *L) {
 
 enum { OK = 1, MESSAGE, HOW, WAIT, TRACEBACK, RESULTS = TRACEBACK };
 
-/* What is left behind is to make room for telling so. */
+/* Garbage is then collected, so that there is memory to report the error. */
 static bool is_of_memory(const struct job_outcome *end) {
   static const char message[] = "not enough memory";
   return end->error && memmem(end->error, end->error_length, message, sizeof message - 1) != NULL;
 }
 
-/* How a handler failed, of which host.run() has told. */
+/* Reads from the results of host.run() how the handler failed. */
 static void read_failure(lua_State *L, struct job_outcome *end) {
   const char *how = lua_type(L, HOW) == LUA_TSTRING ? lua_tostring(L, HOW) : "";
   end->outcome = strcmp(how, "snooze") == 0 ? OUTCOME_SNOOZE : OUTCOME_FAIL;
@@ -161,7 +161,7 @@ static void read_failure(lua_State *L, struct job_outcome *end) {
   end->traceback = lua_tolstring(L, TRACEBACK, &end->traceback_length);
 }
 
-/* Its address is the registry's key of run(): a call may come when there is no memory to make it. */
+/* The key of run() in the registry is the address of this. Pushing a C function needs memory, which may be short. */
 static const char run_key;
 
 void script_keep_run(lua_State *L) {
@@ -178,7 +178,7 @@ static void call(const struct call *call, struct job_outcome *end) {
   lua_rawget(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, (void *)call);
   if (lua_pcall(L, 1, LUA_MULTRET, 0) != 0) {      /* no memory */
-    if (call->number < call->script->thread_count) /* the coroutine may be in the middle of something */
+    if (call->number < call->script->thread_count) /* the coroutine may be in any state */
       call->script->threads[call->number] = NULL;
     end->outcome = OUTCOME_FAIL;
     end->error = lua_tolstring(L, 1, &end->error_length);
@@ -211,7 +211,7 @@ void script_resume(struct script *script, uint32_t number, struct job_outcome *e
   call(&(struct call){.script = script, .number = number}, end);
 }
 
-/* ── what the module is told ── */
+/* ── calls of host functions ── */
 
 struct telling {
   const char *function;
@@ -235,7 +235,7 @@ static int tell(lua_State *L) {
   return 0;
 }
 
-/* Calls the function in protected mode, and logs its error. */
+/* Calls the function in protected mode. An error is logged. */
 static void call_logged(struct script *script, lua_CFunction function, void *argument) {
   lua_State *L = script->L;
   int top = lua_gettop(L);
@@ -280,11 +280,11 @@ static int serve(lua_State *L) {
 
 void script_serve(struct script *script, uint32_t pool, bool prepare) {
   struct pool_setting setting = {.size = pool, .prepare = prepare};
-  (void)lua_cpcall(script->L, serve, &setting); /* without memory for it, it is the default */
+  (void)lua_cpcall(script->L, serve, &setting); /* if memory is short, the defaults stay */
   lua_settop(script->L, 0);
 }
 
-/* In protected mode: a finalizer of the user's may throw. */
+/* Called in protected mode: finalizers of the script may raise errors. */
 static int collect(lua_State *L) {
   lua_gc(L, LUA_GCCOLLECT, 0);
   return 0;

@@ -6,27 +6,28 @@
 #include <lua.h>
 
 /*
- * What a script is made of: for its files only. script.c has the state, the loading and the description, script_host.c
- * what the module finds in require "pgq.host" and luv, script_run.c the tasks.
+ * For the three script files only. script.c has the Lua state, the loading of the user's file and its description.
+ * script_host.c has what Lua calls: the functions of require "pgq.host", and luv. script_run.c has what C calls: the
+ * tasks.
  */
 struct script {
   lua_State *L;
   const struct script_config *config;
   uint32_t queue_count;
-  int run;             /* reference of host.run, which calls a handler */
-  const void *wait;    /* host.wait, which a task yields when it waits */
-  lua_State **threads; /* by task number: its coroutine, which the registry keeps; NULL: none yet */
+  int run;             /* registry reference of host.run, which calls a handler */
+  const void *wait;    /* address of host.wait, the table that a task yields when it waits */
+  lua_State **threads; /* by task number: its coroutine, which the registry keeps alive; NULL: none */
   uint32_t thread_count;
 };
 
-/* script_make_host(L, script): makes the table and keeps it. script_push_host(L): pushes it. */
+/* script_make_host(L, script): creates the host table in the registry. script_push_host(L): pushes it. */
 void script_make_host(lua_State *L, struct script *script);
 void script_push_host(lua_State *L);
 
-/* script_keep_run(L): keeps what the calls of script_run.c need, so that they need no memory. */
+/* script_keep_run(L): creates in advance what the calls of script_run.c need, since memory may be short later. */
 void script_keep_run(lua_State *L);
 
-/* The openers of require "pgq.host" and require "luv". */
+/* The loaders of require "pgq.host" and require "luv". */
 int script_open_host(lua_State *L);
 int script_open_luv(lua_State *L);
 

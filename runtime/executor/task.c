@@ -2,22 +2,22 @@
 
 #include <stdlib.h>
 
-#include "batches.h"
 #include "clock.h"
+#include "inbox.h"
 #include "memory.h"
 #include "message.h"
 
-/* How long a task may take to clean up after it was interrupted; then each of its waits raises at once. */
+/* How long a task may wait during its clean-up after an interrupt. After that, each of its waits raises at once … */
 enum { TIMEOUT_CLEAN_MS = 5000, CANCEL_CLEAN_MS = 1000 };
 
-/* After that it has this long before its process is killed. */
+/* … and after this time the supervisor kills its process. */
 enum { FINAL_MS = 1000 };
 
-/* The job of a task, from its beginning to its end. */
+/* A job from its begin to its end. */
 struct task {
   struct task_list *list;
   uint32_t number;
-  struct task *next; /* in the list of those that may go on, or of those that are free */
+  struct task *next; /* in the list of tasks that may continue, or of free tasks */
   bool waits, ready, watched, transactional;
   uint32_t batch, index, queue;
   int64_t id;
@@ -26,16 +26,16 @@ struct task {
   bool interrupted, final;
   enum script_interrupt why;
   int64_t kill_at_us;
-  uv_timer_t limit; /* while it waits: the time limit, or the end of the time to clean up */
+  uv_timer_t limit; /* while the task waits: its time limit, or the end of its clean-up */
 };
 
-/* What SERVE has said of a queue, and how many of its tasks wait. */
+/* A queue: its limits from FRAME_SERVE, and its tasks that wait. */
 struct queue_limit {
   uint32_t concurrency;
   int64_t timeout_ms;
   bool preserve;
   uint32_t waiting;
-  bool waits; /* the last of its tasks did */
+  bool waits; /* whether its last task waited */
 };
 
 struct task_list {
@@ -46,17 +46,17 @@ struct task_list {
   struct memory_pressure *pressure;
   void (*work)(void *owner);
   void *owner;
-  struct batches batches;
+  struct inbox inbox;
   struct task **tasks; /* by number */
   uint32_t task_count;
-  struct task *free, *first, **last; /* of those that may go on, in order */
+  struct task *free, *first, **last; /* free tasks; tasks that may continue, in order */
   struct task *current;
   uint32_t waiting;
-  uint32_t shared, concurrency; /* of those that wait: of queues without a limit of their own; how many of them may */
-  uint32_t transactional, transactional_most; /* of those that have begun; how many may */
+  uint32_t shared, concurrency; /* tasks that wait, of queues without their own limit, and the limit for them */
+  uint32_t transactional, transactional_most; /* transactional jobs that run, and the limit for them */
   struct queue_limit *queues;                 /* NULL before SERVE */
   uint32_t queue_count;
-  struct buffer fields; /* of the outcome at hand */
+  struct buffer fields; /* of an outcome; kept for its memory */
 };
 
 struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct shared_page *page, struct outbox *outbox,
@@ -69,7 +69,7 @@ struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct s
                              .pressure = pressure,
                              .work = work,
                              .owner = owner};
-  batches_init(&list->batches);
+  inbox_init(&list->inbox);
   list->last = &list->first;
   return list;
 }
@@ -82,7 +82,7 @@ void task_list_close(struct task_list *list) {
 void task_list_free(struct task_list *list) {
   for (uint32_t i = 0; i < list->task_count; i++)
     free(list->tasks[i]);
-  batches_free(&list->batches);
+  inbox_free(&list->inbox);
   buffer_free(&list->fields);
   free(list->tasks);
   free(list->queues);
@@ -108,14 +108,14 @@ bool task_list_serve(struct task_list *list, struct frame *frame) {
 }
 
 bool task_list_add(struct task_list *list, struct frame *frame) {
-  return list->queues && batches_add(&list->batches, frame, list->queue_count);
+  return list->queues && inbox_add(&list->inbox, frame, list->queue_count);
 }
 
 void task_list_recall(struct task_list *list, uint32_t batch, uint32_t queue) {
-  batches_recall(&list->batches, batch, queue);
+  inbox_recall(&list->inbox, batch, queue);
 }
 
-uint32_t task_list_waits(const struct task_list *list) {
+uint32_t task_list_count_waiting(const struct task_list *list) {
   return list->waiting;
 }
 
@@ -127,7 +127,7 @@ static struct task *new_task(struct task_list *list) {
     list->free = task->next;
     return task;
   }
-  if ((list->task_count & (list->task_count - 1)) == 0) { /* 0, or a power of two: it is full */
+  if ((list->task_count & (list->task_count - 1)) == 0) { /* 0 or a power of two: the array is full */
     uint32_t room = list->task_count ? 2 * list->task_count : 1;
     list->tasks = memory_resize(list->tasks, room * sizeof(struct task *));
   }
@@ -198,7 +198,7 @@ static void on_limit(uv_timer_t *timer) {
 }
 
 void task_list_cancel(struct task_list *list, uint32_t batch, uint32_t index) {
-  batches_cancel(&list->batches, batch, index);
+  inbox_cancel(&list->inbox, batch, index);
   for (uint32_t i = 0; i < list->task_count; i++) {
     struct task *task = list->tasks[i];
     if (task->waits && task->batch == batch && task->index == index && !task->final)
@@ -209,8 +209,8 @@ void task_list_cancel(struct task_list *list, uint32_t batch, uint32_t index) {
 /* ── running ── */
 
 static size_t at_most(size_t length) {
-  return length < ERROR_TEXT_MOST + 4 ? length
-                                      : ERROR_TEXT_MOST + 4; /* more than the most: so it shows that it was cut */
+  /* Longer than the supervisor keeps: it thus sees that the text was cut, and adds an ellipsis. */
+  return length < ERROR_TEXT_MOST + 4 ? length : ERROR_TEXT_MOST + 4;
 }
 
 static void put_outcome(struct task_list *list, const struct task *task, struct job_outcome outcome,
@@ -227,7 +227,7 @@ static void put_outcome(struct task_list *list, const struct task *task, struct 
   outbox_add_outcome(list->outbox, &list->fields);
 }
 
-/* The shared page says whose handler runs, so that a death can be told from whose it was. */
+/* Writes to the shared page which handler runs, so that the supervisor can tell which job was running at a death. */
 static int64_t enter(struct task_list *list, struct task *task) {
   struct shared_page *page = list->page;
   int64_t now_us = clock_us();
@@ -244,8 +244,8 @@ static int64_t enter(struct task_list *list, struct task *task) {
 }
 
 /*
- * As many of its queue wait as may, or it is transactional and those have all connections that they may have, so that
- * it would hold up the others; or those that wait have taken most of the memory: it goes back.
+ * Whether the job is to go back to the supervisor: the waiting tasks have used most of the memory; or the job is
+ * transactional and no connection is left for it; or its queue has its own limit and has reached it.
  */
 static bool is_full(const struct task_list *list, const struct message_job *job) {
   const struct queue_limit *limit = &list->queues[job->queue];
@@ -257,16 +257,17 @@ static bool is_full(const struct task_list *list, const struct message_job *job)
 }
 
 /*
- * As many of all wait as may, and it is one of those: it begins when one of them has ended, if it may then. A job that
- * will not wait need not: so it is when the last of its queue did not. Should it wait all the same, there is one more.
+ * Whether the job has to stay in the inbox until a task ends, because as many tasks wait as the executor's concurrency
+ * allows. A job whose queue's last task did not wait is expected not to wait, and begins; if it does wait, the limit is
+ * exceeded by one.
  */
 static bool must_wait(const struct task_list *list, const struct message_job *job) {
   const struct queue_limit *queue = &list->queues[job->queue];
   return queue->concurrency == 0 && queue->waits && list->shared >= list->concurrency &&
-         batches_may_begin(&list->batches, job);
+         inbox_may_begin(&list->inbox, job);
 }
 
-/* One more of the queue waits, or one less. */
+/* Counts one more (1) or one less (-1) waiting task of the queue. */
 static void count_waiting(struct task_list *list, uint32_t queue, int change) {
   list->waiting += (uint32_t)change;
   list->queues[queue].waiting += (uint32_t)change;
@@ -287,8 +288,8 @@ static void set_aside(struct task_list *list, struct task *task, int64_t now_us)
 }
 
 static void end_task(struct task_list *list, struct task *task, const struct job_outcome *end, int64_t now_us) {
-  if (end->backoff) /* the rest of this queue is not to run into the same wall */
-    batches_recall(&list->batches, 0, task->queue);
+  if (end->backoff) /* the queue is to pause: its other jobs go back */
+    inbox_recall(&list->inbox, 0, task->queue);
   put_outcome(list, task, *end, now_us - task->started_us);
   list->queues[task->queue].waits = task->waits;
   if (task->waits) {
@@ -302,7 +303,7 @@ static void end_task(struct task_list *list, struct task *task, const struct job
   free_task(list, task);
 }
 
-/* The handler has come back: it waits, or it has ended. */
+/* The handler has returned to us: its task waits or has ended. */
 static void leave(struct task_list *list, struct task *task, const struct job_outcome *end, int64_t entered_us) {
   int64_t now_us = clock_us();
   list->current = NULL;
@@ -311,7 +312,7 @@ static void leave(struct task_list *list, struct task *task, const struct job_ou
     set_aside(list, task, now_us);
   else
     end_task(list, task, end, now_us);
-  atomic_store_explicit(&list->page->current_job, 0, memory_order_release); /* its outcome is in the outbox */
+  atomic_store_explicit(&list->page->current_job, 0, memory_order_release); /* after its outcome is in the outbox */
 }
 
 static void go_on(struct task_list *list) {
@@ -326,7 +327,7 @@ static void go_on(struct task_list *list) {
   leave(list, task, &end, entered_us);
 }
 
-/* Says on the shared page that a job begins; false when the supervisor has taken its batch back (see protocol.h). */
+/* Writes to the shared page that a job begins. False if the supervisor has revoked its batch (see protocol.h). */
 static bool may_begin(struct task_list *list, uint32_t batch, uint32_t position) {
   struct page_lane *lane = &list->page->lanes[batch % HOLDS_PER_EXECUTOR];
   atomic_store(&lane->begun, PAGE_TASK(batch, position));
@@ -343,7 +344,7 @@ static void begin(struct task_list *list, uint32_t batch, const struct message_j
   task->id = job->id;
   task->started_us = task->busy_us = 0;
   task->timeout_ms = list->queues[job->queue].timeout_ms;
-  if (!batches_may_begin(&list->batches, job) || is_full(list, job) || !may_begin(list, batch, job->position)) {
+  if (!inbox_may_begin(&list->inbox, job) || is_full(list, job) || !may_begin(list, batch, job->position)) {
     put_outcome(list, task, end, 0);
     free_task(list, task);
     return;
@@ -359,7 +360,7 @@ bool task_list_step(struct task_list *list) {
   struct message_job job;
   uint32_t batch;
   bool ready = list->first != NULL;
-  if (!ready && (!batches_peek(&list->batches, &batch, &job) || must_wait(list, &job))) {
+  if (!ready && (!inbox_peek(&list->inbox, &batch, &job) || must_wait(list, &job))) {
     atomic_store_explicit(&list->page->all_waiting, 1, memory_order_release);
     return false;
   }
@@ -368,7 +369,7 @@ bool task_list_step(struct task_list *list) {
     go_on(list);
   } else {
     begin(list, batch, &job);
-    batches_drop(&list->batches);
+    inbox_drop(&list->inbox);
   }
   return true;
 }

@@ -95,7 +95,7 @@ static bool watched_step(struct task_list *list) {
   bool worked = task_list_step(list);
   EXPECT(worked == work && atomic_load(&page.all_waiting) == !work);
   EXPECT(atomic_load(&page.current_job) == 0 && !task_list_current(list, &number));
-  EXPECT(task_list_waits(list) == ledger_waits());
+  EXPECT(task_list_count_waiting(list) == ledger_waits());
   fake_clock_advance(STEP_US);
   return worked;
 }

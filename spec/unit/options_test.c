@@ -77,15 +77,15 @@ static void what_cannot_be_read_is_named(void **state) {
     const char *line, *says;
   } cases[] = {
       {"pgq-lua --nonsense", "unknown option '--nonsense'"},
-      {"pgq-lua --poll-interval", "'--poll-interval' wants a value"},
+      {"pgq-lua --poll-interval", "'--poll-interval' needs a value"},
       {"pgq-lua --poll-interval soon", "--poll-interval: 'soon'"},
       {"pgq-lua --poll-interval -1s", "negative"},
       {"pgq-lua --poll-interval 0", "is not between 1ms and"},
       {"pgq-lua --executors two", "--executors: 'two' is not a whole number"},
       {"pgq-lua --executors 100000", "is not between 0 and 1024"},
       {"pgq-lua --max-memory 5M", "is less than 32M; 0 is no limit"},
-      {"pgq-lua --log-format xml", "is none of: text json"},
-      {"pgq-lua --pooler pgbouncer", "--pooler: 'pgbouncer' is none of: auto none session transaction"},
+      {"pgq-lua --log-format xml", "is not one of: text json"},
+      {"pgq-lua --pooler pgbouncer", "--pooler: 'pgbouncer' is not one of: auto none session transaction"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     assert_int_equal(parse(options, false, cases[i].line), -1);
@@ -107,7 +107,7 @@ static void a_flag_wins_over_the_environment_and_that_over_the_script(void **sta
   assert_int_equal(options_from_environment(options, &problem), 0);
   assert_int_equal(options->poll_interval_ms, 1000);
   assert_true(options_forced(options, "poll-interval"));
-  assert_false(options_given(options, "grace"));
+  assert_false(options_forced(options, "grace"));
 }
 
 static void the_environment_can_switch_a_flag_off(void **state) {
@@ -124,7 +124,8 @@ static void the_environment_can_switch_a_flag_off(void **state) {
 static void the_script_sets_only_what_it_may(void **state) {
   struct options *options = *state;
   assert_int_equal(options_from_script(options, "dev", "true", &problem), -1);
-  assert_non_null(strstr(problem.message, "there is no setting 'dev'; there are: db executors concurrency pool "));
+  assert_non_null(
+      strstr(problem.message, "there is no setting 'dev'; the settings are: db executors concurrency pool "));
   assert_int_equal(options_from_script(NULL, "grace", "later", &problem), -1);
   assert_int_equal(options_from_script(NULL, "grace", "1m", &problem), 0);
   assert_int_equal(options_from_script(NULL, "db", "dbname=x", &problem), 0);
@@ -134,7 +135,7 @@ static void an_option_of_another_command_is_refused(void **state) {
   struct options *options = *state;
   assert_true(parse(options, false, "pgq-lua --delay 1s worker.lua") > 0);
   assert_int_equal(options_check_command(options, COMMAND_WORKER, &problem), -1);
-  assert_non_null(strstr(problem.message, "'--delay' belongs to pgq-lua enqueue"));
+  assert_non_null(strstr(problem.message, "'--delay' is for pgq-lua enqueue only"));
   assert_int_equal(options_check_command(options, COMMAND_ENQUEUE, &problem), 0);
 }
 

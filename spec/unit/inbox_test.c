@@ -7,20 +7,20 @@
 
 #include <cmocka.h>
 
-#include "batches.h"
+#include "inbox.h"
 #include "taken.h"
 
 enum { QUEUES = 3 };
 
 static int set_up(void **state) {
-  static struct batches batches;
-  batches_init(&batches);
-  *state = &batches;
+  static struct inbox inbox;
+  inbox_init(&inbox);
+  *state = &inbox;
   return 0;
 }
 
 static int tear_down(void **state) {
-  batches_free(*state);
+  inbox_free(*state);
   return 0;
 }
 
@@ -42,37 +42,36 @@ static void write_jobs(struct buffer *out, uint32_t batch, const struct sent *jo
 }
 
 /* The frame's bytes are gone when this returns. */
-static bool add(struct batches *batches, uint32_t batch, const struct sent *jobs, uint32_t count) {
+static bool add(struct inbox *inbox, uint32_t batch, const struct sent *jobs, uint32_t count) {
   struct buffer out = {0};
   write_jobs(&out, batch, jobs, count);
   struct frame frame = take(&out);
-  bool added = batches_add(batches, &frame, QUEUES);
+  bool added = inbox_add(inbox, &frame, QUEUES);
   memset(out.bytes, 'x', out.length);
   buffer_free(&out);
   return added;
 }
 
-#define ADD(batches, batch, ...)                                                                                       \
-  assert_true(add(batches, batch, (const struct sent[]){__VA_ARGS__},                                                  \
+#define ADD(inbox, batch, ...)                                                                                         \
+  assert_true(add(inbox, batch, (const struct sent[]){__VA_ARGS__},                                                    \
                   sizeof((const struct sent[]){__VA_ARGS__}) / sizeof(struct sent)))
 
 /* The next job is that of this id. Takes it off, and tells whether it may begin. */
-static bool next_is(struct batches *batches, int64_t id) {
+static bool next_is(struct inbox *inbox, int64_t id) {
   struct message_job job;
   uint32_t batch;
-  assert_true(batches_peek(batches, &batch, &job));
+  assert_true(inbox_peek(inbox, &batch, &job));
   assert_int_equal(job.id, id);
   assert_int_equal(batch, id / 100);
-  bool may = batches_may_begin(batches, &job);
-  batches_drop(batches);
+  bool may = inbox_may_begin(inbox, &job);
+  inbox_drop(inbox);
   return may;
 }
 
-static void assert_empty(struct batches *batches) {
+static void assert_empty(struct inbox *inbox) {
   struct message_job job;
   uint32_t batch;
-  assert_true(batches_are_empty(batches));
-  assert_false(batches_peek(batches, &batch, &job));
+  assert_false(inbox_peek(inbox, &batch, &job));
 }
 
 static void jobs_have_their_turn_in_the_order_they_came(void **state) {
@@ -94,9 +93,9 @@ static void a_job_is_the_same_and_keeps_its_data_until_it_is_dropped(void **stat
   struct message_job job, again;
   uint32_t batch;
   ADD(*state, 4, {0, 1, "the data"}, {1, 0, ""});
-  assert_true(batches_peek(*state, &batch, &job));
+  assert_true(inbox_peek(*state, &batch, &job));
   ADD(*state, 5, {0, 0, "more"});
-  assert_true(batches_peek(*state, &batch, &again));
+  assert_true(inbox_peek(*state, &batch, &again));
   assert_int_equal(again.id, 400);
   assert_int_equal(again.queue, 1);
   assert_ptr_equal(again.data, job.data);
@@ -112,7 +111,7 @@ static void a_frame_that_cannot_be_is_refused_whole(void **state) {
   write_jobs(&out, 4, unknown, 1);
   out.length--;
   struct frame frame = take(&out);
-  assert_false(batches_add(*state, &frame, QUEUES));
+  assert_false(inbox_add(*state, &frame, QUEUES));
   buffer_free(&out);
   assert_empty(*state);
 }
@@ -121,9 +120,9 @@ static void a_recall_is_of_a_queue_of_a_batch(void **state) {
   ADD(*state, 4, {0, 0, ""}, {1, 1, ""}, {2, 0, ""});
   ADD(*state, 5, {0, 1, ""});
   ADD(*state, 4, {3, 1, ""});
-  batches_recall(*state, 4, 1);
-  batches_recall(*state, 4, 1);
-  batches_recall(*state, 9, 0); /* of which there is none */
+  inbox_recall(*state, 4, 1);
+  inbox_recall(*state, 4, 1);
+  inbox_recall(*state, 9, 0); /* of which there is none */
   assert_true(next_is(*state, 400));
   assert_false(next_is(*state, 401));
   assert_true(next_is(*state, 402));
@@ -134,8 +133,8 @@ static void a_recall_is_of_a_queue_of_a_batch(void **state) {
 static void a_recall_is_of_all_queues_or_of_all_batches(void **state) {
   ADD(*state, 4, {0, 0, ""}, {1, 1, ""});
   ADD(*state, 5, {0, 1, ""}, {1, 2, ""});
-  batches_recall(*state, 4, QUEUE_ALL);
-  batches_recall(*state, 0, 1);
+  inbox_recall(*state, 4, QUEUE_ALL);
+  inbox_recall(*state, 0, 1);
   assert_false(next_is(*state, 400));
   assert_false(next_is(*state, 401));
   assert_false(next_is(*state, 500));
@@ -145,8 +144,8 @@ static void a_recall_is_of_all_queues_or_of_all_batches(void **state) {
 static void a_recall_is_not_of_what_comes_later(void **state) {
   ADD(*state, 4, {0, 0, ""}, {1, 0, ""});
   assert_true(next_is(*state, 400));
-  batches_recall(*state, 4, QUEUE_ALL);
-  batches_recall(*state, 0, 0);
+  inbox_recall(*state, 4, QUEUE_ALL);
+  inbox_recall(*state, 0, 0);
   ADD(*state, 4, {2, 0, ""});
   assert_false(next_is(*state, 401));
   assert_true(next_is(*state, 402));
@@ -156,20 +155,20 @@ static void a_recall_is_also_of_a_job_that_was_looked_at(void **state) {
   struct message_job job;
   uint32_t batch;
   ADD(*state, 4, {0, 0, ""});
-  assert_true(batches_peek(*state, &batch, &job));
-  assert_true(batches_may_begin(*state, &job));
-  batches_recall(*state, 4, 0);
-  assert_false(batches_may_begin(*state, &job));
+  assert_true(inbox_peek(*state, &batch, &job));
+  assert_true(inbox_may_begin(*state, &job));
+  inbox_recall(*state, 4, 0);
+  assert_false(inbox_may_begin(*state, &job));
 }
 
 static void a_cancel_is_of_one_job(void **state) {
   ADD(*state, 4, {0, 0, ""}, {1, 0, ""}, {2, 0, ""});
   ADD(*state, 5, {1, 0, ""});
   ADD(*state, 4, {3, 0, ""});
-  batches_cancel(*state, 4, 1);
-  batches_cancel(*state, 4, 3); /* in another frame of its batch */
-  batches_cancel(*state, 4, 9);
-  batches_cancel(*state, 9, 0);
+  inbox_cancel(*state, 4, 1);
+  inbox_cancel(*state, 4, 3); /* in another frame of its batch */
+  inbox_cancel(*state, 4, 9);
+  inbox_cancel(*state, 9, 0);
   assert_true(next_is(*state, 400));
   assert_false(next_is(*state, 401));
   assert_true(next_is(*state, 402));
@@ -179,9 +178,9 @@ static void a_cancel_is_of_one_job(void **state) {
 
 static void what_was_said_of_a_batch_goes_with_it(void **state) {
   ADD(*state, 4, {0, 0, ""});
-  batches_recall(*state, 4, QUEUE_ALL);
-  batches_recall(*state, 4, 0);
-  batches_cancel(*state, 4, 0);
+  inbox_recall(*state, 4, QUEUE_ALL);
+  inbox_recall(*state, 4, 0);
+  inbox_cancel(*state, 4, 0);
   assert_false(next_is(*state, 400));
   ADD(*state, 4, {0, 0, ""});
   assert_true(next_is(*state, 400));
@@ -193,10 +192,10 @@ static void what_has_had_no_turn_is_freed(void **state) {
   uint32_t batch;
   ADD(*state, 4, {0, 0, "a"}, {1, 0, "b"});
   ADD(*state, 5, {0, 0, "c"});
-  batches_recall(*state, 4, 0);
-  batches_cancel(*state, 5, 0);
-  assert_true(batches_peek(*state, &batch, &job));
-  batches_free(*state);
+  inbox_recall(*state, 4, 0);
+  inbox_cancel(*state, 5, 0);
+  assert_true(inbox_peek(*state, &batch, &job));
+  inbox_free(*state);
   assert_empty(*state);
 }
 
