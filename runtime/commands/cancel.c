@@ -9,7 +9,7 @@
 #include "database.h"
 #include "failure.h"
 
-/* What pgq_cancel() in create_table.sql says, and what it means to a person. */
+/* The answers of pgq_cancel() (sql/schema/pgq_cancel.sql), and the line that is printed for each. */
 struct answer_row {
   const char *answer;
   const char *line;
