@@ -9,7 +9,7 @@
 #include "database.h"
 #include "failure.h"
 
-/* A result of the SQL function pgq_cancel(), and the line that the user sees. */
+/* The answers of pgq_cancel() (sql/schema/pgq_cancel.sql), and the line that is printed for each. */
 struct answer_row {
   const char *answer;
   const char *line;
@@ -30,11 +30,11 @@ static const struct answer_row *find_answer(const char *text) {
   return NULL;
 }
 
-/* What is wrong with the word as an id; NULL: nothing. */
+/* What is wrong with an id, or NULL. */
 static const char *find_misuse(const char *word) {
   const char *digits = word + (*word == '-');
   if (*digits == '\0' || digits[strspn(digits, "0123456789")] != '\0')
-    return "is not a whole number; write the ids of jobs as 'pgq-lua enqueue' has printed them";
+    return "is not a whole number; write the ids of jobs, as enqueueing printed them";
   errno = 0;
   strtoll(word, NULL, 10);
   return errno == ERANGE ? "is too large for the id of a job" : NULL;
@@ -45,10 +45,10 @@ static void explain(const PGconn *conn, const PGresult *result, const char *id) 
   failure_from_result(&error, conn, result);
   bool missing = strcmp(error.sqlstate, "42883") == 0 || strcmp(error.sqlstate, "42P01") == 0;
   fprintf(stderr, "pgq-lua cancel: job %s: %s%s\n", id, error.message,
-          missing ? "; run 'pgq-lua migrate' to create what is missing" : "");
+          missing ? "; run `pgq-lua migrate` to create what is missing" : "");
 }
 
-/* The result of pgq_cancel(), or NULL and a message on stderr. */
+/* The answer of the database, or NULL with a message on stderr. */
 static const struct answer_row *cancel(PGconn *conn, const char *id) {
   static const char sql[] = "SELECT pgq_cancel($1::pg_catalog.int8)";
   PGresult *result = PQexecParams(conn, sql, 1, NULL, &id, NULL, NULL, 0);
@@ -56,13 +56,13 @@ static const struct answer_row *cancel(PGconn *conn, const char *id) {
   if (PQresultStatus(result) != PGRES_TUPLES_OK)
     explain(conn, result, id);
   else if (!(answer = find_answer(PQgetvalue(result, 0, 0))))
-    fprintf(stderr, "pgq-lua cancel: job %s: pgq_cancel() returned '%s', which this version of pgq-lua does not know\n",
-            id, PQgetvalue(result, 0, 0));
+    fprintf(stderr, "pgq-lua cancel: job %s: pgq_cancel returned '%s', which this pgq-lua does not know\n", id,
+            PQgetvalue(result, 0, 0));
   PQclear(result);
   return answer;
 }
 
-/* 0 if the job was cancelled and its line printed, else 1. */
+/* 0 when the job is cancelled and the line about it printed, else 1. */
 static int cancel_and_tell(PGconn *conn, const char *id) {
   const struct answer_row *answer = cancel(conn, id);
   if (!answer)
@@ -70,7 +70,7 @@ static int cancel_and_tell(PGconn *conn, const char *id) {
   printf("%" PRId64 " %s\n", (int64_t)strtoll(id, NULL, 10), answer->line);
   if (fflush(stdout) == 0)
     return answer->status;
-  fprintf(stderr, "pgq-lua cancel: job %s: %s; cannot write this to stdout: %s\n", id, answer->line, strerror(errno));
+  fprintf(stderr, "pgq-lua cancel: job %s: %s; but that could not be printed: %s\n", id, answer->line, strerror(errno));
   return 1;
 }
 

@@ -10,7 +10,7 @@ CREATE OR REPLACE FUNCTION pgq_enqueue(
 DECLARE
   wait text;
   job_id bigint;
-  -- A duration in the form of Go, as the worker reads it: 1h30m, 250ms; the micro sign also as the Greek letter.
+  -- A duration in the form of Go, as the worker reads it, such as 1h30m or 250ms. There are two characters for micro.
   pattern text := '^[+-]?(0|(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|'
     || CASE getdatabaseencoding() WHEN 'UTF8' THEN chr(181) || 's|' || chr(956) || 's|' ELSE '' END || 'ms|s|m|h))+)$';
   sum_ns numeric;
@@ -39,7 +39,7 @@ BEGIN
       RAISE EXCEPTION 'pgq_enqueue: the retry wait % is not a duration', coalesce(quote_literal(wait), 'null')
         USING ERRCODE = 'invalid_parameter_value', HINT = 'Write 1h30m, 10m0s, 45s or 250ms.';
     END IF;
-    -- The worker counts in nanoseconds, up to 2^63 - 1. A short wait without a sign is within these bounds: not counted.
+    -- The worker counts in nanoseconds, up to 2^63 - 1. A short wait without a sign cannot be beyond these bounds.
     IF length(wait) > 7 OR wait LIKE '-%' THEN
       SELECT sum(trunc(part[1]::numeric * CASE part[2] WHEN 'h' THEN 3600000000000 WHEN 'm' THEN 60000000000
         WHEN 's' THEN 1000000000 WHEN 'ms' THEN 1000000 WHEN 'ns' THEN 1 ELSE 1000 END)) INTO sum_ns
