@@ -98,12 +98,12 @@ struct page_lane {
  * `revoked`. Whatever the order, both know of every job whether it runs.
  */
 struct shared_page {
-  _Atomic int64_t current_job; /* id of the job whose handler is running right now, 0 for none */
-  _Atomic int64_t started_us;  /* clock_us() when the job began */
-  _Atomic int64_t resumed_us;  /* clock_us() when its handler last began, or went on after a wait */
-  _Atomic int64_t kill_at_us;  /* when it has taken too long, if it has not waited by then; 0: never */
-  _Atomic int64_t callback_us; /* clock_us() when the callback of luv began that runs right now, 0 for none */
-  _Atomic uint32_t parked;     /* 1: no handler can go on, nor job begin, until something happens */
+  _Atomic int64_t current_job;  /* id of the job whose handler is running right now, 0 for none */
+  _Atomic int64_t started_us;   /* clock_us() when the job began */
+  _Atomic int64_t resumed_us;   /* clock_us() when its handler last began, or went on after a wait */
+  _Atomic int64_t kill_at_us;   /* when it has taken too long, if it has not waited by then; 0: never */
+  _Atomic int64_t callback_us;  /* clock_us() when the callback of luv began that runs right now, 0 for none */
+  _Atomic uint32_t all_waiting; /* 1: every task waits, and no job can begin, until an event comes in */
   struct page_lane lanes[HOLDS_PER_EXECUTOR]; /* by batch % HOLDS_PER_EXECUTOR */
 };
 

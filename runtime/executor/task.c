@@ -360,10 +360,10 @@ bool task_list_step(struct task_list *list) {
   uint32_t batch;
   bool ready = list->first != NULL;
   if (!ready && (!batches_peek(&list->batches, &batch, &job) || must_wait(list, &job))) {
-    atomic_store_explicit(&list->page->parked, 1, memory_order_release);
+    atomic_store_explicit(&list->page->all_waiting, 1, memory_order_release);
     return false;
   }
-  atomic_store_explicit(&list->page->parked, 0, memory_order_release);
+  atomic_store_explicit(&list->page->all_waiting, 0, memory_order_release);
   if (ready) {
     go_on(list);
   } else {

@@ -93,7 +93,7 @@ static bool watched_step(struct task_list *list) {
   uint32_t number;
   bool work = ledger_has_work();
   bool worked = task_list_step(list);
-  EXPECT(worked == work && atomic_load(&page.parked) == !work);
+  EXPECT(worked == work && atomic_load(&page.all_waiting) == !work);
   EXPECT(atomic_load(&page.current_job) == 0 && !task_list_current(list, &number));
   EXPECT(task_list_waits(list) == ledger_waits());
   fake_clock_advance(STEP_US);

@@ -182,7 +182,7 @@ static void enter(struct known *job) {
   job->state = RUNS;
   job->ready = 0;
   job->entered_us = clock_us();
-  EXPECT(atomic_load(&page->current_job) == job->job.id && atomic_load(&page->parked) == 0);
+  EXPECT(atomic_load(&page->current_job) == job->job.id && atomic_load(&page->all_waiting) == 0);
   EXPECT(atomic_load(&page->started_us) == job->started_us && atomic_load(&page->resumed_us) == job->entered_us);
   EXPECT(atomic_load(&page->kill_at_us) == job->kill_at_us);
 }

@@ -43,7 +43,7 @@ static int32_t on_hold_capacity(void *owner, const struct hold *hold, int32_t *o
     return 0;
   if (careful && !leased && !slot_ahead_is_at_rest(slot))
     return 0;
-  if (careful && leased && (!child_is_parked(slot->child) || clock_ms() - slot->found_ms < CAREFUL_GAP_MS))
+  if (careful && leased && (!child_is_all_waiting(slot->child) || clock_ms() - slot->found_ms < CAREFUL_GAP_MS))
     return 0;
   if ((leased && child_busy_ms(slot->child) >= STUCK_MS) || has_unacknowledged(slot))
     return 0; /* a job takes long, and nobody knows how long */

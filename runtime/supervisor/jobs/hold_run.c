@@ -154,7 +154,7 @@ static void check_time_limit(struct hold *hold) {
  */
 static bool lease_waiting_jobs(struct hold *hold, int64_t ran_ms) {
   bool all_begun = child_begun(hold->child, hold->batch.number) >= hold->batch.sent;
-  bool waiting = child_is_parked(hold->child) && ran_ms >= (all_begun ? LEASE_WAITING_MS : LEASE_WAITING_FULL_MS);
+  bool waiting = child_is_all_waiting(hold->child) && ran_ms >= (all_begun ? LEASE_WAITING_MS : LEASE_WAITING_FULL_MS);
   bool again = waiting && hold->waiting_batch == hold->batch.number;
   hold->waiting_batch = waiting ? hold->batch.number : 0;
   if (!again)
@@ -186,7 +186,7 @@ static void on_check(uv_timer_t *timer) {
   }
   check_time_limit(hold);
   if (hold->checks++ % PROCESS_CHECKS == 0) {
-    child_watch(hold->child);
+    child_check_process(hold->child);
     hold_kill_stuck_lost(hold);
     hold_give_back_unbegun_leased(hold, hold->start.options->hold_limit_ms);
   }

@@ -183,8 +183,8 @@ bool child_is_overdue(const struct child *child) {
   return kill_at_us > 0 && clock_us() >= kill_at_us;
 }
 
-bool child_is_parked(const struct child *child) {
-  return child->page && atomic_load(&child->page->parked) != 0;
+bool child_is_all_waiting(const struct child *child) {
+  return child->page && atomic_load(&child->page->all_waiting) != 0;
 }
 
 /* A line of /proc/PID/status, in kB; -1 when it is not there. */
@@ -207,7 +207,7 @@ int64_t child_memory(const struct child *child) {
   return kb > 0 ? (int64_t)kb * 1024 : 0;
 }
 
-void child_watch(struct child *child) {
+void child_check_process(struct child *child) {
   long kb = read_status(child, "VmHWM: %ld kB");
   if (kb > 0)
     child->peak_kb = kb;

@@ -109,14 +109,15 @@ int64_t child_busy_ms(const struct child *child);
 /* child_is_overdue(child): that handler has passed its time limit, and does not wait. */
 bool child_is_overdue(const struct child *child);
 
-/* child_is_parked(child): nothing in it can go on or begin, until something happens that its handlers wait for. */
-bool child_is_parked(const struct child *child);
+/* child_is_all_waiting(child): every task of the executor waits, and no job can begin until an event comes in. */
+bool child_is_all_waiting(const struct child *child);
 
 /* child_memory(child): bytes of memory it has now; 0 when that cannot be told. */
 int64_t child_memory(const struct child *child);
 
-/* child_watch(child): looks at the process's memory, so that its death can tell; every now and then while it works. */
-void child_watch(struct child *child);
+/* child_check_process(child): kills a stuck process, and reads its peak memory for a report of its death. Call it now
+ * and then while it has jobs. */
+void child_check_process(struct child *child);
 
 /* child_is_alive(child): from child_start() to died(). child_is_ready(child): from ready() to died(). */
 bool child_is_alive(const struct child *child);
