@@ -31,6 +31,7 @@ describe("pgq-lua", function()
         { "%-%-poll%-interval: 'often' .*write seconds, or a duration", "--poll-interval", "often", "worker.lua" },
         { "%-%-executors: 'many' is not a whole number", "--executors", "many", "worker.lua" },
         { "%-%-log%-level: 'loud' is none of: debug info warn error", "--log-level", "loud", "worker.lua" },
+        { "%-%-pooler: 'pgbouncer' is none of: auto none session transaction", "--pooler", "pgbouncer", "worker.lua" },
         { "option '%-%-delay' belongs to pgq%-lua enqueue", "--delay", "1s", "worker.lua" },
         { "option '%-%-drain' belongs to a worker", "migrate", "--drain" },
         { "unknown option '%-%-nonsense'", "enqueue", "q", "--nonsense" },

@@ -6,7 +6,7 @@ local pgq = require "pgq"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
-local SHARED = "a pooler shares sessions: statements are not prepared, and nobody can wake this worker"
+local BEHIND_POOLER = "the database is behind a connection pooler: this worker prepares no statements"
 
 local SCRIPT = [[
   local pgq = require "pgq"
@@ -138,7 +138,7 @@ describe("behind a pgbouncer", function()
       assert.equal("t", pg:psql "SELECT pooled FROM pgq_workers")
       expect_clean_pool(SIZE)
       worker:stop()
-      assert.equal(1, select(2, worker.stderr:gsub(SHARED, "")))
+      assert.equal(1, select(2, worker.stderr:gsub(BEHIND_POOLER, "")))
       assert.is_nil(worker.stderr:find "nobody can wake this worker: jobs wait")
       assert.equal("fail|2", pg:psql "SELECT queue_name, attempt FROM pgq_jobs")
       assert.equal(31, select(2, worker.stdout:gsub("ran chained", "")))
@@ -274,25 +274,8 @@ describe("behind a pgbouncer", function()
       worker:stop()
       assert.is_nil(worker.stderr:find "worker lost")
       assert.is_true(select(2, worker.stdout:gsub("ended", "")) >= 1000)
-      assert.equal(1, select(2, worker.stderr:gsub(SHARED, "")))
+      assert.equal(1, select(2, worker.stderr:gsub(BEHIND_POOLER, "")))
     end)
-  end)
-
-  it("that lends sessions for transactions, and is busy, a worker leaves nothing behind either", function()
-    pool = Pgbouncer.start(pg, { pool_mode = "transaction", default_pool_size = 6 })
-    finally(function() pool:stop() end)
-    local dir = process.check({ "mktemp", "-d", "/tmp/pgq-bench-XXXXXX" }):gsub("%s", "")
-    local file = assert(io.open(dir .. "/busy.sql", "w"))
-    file:write "SELECT count(*) FROM pg_class;\n"
-    file:close()
-    local busy = process.start { "nice", "pgbench", "-n", "-f", dir .. "/busy.sql", "-c", 12, "-T", 6,
-      "-d", pool.conninfo }
-    wait.sleep(0.2)
-    while busy:is_running() do
-      drain()
-    end
-    process.check { "rm", "-r", dir }
-    expect_clean_pool(6)
   end)
 
   it("that lends one session for transactions a worker gets on, with two executors", function()
@@ -303,7 +286,7 @@ describe("behind a pgbouncer", function()
     local worker = start()
     wait_for_none()
     worker:stop()
-    assert.matches(SHARED, worker.stderr)
+    assert.matches(BEHIND_POOLER, worker.stderr)
     expect_clean_pool(1)
   end)
 
@@ -311,8 +294,19 @@ describe("behind a pgbouncer", function()
     setup(function() pool = Pgbouncer.start(pg, { pool_mode = "session", default_pool_size = 20 }) end)
     teardown(function() pool:stop() end)
 
-    it("hears the doorbell, and has nothing to say", function()
-      local worker = start("--poll-interval", "1h", "--executors", "1")
+    it("does as behind one that lends them for transactions, and says what gives more", function()
+      local worker = start("--executors", "1")
+      enqueue("echo", "polled")
+      worker:read_until "ran polled"
+      assert.equal("t", pg:psql "SELECT pooled FROM pgq_workers")
+      assert.equal(0, bell.flags(pg))
+      worker:stop()
+      assert.equal(1, select(2, worker.stderr:gsub(BEHIND_POOLER, "")))
+      assert.matches("%-%-pooler session gives more", worker.stderr)
+    end)
+
+    it("hears the doorbell with --pooler session, and has nothing to say", function()
+      local worker = start("--poll-interval", "1h", "--executors", "1", "--pooler", "session")
       local conn = assert(pgq.connect(pg.conninfo))
       for i = 1, 5 do
         bell.wait_asleep(pg, tonumber(pg:psql [[SELECT count(DISTINCT hashtext(name) & 255)
@@ -330,7 +324,7 @@ describe("behind a pgbouncer", function()
     end)
 
     it("does so again after the pool was restarted", function()
-      local worker = start("--poll-interval", "1h", "--executors", "1")
+      local worker = start("--poll-interval", "1h", "--executors", "1", "--pooler", "session")
       pool:down()
       pool:up()
       worker:read_until('connected again" connection=control')
@@ -338,6 +332,29 @@ describe("behind a pgbouncer", function()
       enqueue("echo", "after")
       worker:read_until("ran after", 8)
       worker:stop()
+    end)
+  end)
+
+  describe("or on a direct connection, a worker", function()
+    it("polls with --pooler transaction, and does not say so", function()
+      local worker = start_at(pg, "--pooler", "transaction")
+      enqueue("echo", "polled")
+      worker:read_until "ran polled"
+      assert.equal("t", pg:psql "SELECT pooled FROM pgq_workers")
+      assert.equal(0, bell.flags(pg))
+      worker:stop()
+      assert.is_nil(worker.stderr:find "level=warn")
+    end)
+
+    it("hears the doorbell with --pooler none, and by itself", function()
+      for _, kind in ipairs { "none", "auto" } do
+        local worker = start_at(pg, "--poll-interval", "1h", "--executors", "1", "--pooler", kind)
+        wait.till("the flags to be up", 30, function() return bell.flags(pg) > 0 end)
+        enqueue("echo", kind)
+        worker:read_until("ran " .. kind, 8)
+        worker:stop()
+        assert.is_nil(worker.stderr:find "level=warn")
+      end
     end)
   end)
 end)
@@ -361,7 +378,7 @@ describe("with --no-prepare a worker", function()
     assert.equal(0, result.status, result.stderr)
     assert.equal(500, select(2, result.stdout:gsub("ran \n", "")))
     assert.equal(2, select(2, result.stdout:gsub("failing", "")))
-    assert.is_nil(result.stderr:find "level=warn msg=\"a pooler")
+    assert.is_nil(result.stderr:find(BEHIND_POOLER, 1, true))
     return pg:log():sub(before + 1)
   end
 

@@ -146,15 +146,26 @@ const struct option_row option_rows[] = {
      .help = "memory an executor may take, such as 512M, at least 32M: a handler that wants more gets an error, and an "
              "executor that "
              "has most of it after a job is replaced; 0 is no limit"},
+    {.name = "pooler",
+     .kind = KIND_CHOICE,
+     .offset = AT(pooler),
+     .commands = COMMAND_WORKER,
+     .script = true,
+     .environment = "PGQ_POOLER",
+     .argument = "KIND",
+     .initial = "auto",
+     .choices = {"auto", "none", "session", "transaction"},
+     .help = "the connection pooler before the server: none; session, which keeps a session for a client until it "
+             "disconnects, so that the worker prepares statements and listens; or transaction, which shares sessions, "
+             "so that the worker does neither and polls; auto takes any pooler for transaction"},
     {.name = "no-prepare",
      .kind = KIND_FLAG,
      .offset = AT(no_prepare),
      .commands = COMMAND_WORKER,
      .script = true,
      .environment = "PGQ_NO_PREPARE",
-     .help =
-         "send statements whole instead of preparing them once per session, for poolers that cannot keep them; behind "
-         "one that shares sessions the worker finds out by itself"},
+     .help = "do not prepare statements, but send their whole text each time; behind a pooler that shares sessions "
+             "(see --pooler) the worker prepares none anyway"},
     {.name = "connect-timeout",
      .kind = KIND_DURATION,
      .offset = AT(connect_timeout_ms),

@@ -280,7 +280,7 @@ static void start_control(struct supervisor *s) {
     uv_timer_start(&s->stop_timer, on_connect_timeout, (uint64_t)s->options->connect_timeout_ms, 0);
   s->start.conninfo = s->options->db;
   s->start.max_memory = s->options->max_memory;
-  s->mode.unprepared = s->options->no_prepare;
+  s->mode = session_mode_from_options(s->options);
   s->control = control_new(&s->loop, s->options, &s->queues, &s->mode, &control_events, s);
 }
 

@@ -85,6 +85,7 @@ static void what_cannot_be_read_is_named(void **state) {
       {"pgq-lua --executors 100000", "is not between 0 and 1024"},
       {"pgq-lua --max-memory 5M", "is less than 32M; 0 is no limit"},
       {"pgq-lua --log-format xml", "is none of: text json"},
+      {"pgq-lua --pooler pgbouncer", "--pooler: 'pgbouncer' is none of: auto none session transaction"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     assert_int_equal(parse(options, false, cases[i].line), -1);

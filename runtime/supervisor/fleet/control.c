@@ -6,7 +6,6 @@
 
 #include "connection.h"
 #include "doorbell.h"
-#include "echo.h"
 #include "log.h"
 #include "memory.h"
 #include "version.h"
@@ -17,10 +16,8 @@ enum { HEARTBEAT_MS = 10000, QUIET_MS = 15000, LEAVE_TIMEOUT_MS = 2000 };
 enum { LOST_AGAIN_MS = 1000 };
 
 struct control {
-  uv_loop_t *loop;
   struct connection *connection;
   struct session_mode *mode;
-  struct echo *echo; /* while it is being found out whose the sessions are */
   struct doorbell *bell;
   bool bell_answered; /* the act that was answered last is the doorbell's */
   const struct options *options;
@@ -29,7 +26,7 @@ struct control {
   void *owner;
   uv_timer_t timer;  /* heartbeats; after control_leave(), the time it may take */
   uv_timer_t extend; /* leases */
-  bool checked, announced, leaving, removing;
+  bool pooler_told, checked, announced, leaving, removing;
   int busy;
   int64_t worker_id;              /* 0: no row yet */
   bool row_failed, extend_failed; /* that has been logged */
@@ -60,7 +57,6 @@ static const struct doorbell_events doorbell_events = {on_raised, on_rung};
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                             struct session_mode *mode, const struct control_events *events, void *owner) {
   struct control *control = memory_new(sizeof *control);
-  control->loop = loop;
   control->options = options;
   control->queues = queues;
   control->mode = mode;
@@ -90,7 +86,6 @@ void control_free(struct control *control) {
     return;
   uv_timer_stop(&control->timer); /* it may be due at this moment, and is closed later */
   connection_free(control->connection);
-  echo_free(control->echo);
   doorbell_free(control->bell);
   uv_close((uv_handle_t *)&control->extend, close_timer);
 }
@@ -195,35 +190,22 @@ static void left(struct control *control) {
   control->events->left(control->owner);
 }
 
-static void on_echo(void *owner, bool own) {
-  struct control *control = owner;
-  control->mode->kind = own ? SESSION_OWN : SESSION_SHARED;
-  echo_free(control->echo); /* it may keep the only session that there is */
-  control->echo = NULL;
-  if (control->leaving) {
-    left(control);
+/* A pooler that was not announced is taken for one that shares sessions. Said once, though the user may know better. */
+static void tell_pooler(struct control *control) {
+  if (control->pooler_told || control->options->pooler != POOLER_AUTO || control->mode->kind != SESSION_SHARED)
     return;
-  }
-  if (!own)
-    log_warn("a pooler shares sessions: statements are not prepared, and nobody can wake this worker",
-             LOG_US("poll_interval", control->options->poll_interval_ms * 1000));
-  if (!connection_is_up(control->connection))
-    return;
-  if (own) {
-    control->busy++;
-    connection_settle_in(control->connection);
-  }
-  act(control, STATEMENT_CHECK_SCHEMA, NULL);
+  log_warn("the database is behind a connection pooler: this worker prepares no statements, and finds new jobs at the "
+           "next poll; if the pooler keeps a session for each client, --pooler session gives more",
+           LOG_US("poll_interval", control->options->poll_interval_ms * 1000));
+  control->pooler_told = true;
 }
 
 static void on_up(void *owner) {
   struct control *control = owner;
   control->busy = 0;
   if (!control->checked) {
-    if (control->mode->kind != SESSION_UNKNOWN)
-      act(control, STATEMENT_CHECK_SCHEMA, NULL);
-    else if (!control->echo)
-      control->echo = echo_new(control->loop, control->options->db, control->mode, on_echo, control);
+    tell_pooler(control);
+    act(control, STATEMENT_CHECK_SCHEMA, NULL);
     return;
   }
   if (control->worker_id && control->mode->kind == SESSION_OWN)
@@ -248,8 +230,6 @@ static void take_check(struct control *control, const PGresult *result) {
     return;
   }
   control->checked = true;
-  echo_free(control->echo);
-  control->echo = NULL;
   uv_timer_start(&control->timer, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
   extend_in(control, INT64_MAX);
   /* Who claims must have a row before, and know whether somebody vanished: else a job that kills us leaves no trace. */
@@ -327,7 +307,7 @@ static void on_synced(void *owner) {
     act_on_row(control, STATEMENT_WORKER_REMOVE);
   } else if (control->leaving) {
     left(control);
-  } else if (control->mode->kind == SESSION_UNKNOWN || control->busy > 0) {
+  } else if (control->busy > 0) {
     return;
   } else if (!control->checked) {
     connection_fail(control->connection, "the tables could not be checked");
@@ -366,8 +346,6 @@ void control_leave(struct control *control) {
   control->leaving = true;
   control->bell_answered = false;
   uv_timer_start(&control->timer, on_leave_timeout, reachable ? LEAVE_TIMEOUT_MS : 0, 0);
-  if (control->echo)
-    echo_stop(control->echo);
-  else if (reachable && control->busy == 0)
+  if (reachable && control->busy == 0)
     on_synced(control);
 }

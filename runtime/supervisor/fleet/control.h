@@ -9,7 +9,7 @@
 #include "queue.h"
 
 /*
- * The control connection: finds out at start whose the sessions are, checks that the tables are there, keeps this
+ * The control connection: checks that the tables are there, keeps this
  * worker's row in pgq_workers while it runs, looks for the rows of workers that vanished, extends the leases of all
  * holds, and hears the doorbell, and who cancels jobs.
  */

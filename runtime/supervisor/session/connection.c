@@ -14,6 +14,14 @@ enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000, CONNECT_TIMEOUT_MS = 30000 };
 static void on_socket(uv_poll_t *poll, int status, int events);
 static void on_timer(uv_timer_t *timer);
 
+struct session_mode session_mode_from_options(const struct options *options) {
+  static const enum session_kind kinds[] = {[POOLER_AUTO] = SESSION_UNKNOWN,
+                                            [POOLER_NONE] = SESSION_OWN,
+                                            [POOLER_SESSION] = SESSION_OWN,
+                                            [POOLER_TRANSACTION] = SESSION_SHARED};
+  return (struct session_mode){.kind = kinds[options->pooler], .unprepared = options->no_prepare};
+}
+
 struct connection *connection_new(uv_loop_t *loop, const char *name, const char *conninfo, int64_t idle_timeout_ms,
                                   struct session_mode *mode, const struct connection_events *events, void *owner) {
   struct connection *c = memory_new(sizeof *c);

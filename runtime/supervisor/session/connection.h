@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <uv.h>
 
+#include "options.h"
 #include "statements.h"
 
 /*
@@ -31,18 +32,22 @@ struct connection_events {
   void (*notified)(void *owner, const char *channel, const char *payload);
 };
 
-/* Whose the sessions are that the worker's connections lead to. */
+/* How long a connection keeps its server session. */
 enum session_kind {
-  SESSION_UNKNOWN, /* nobody has looked yet */
-  SESSION_OWN,     /* one connection, one session: settings, prepared statements, locks and LISTEN last */
-  SESSION_SHARED,  /* a pooler lends a session for a transaction, and then to others: nothing may be left in it */
+  SESSION_UNKNOWN, /* no connection has asked the server yet */
+  SESSION_OWN,     /* until it is closed: settings, prepared statements, locks and LISTEN last */
+  SESSION_SHARED,  /* for a transaction: a pooler lends the session to others then, so nothing may be left in it */
 };
 
-/* What all connections of a worker share; the first one to be up finds out the kind, if it is not in doubt. */
+/* What all connections of a worker share. While the kind is unknown, only one connection may be opened; it finds out
+ * the kind before it is up. */
 struct session_mode {
   enum session_kind kind;
   bool unprepared; /* statements are not to be prepared */
 };
+
+/* session_mode_from_options(options): the mode that --pooler and --no-prepare ask for. */
+struct session_mode session_mode_from_options(const struct options *options);
 
 /*
  * connection_new(loop, name, conninfo, idle_timeout_ms, mode, events, owner): `name` ("hold 1") is for log lines.
@@ -87,9 +92,6 @@ void connection_send(struct connection *connection, enum statement statement, co
 
 /* connection_begin(connection): BEGIN, and in a shared session the settings that are to hold in the transaction. */
 void connection_begin(struct connection *connection);
-
-/* connection_settle_in(connection): makes the settings of a session that has turned out to be our own. */
-void connection_settle_in(struct connection *connection);
 
 /* connection_sync(connection): ends the act and sends it. */
 void connection_sync(struct connection *connection);

@@ -61,13 +61,6 @@ void connection_begin(struct connection *c) {
     send_settings(c, true);
 }
 
-void connection_settle_in(struct connection *c) {
-  if (c->state != STATE_UP)
-    return;
-  send_settings(c, false);
-  connection_sync(c);
-}
-
 void connection_sync(struct connection *c) {
   if (c->state != STATE_UP && c->state != STATE_PRELUDE)
     return;
@@ -107,10 +100,10 @@ void connection_begin_prelude(struct connection *c) {
   }
 }
 
-/* A pooler tells its clients a process number of its own making. */
+/* A pooler gives its clients a process number of its own making. How it lends sessions is not known then, so the worker
+ * assumes what leaves nothing behind. */
 static void take_who(struct connection *c, const PGresult *result) {
-  if (c->mode->kind == SESSION_UNKNOWN && result_i32(result, 0, 0) == PQbackendPID(c->pg))
-    c->mode->kind = SESSION_OWN;
+  c->mode->kind = result_i32(result, 0, 0) == PQbackendPID(c->pg) ? SESSION_OWN : SESSION_SHARED;
 }
 
 static void end_prelude(struct connection *c) {

@@ -1,2 +1,0 @@
--- Listens on the channel of the pooler detection.
-LISTEN pgq_echo

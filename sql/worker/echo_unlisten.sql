@@ -1,2 +1,0 @@
--- Ends echo_listen.sql.
-UNLISTEN pgq_echo
