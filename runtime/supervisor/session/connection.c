@@ -1,4 +1,4 @@
-#include "connection_state.h"
+#include "connection.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -9,10 +9,63 @@
 #include "log.h"
 #include "memory.h"
 
-enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000, CONNECT_TIMEOUT_MS = 30000 };
+enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000, CONNECT_TIMEOUT_MS = 30000, REASON_SIZE = 1024 };
+
+/*
+ *     CLOSED ─► CONNECTING ─► ASKING ─► PREPARING ─► UP
+ *        ▲       │  ▲  any of these        │         │ the session is lost, cannot be had, or is given up
+ *        │       ▼  │ the wait is over     ▼         ▼
+ *        └────── RETRYING ◄──────────────────────────┘
+ *
+ * ASKING is left out when the mode is known, and PREPARING in a shared session. connection_close() leads from every
+ * state to CLOSED.
+ *
+ *                        pg, poll   pipeline          timer runs until
+ *   CONNECTION_CLOSED      –          –               –
+ *   CONNECTION_RETRYING    –          –               the next attempt
+ *   CONNECTION_CONNECTING  yes        –               the attempt has taken too long
+ *   CONNECTION_ASKING      yes        the question    the same
+ *   CONNECTION_PREPARING   yes        settings, …     the same
+ *   CONNECTION_UP          yes        the owner's     – (0 ms when libpq refused a statement: the session is given up)
+ *
+ * `error` is used in ASKING and PREPARING only; all other fields are valid in every state.
+ */
+enum connection_state {
+  CONNECTION_CLOSED,
+  CONNECTION_RETRYING,
+  CONNECTION_CONNECTING,
+  CONNECTION_ASKING, /* which process serves this connection? A pooler has told us another number */
+  CONNECTION_PREPARING,
+  CONNECTION_UP,
+  CONNECTION_STATE_COUNT,
+};
+
+struct connection {
+  uv_loop_t *loop;
+  char *name;
+  char *conninfo;
+  int64_t idle_timeout_ms; /* 0: no transactions */
+  struct session_mode *mode;
+  const struct connection_events *events;
+  void *owner;
+
+  enum connection_state state;
+  PGconn *pg;
+  uv_poll_t
+      *poll; /* on the socket of pg; allocated by itself, because a handle outlives its session by one loop turn */
+  int poll_socket, poll_events;
+  uv_timer_t timer;
+  struct pipeline pipeline;
+  char *error; /* the first error of a statement */
+
+  int64_t wait_ms;               /* before the next attempt */
+  char last_reason[REASON_SIZE]; /* why the last session or attempt ended: the same reason is not logged twice */
+  bool loss_logged;              /* that a loss was logged: that the connection is back is to be logged, too */
+};
 
 static void on_socket(uv_poll_t *poll, int status, int events);
 static void on_timer(uv_timer_t *timer);
+static void begin_session(struct connection *c);
 
 struct session_mode session_mode_from_options(const struct options *options) {
   static const enum session_kind kinds[] = {[POOLER_AUTO] = SESSION_UNKNOWN,
@@ -20,6 +73,26 @@ struct session_mode session_mode_from_options(const struct options *options) {
                                             [POOLER_SESSION] = SESSION_OWN,
                                             [POOLER_TRANSACTION] = SESSION_SHARED};
   return (struct session_mode){.kind = kinds[options->pooler], .unprepared = options->no_prepare};
+}
+
+/* The only function that writes the state. A transition that is not in its table is a fault of the program. */
+static void connection_set_state(struct connection *c, enum connection_state next) {
+#define TO(state) (1u << CONNECTION_##state)
+  static const unsigned allowed[CONNECTION_STATE_COUNT] = {
+      [CONNECTION_CLOSED] = TO(CONNECTING),
+      [CONNECTION_RETRYING] = TO(CONNECTING) | TO(CLOSED),
+      [CONNECTION_CONNECTING] = TO(ASKING) | TO(PREPARING) | TO(UP) | TO(RETRYING) | TO(CLOSED),
+      [CONNECTION_ASKING] = TO(PREPARING) | TO(UP) | TO(RETRYING) | TO(CLOSED),
+      [CONNECTION_PREPARING] = TO(UP) | TO(RETRYING) | TO(CLOSED),
+      [CONNECTION_UP] = TO(RETRYING) | TO(CLOSED),
+  };
+#undef TO
+  if (!(allowed[c->state] >> next & 1)) {
+    log_error("a connection cannot change its state like this: this is a fault of pgq-lua",
+              LOG_T("connection", c->name), LOG_I("from", c->state), LOG_I("to", next));
+    abort();
+  }
+  c->state = next;
 }
 
 struct connection *connection_new(uv_loop_t *loop, const char *name, const char *conninfo, int64_t idle_timeout_ms,
@@ -38,6 +111,22 @@ struct connection *connection_new(uv_loop_t *loop, const char *name, const char 
   return c;
 }
 
+bool connection_is_up(const struct connection *c) {
+  return c->state == CONNECTION_UP;
+}
+
+bool connection_is_unicode(const struct connection *c) {
+  const char *encoding = PQparameterStatus(c->pg, "server_encoding");
+  return !encoding || strcmp(encoding, "UTF8") == 0 || strcmp(encoding, "SQL_ASCII") == 0;
+}
+
+void connection_works(struct connection *c) {
+  c->wait_ms = WAIT_LEAST_MS;
+  *c->last_reason = '\0';
+}
+
+/* ── the socket ── */
+
 static void free_handle(uv_handle_t *handle) {
   free(handle);
 }
@@ -50,7 +139,8 @@ static void stop_polling(struct connection *c) {
   c->poll = NULL;
 }
 
-void connection_poll(struct connection *c, int events) {
+/* Waits for these events on the socket, which changes while libpq tries one host after the other. */
+static void poll_socket(struct connection *c, int events) {
   int socket = PQsocket(c->pg);
   if (c->poll && c->poll_socket != socket)
     stop_polling(c);
@@ -66,53 +156,16 @@ void connection_poll(struct connection *c, int events) {
   c->poll_events = events;
 }
 
-static void drop_session(struct connection *c) {
-  stop_polling(c);
-  uv_timer_stop(&c->timer);
-  if (c->pg)
-    PQfinish(c->pg);
-  c->pg = NULL;
-  c->expected_head = c->expected_tail = 0;
-  c->answered = c->asked_who = false;
-  free(c->prelude_error);
-  c->prelude_error = NULL;
-  c->state = STATE_CLOSED;
+/* Sends what libpq has collected; the loop sends what the socket does not take now. */
+static void flush(struct connection *c) {
+  int more = PQflush(c->pg);
+  if (more >= 0) /* else on_socket() will read that the connection is lost */
+    poll_socket(c, UV_READABLE | (more ? UV_WRITABLE : 0));
 }
 
-static void free_connection(uv_handle_t *timer) {
-  struct connection *c = timer->data;
-  free(c->expected);
-  free(c->conninfo);
-  free(c->name);
-  free(c);
-}
+/* ── the end of a session ── */
 
-void connection_free(struct connection *c) {
-  if (!c)
-    return;
-  drop_session(c);
-  uv_close((uv_handle_t *)&c->timer, free_connection);
-}
-
-void connection_close(struct connection *c) {
-  drop_session(c);
-}
-
-void connection_works(struct connection *c) {
-  c->wait_ms = WAIT_LEAST_MS;
-  *c->reason = '\0';
-}
-
-bool connection_is_up(const struct connection *c) {
-  return c->state == STATE_UP;
-}
-
-bool connection_is_unicode(const struct connection *c) {
-  const char *encoding = PQparameterStatus(c->pg, "server_encoding");
-  return !encoding || strcmp(encoding, "UTF8") == 0 || strcmp(encoding, "SQL_ASCII") == 0;
-}
-
-/* One line out of libpq's messages, which may have several, and tabs. */
+/* Copies libpq's message, which may have several lines and tabs, as one line. */
 static void copy_reason(char to[static REASON_SIZE], const char *from) {
   size_t length = 0;
   for (; *from && length < REASON_SIZE - 1; from++)
@@ -125,80 +178,71 @@ static void copy_reason(char to[static REASON_SIZE], const char *from) {
   to[length] = '\0';
 }
 
-/* The one way a session ends, other than connection_free(). */
-static void end_session(struct connection *c, const char *what, const char *reason) {
+/*
+ * Every session, and every attempt to have one, ends here. `message` and `reason` are logged. The next state is
+ * CONNECTION_CLOSED, at the owner's wish, or CONNECTION_RETRYING: then the owner of a connection that was up is told.
+ */
+static void disconnect(struct connection *c, enum connection_state next, const char *message, const char *reason) {
   char text[REASON_SIZE];
-  bool was_up = c->state == STATE_UP;
+  bool was_up = c->state == CONNECTION_UP, retry = next == CONNECTION_RETRYING;
   copy_reason(text, reason && *reason ? reason : "no reason given");
-  drop_session(c);
-  bool news = strcmp(text, c->reason) != 0;
-  c->told = c->told || news;
-  log_line(news ? LOG_WARN : LOG_DEBUG, what, LOG_T("connection", c->name), LOG_T("error", text),
+  stop_polling(c);
+  uv_timer_stop(&c->timer);
+  pipeline_clear(&c->pipeline);
+  PQfinish(c->pg);
+  c->pg = NULL;
+  free(c->error);
+  c->error = NULL;
+  connection_set_state(c, next);
+  if (!retry) {
+    log_debug(message, LOG_T("connection", c->name), LOG_T("reason", text));
+    return;
+  }
+  bool is_new = strcmp(text, c->last_reason) != 0;
+  c->loss_logged = c->loss_logged || is_new;
+  log_line(is_new ? LOG_WARN : LOG_DEBUG, message, LOG_T("connection", c->name), LOG_T("error", text),
            LOG_US("retry_in", c->wait_ms * 1000));
-  memcpy(c->reason, text, sizeof text);
+  memcpy(c->last_reason, text, sizeof text);
   uv_timer_start(&c->timer, on_timer, (uint64_t)c->wait_ms, 0);
   c->wait_ms = growing_wait_after(c->wait_ms, WAIT_LEAST_MS, WAIT_MOST_MS);
   if (was_up)
     c->events->down(c->owner, text);
 }
 
+static void cannot_connect(struct connection *c, const char *reason) {
+  disconnect(c, CONNECTION_RETRYING, "cannot connect", reason);
+}
+
+static void lose(struct connection *c) {
+  disconnect(c, CONNECTION_RETRYING, "connection lost", PQerrorMessage(c->pg));
+}
+
 void connection_fail(struct connection *c, const char *reason) {
-  end_session(c, "giving up a session", reason);
+  if (c->pg)
+    disconnect(c, CONNECTION_RETRYING, "giving up a session", reason);
 }
 
-void connection_cannot_connect(struct connection *c, const char *reason) {
-  end_session(c, "cannot connect", reason);
+void connection_close(struct connection *c, const char *reason) {
+  if (c->state != CONNECTION_CLOSED)
+    disconnect(c, CONNECTION_CLOSED, "connection closed", reason);
 }
 
-static void lost(struct connection *c) {
-  end_session(c, "connection lost", PQerrorMessage(c->pg));
+static void free_connection(uv_handle_t *timer) {
+  struct connection *c = timer->data;
+  pipeline_free(&c->pipeline);
+  free(c->conninfo);
+  free(c->name);
+  free(c);
 }
 
-static void advance_connecting(struct connection *c) {
-  uv_poll_stop(c->poll); /* libpq may close the socket and open another of the same number */
-  c->poll_events = 0;
-  switch (PQconnectPoll(c->pg)) {
-  case PGRES_POLLING_READING:
-    connection_poll(c, UV_READABLE);
-    break;
-  case PGRES_POLLING_WRITING:
-    connection_poll(c, UV_WRITABLE);
-    break;
-  case PGRES_POLLING_OK:
-    connection_begin_prelude(c);
-    break;
-  default:
-    connection_cannot_connect(c, PQerrorMessage(c->pg));
-  }
-}
-
-static void on_socket(uv_poll_t *poll, int status, int events) {
-  struct connection *c = poll->data;
-  PGconn *pg = c->pg;
-  if (status < 0) { /* libuv has stopped the handle: what is wrong with the socket comes out by reading it */
-    c->poll_events = 0;
-    events |= UV_READABLE;
-  }
-  if (c->state == STATE_CONNECTING) {
-    advance_connecting(c);
+void connection_free(struct connection *c) {
+  if (!c)
     return;
-  }
-  bool readable = !(events & UV_READABLE) || PQconsumeInput(pg);
-  connection_take_answers(c);
-  if (c->pg == pg)
-    connection_take_notifications(c);
-  if (c->pg != pg)
-    return;
-  if (!readable || PQstatus(pg) == CONNECTION_BAD)
-    lost(c);
-  else
-    connection_flush(c);
+  connection_close(c, "the worker does not need it any more");
+  uv_close((uv_handle_t *)&c->timer, free_connection);
 }
 
-void connection_fail_soon(struct connection *c) {
-  PQflush(c->pg);
-  uv_timer_start(&c->timer, on_timer, 0, 0);
-}
+/* ── connecting ── */
 
 static void ignore_notice(void *context, const char *message) {
   (void)context;
@@ -207,44 +251,220 @@ static void ignore_notice(void *context, const char *message) {
 
 static void start_connecting(struct connection *c) {
   /*
-   * What stands before dbname is a default; what stands in the connection string wins over it. The user timeout also
-   * bounds how long a host may leave a connection attempt without any answer, before libpq tries the next one.
+   * The keywords before dbname are defaults; those in the connection string take precedence over them. The user timeout
+   * also limits how long libpq waits for a host that does not answer, before it tries the next one.
    */
   const char *const keywords[] = {
       "fallback_application_name", "keepalives_idle", "keepalives_interval", "keepalives_count",
       "tcp_user_timeout",          "dbname",          "client_encoding",     NULL};
   const char *const values[] = {"pgq-lua", "10", "5", "3", "5000", c->conninfo, "UTF8", NULL};
-  c->state = STATE_CONNECTING;
+  connection_set_state(c, CONNECTION_CONNECTING);
   c->pg = PQconnectStartParams(keywords, values, 1);
   if (!c->pg || PQstatus(c->pg) == CONNECTION_BAD) {
-    connection_cannot_connect(c, c->pg ? PQerrorMessage(c->pg) : "out of memory");
+    cannot_connect(c, c->pg ? PQerrorMessage(c->pg) : "out of memory");
     return;
   }
   PQsetNoticeProcessor(c->pg, ignore_notice, NULL);
   uv_timer_start(&c->timer, on_timer, CONNECT_TIMEOUT_MS, 0);
-  connection_poll(c, UV_WRITABLE);
+  poll_socket(c, UV_WRITABLE);
+}
+
+void connection_open(struct connection *c) {
+  if (c->state == CONNECTION_CLOSED)
+    start_connecting(c);
+}
+
+static void advance_connecting(struct connection *c) {
+  uv_poll_stop(c->poll); /* libpq may close the socket and open another of the same number */
+  c->poll_events = 0;
+  switch (PQconnectPoll(c->pg)) {
+  case PGRES_POLLING_READING:
+    poll_socket(c, UV_READABLE);
+    break;
+  case PGRES_POLLING_WRITING:
+    poll_socket(c, UV_WRITABLE);
+    break;
+  case PGRES_POLLING_OK:
+    begin_session(c);
+    break;
+  default:
+    cannot_connect(c, PQerrorMessage(c->pg));
+  }
 }
 
 static void on_timer(uv_timer_t *timer) {
   struct connection *c = timer->data;
   char reason[256];
   switch (c->state) {
-  case STATE_CLOSED:
+  case CONNECTION_RETRYING:
     start_connecting(c);
     break;
-  case STATE_CONNECTING:
-  case STATE_PRELUDE:
+  case CONNECTION_CONNECTING:
+  case CONNECTION_ASKING:
+  case CONNECTION_PREPARING:
     snprintf(reason, sizeof reason, "connection to \"%.100s\", port %.10s: no answer within %d s",
              PQhost(c->pg) ? PQhost(c->pg) : "", PQport(c->pg) ? PQport(c->pg) : "", CONNECT_TIMEOUT_MS / 1000);
-    connection_cannot_connect(c, reason);
+    cannot_connect(c, PQstatus(c->pg) == CONNECTION_BAD ? PQerrorMessage(c->pg) : reason);
     break;
-  case STATE_UP:
-    lost(c);
+  default:
+    lose(c);
     break;
   }
 }
 
-void connection_open(struct connection *c) {
-  if (c->state == STATE_CLOSED && !uv_is_active((uv_handle_t *)&c->timer))
-    start_connecting(c);
+/* ── sending ── */
+
+/* libpq has refused a statement. That is reported from the loop, as any other loss, since the caller is not prepared to
+ * lose its session now. */
+static void check_sent(struct connection *c, int result) {
+  if (result == 0)
+    return;
+  PQflush(c->pg);
+  uv_timer_start(&c->timer, on_timer, 0, 0);
+}
+
+void connection_send(struct connection *c, enum statement statement, const struct parameters *parameters) {
+  if (c->state == CONNECTION_UP)
+    check_sent(c, pipeline_send(&c->pipeline, statement, parameters));
+}
+
+static void end_act(struct connection *c) {
+  check_sent(c, pipeline_sync(&c->pipeline));
+  flush(c);
+}
+
+void connection_sync(struct connection *c) {
+  if (c->state == CONNECTION_UP)
+    end_act(c);
+}
+
+static void send_settings(struct connection *c, bool for_transaction) {
+  struct parameters parameters = {0};
+  char timeout[32];
+  snprintf(timeout, sizeof timeout, "%lld", (long long)c->idle_timeout_ms);
+  parameters_add_text(&parameters, timeout);
+  parameters_add_bool(&parameters, for_transaction);
+  check_sent(c, pipeline_send_text(&c->pipeline, STATEMENT_SESSION_SETTINGS, &parameters));
+  parameters_free(&parameters);
+}
+
+void connection_begin(struct connection *c) {
+  connection_send(c, STATEMENT_BEGIN, NULL);
+  if (c->state == CONNECTION_UP && c->mode->kind == SESSION_SHARED)
+    send_settings(c, true);
+}
+
+/* ── the start of a session ── */
+
+static void come_up(struct connection *c) {
+  uv_timer_stop(&c->timer);
+  connection_set_state(c, CONNECTION_UP);
+  if (c->loss_logged)
+    log_info("connected again", LOG_T("connection", c->name));
+  c->loss_logged = false;
+  c->events->up(c->owner);
+}
+
+/* A session of our own gets its settings, and the prepared statements of holds. Nothing is left in a shared one. */
+static void prepare_session(struct connection *c) {
+  if (c->mode->kind == SESSION_SHARED) {
+    come_up(c);
+    return;
+  }
+  connection_set_state(c, CONNECTION_PREPARING);
+  send_settings(c, false);
+  c->pipeline.unprepared = c->mode->unprepared || c->idle_timeout_ms == 0;
+  for (int statement = 0; !c->pipeline.unprepared && statement < STATEMENT_COUNT; statement++)
+    if (statement_is_prepared(statement))
+      check_sent(c, pipeline_prepare(&c->pipeline, statement));
+  end_act(c);
+}
+
+static void begin_session(struct connection *c) {
+  pipeline_begin(&c->pipeline, c->pg);
+  poll_socket(c, UV_READABLE);
+  if (c->mode->kind != SESSION_UNKNOWN) {
+    prepare_session(c);
+    return;
+  }
+  connection_set_state(c, CONNECTION_ASKING);
+  check_sent(c, pipeline_send(&c->pipeline, STATEMENT_BACKEND_PID, NULL));
+  end_act(c);
+}
+
+/* ── answers ── */
+
+/* An answer before the connection is up. A pooler gives its clients a process number of its own making. How it lends
+ * sessions is not known then, so the worker assumes that it shares them. */
+static void take_first_answer(struct connection *c, enum statement statement, const PGresult *result) {
+  if (result_is_cause(result) && !c->error)
+    c->error = memory_text(PQresultErrorMessage(result));
+  else if (statement == STATEMENT_BACKEND_PID && !result_failed(result))
+    c->mode->kind = result_i32(result, 0, 0) == PQbackendPID(c->pg) ? SESSION_OWN : SESSION_SHARED;
+}
+
+static void take_result(struct connection *c, enum statement statement, PGresult *result) {
+  if (c->state != CONNECTION_UP)
+    take_first_answer(c, statement, result);
+  else if (statement != STATEMENT_SESSION_SETTINGS || result_failed(result)) /* that the settings are made is no news */
+    c->events->result(c->owner, statement, result);
+}
+
+static void take_sync(struct connection *c) {
+  if (c->state == CONNECTION_UP)
+    c->events->synced(c->owner);
+  else if (c->error)
+    cannot_connect(c, c->error);
+  else if (c->state == CONNECTION_ASKING)
+    prepare_session(c);
+  else
+    come_up(c);
+}
+
+/* Takes all answers that have come in. The owner may give the session up meanwhile: then `pg` changes. */
+static void take_answers(struct connection *c) {
+  PGconn *pg = c->pg;
+  enum pipeline_answer answer;
+  enum statement statement;
+  PGresult *result;
+  while (c->pg == pg && (answer = pipeline_next(&c->pipeline, &statement, &result)) != PIPELINE_NOTHING)
+    if (answer == PIPELINE_SYNCED) {
+      take_sync(c);
+    } else {
+      take_result(c, statement, result);
+      PQclear(result);
+    }
+}
+
+static void take_notifications(struct connection *c) {
+  PGconn *pg = c->pg;
+  PGnotify *notification;
+  while (c->pg == pg && (notification = PQnotifies(pg)) != NULL) {
+    if (c->state == CONNECTION_UP && c->events->notified)
+      c->events->notified(c->owner, notification->relname, notification->extra);
+    PQfreemem(notification);
+  }
+}
+
+static void on_socket(uv_poll_t *poll, int status, int events) {
+  struct connection *c = poll->data;
+  PGconn *pg = c->pg;
+  if (status < 0) { /* libuv has stopped the handle: reading tells what is wrong with the socket */
+    c->poll_events = 0;
+    events |= UV_READABLE;
+  }
+  if (c->state == CONNECTION_CONNECTING) {
+    advance_connecting(c);
+    return;
+  }
+  bool readable = !(events & UV_READABLE) || PQconsumeInput(pg);
+  take_answers(c);
+  if (c->pg == pg)
+    take_notifications(c);
+  if (c->pg != pg)
+    return;
+  if (!readable || PQstatus(pg) == CONNECTION_BAD)
+    lose(c);
+  else
+    flush(c);
 }

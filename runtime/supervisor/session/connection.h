@@ -6,29 +6,32 @@
 #include <uv.h>
 
 #include "options.h"
+#include "pipeline.h"
 #include "statements.h"
 
 /*
- * One connection to Postgres on the supervisor's loop, in pipeline mode, that heals itself: when it cannot be made or
- * is lost, it is tried again after a wait that grows from 100 ms to 10 s.
+ * One connection to Postgres on the supervisor's loop, in pipeline mode. It reconnects by itself: when it cannot
+ * connect or has lost its session, it tries again after a wait that grows from 100 ms to 10 s.
  *
  *     connection_new ─ connection_open ─► (up ─ send… sync ─► result… synced ─► down)* ─ connection_free
  *
- * Statements of one act are sent with connection_send() and ended with connection_sync(); their results come in the
- * same order through `result`, then `synced` once. After a statement that failed, the rest of its act is skipped by
- * the server: for those `result` gets a PGresult of status PGRES_PIPELINE_ABORTED.
+ * The owner sends the statements of one act with connection_send() and ends the act with connection_sync(). The results
+ * come in the same order through `result`, then `synced` is called once; see pipeline.h for acts that fail.
  */
 struct connection;
 
+/* `notified` may be NULL. A callback may give up or close the connection, but not free it. */
 struct connection_events {
-  /* The session is ready: statements are prepared, nothing is under way. */
+  /* The session is ready: its settings are made, its statements are prepared, and nothing is under way. */
   void (*up)(void *owner);
-  /* The session is gone, and with it its transaction and all that was sent and not answered. `reason` is for people. */
+  /* The session is gone, and with it its transaction and all statements that were not answered. The connection tries to
+   * connect again. `reason` is a message for people. */
   void (*down)(void *owner, const char *reason);
-  /* One statement's answer; the result is freed afterwards. */
+  /* The answer to one statement. The result is freed afterwards. */
   void (*result)(void *owner, enum statement statement, PGresult *result);
+  /* All statements of the act have been answered. */
   void (*synced)(void *owner);
-  /* A notification has come in. NULL: nobody listens. */
+  /* A notification has come in on a channel that this session listens to. */
   void (*notified)(void *owner, const char *channel, const char *payload);
 };
 
@@ -50,54 +53,54 @@ struct session_mode {
 struct session_mode session_mode_from_options(const struct options *options);
 
 /*
- * connection_new(loop, name, conninfo, idle_timeout_ms, mode, events, owner): `name` ("hold 1") is for log lines.
- * `conninfo` may be NULL for libpq's own settings. Both are copied. `idle_timeout_ms`: the server ends a session whose
- * transaction has been idle for so long; 0 for a connection without transactions. With one, each session begins by
- * preparing the statements of holds, unless `mode` (which must outlive the connection) forbids it. Nothing is sent
- * before connection_open().
+ * connection_new(loop, name, conninfo, idle_timeout_ms, mode, events, owner): nothing is sent before connection_open().
+ * `name` ("hold 1") is for log lines. `conninfo` may be NULL for libpq's own settings. Both are copied; `mode` and
+ * `events` must outlive the connection. `idle_timeout_ms`: the server ends a session whose transaction has been idle
+ * for that long; 0 for a connection without transactions. A connection with transactions prepares the statements of
+ * holds at the start of each session, unless `mode` forbids it.
  */
 struct connection *connection_new(uv_loop_t *loop, const char *name, const char *conninfo, int64_t idle_timeout_ms,
                                   struct session_mode *mode, const struct connection_events *events, void *owner);
 
-/* connection_open(connection): starts connecting, if it isn't connected or trying to already. */
+/* connection_open(connection): starts connecting, unless the connection is up or trying already. */
 void connection_open(struct connection *connection);
 
-/* connection_fail(connection, reason): gives the session up (the server rolls back), calls down(), tries again later.
+/*
+ * connection_fail(connection, reason): gives the session up, if there is one: the server rolls its transaction back.
+ * Calls down() if the connection was up, and connects again later.
  */
 void connection_fail(struct connection *connection, const char *reason);
 
 /*
- * connection_works(connection): it has been of use: the next loss is logged again, and starts with short waits. To be
- * said when something was committed; that statements are answered proves little.
+ * connection_works(connection): the session has been of use: its next loss is logged even if the reason is the same as
+ * before, and waits are short again. The owner calls it when something was committed, since an answered statement alone
+ * proves little.
  */
 void connection_works(struct connection *connection);
 
-/* connection_close(connection): ends the session without calling anybody; connection_open() begins another. */
-void connection_close(struct connection *connection);
+/* connection_close(connection, reason): ends the session, or the attempts to have one, without calling down(). The
+ * reason is logged at level debug. connection_open() begins another session. */
+void connection_close(struct connection *connection, const char *reason);
 
-/* connection_free(connection): closes at once, without calling anybody. NULL is allowed. */
+/* connection_free(connection): closes the connection without calling down(), and frees it. NULL is allowed. */
 void connection_free(struct connection *connection);
 
-/* connection_is_up(connection): between up() and down(). */
+/* connection_is_up(connection): whether the owner may send: from up() to down() or connection_close(). */
 bool connection_is_up(const struct connection *connection);
 
-/* connection_is_unicode(connection): whether the database takes any text that is valid UTF-8. Only while it is up. */
+/* connection_is_unicode(connection): whether the database takes any valid UTF-8 text. Only while it is up. */
 bool connection_is_unicode(const struct connection *connection);
 
 /*
  * connection_send(connection, statement, parameters): puts a statement into the pipeline; `parameters` may be NULL and
- * are copied. Failures are told through down(), later. Only while the connection is up.
+ * are copied. Failures are reported later, through down(). Does nothing unless the connection is up.
  */
 void connection_send(struct connection *connection, enum statement statement, const struct parameters *parameters);
 
-/* connection_begin(connection): BEGIN, and in a shared session the settings that are to hold in the transaction. */
+/* connection_begin(connection): sends BEGIN, and in a shared session the settings for the transaction. */
 void connection_begin(struct connection *connection);
 
-/* connection_sync(connection): ends the act and sends it. */
+/* connection_sync(connection): ends the act, and sends it to the server. Does nothing unless the connection is up. */
 void connection_sync(struct connection *connection);
-
-/* result_failed(result): whether it is an error (skipped statements count). result_is_cause: an error of its own. */
-bool result_failed(const PGresult *result);
-bool result_is_cause(const PGresult *result);
 
 #endif
