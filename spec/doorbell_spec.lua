@@ -301,7 +301,7 @@ describe("the doorbell", function()
       it(what .. " is missed once, in words, and the worker polls", function()
         pg:psql(sql)
         local worker = start("--poll-interval", "300ms")
-        worker:read_until "nobody can wake this worker: jobs wait for the polling interval"
+        worker:read_until "this worker cannot be woken: new jobs are found at the next poll"
         for i = 1, 2 do
           assert(conn:enqueue("echo", "job" .. i))
           worker:read_until("ran job" .. i, SOON)
@@ -309,7 +309,7 @@ describe("the doorbell", function()
         end
         assert.equal(0, bell.flags(pg))
         worker:stop()
-        assert.equal(1, select(2, worker.stderr:gsub("nobody can wake", "")), worker.stderr)
+        assert.equal(1, select(2, worker.stderr:gsub("this worker cannot be woken", "")), worker.stderr)
         pg:psql "ALTER TABLE pgq_jobs ENABLE TRIGGER ALL"
       end)
     end
@@ -317,7 +317,7 @@ describe("the doorbell", function()
     it("that is older than it is made by migrate, and heard from the next session on", function()
       pg:psql "DROP TRIGGER pgq_ring ON pgq_jobs; DROP FUNCTION pgq_ring"
       local worker = start()
-      worker:read_until "nobody can wake this worker"
+      worker:read_until "this worker cannot be woken"
       process.check { PGQ_LUA, "--db", pg.conninfo, "migrate" }
       pg:psql(("SELECT pg_terminate_backend(%s)"):format(bell.control_pid(pg)))
       expect_ring(worker, "after")

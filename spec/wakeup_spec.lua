@@ -192,7 +192,7 @@ describe("no wake-up is lost", function()
           FOR EACH ROW EXECUTE FUNCTION refuse()]]
       finally(function() pg:psql "DROP FUNCTION refuse CASCADE" end)
       local worker = start { "q" }
-      assert.matches("cannot write this worker's row in pgq_workers\" error=\"not now\"", worker.stderr)
+      assert.matches("cannot write this worker's row in pgq_workers: trying again\" error=\"not now\"", worker.stderr)
       for i = 1, 3 do
         bell.wait_asleep(pg)
         assert(conn:enqueue("q", "job" .. i))

@@ -64,16 +64,6 @@ static bool on_wake(void *owner, bool sweep) {
   return slot_list_wake(&s->slots, sweep);
 }
 
-static bool on_flag(void *owner, bool up) {
-  struct supervisor *s = owner;
-  return s->control && control_flag(s->control, up);
-}
-
-static void on_probe(void *owner) {
-  struct supervisor *s = owner;
-  control_probe(s->control);
-}
-
 static bool on_all_asleep(void *owner) {
   struct supervisor *s = owner;
   return slot_list_is_asleep(&s->slots);
@@ -83,17 +73,7 @@ static void on_drained(void *owner) {
   begin_finishing(owner, "drained");
 }
 
-static const struct wakeup_events wakeup_events = {on_wake, on_flag, on_probe, on_all_asleep, on_drained};
-
-static void on_raised(void *owner, bool clear) {
-  struct supervisor *s = owner;
-  wakeup_raised(s->wakeup, clear);
-}
-
-static void on_rung(void *owner) {
-  struct supervisor *s = owner;
-  wakeup_rung(s->wakeup);
-}
+static const struct wakeup_events wakeup_events = {on_wake, on_all_asleep, on_drained};
 
 /* ── replaced slots ── */
 
@@ -271,9 +251,8 @@ static void on_cancelled(void *owner, int64_t id) {
   slot_list_cancel(&s->slots, id);
 }
 
-static const struct control_events control_events = {on_checked, on_lacking,     on_vanished,  on_lease_count,
-                                                     on_leases,  on_lease_lost,  on_cancelled, on_raised,
-                                                     on_rung,    on_control_left};
+static const struct control_events control_events = {on_checked, on_lacking,    on_vanished,  on_lease_count,
+                                                     on_leases,  on_lease_lost, on_cancelled, on_control_left};
 
 static void start_control(struct supervisor *s) {
   if (s->options->connect_timeout_ms > 0)
@@ -281,7 +260,7 @@ static void start_control(struct supervisor *s) {
   s->start.conninfo = s->options->db;
   s->start.max_memory = s->options->max_memory;
   s->mode = session_mode_from_options(s->options);
-  s->control = control_new(&s->loop, s->options, &s->queues, &s->mode, &control_events, s);
+  s->control = control_new(&s->loop, s->options, &s->queues, &s->mode, s->wakeup, &control_events, s);
 }
 
 /* ── the way out ── */

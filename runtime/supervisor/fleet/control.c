@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "connection.h"
@@ -10,29 +11,43 @@
 #include "memory.h"
 #include "version.h"
 
-enum { HEARTBEAT_MS = 10000, QUIET_MS = 15000, LEAVE_TIMEOUT_MS = 2000 };
+enum { HEARTBEAT_MS = 10000, LEAVE_TIMEOUT_MS = 2000 };
 
-/* How soon leases are looked at again when one was not there. */
+/* A worker without a session is not taken for dead before it has been silent for this long: it may be reconnecting. */
+enum { SILENT_MS = 15000 };
+
+/* How soon leases are looked at again when one of them was lost. */
 enum { LOST_AGAIN_MS = 1000 };
+
+/* States are passed in this order, and some are left out. */
+enum control_state {
+  CONTROL_CHECKING, /* it is not known whether the database has the tables */
+  CONTROL_JOINING,  /* the worker's row is added, and dead workers are looked for */
+  CONTROL_SERVING,  /* checked() was called */
+  CONTROL_LEAVING,  /* control_leave() was called: acts that are under way are waited for */
+  CONTROL_REMOVING, /* the worker's row is being deleted */
+  CONTROL_LEFT,     /* left() was called */
+};
 
 struct control {
   struct connection *connection;
   struct session_mode *mode;
+  struct wakeup *wakeup;
   struct doorbell *bell;
-  bool bell_answered; /* the act that was answered last is the doorbell's */
   const struct options *options;
   const struct queue_list *queues;
   const struct control_events *events;
   void *owner;
-  uv_timer_t timer;  /* heartbeats; after control_leave(), the time it may take */
-  uv_timer_t extend; /* leases */
-  bool pooler_told, checked, announced, leaving, removing;
-  int busy;
-  int64_t worker_id;              /* 0: no row yet */
-  bool row_failed, extend_failed; /* that has been logged */
+  enum control_state state;
+  uv_timer_t timer;        /* until the next heartbeat; after control_leave(), until it has taken too long */
+  uv_timer_t extend_timer; /* until leases are extended */
+  int busy;                /* acts without an answer, other than the doorbell's */
+  bool bell_answered;      /* the act that was answered last is the doorbell's */
+  int64_t worker_id;       /* 0: the worker has no row */
+  bool pooler_logged, row_failure_logged, extend_failure_logged;
 };
 
-static void on_extend(uv_timer_t *timer);
+static void on_extend_timer(uv_timer_t *timer);
 static void on_leave_timeout(uv_timer_t *timer);
 static void on_up(void *owner);
 static void on_down(void *owner, const char *reason);
@@ -42,31 +57,22 @@ static void on_notified(void *owner, const char *channel, const char *payload);
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};
 
-static void on_raised(void *owner, bool clear) {
-  struct control *control = owner;
-  control->events->raised(control->owner, clear);
-}
-
-static void on_rung(void *owner) {
-  struct control *control = owner;
-  control->events->rung(control->owner);
-}
-
-static const struct doorbell_events doorbell_events = {on_raised, on_rung};
-
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
-                            struct session_mode *mode, const struct control_events *events, void *owner) {
+                            struct session_mode *mode, struct wakeup *wakeup, const struct control_events *events,
+                            void *owner) {
   struct control *control = memory_new(sizeof *control);
   control->options = options;
   control->queues = queues;
   control->mode = mode;
+  control->wakeup = wakeup;
   control->events = events;
   control->owner = owner;
   uv_timer_init(loop, &control->timer);
-  uv_timer_init(loop, &control->extend);
-  control->timer.data = control->extend.data = control;
+  uv_timer_init(loop, &control->extend_timer);
+  control->timer.data = control->extend_timer.data = control;
   control->connection = connection_new(loop, "control", options->db, 0, mode, &connection_events, control);
-  control->bell = doorbell_new(loop, control->connection, queues, &doorbell_events, control);
+  control->bell = doorbell_new(loop, control->connection, queues, wakeup);
+  wakeup_set_doorbell(wakeup, control->bell);
   connection_open(control->connection);
   return control;
 }
@@ -75,9 +81,9 @@ static void free_control(uv_handle_t *timer) {
   free(timer->data);
 }
 
-/* One after the other: the loop calls back in an order of its own, and the last one takes the memory along. */
-static void close_timer(uv_handle_t *extend) {
-  struct control *control = extend->data;
+/* The two timers are closed one after the other, because the loop calls back in an order of its own. */
+static void close_timer(uv_handle_t *extend_timer) {
+  struct control *control = extend_timer->data;
   uv_close((uv_handle_t *)&control->timer, free_control);
 }
 
@@ -85,24 +91,26 @@ void control_free(struct control *control) {
   if (!control)
     return;
   uv_timer_stop(&control->timer); /* it may be due at this moment, and is closed later */
+  wakeup_set_doorbell(control->wakeup, NULL);
   connection_free(control->connection);
   doorbell_free(control->bell);
-  uv_close((uv_handle_t *)&control->extend, close_timer);
+  uv_close((uv_handle_t *)&control->extend_timer, close_timer);
 }
 
-/* Acts queue up on the connection; `busy` counts those without an answer. */
+/* ── statements ── */
+
+/* Acts queue up on the connection. */
 static void act(struct control *control, enum statement statement, const struct parameters *parameters) {
   control->busy++;
   connection_send(control->connection, statement, parameters);
   connection_sync(control->connection);
 }
 
-/* Who has not been heard of for `quiet_ms`, and has no session, has vanished. */
-static void look_for_vanished(struct control *control, int64_t quiet_ms) {
+/* Sends a statement whose only parameter is the worker's id. */
+static void act_on_row(struct control *control, enum statement statement) {
   struct parameters parameters = {0};
   parameters_add_i64(&parameters, control->worker_id);
-  parameters_add_i64(&parameters, quiet_ms);
-  act(control, STATEMENT_DELETE_DEAD_WORKERS, &parameters);
+  act(control, statement, &parameters);
   parameters_free(&parameters);
 }
 
@@ -124,94 +132,102 @@ static void add_row(struct control *control) {
   free(names);
 }
 
-static void act_on_row(struct control *control, enum statement statement) {
+/* A worker is dead if it has been silent for `silent_ms` and its session is gone. */
+static void delete_dead_workers(struct control *control, int64_t silent_ms) {
   struct parameters parameters = {0};
   parameters_add_i64(&parameters, control->worker_id);
-  act(control, statement, &parameters);
+  parameters_add_i64(&parameters, silent_ms);
+  act(control, STATEMENT_DELETE_DEAD_WORKERS, &parameters);
   parameters_free(&parameters);
 }
 
-static void extend_in(struct control *control, int64_t wait_ms) {
-  int64_t third_ms = control->options->lease_ms / 3;
-  uv_timer_start(&control->extend, on_extend, (uint64_t)(wait_ms < third_ms ? wait_ms : third_ms), (uint64_t)third_ms);
-}
-
-/* Extends all leases in one statement; those that were lost come back. */
-static void on_extend(uv_timer_t *timer) {
-  struct control *control = timer->data;
-  struct parameters parameters = {0};
-  if (!connection_is_up(control->connection))
-    return;
-  int most = control->events->lease_count(control->owner);
-  int64_t *ids = memory_new(3 * (size_t)most * sizeof *ids), *tokens = ids + most, *lasts = tokens + most;
-  int count = control->events->leases(control->owner, ids, tokens, lasts);
-  if (count > 0) {
-    parameters_add_i64_array(&parameters, ids, count);
-    parameters_add_i64_array(&parameters, tokens, count);
-    parameters_add_i64_array(&parameters, lasts, count);
-    act(control, STATEMENT_EXTEND_LEASES, &parameters);
-    parameters_free(&parameters);
-  }
-  free(ids);
-}
-
-/* A lost lease may have been used up: then its job ends at once, and the next time it is not asked for. */
-static void take_lost(struct control *control, const PGresult *result) {
-  control->extend_failed = false;
-  for (int row = 0; row < PQntuples(result); row++)
-    control->events->lease_lost(control->owner, result_i64(result, row, 0));
-  if (PQntuples(result) > 0)
-    extend_in(control, LOST_AGAIN_MS);
-}
-
-/* A heartbeat, or the row itself when there is none (any more). */
-static void on_heartbeat(uv_timer_t *timer) {
-  struct control *control = timer->data;
-  if (!connection_is_up(control->connection) || control->busy > 0)
-    return;
-  if (control->worker_id)
-    act_on_row(control, STATEMENT_WORKER_HEARTBEAT);
-  else
-    add_row(control);
-  if (control->worker_id) /* an advisory lock is re-entrant: the row of ours must be known, to be left out */
-    look_for_vanished(control, QUIET_MS);
-}
-
-/* LISTEN lasts only in a session of our own. */
-static void open_bell(struct control *control) {
+/* Listens to rings and cancellations; LISTEN lasts only in a session of our own. */
+static void start_listening(struct control *control) {
   if (control->mode->kind != SESSION_OWN)
     return;
   act(control, STATEMENT_CANCEL_LISTEN, NULL);
   doorbell_open(control->bell);
 }
 
-static void left(struct control *control) {
-  uv_timer_stop(&control->timer);
-  control->events->left(control->owner);
+/* Sends a heartbeat, or adds the row if there is none, or none any more. */
+static void on_heartbeat(uv_timer_t *timer) {
+  struct control *control = timer->data;
+  if (!connection_is_up(control->connection) || control->busy > 0)
+    return;
+  if (control->worker_id == 0) {
+    add_row(control);
+    return;
+  }
+  act_on_row(control, STATEMENT_WORKER_HEARTBEAT);
+  /* Only with a row: this session could take its own lock once more, so the worker's own row must be left out. */
+  delete_dead_workers(control, SILENT_MS);
 }
 
-/* A pooler that was not announced is taken for one that shares sessions. Said once, though the user may know better. */
-static void tell_pooler(struct control *control) {
-  if (control->pooler_told || control->options->pooler != POOLER_AUTO || control->mode->kind != SESSION_SHARED)
+/* ── leases ── */
+
+/* Extends all leases in `wait_ms`, or sooner, and from then on at every third of their duration. */
+static void extend_in(struct control *control, int64_t wait_ms) {
+  int64_t third_ms = control->options->lease_ms / 3;
+  uv_timer_start(&control->extend_timer, on_extend_timer, (uint64_t)(wait_ms < third_ms ? wait_ms : third_ms),
+                 (uint64_t)third_ms);
+}
+
+/* Extends all leases in one statement, which returns the lost ones. */
+static void extend(struct control *control) {
+  struct parameters parameters = {0};
+  int most = control->events->lease_count(control->owner);
+  int64_t *ids = memory_new(3 * (size_t)most * sizeof *ids), *tokens = ids + most, *lasts_ms = tokens + most;
+  int count = control->events->leases(control->owner, ids, tokens, lasts_ms);
+  if (count > 0) {
+    parameters_add_i64_array(&parameters, ids, count);
+    parameters_add_i64_array(&parameters, tokens, count);
+    parameters_add_i64_array(&parameters, lasts_ms, count);
+    act(control, STATEMENT_EXTEND_LEASES, &parameters);
+    parameters_free(&parameters);
+  }
+  free(ids);
+}
+
+static void on_extend_timer(uv_timer_t *timer) {
+  struct control *control = timer->data;
+  if (connection_is_up(control->connection))
+    extend(control);
+}
+
+/* A job whose lease was lost may have been completed by its own transaction: then it ends at once, and its lease is not
+ * asked for again. */
+static void take_lost_leases(struct control *control, const PGresult *result) {
+  control->extend_failure_logged = false;
+  for (int row = 0; row < PQntuples(result); row++)
+    control->events->lease_lost(control->owner, result_i64(result, row, 0));
+  if (PQntuples(result) > 0)
+    extend_in(control, LOST_AGAIN_MS);
+}
+
+/* ── the session begins and ends ── */
+
+/* In this state of affairs the user may know better; that is said once. */
+static void log_pooler(struct control *control) {
+  if (control->pooler_logged || control->options->pooler != POOLER_AUTO || control->mode->kind != SESSION_SHARED)
     return;
   log_warn("the database is behind a connection pooler: this worker prepares no statements, and finds new jobs at the "
            "next poll; if the pooler keeps a session for each client, --pooler session gives more",
            LOG_US("poll_interval", control->options->poll_interval_ms * 1000));
-  control->pooler_told = true;
+  control->pooler_logged = true;
 }
 
 static void on_up(void *owner) {
   struct control *control = owner;
   control->busy = 0;
-  if (!control->checked) {
-    tell_pooler(control);
+  if (control->state == CONTROL_CHECKING) {
+    log_pooler(control);
     act(control, STATEMENT_CHECK_SCHEMA, NULL);
     return;
   }
   if (control->worker_id && control->mode->kind == SESSION_OWN)
     act_on_row(control, STATEMENT_WORKER_LOCK); /* the lock went with the last session */
-  open_bell(control);
-  on_extend(&control->extend);
+  start_listening(control);
+  extend(control);
   on_heartbeat(&control->timer);
 }
 
@@ -220,7 +236,7 @@ static void on_down(void *owner, const char *reason) {
   (void)reason;
   control->busy = 0;
   doorbell_down(control->bell);
-  if (control->leaving) /* the row stays; who looks at it sees that nobody has been heard of for long */
+  if (control->state >= CONTROL_LEAVING) /* the row stays; other workers will find that this one is silent */
     uv_timer_start(&control->timer, on_leave_timeout, 0, 0);
 }
 
@@ -229,14 +245,19 @@ static void take_check(struct control *control, const PGresult *result) {
     control->events->lacking(control->owner, PQgetvalue(result, 0, 0));
     return;
   }
-  control->checked = true;
+  if (control->state != CONTROL_CHECKING)
+    return;
+  control->state = CONTROL_JOINING;
   uv_timer_start(&control->timer, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
   extend_in(control, INT64_MAX);
-  /* Who claims must have a row before, and know whether somebody vanished: else a job that kills us leaves no trace. */
-  look_for_vanished(control, 0);
+  /* A worker must have a row before it claims, or a job that kills the worker leaves no trace. It must also know
+   * whether another worker has died. */
+  delete_dead_workers(control, 0);
   add_row(control);
-  open_bell(control);
+  start_listening(control);
 }
+
+/* ── results ── */
 
 /* The server's message, or libpq's own when the connection is gone. */
 static const char *error_text(const PGresult *result) {
@@ -244,16 +265,20 @@ static const char *error_text(const PGresult *result) {
   return primary ? primary : PQresultErrorMessage(result);
 }
 
-/* The worker works without its row; that it could not be written is said once. */
-static void row_failed(struct control *control, const PGresult *result) {
-  log_line(control->row_failed ? LOG_DEBUG : LOG_WARN, "cannot write this worker's row in pgq_workers",
-           LOG_T("error", error_text(result)));
-  control->row_failed = true;
-}
-
-static void extend_failed(struct control *control, const PGresult *result) {
-  log_line(control->extend_failed ? LOG_DEBUG : LOG_WARN, "cannot extend leases", LOG_T("error", error_text(result)));
-  control->extend_failed = true;
+/* The worker works on without its row or its leases; each of these failures is logged once. */
+static void take_failure(struct control *control, enum statement statement, const PGresult *result) {
+  if (statement == STATEMENT_CHECK_SCHEMA) {
+    log_error("cannot check the tables of the database: connecting again", LOG_T("error", error_text(result)));
+  } else if (statement == STATEMENT_EXTEND_LEASES) {
+    log_line(control->extend_failure_logged ? LOG_DEBUG : LOG_WARN, "cannot extend leases: trying again",
+             LOG_T("error", error_text(result)), LOG_US("retry_in", control->options->lease_ms / 3 * 1000));
+    control->extend_failure_logged = true;
+  } else {
+    log_line(control->row_failure_logged ? LOG_DEBUG : LOG_WARN,
+             "cannot write this worker's row in pgq_workers: trying again", LOG_T("error", error_text(result)),
+             LOG_US("retry_in", HEARTBEAT_MS * 1000));
+    control->row_failure_logged = true;
+  }
 }
 
 static void on_result(void *owner, enum statement statement, PGresult *result) {
@@ -262,12 +287,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   if (control->bell_answered)
     return;
   if (result_failed(result)) {
-    if (statement == STATEMENT_EXTEND_LEASES)
-      extend_failed(control, result);
-    else if (statement == STATEMENT_CHECK_SCHEMA)
-      log_error("cannot look at the tables", LOG_T("error", error_text(result)));
-    else
-      row_failed(control, result);
+    take_failure(control, statement, result);
     return;
   }
   switch (statement) {
@@ -276,20 +296,53 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     break;
   case STATEMENT_WORKER_ADD:
     control->worker_id = result_i64(result, 0, 0);
-    control->row_failed = false;
+    control->row_failure_logged = false;
     break;
   case STATEMENT_WORKER_HEARTBEAT:
-    if (*PQcmdTuples(result) == '0') /* somebody removed it: the next heartbeat adds it again */
+    if (*PQcmdTuples(result) == '0') /* the row was deleted: the next heartbeat adds it again */
       control->worker_id = 0;
     break;
   case STATEMENT_DELETE_DEAD_WORKERS:
     for (int row = 0; row < PQntuples(result); row++)
-      control->events->vanished(control->owner, PQgetvalue(result, row, 0), result_i32(result, row, 1));
+      control->events->worker_died(control->owner, PQgetvalue(result, row, 0), result_i32(result, row, 1));
     break;
   case STATEMENT_EXTEND_LEASES:
-    take_lost(control, result);
+    take_lost_leases(control, result);
     break;
   default:
+    break;
+  }
+}
+
+static void leave(struct control *control) {
+  control->state = CONTROL_LEFT;
+  uv_timer_stop(&control->timer);
+  control->events->left(control->owner);
+}
+
+/* Nothing is under way: takes the next step. */
+static void advance(struct control *control) {
+  switch (control->state) {
+  case CONTROL_CHECKING:
+    connection_fail(control->connection, "the tables could not be checked");
+    break;
+  case CONTROL_JOINING:
+    control->state = CONTROL_SERVING;
+    control->events->checked(control->owner);
+    break;
+  case CONTROL_LEAVING:
+    if (control->worker_id == 0) {
+      leave(control);
+      break;
+    }
+    control->state = CONTROL_REMOVING;
+    act_on_row(control, STATEMENT_WORKER_REMOVE);
+    break;
+  case CONTROL_REMOVING:
+    leave(control);
+    break;
+  case CONTROL_SERVING:
+  case CONTROL_LEFT:
     break;
   }
 }
@@ -300,25 +353,8 @@ static void on_synced(void *owner) {
     return;
   control->busy -= control->busy > 0;
   connection_works(control->connection);
-  if (control->leaving && control->busy > 0) {
-    return;
-  } else if (control->leaving && control->worker_id && !control->removing) {
-    control->removing = true;
-    act_on_row(control, STATEMENT_WORKER_REMOVE);
-  } else if (control->leaving) {
-    left(control);
-  } else if (control->busy > 0) {
-    return;
-  } else if (!control->checked) {
-    connection_fail(control->connection, "the tables could not be checked");
-  } else if (!control->announced) {
-    control->announced = true;
-    control->events->checked(control->owner);
-  }
-}
-
-static void on_leave_timeout(uv_timer_t *timer) {
-  left(timer->data);
+  if (control->busy == 0)
+    advance(control);
 }
 
 static void on_notified(void *owner, const char *channel, const char *payload) {
@@ -329,23 +365,23 @@ static void on_notified(void *owner, const char *channel, const char *payload) {
     return;
   }
   int64_t table = strtoll(payload, &rest, 10);
-  if (*rest == ':' && table == doorbell_table(control->bell)) /* there may be more such tables in the database */
+  if (*rest == ':' && table == doorbell_table(control->bell)) /* the database may have several such tables */
     control->events->cancelled(control->owner, strtoll(rest + 1, NULL, 10));
 }
 
-bool control_flag(struct control *control, bool up) {
-  return doorbell_flag(control->bell, up);
-}
+/* ── leaving ── */
 
-void control_probe(struct control *control) {
-  doorbell_probe(control->bell);
+static void on_leave_timeout(uv_timer_t *timer) {
+  struct control *control = timer->data;
+  if (control->state != CONTROL_LEFT)
+    leave(control);
 }
 
 void control_leave(struct control *control) {
   bool reachable = connection_is_up(control->connection);
-  control->leaving = true;
+  control->state = CONTROL_LEAVING;
   control->bell_answered = false;
   uv_timer_start(&control->timer, on_leave_timeout, reachable ? LEAVE_TIMEOUT_MS : 0, 0);
   if (reachable && control->busy == 0)
-    on_synced(control);
+    advance(control);
 }

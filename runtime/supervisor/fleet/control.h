@@ -7,45 +7,44 @@
 #include "connection.h"
 #include "options.h"
 #include "queue.h"
+#include "wakeup.h"
 
 /*
- * The control connection: checks that the tables are there, keeps this
- * worker's row in pgq_workers while it runs, looks for the rows of workers that vanished, extends the leases of all
- * holds, and hears the doorbell, and who cancels jobs.
+ * The control session of a worker. It finds out whether a pooler is in between, checks that the database has the
+ * tables, keeps the worker's row in pgq_workers, deletes the rows of dead workers, extends the leases of all holds, and
+ * listens to the doorbell and to cancellations of jobs.
  */
 struct control;
 
 struct control_events {
-  /* The database is reached and has what the worker needs. Once. */
+  /* The tables are there, the worker has its row, and it is known whether other workers have died. Called once. */
   void (*checked)(void *owner);
-  /* It lacks something: `what` is "table pgq_jobs" or "column pgq_jobs.attempt". */
+  /* The database has no `what`: "table pgq_jobs", or "column pgq_jobs.attempt". */
   void (*lacking)(void *owner, const char *what);
-  /* A worker vanished without a word: its row was still there, and its session gone. */
-  void (*vanished)(void *owner, const char *host, int pid);
-  /* How many leases there may be; and which: their ids, tokens, and how long each is to last from now, in ms (0: it is
-   * only asked for), into arrays that have so much room. Returns how many there are. */
+  /* The row of a dead worker was deleted. It had been started on `host` as process `pid`. */
+  void (*worker_died)(void *owner, const char *host, int pid);
+  /* lease_count() returns how many leases there are at most. leases() writes their ids, tokens and how long each is to
+   * last from now, in ms, into arrays of that size, and returns how many there are. A lease of 0 ms is not extended,
+   * but only looked at. */
   int (*lease_count)(void *owner);
-  int (*leases)(void *owner, int64_t *ids, int64_t *tokens, int64_t *lasts);
-  /* One of them is no longer ours. */
+  int (*leases)(void *owner, int64_t *ids, int64_t *tokens, int64_t *lasts_ms);
+  /* One of them does not belong to this worker any more. */
   void (*lease_lost)(void *owner, int64_t id);
-  /* Somebody has cancelled a job that was leased. */
+  /* A leased job was cancelled. It may be another worker's. */
   void (*cancelled)(void *owner, int64_t id);
-  /* What the doorbell says; see struct doorbell_events. */
-  void (*raised)(void *owner, bool clear);
-  void (*rung)(void *owner);
-  /* After control_leave(): the row is gone, or could not be removed in time. */
+  /* After control_leave(): the row is deleted, or could not be deleted in time. Called once. */
   void (*left)(void *owner);
 };
 
-/* control_new(loop, options, queues, mode, events, owner): all of it must outlive the control. Connects at once. */
+/*
+ * control_new(loop, options, queues, mode, wakeup, events, owner): connects at once. All of them must outlive the
+ * control. The control gives its doorbell to the wakeup, for as long as it lives.
+ */
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
-                            struct session_mode *mode, const struct control_events *events, void *owner);
+                            struct session_mode *mode, struct wakeup *wakeup, const struct control_events *events,
+                            void *owner);
 
-/* control_flag(control, up), control_probe(control): see doorbell_flag() and doorbell_probe(). */
-bool control_flag(struct control *control, bool up);
-void control_probe(struct control *control);
-
-/* control_leave(control): removes the row; left() follows, within two seconds. */
+/* control_leave(control): deletes the worker's row. left() follows within two seconds; it may be called at once. */
 void control_leave(struct control *control);
 
 /* control_free(control): NULL is allowed. */

@@ -6,35 +6,43 @@
 #include "log.h"
 #include "memory.h"
 
-/* Somebody who enqueues may just be trying a flag of ours: then it cannot be raised, for a moment. */
+/* How soon to try again to raise a flag: a session that enqueues has locked it for a moment, to see whether it is up.
+ */
 enum { RAISE_AGAIN_MS = 1 };
 
-/* A statement of the doorbell has failed; somebody cancelled it, perhaps. */
+/* How soon to begin anew after a statement of the doorbell has failed; perhaps it was cancelled. */
 enum { OPEN_AGAIN_MS = 1000 };
+
+/* `table`, `buckets` and `raised` are valid in DOORBELL_READY, DOORBELL_MISSING and DOORBELL_FAILED. */
+enum doorbell_state {
+  DOORBELL_CLOSED,  /* there is no session, or it is shared */
+  DOORBELL_OPENING, /* LISTEN, and the question for the buckets, are under way */
+  DOORBELL_READY,   /* the worker hears a ring */
+  DOORBELL_MISSING, /* the table has no trigger that rings */
+  DOORBELL_FAILED,  /* a statement has failed: `again` runs until the doorbell is opened anew */
+};
 
 struct doorbell {
   struct connection *connection;
   const struct queue_list *queues;
-  const struct doorbell_events *events;
-  void *owner;
-  uv_timer_t again;
-  int64_t table; /* oid of pgq_jobs, which every ring names */
+  struct wakeup *wakeup;
+  enum doorbell_state state;
+  uv_timer_t again; /* runs until a flag is tried again, or the doorbell is opened anew */
+  int64_t table;    /* oid of pgq_jobs, which every ring names */
   int32_t *buckets;
-  bool *raised; /* of each bucket: its flag is up */
-  int count;
-  bool hears;  /* LISTEN has been answered, and the buckets are known */
-  bool wanted; /* the flags are to be up */
-  int acts;    /* under way */
-  bool failed; /* a statement has: all begins anew in a moment */
-  bool told;   /* that there is no bell has been logged */
+  bool *raised; /* for each bucket: its flag is up */
+  int count;    /* of buckets */
+  bool wanted;  /* the flags are to be up */
+  int acts;     /* under way */
+  bool logged;  /* that the worker cannot be woken was logged */
 };
 
 static void on_again(uv_timer_t *timer);
 
 struct doorbell *doorbell_new(uv_loop_t *loop, struct connection *connection, const struct queue_list *queues,
-                              const struct doorbell_events *events, void *owner) {
+                              struct wakeup *wakeup) {
   struct doorbell *bell = memory_new(sizeof *bell);
-  *bell = (struct doorbell){.connection = connection, .queues = queues, .events = events, .owner = owner};
+  *bell = (struct doorbell){.connection = connection, .queues = queues, .wakeup = wakeup};
   uv_timer_init(loop, &bell->again);
   bell->again.data = bell;
   return bell;
@@ -52,7 +60,7 @@ void doorbell_free(struct doorbell *bell) {
     uv_close((uv_handle_t *)&bell->again, free_doorbell);
 }
 
-/* ── what is sent ── */
+/* ── statements ── */
 
 static void act(struct doorbell *bell, enum statement statement, const struct parameters *parameters) {
   bell->acts++;
@@ -60,7 +68,7 @@ static void act(struct doorbell *bell, enum statement statement, const struct pa
   connection_sync(bell->connection);
 }
 
-/* An act on the buckets whose flag is up, or on those whose flag is not. */
+/* Sends a statement for the buckets whose flag is up, or for those whose flag is down. */
 static void act_on(struct doorbell *bell, enum statement statement, bool raised) {
   struct parameters parameters = {0};
   int32_t *buckets = memory_new((size_t)bell->count * sizeof *buckets);
@@ -88,10 +96,11 @@ static void probe(struct doorbell *bell) {
   parameters_free(&parameters);
 }
 
-/* Nothing is under way: brings the flags to where they are wanted. The probe is of use when all of them are up. */
+/* Brings the flags to where they are wanted, when nothing is under way. The probe tells something only if all flags are
+ * up by then. */
 static void advance(struct doorbell *bell) {
   int raised = count_raised(bell);
-  if (!bell->hears || bell->acts > 0 || uv_is_active((uv_handle_t *)&bell->again))
+  if (bell->state != DOORBELL_READY || bell->acts > 0 || uv_is_active((uv_handle_t *)&bell->again))
     return;
   if (bell->wanted && raised < bell->count) {
     act_on(bell, STATEMENT_DOORBELL_RAISE_FLAGS, false);
@@ -105,7 +114,7 @@ static void on_again(uv_timer_t *timer) {
   struct doorbell *bell = timer->data;
   if (!connection_is_up(bell->connection))
     return;
-  if (bell->failed)
+  if (bell->state == DOORBELL_FAILED)
     doorbell_open(bell);
   else
     advance(bell);
@@ -113,7 +122,7 @@ static void on_again(uv_timer_t *timer) {
 
 void doorbell_open(struct doorbell *bell) {
   struct parameters parameters = {0};
-  bell->failed = false;
+  bell->state = DOORBELL_OPENING;
   const char **names = memory_new((size_t)bell->queues->count * sizeof *names);
   int count = 0;
   for (const struct queue *queue = bell->queues->first; queue; queue = queue->next)
@@ -126,35 +135,35 @@ void doorbell_open(struct doorbell *bell) {
 }
 
 void doorbell_down(struct doorbell *bell) {
-  bool waited = bell->wanted && bell->hears;
-  bell->hears = false;
+  bool awaited = bell->wanted && bell->state == DOORBELL_READY;
+  bell->state = DOORBELL_CLOSED;
   bell->acts = bell->count = 0;
   uv_timer_stop(&bell->again);
-  if (waited) /* nobody will be heard: who waits for the flags is not to wait for ever */
-    bell->events->raised(bell->owner, true);
+  if (awaited) /* the wakeup must not wait for flags that nobody raises */
+    wakeup_raised(bell->wakeup, true);
 }
 
 bool doorbell_flag(struct doorbell *bell, bool up) {
   bell->wanted = up;
   advance(bell);
-  return bell->hears;
+  return bell->state == DOORBELL_READY;
 }
 
 void doorbell_probe(struct doorbell *bell) {
-  if (bell->hears && bell->acts == 0 && count_raised(bell) == bell->count)
+  if (bell->state == DOORBELL_READY && bell->acts == 0 && count_raised(bell) == bell->count)
     probe(bell);
 }
 
-/* ── what comes back ── */
+/* ── results ── */
 
-static void complain(struct doorbell *bell, const char *why) {
-  log_line(bell->told ? LOG_DEBUG : LOG_WARN, "nobody can wake this worker: jobs wait for the polling interval",
-           LOG_T("reason", why));
-  bell->told = true;
+static void log_deaf(struct doorbell *bell, const char *reason) {
+  log_line(bell->logged ? LOG_DEBUG : LOG_WARN, "this worker cannot be woken: new jobs are found at the next poll",
+           LOG_T("reason", reason));
+  bell->logged = true;
 }
 
 static void take_keys(struct doorbell *bell, const PGresult *result) {
-  if (bell->failed) /* LISTEN has: all begins anew in a moment */
+  if (bell->state != DOORBELL_OPENING) /* LISTEN has failed */
     return;
   bell->count = PQntuples(result);
   bell->buckets = memory_resize(bell->buckets, (size_t)bell->count * sizeof *bell->buckets);
@@ -166,10 +175,11 @@ static void take_keys(struct doorbell *bell, const PGresult *result) {
   if (bell->count == 0)
     return;
   bell->table = result_i64(result, 0, DOORBELL_KEYS_TABLE);
-  bell->hears = *PQgetvalue(result, 0, DOORBELL_KEYS_TRIGGER);
-  bell->told = bell->told && !bell->hears;
-  if (!bell->hears)
-    complain(bell, "pgq_jobs has no trigger pgq_ring that is enabled; 'pgq-lua migrate' makes it");
+  bell->state = *PQgetvalue(result, 0, DOORBELL_KEYS_TRIGGER) ? DOORBELL_READY : DOORBELL_MISSING;
+  if (bell->state == DOORBELL_READY)
+    bell->logged = false;
+  else
+    log_deaf(bell, "pgq_jobs has no trigger pgq_ring that is enabled; 'pgq-lua migrate' makes it");
 }
 
 static void mark(struct doorbell *bell, int32_t bucket, bool raised) {
@@ -178,17 +188,16 @@ static void mark(struct doorbell *bell, int32_t bucket, bool raised) {
       bell->raised[i] = raised;
 }
 
-/* Which flags are up is not known: all are taken down, and all begins anew in a moment. */
+/* It is not known now which flags are up: all are lowered, and in a moment the doorbell is opened anew. */
 static void fail(struct doorbell *bell, enum statement statement, const PGresult *result) {
   const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-  bool waited = bell->wanted && bell->hears;
-  if (!primary) /* not the server's word: the connection is lost, and doorbell_down() follows */
+  bool awaited = bell->wanted && bell->state == DOORBELL_READY;
+  if (!primary) /* libpq's message, not the server's: the connection is lost, and doorbell_down() follows */
     return;
-  complain(bell, primary);
-  bell->failed = true;
-  bell->hears = false;
+  log_deaf(bell, primary);
+  bell->state = DOORBELL_FAILED;
   uv_timer_start(&bell->again, on_again, OPEN_AGAIN_MS, 0);
-  if (statement == STATEMENT_DOORBELL_LOWER_FLAGS) { /* flags that stay up would be rung at for ever */
+  if (statement == STATEMENT_DOORBELL_LOWER_FLAGS) { /* sessions would ring for ever at flags that stay up */
     connection_fail(bell->connection, "the doorbell's flags could not be lowered");
     return;
   }
@@ -196,8 +205,8 @@ static void fail(struct doorbell *bell, enum statement statement, const PGresult
     bell->raised[i] = true;
   if (bell->count > 0)
     act_on(bell, STATEMENT_DOORBELL_LOWER_FLAGS, true);
-  if (waited)
-    bell->events->raised(bell->owner, true);
+  if (awaited)
+    wakeup_raised(bell->wakeup, true);
 }
 
 static void take_probe(struct doorbell *bell, bool clear) {
@@ -206,7 +215,7 @@ static void take_probe(struct doorbell *bell, bool clear) {
   } else if (count_raised(bell) < bell->count) {
     uv_timer_start(&bell->again, on_again, RAISE_AGAIN_MS, 0);
   } else {
-    bell->events->raised(bell->owner, clear);
+    wakeup_raised(bell->wakeup, clear);
   }
 }
 
@@ -250,15 +259,15 @@ bool doorbell_result(struct doorbell *bell, enum statement statement, const PGre
   return true;
 }
 
-/* "16384:77": the table's oid and the bucket; another table's rings come here too, and those for other queues. */
+/* The payload is the table's oid and the bucket ("16384:77"). Rings for other tables and queues come in, too. */
 void doorbell_notified(struct doorbell *bell, const char *payload) {
   char *rest;
-  if (!bell->hears || strtoll(payload, &rest, 10) != bell->table || *rest != ':')
+  if (bell->state != DOORBELL_READY || strtoll(payload, &rest, 10) != bell->table || *rest != ':')
     return;
   long bucket = strtol(rest + 1, NULL, 10);
   for (int i = 0; i < bell->count; i++)
     if (bell->buckets[i] == bucket) {
-      bell->events->rung(bell->owner);
+      wakeup_rung(bell->wakeup);
       return;
     }
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "doorbell.h"
 #include "growing_wait.h"
 #include "memory.h"
 
@@ -26,6 +27,7 @@ struct wakeup {
   const struct sweep *sweep;
   const struct wakeup_events *events;
   void *owner;
+  struct doorbell *doorbell; /* NULL: there is none */
   enum wakeup_state state;
   int64_t found_ms; /* when a claim last brought jobs */
   int64_t wait_ms;  /* the next wait: while lingering, or while an enqueue is in flight */
@@ -50,6 +52,10 @@ struct wakeup *wakeup_new(uv_loop_t *loop, const struct options *options, const 
   uv_timer_init(loop, &wakeup->timer);
   wakeup->timer.data = wakeup;
   return wakeup;
+}
+
+void wakeup_set_doorbell(struct wakeup *wakeup, struct doorbell *doorbell) {
+  wakeup->doorbell = doorbell;
 }
 
 static void free_wakeup(uv_handle_t *timer) {
@@ -131,7 +137,7 @@ static void confirm(struct wakeup *wakeup, bool clear) {
 static void raise_flags(struct wakeup *wakeup) {
   wakeup->state = WAKEUP_RAISING;
   wakeup->wait_ms = FLIGHT_LEAST_MS;
-  if (!wakeup->events->flag(wakeup->owner, true))
+  if (!wakeup->doorbell || !doorbell_flag(wakeup->doorbell, true))
     confirm(wakeup, true);
 }
 
@@ -209,8 +215,8 @@ void wakeup_slept(struct wakeup *wakeup, const struct idle_info *look) {
 void wakeup_found(struct wakeup *wakeup) {
   if (wakeup->state == WAKEUP_STOPPED)
     return;
-  if (wakeup->state != WAKEUP_LINGERING)
-    wakeup->events->flag(wakeup->owner, false);
+  if (wakeup->state != WAKEUP_LINGERING && wakeup->doorbell)
+    doorbell_flag(wakeup->doorbell, false);
   int64_t now_ms = clock_ms();
   wakeup->state = WAKEUP_LINGERING;
   wakeup->wait_ms = now_ms - wakeup->found_ms < BUSY_MS ? LINGER_BUSY_MS : LINGER_LEAST_MS;
@@ -246,8 +252,8 @@ static void on_timer(uv_timer_t *timer) {
   int64_t now_ms = clock_ms();
   bool claim_now = take(&wakeup->claim_at_ms, now_ms), sweep_now = take(&wakeup->sweep_at_ms, now_ms);
   bool probe_now = take(&wakeup->probe_at_ms, now_ms);
-  if (probe_now && wakeup->state == WAKEUP_CONFIRMING)
-    wakeup->events->probe(wakeup->owner);
+  if (probe_now && wakeup->state == WAKEUP_CONFIRMING && wakeup->doorbell)
+    doorbell_probe(wakeup->doorbell);
   if (sweep_now)
     sweep(wakeup);
   else if (claim_now)

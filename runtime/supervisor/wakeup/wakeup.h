@@ -25,15 +25,11 @@
  * sleeps, and jobs wait for the polling interval.
  */
 struct wakeup;
+struct doorbell;
 
 struct wakeup_events {
   /* A sleeping hold is to claim; see hold_wake(). False: none sleeps, or none may. */
   bool (*wake)(void *owner, bool sweep);
-  /* The flags are to go up, or down. Up: wakeup_raised() follows, unless there is no doorbell; then it returns false.
-   */
-  bool (*flag)(void *owner, bool up);
-  /* The flags are up: is an enqueue in flight? wakeup_raised() follows. */
-  void (*probe)(void *owner);
   /* Whether all holds sleep. */
   bool (*all_asleep)(void *owner);
   /* With --drain: nothing is due any more. */
@@ -43,6 +39,10 @@ struct wakeup_events {
 /* wakeup_new(loop, options, queues, sweep, events, owner): all of it must outlive the wakeup. */
 struct wakeup *wakeup_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                           const struct sweep *sweep, const struct wakeup_events *events, void *owner);
+
+/* wakeup_set_doorbell(wakeup, doorbell): the doorbell whose flags are to be raised and lowered from now on; NULL: none.
+ */
+void wakeup_set_doorbell(struct wakeup *wakeup, struct doorbell *doorbell);
 
 /* wakeup_found(wakeup): a claim brought jobs. wakeup_more(wakeup): and there may be more, for another hold. */
 void wakeup_found(struct wakeup *wakeup);
