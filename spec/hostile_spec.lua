@@ -39,7 +39,7 @@ describe("a worker survives", function()
       enqueue("fine", "after")
       local body = ("local bytes = %s ffi.C.write(3, bytes, #bytes) require 'luv'.sleep(20000)"):format(garbage)
       local result = drain(FFI:format(body))
-      assert.matches("an executor sent a malformed frame", result.stderr)
+      assert.matches("an executor sent a malformed frame: killing it", result.stderr)
       assert.matches("fine after", result.stdout)
       assert.equal("1", pg:psql "SELECT count(*) FROM pgq_jobs WHERE ran_at IS NOT NULL AND error LIKE '%malformed frame%'")
       pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY"

@@ -171,9 +171,9 @@ describe("behind a pgbouncer", function()
     end)
 
     it("leases jobs that outlive the hold, and extends the leases", function()
-      local worker = start("--hold-limit", "200ms", "--lease", "4s")
-      local other = start("--hold-limit", "200ms", "--lease", "4s")
-      for _ = 1, 3 do enqueue("sleep", "8000") end
+      local worker = start("--hold-limit", "200ms", "--lease", "2s")
+      local other = start("--hold-limit", "200ms", "--lease", "2s")
+      for _ = 1, 3 do enqueue("sleep", "5000") end
       wait_until_leased(3)
       -- But for a moment, when somebody looks for jobs.
       wait.till("no transaction to be open", 4, function()
@@ -197,7 +197,7 @@ describe("behind a pgbouncer", function()
     end)
 
     it("that is killed loses its jobs to the next at once, when it held them", function()
-      pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'sleep', '4000' FROM generate_series(1, 4)"
+      pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'sleep', '2000' FROM generate_series(1, 4)"
       local worker = start("--hold-limit", "60s")
       worker:read_until "began"
       worker:kill "sigkill"

@@ -6,6 +6,7 @@
 /* Its functions that take frames are nobody else's business, and a process is what this test can do without. */
 #include "child.c"
 #include "child_frames.c"
+#include "child_page.c"
 
 #include "batch.h"
 #include "duration.h"

@@ -1,3 +1,4 @@
+/* The part of child.h that starts the process, looks after it, and reports its death. */
 #include "child_state.h"
 
 #include <errno.h>
@@ -6,21 +7,38 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "log.h"
 #include "memory.h"
 
-/* An executor writes a frame in one go: when the rest does not come, somebody else has written. */
+/* An executor writes a frame in one go. If the rest does not come, something else in its process has written. */
 enum { PARTIAL_MS = 5000 };
 
-/* A callback of luv is nobody's handler, and so has no time limit but this. */
+/* A callback of luv belongs to no job, so that no job's time limit ends it. */
 enum { CALLBACK_MS = 30000 };
 
 /* Descriptors below are the child's. */
 enum { OWN_FILE_LEAST = 10 };
+
+/* The only function that writes the state. A transition that is not in its table is a fault of the program. */
+static void child_set_state(struct child *child, enum child_state next) {
+#define TO(state) (1u << CHILD_##state)
+  static const unsigned allowed[CHILD_STATE_COUNT] = {
+      [CHILD_DEAD] = TO(RUNNING),
+      [CHILD_RUNNING] = TO(RETIRED) | TO(LEAVING) | TO(DEAD),
+      [CHILD_RETIRED] = TO(LEAVING) | TO(DEAD),
+      [CHILD_LEAVING] = TO(DEAD),
+  };
+#undef TO
+  if (!(allowed[child->state] >> next & 1)) {
+    log_error("an executor cannot change its state like this: this is a fault of pgq-lua", LOG_I("from", child->state),
+              LOG_I("to", next));
+    abort();
+  }
+  child->state = next;
+}
 
 struct child *child_new(uv_loop_t *loop, const struct child_start *start, const struct child_events *events,
                         void *owner) {
@@ -29,21 +47,27 @@ struct child *child_new(uv_loop_t *loop, const struct child_start *start, const 
   return child;
 }
 
-static int make_page(struct child *child) {
-  if (child->page) {
-    memset(child->page, 0, sizeof *child->page);
-    return 0;
-  }
-  child->page_fd = memfd_create("pgq-lua executor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (child->page_fd < 0 || ftruncate(child->page_fd, sizeof *child->page) != 0 ||
-      fcntl(child->page_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) /* a handler may try */
-    return -1;
-  void *page = mmap(NULL, sizeof *child->page, PROT_READ | PROT_WRITE, MAP_SHARED, child->page_fd, 0);
-  if (page == MAP_FAILED)
-    return -1;
-  child->page = page;
-  return 0;
+void child_free(struct child *child) {
+  if (!child)
+    return;
+  child_close_page(child);
+  buffer_free(&child->in);
+  free(child);
 }
+
+bool child_is_alive(const struct child *child) {
+  return child->state != CHILD_DEAD;
+}
+
+bool child_is_ready(const struct child *child) {
+  return child->state == CHILD_RUNNING && child->loaded;
+}
+
+int child_pid(const struct child *child) {
+  return child->state != CHILD_DEAD ? child->process->pid : 0;
+}
+
+/* ── the start ── */
 
 static void free_handle(uv_handle_t *handle) {
   free(handle);
@@ -52,8 +76,9 @@ static void free_handle(uv_handle_t *handle) {
 static void on_death(uv_process_t *process, int64_t status, int signal);
 
 /*
- * The program that runs, for starting it once more: held open, so that it is this one even when the file has been
- * replaced meanwhile. (Under valgrind /proc/self/exe is valgrind's own program, but its link reads as ours.)
+ * The program that runs, for starting it once more. It is held open, so that the executors run this program even when
+ * its file has been replaced meanwhile. (Under valgrind /proc/self/exe is valgrind's own program, but its link reads as
+ * ours.)
  */
 static const char *own_file(void) {
   static char file[32];
@@ -93,7 +118,7 @@ static int spawn(struct child *child) {
 }
 
 int child_start(struct child *child) {
-  if (make_page(child) != 0) {
+  if (child_open_page(child) != 0) {
     log_error("cannot start an executor", LOG_T("error", strerror(errno)));
     return -1;
   }
@@ -108,8 +133,8 @@ int child_start(struct child *child) {
     uv_close((uv_handle_t *)child->process, free_handle);
     return -1;
   }
-  child->alive = true;
-  child->ready = child->retired = child->leaves = false;
+  child_set_state(child, CHILD_RUNNING);
+  child->loaded = false;
   child->fault[0] = '\0';
   child->peak_kb = 0;
   child->partial_since_ms = 0;
@@ -118,80 +143,13 @@ int child_start(struct child *child) {
   return 0;
 }
 
-void child_kill(struct child *child, const char *cause) {
-  if (!child->alive)
-    return;
-  if (cause && !*child->fault)
-    snprintf(child->fault, sizeof child->fault, "%s", cause);
-  kill(-child->process->pid, SIGKILL);
-}
+/* ── its life ── */
 
-void child_retire(struct child *child) {
-  child->retired = true;
-}
-
-static struct page_lane *lane_of(const struct child *child, uint32_t batch) {
-  return &child->page->lanes[batch % HOLDS_PER_EXECUTOR];
-}
-
-void child_begin_batch(struct child *child, uint32_t batch) {
-  if (child->page)
-    atomic_store(&lane_of(child, batch)->revoked, batch - HOLDS_PER_EXECUTOR);
-}
-
-uint32_t child_begun(const struct child *child, uint32_t batch) {
-  uint64_t begun = child->page ? atomic_load(&lane_of(child, batch)->begun) : 0;
-  return begun >> 32 == batch ? (uint32_t)begun : 0;
-}
-
-bool child_has_begun(const struct child *child, uint32_t batch, uint32_t position) {
-  uint64_t begun = child->page ? atomic_load(&lane_of(child, batch)->begun) : 0;
-  int32_t beyond = (int32_t)((uint32_t)(begun >> 32) - batch);
-  return beyond > 0 || (beyond == 0 && position <= (uint32_t)begun);
-}
-
-uint32_t child_revoke(struct child *child, uint32_t batch) {
-  if (child->page)
-    atomic_store(&lane_of(child, batch)->revoked, batch);
-  return child_begun(child, batch);
-}
-
-bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms) {
-  *id = child->page ? atomic_load(&child->page->current_job) : 0;
-  *ran_ms = *id ? (clock_us() - atomic_load(&child->page->started_us)) / 1000 : 0;
-  return child->alive && *id != 0;
-}
-
-/* For how long a callback of luv has run; 0 for none. */
-static int64_t callback_ms(const struct child *child) {
-  int64_t began_us = child->page ? atomic_load(&child->page->callback_us) : 0;
-  return began_us ? (clock_us() - began_us) / 1000 : 0;
-}
-
-int64_t child_busy_ms(const struct child *child) {
-  int64_t id, ran_ms;
-  if (child_current(child, &id, &ran_ms))
-    return (clock_us() - atomic_load(&child->page->resumed_us)) / 1000;
-  return child->alive ? callback_ms(child) : 0;
-}
-
-bool child_is_overdue(const struct child *child) {
-  int64_t id, ran_ms;
-  if (!child_current(child, &id, &ran_ms))
-    return false;
-  int64_t kill_at_us = atomic_load(&child->page->kill_at_us);
-  return kill_at_us > 0 && clock_us() >= kill_at_us;
-}
-
-bool child_is_all_waiting(const struct child *child) {
-  return child->page && atomic_load(&child->page->all_waiting) != 0;
-}
-
-/* A line of /proc/PID/status, in kB; -1 when it is not there. */
+/* Reads a line of /proc/PID/status, in kB; -1 if it is not there. */
 static long read_status(const struct child *child, const char *format) {
   char path[64], line[128];
   long kb = -1;
-  if (!child->alive)
+  if (child->state == CHILD_DEAD)
     return -1;
   snprintf(path, sizeof path, "/proc/%d/status", child->process->pid);
   FILE *status = fopen(path, "re");
@@ -213,32 +171,31 @@ void child_check_process(struct child *child) {
     child->peak_kb = kb;
   if (child->partial_since_ms > 0 && clock_ms() - child->partial_since_ms > PARTIAL_MS)
     child_kill(child, "was killed: it sent a part of a frame and no more");
-  if (callback_ms(child) > CALLBACK_MS)
+  if (child_callback_ms(child) > CALLBACK_MS)
     child_kill(child, "was killed: a callback of luv did not return for 30 s");
 }
 
-bool child_is_alive(const struct child *child) {
-  return child->alive;
-}
-
-bool child_is_ready(const struct child *child) {
-  return child->alive && child->ready && !child->retired;
-}
-
-int child_pid(const struct child *child) {
-  return child->alive ? child->process->pid : 0;
-}
-
-void child_free(struct child *child) {
-  if (!child)
+void child_kill(struct child *child, const char *cause) {
+  if (child->state == CHILD_DEAD)
     return;
-  if (child->page)
-    munmap(child->page, sizeof *child->page);
-  if (child->page_fd >= 0)
-    close(child->page_fd);
-  buffer_free(&child->in);
-  free(child);
+  if (cause && !*child->fault)
+    snprintf(child->fault, sizeof child->fault, "%s", cause);
+  kill(-child->process->pid, SIGKILL);
 }
+
+void child_retire(struct child *child) {
+  if (child->state == CHILD_RUNNING)
+    child_set_state(child, CHILD_RETIRED);
+}
+
+void child_leave(struct child *child) {
+  if (child->state == CHILD_DEAD || child->state == CHILD_LEAVING)
+    return;
+  child_set_state(child, CHILD_LEAVING);
+  child_ask_to_leave(child);
+}
+
+/* ── its death ── */
 
 static void describe_death(const struct child *child, int64_t status, int signal, char *text, size_t size) {
   if (*child->fault)
@@ -249,7 +206,7 @@ static void describe_death(const struct child *child, int64_t status, int signal
     snprintf(text, size, "exited with status %d", (int)status);
 }
 
-/* How the job that was running had fared. */
+/* Describes the job that was running. */
 static void describe_run(const struct child *child, int64_t ran_ms, char *text, size_t size) {
   int length = snprintf(text, size, "for %.3f s", (double)ran_ms / 1000);
   if (child->peak_kb > 0)
@@ -264,15 +221,13 @@ static void on_death(uv_process_t *process, int64_t status, int signal) {
   if (child_current(child, &id, &ran_ms))
     describe_run(child, ran_ms, run, sizeof run);
   describe_death(child, status, signal, cause, sizeof cause);
-  kill(-process->pid, SIGKILL); /* what its handlers left running in its group */
-  child->alive = child->ready = false;
+  kill(-process->pid, SIGKILL); /* ends the processes that its handlers have started and left in its group */
+  bool orderly = child->state == CHILD_LEAVING && status == 0 && signal == 0 && !*child->fault;
+  child_set_state(child, CHILD_DEAD);
   uv_close((uv_handle_t *)child->socket, free_handle);
   uv_close((uv_handle_t *)process, free_handle);
   buffer_free(&child->in);
-  const struct child_death death = {.culprit = id,
-                                    .orderly = child->leaves && status == 0 && signal == 0 && !*child->fault,
-                                    .ran_us = ran_ms * 1000,
-                                    .cause = cause,
-                                    .run = run};
+  const struct child_death death = {
+      .culprit = id, .orderly = orderly, .ran_us = ran_ms * 1000, .cause = cause, .run = run};
   child->events->died(child->owner, &death);
 }

@@ -1,4 +1,4 @@
-/* The half of child.h that speaks with the process: what goes to it and comes from it. */
+/* The part of child.h that sends frames to the process, and takes those that come from it. */
 #include "child_state.h"
 
 #include <stdio.h>
@@ -13,7 +13,7 @@
 
 enum { READ_SIZE = 64 * 1024 };
 
-/* ── what is sent ── */
+/* ── frames to the process ── */
 
 struct sent {
   uv_write_t request;
@@ -22,13 +22,13 @@ struct sent {
 
 static void on_sent(uv_write_t *request, int status) {
   struct sent *sent = (struct sent *)request;
-  (void)status; /* a child that cannot be written to is dying: on_death tells */
+  (void)status; /* a process that cannot be written to is dying: on_death() follows */
   buffer_free(&sent->bytes);
   free(sent);
 }
 
 void child_send(struct child *child, struct buffer *frames) {
-  if (!child->alive || frames->length == 0) {
+  if (child->state == CHILD_DEAD || frames->length == 0) {
     buffer_free(frames);
     return;
   }
@@ -64,11 +64,10 @@ void child_cancel(struct child *child, uint32_t batch, uint32_t index) {
   child_send(child, &out);
 }
 
-void child_leave(struct child *child) {
+void child_ask_to_leave(struct child *child) {
   struct buffer out = {0};
   frame_finish(&out, frame_begin(&out, FRAME_LEAVE));
   child_send(child, &out);
-  child->leaves = true;
 }
 
 void child_configure(struct child *child) {
@@ -84,13 +83,13 @@ void child_configure(struct child *child) {
   child_send(child, &out);
 }
 
-/* ── what comes in ── */
+/* ── frames from the process ── */
 
 static bool take_ready(struct child *child, struct frame *frame) {
   struct message_ready ready;
-  if (child->ready || !message_get_ready(frame, &ready))
+  if (child->loaded || !message_get_ready(frame, &ready))
     return false;
-  child->ready = true;
+  child->loaded = true;
   child->events->ready(child->owner, &ready);
   message_free_ready(&ready);
   return true;
@@ -121,18 +120,18 @@ static bool take_stop(struct child *child, struct frame *frame) {
   return true;
 }
 
-/* What its handlers, or their callbacks, have to say to people. */
+/* A message from its handlers, or from their callbacks. */
 static bool take_log(struct child *child, struct frame *frame) {
-  struct message_log said;
+  struct message_log log;
   char text[ERROR_TEXT_MOST + 1];
-  if (!message_get_log(frame, &said))
+  if (!message_get_log(frame, &log))
     return false;
-  size_t length = text_clean(text, sizeof text, said.text, said.length);
-  log_line(said.level, "a handler's executor says", LOG_I("pid", child_pid(child)), LOG_B("message", text, length));
+  size_t length = text_clean(text, sizeof text, log.text, log.length);
+  log_line(log.level, "message from an executor", LOG_I("pid", child_pid(child)), LOG_B("message", text, length));
   return true;
 }
 
-/* False for a frame that no executor of ours sends. */
+/* Returns false for a frame that an executor does not send. */
 static bool take_frame(struct child *child, struct frame *frame) {
   switch (frame->type) {
   case FRAME_READY:
@@ -150,7 +149,7 @@ static bool take_frame(struct child *child, struct frame *frame) {
   }
 }
 
-/* Handles all whole frames that have come in; a malformed one ends the child. */
+/* Takes all complete frames that have come in. A malformed one kills the process. */
 static void take_frames(struct child *child) {
   size_t at = 0, size = 0;
   struct frame frame;
@@ -160,7 +159,7 @@ static void take_frames(struct child *child) {
     if (found < 0 || !take_frame(child, &frame)) {
       int type = found > 0 ? frame.type : 0;
       snprintf(child->fault, sizeof child->fault, "was killed: it sent a malformed frame (type %d)", type);
-      log_error("an executor sent a malformed frame", LOG_I("pid", child_pid(child)), LOG_I("type", type));
+      log_error("an executor sent a malformed frame: killing it", LOG_I("pid", child_pid(child)), LOG_I("type", type));
       child_kill(child, NULL);
       break;
     }
@@ -184,7 +183,7 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space) 
   (void)space;
   if (length < 0) { /* it closed its end: it is dying, or of no more use */
     uv_read_stop(stream);
-    if (!child->leaves) /* else that takes its time, with much memory */
+    if (child->state != CHILD_LEAVING) /* exiting takes a while when the process has much memory */
       child_kill(child, NULL);
     return;
   }
@@ -196,7 +195,6 @@ void child_listen(struct child *child) {
   uv_read_start((uv_stream_t *)child->socket, on_allocate, on_read);
 }
 
-/* SIGCHLD may come before the last bytes have been read. */
 void child_read_rest(struct child *child) {
   int fd;
   ssize_t length;

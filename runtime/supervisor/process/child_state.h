@@ -5,33 +5,57 @@
 
 #include <sys/types.h>
 
-/* What a child is made of: for its two files only. child.c has the process and the shared page, child_frames.c what
- * goes to it and comes from it. */
+/*
+ * What a child consists of, for its three files only: child.c has the life of the process, child_frames.c the frames to
+ * it and from it, child_page.c the shared page.
+ *
+ *     CHILD_DEAD ─► CHILD_RUNNING ─► CHILD_RETIRED ─► CHILD_LEAVING ─► CHILD_DEAD
+ *
+ * CHILD_RETIRED may be left out, and a process may die in every state. `process`, `socket`, `in`, `loaded`,
+ * `partial_since_ms` and `peak_kb` are valid while it is not dead, the page from the first start on.
+ */
+enum child_state {
+  CHILD_DEAD,    /* there is no process */
+  CHILD_RUNNING, /* it loads its script, and then gets jobs */
+  CHILD_RETIRED, /* it gets no more jobs */
+  CHILD_LEAVING, /* it was asked to exit when its jobs have ended */
+  CHILD_STATE_COUNT,
+};
+
 struct child {
   uv_loop_t *loop;
   const struct child_start *start;
   const struct child_events *events;
   void *owner;
-  bool alive, ready, retired;
-  bool leaves;           /* it was asked to */
-  uv_process_t *process; /* process and socket have memory of their own: they outlive the child by a turn of the loop */
+  enum child_state state;
+  bool loaded;           /* it has sent READY */
+  uv_process_t *process; /* process and socket are allocated by themselves: they outlive the child by one loop turn */
   uv_pipe_t *socket;
-  int page_fd;
+  int page_fd; /* -1: there is no page yet */
   struct shared_page *page;
-  struct buffer in;
-  char fault[128];          /* why we killed it, "" if we did not */
-  int64_t partial_since_ms; /* a frame has begun to come in then; 0: none */
-  long peak_kb;             /* of memory, when it was looked at last; 0: never */
+  struct buffer in;         /* bytes that have come in, from the first frame that is not complete */
+  char fault[128];          /* why it was killed; "": it was not */
+  int64_t partial_since_ms; /* since when a frame is incomplete; 0: none is */
+  long peak_kb;             /* its peak memory, as of the last look; 0: never looked at */
 };
 
-/* child_configure(child): sends the first frame. */
+/* child_open_page(child): makes the shared page, or clears it for the next process. 0, or -1 and errno. */
+int child_open_page(struct child *child);
+
+/* child_close_page(child): unmaps the page, if there is one. */
+void child_close_page(struct child *child);
+
+/* child_callback_ms(child): for how long a callback of luv has run in the process; 0: none runs. */
+int64_t child_callback_ms(const struct child *child);
+
+/* child_configure(child): sends the first frame. child_ask_to_leave(child): sends the last one. */
 void child_configure(struct child *child);
+void child_ask_to_leave(struct child *child);
 
 /* child_listen(child): takes frames as they come in. */
 void child_listen(struct child *child);
 
-/* child_read_rest(child): takes what has come in and was not read: the process has ended, perhaps before its last words
- * were. */
+/* child_read_rest(child): takes the frames that a process sent before it ended, and that were not read yet. */
 void child_read_rest(struct child *child);
 
 #endif

@@ -34,7 +34,7 @@ enum connection_state {
   CONNECTION_CLOSED,
   CONNECTION_RETRYING,
   CONNECTION_CONNECTING,
-  CONNECTION_ASKING, /* which process serves this connection? A pooler has told us another number */
+  CONNECTION_ASKING, /* asks which process serves the connection: a pooler gave it another number */
   CONNECTION_PREPARING,
   CONNECTION_UP,
   CONNECTION_STATE_COUNT,
@@ -180,7 +180,7 @@ static void copy_reason(char to[static REASON_SIZE], const char *from) {
 
 /*
  * Every session, and every attempt to have one, ends here. `message` and `reason` are logged. The next state is
- * CONNECTION_CLOSED, at the owner's wish, or CONNECTION_RETRYING: then the owner of a connection that was up is told.
+ * CONNECTION_CLOSED, at the owner's wish, or CONNECTION_RETRYING: then down() is called if the connection was up.
  */
 static void disconnect(struct connection *c, enum connection_state next, const char *message, const char *reason) {
   char text[REASON_SIZE];
@@ -406,7 +406,8 @@ static void take_first_answer(struct connection *c, enum statement statement, co
 static void take_result(struct connection *c, enum statement statement, PGresult *result) {
   if (c->state != CONNECTION_UP)
     take_first_answer(c, statement, result);
-  else if (statement != STATEMENT_SESSION_SETTINGS || result_failed(result)) /* that the settings are made is no news */
+  else if (statement != STATEMENT_SESSION_SETTINGS ||
+           result_failed(result)) /* the owner did not ask for the settings */
     c->events->result(c->owner, statement, result);
 }
 

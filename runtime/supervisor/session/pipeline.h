@@ -42,8 +42,8 @@ void pipeline_free(struct pipeline *pipeline);
 /*
  * Each puts something into the pipeline: pipeline_send() a statement with its parameters (NULL: none), as text if it is
  * not prepared; pipeline_send_text() always as text; pipeline_prepare() the preparation of a statement, whose result
- * comes as that of STATEMENT_SESSION_SETTINGS; pipeline_sync() the end of the act. Returns 0, or -1 when libpq refuses it: the
- * session is of no more use then, and libpq's message says why.
+ * comes as that of STATEMENT_SESSION_SETTINGS; pipeline_sync() the end of the act. Returns 0, or -1 when libpq refuses
+ * it: the session is of no more use then, and libpq's message says why.
  */
 int pipeline_send(struct pipeline *pipeline, enum statement statement, const struct parameters *parameters);
 int pipeline_send_text(struct pipeline *pipeline, enum statement statement, const struct parameters *parameters);

@@ -10,7 +10,7 @@
  */
 enum { RAISE_AGAIN_MS = 1 };
 
-/* How soon to begin anew after a statement of the doorbell has failed; perhaps it was cancelled. */
+/* How soon to open the doorbell again after one of its statements has failed; it may have been cancelled. */
 enum { OPEN_AGAIN_MS = 1000 };
 
 /* `table`, `buckets` and `raised` are valid in DOORBELL_READY, DOORBELL_MISSING and DOORBELL_FAILED. */
@@ -19,7 +19,7 @@ enum doorbell_state {
   DOORBELL_OPENING, /* LISTEN, and the question for the buckets, are under way */
   DOORBELL_READY,   /* the worker hears a ring */
   DOORBELL_MISSING, /* the table has no trigger that rings */
-  DOORBELL_FAILED,  /* a statement has failed: `again` runs until the doorbell is opened anew */
+  DOORBELL_FAILED,  /* a statement has failed: `again` runs until the doorbell is opened again */
 };
 
 struct doorbell {
@@ -27,7 +27,7 @@ struct doorbell {
   const struct queue_list *queues;
   struct wakeup *wakeup;
   enum doorbell_state state;
-  uv_timer_t again; /* runs until a flag is tried again, or the doorbell is opened anew */
+  uv_timer_t again; /* runs until a flag is tried again, or the doorbell is opened again */
   int64_t table;    /* oid of pgq_jobs, which every ring names */
   int32_t *buckets;
   bool *raised; /* for each bucket: its flag is up */
@@ -188,7 +188,7 @@ static void mark(struct doorbell *bell, int32_t bucket, bool raised) {
       bell->raised[i] = raised;
 }
 
-/* It is not known now which flags are up: all are lowered, and in a moment the doorbell is opened anew. */
+/* It is not known now which flags are up: all are lowered, and in a moment the doorbell is opened again. */
 static void fail(struct doorbell *bell, enum statement statement, const PGresult *result) {
   const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
   bool awaited = bell->wanted && bell->state == DOORBELL_READY;
@@ -243,8 +243,9 @@ static void take(struct doorbell *bell, enum statement statement, const PGresult
 }
 
 static bool is_ours(enum statement statement) {
-  return statement == STATEMENT_DOORBELL_LISTEN || statement == STATEMENT_DOORBELL_KEYS || statement == STATEMENT_DOORBELL_RAISE_FLAGS ||
-         statement == STATEMENT_DOORBELL_CHECK_ENQUEUERS || statement == STATEMENT_DOORBELL_LOWER_FLAGS;
+  return statement == STATEMENT_DOORBELL_LISTEN || statement == STATEMENT_DOORBELL_KEYS ||
+         statement == STATEMENT_DOORBELL_RAISE_FLAGS || statement == STATEMENT_DOORBELL_CHECK_ENQUEUERS ||
+         statement == STATEMENT_DOORBELL_LOWER_FLAGS;
 }
 
 bool doorbell_result(struct doorbell *bell, enum statement statement, const PGresult *result) {
