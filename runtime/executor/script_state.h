@@ -5,6 +5,13 @@
 
 #include <lua.h>
 
+/* The argument of host.run: the reference of the table, and the values that its fields have. */
+struct script_call {
+  int table;
+  double queue, attempt, created_at, run_after, retries_left; /* NAN: the field is not set yet */
+  bool has_lease;
+};
+
 /*
  * What a script is made of: for its files only. script.c has the state, the loading and the description, script_host.c
  * what the module finds in require "pgq.host" and luv, script_run.c the tasks.
@@ -13,7 +20,8 @@ struct script {
   lua_State *L;
   const struct script_config *config;
   uint32_t queue_count;
-  int run;             /* reference of host.run, which calls a handler */
+  int run; /* reference of host.run, which calls a handler */
+  struct script_call call;
   const void *wait;    /* host.wait, which a task yields when it waits */
   lua_State **threads; /* by task number: its coroutine, which the registry keeps; NULL: none yet */
   uint32_t thread_count;
