@@ -8,7 +8,8 @@
  * The files of this folder include each other downwards:
  *
  *     core ─► enqueuer ─► statement ─► prepared ─► handle ─► results ─► value
- *                             └─► parameters ─► array_literal, json_text ─► value
+ *      │                                  └─► parameters ─► array_literal ─► value
+ *      └─► json_text ─► value
  */
 
 #include <lauxlib.h>

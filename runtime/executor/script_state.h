@@ -5,6 +5,13 @@
 
 #include <lua.h>
 
+/* The argument of host.run: the reference of the table, and the values that its fields have. */
+struct script_call {
+  int table;
+  double queue, attempt, created_at, run_after, retries_left; /* NAN: the field is not set yet */
+  bool has_lease;
+};
+
 /*
  * For the three script files only. script.c has the Lua state, the loading of the user's file and its description.
  * script_host.c has what Lua calls: the functions of require "pgq.host", and luv. script_run.c has what C calls: the
@@ -15,6 +22,7 @@ struct script {
   const struct script_config *config;
   uint32_t queue_count;
   int run;             /* registry reference of host.run, which calls a handler */
+  struct script_call call;
   const void *wait;    /* address of host.wait, the table that a task yields when it waits */
   lua_State **threads; /* by task number: its coroutine, which the registry keeps alive; NULL: none */
   uint32_t thread_count;

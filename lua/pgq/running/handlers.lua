@@ -147,16 +147,23 @@ local function functions_for(host)
     end
   end
 
-  -- Runs the handler of a job, and returns what outcome.of() does. `call` has the fields of the job that the handler
-  -- gets, but with the number of the queue, from 1, as `queue`; and it has `data`. For a transactional job it also has
-  -- `lease`, the token of its lease, and `preserve`, whether the completed job stays in the table.
+  -- Runs the handler of a job, and returns what outcome.of() does. `call` has the number of the queue, from 1, as
+  -- `queue`; the other fields of the job that the handler gets; and `data`. For a transactional job it also has
+  -- `lease`, the token of its lease, and `preserve`, whether the completed job stays in the table. The executor uses
+  -- the same table again.
   function host.run(call)
-    local queue, data, lease, preserve = queues[call.queue], call.data, call.lease, call.preserve
-    local job = call -- the same table: a handler that does nothing should cost one table, not two
-    job.queue = queue.name
-    job.data, job.lease, job.preserve = nil, nil, nil
+    local queue, data, lease = queues[call.queue], call.data, call.lease
+    call.data = nil -- which may be large
+    local job = {
+      id = call.id,
+      queue = queue.name,
+      attempt = call.attempt,
+      created_at = call.created_at,
+      run_after = call.run_after,
+      retries_left = call.retries_left,
+    }
     if lease then
-      return host.run_transactional(queue.handler, data, job, lease, preserve)
+      return host.run_transactional(queue.handler, data, job, lease, call.preserve)
     end
     return outcome_of(queue.handler, data, job)
   end
