@@ -25,6 +25,8 @@ endif()
 string(REGEX REPLACE "\n\\.(S[HS])\n([^\n]+)" "\n.\\1 \\2" page "${page}")
 string(REPLACE "\n.EX\n" "\n.RS 4\n.EX\n" page "${page}")
 string(REPLACE "\n.EE\n" "\n.EE\n.RE\n" page "${page}")
+# Literal text in bold, as usual in man pages.
+string(REPLACE "\\fC" "\\fB" page "${page}")
 # Tables without boxes: all columns but the last are as wide as what is in them.
 string(REPLACE ".TS\ntab(|) expand allbox;" ".TS\ntab(|);" page "${page}")
 string(REGEX REPLACE "T{\n([^\n]*)\nT}\\|" "\\1|" page "${page}")
