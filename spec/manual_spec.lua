@@ -100,7 +100,7 @@ describe("the manual", function()
     local found
     for declaration, name in documents.read("runtime/client/pgq.h"):gmatch "\n(PGQ_API [^\n(]-([%w_]+)%()" do
       found = true
-      assert.is_true(contains(by_name.libpgq.text, "\n### " .. name .. "()\n"), name)
+      assert.is_true(contains(by_name.libpgq.text, "\n### `" .. name .. "()`\n"), name)
       assert.is_true(has_doc_comment({ "runtime/client/pgq.h" }, "/*", declaration), name)
     end
     assert.is_true(found, "there is none")
@@ -109,7 +109,7 @@ describe("the manual", function()
   it("has an entry for everything in the module pgq, each of which has a comment", function()
     local files = lua_files()
     for name in pairs(pgq) do
-      assert.is_truthy(by_name.pgq.text:find("\n### `?pgq%." .. name .. "%f[^%w_]"), "pgq." .. name)
+      assert.is_truthy(by_name.pgq.text:find("\n### `pgq%." .. name .. "%f[^%w_]"), "pgq." .. name)
       local documented = false
       for _, definition in ipairs { "function pgq.%s(", "function %s(", "function outcome.%s(", "outcome.%s = ",
         "function tasks.%s(", "function await.%s(", "  %s = " } do
@@ -117,7 +117,7 @@ describe("the manual", function()
       end
       assert.is_true(documented, name)
     end
-    for name in by_name.pgq.text:gmatch "\n### `?pgq%.([%w_]+)" do assert.is_not_nil(pgq[name], name) end
+    for name in by_name.pgq.text:gmatch "\n### `pgq%.([%w_]+)" do assert.is_not_nil(pgq[name], name) end
   end)
 
   it("has an entry for every method of connections and transactions, each of which has a comment", function()
@@ -156,7 +156,7 @@ describe("the manual", function()
     pg:migrate()
     local names = pg:psql [[SELECT '`' || attname || '`' FROM pg_attribute
       WHERE attrelid IN ('pgq_jobs'::regclass, 'pgq_workers'::regclass) AND attnum > 0 AND NOT attisdropped
-      UNION ALL SELECT '### ' || proname || '(' FROM pg_proc WHERE proname LIKE 'pgq\_%']]
+      UNION ALL SELECT '### `' || proname || '(' FROM pg_proc WHERE proname LIKE 'pgq\_%']]
     pg:stop()
     assert.is_truthy(names:find "lease")
     for name in names:gmatch "[^\n]+" do assert.is_true(contains(by_name.pgq_jobs.text, name), name) end

@@ -11,7 +11,8 @@ file(READ ${PAGE} text)
 string(REGEX REPLACE "^# [^\n]*\n" "" text "${text}")
 file(WRITE ${OUTPUT}.md "${text}")
 execute_process(
-  COMMAND ${LOWDOWN} -s -Tman --out-no-smarty --nroff-nolinks --parse-no-super --parse-no-metadata
+  COMMAND ${LOWDOWN} -s -Tman --out-no-smarty --nroff-nolinks --parse-no-intraemph --parse-no-super
+          --parse-no-metadata
           -m title=${title} -m section=${SECTION} -m "source=pgq-lua ${VERSION}" -m "volume=pgq-lua manual"
           -m shiftheadinglevelby=-1 ${OUTPUT}.md
   OUTPUT_VARIABLE page
