@@ -203,6 +203,17 @@ describe("the manual", function()
     end
   end)
 
+  it("names pages in links as their files are named", function()
+    for _, document in ipairs(documents.all()) do
+      for text, target in document.text:gmatch "%[([^%[%]]+)%]%(([^)#]+%.md)%)" do
+        local name, section = text:match "^(.+)%((%d%l*)%)$"
+        if name then
+          assert.equal(("%s.%s.md"):format(name, section), target:match "[^/]+$", document.path)
+        end
+      end
+    end
+  end)
+
   it("becomes man pages", function()
     for _, page in ipairs(pages) do
       local path = ("%s/man/man%s/%s.%s"):format(BUILD, page.section:sub(1, 1), page.name, page.section)
