@@ -165,8 +165,8 @@ describe("the manual", function()
   it("lists every log message of the levels info, warn and error, and no other", function()
     local listed, problems = {}, {}
     local function complain(...) problems[#problems + 1] = string.format(...) end
-    for message, level in by_name["pgq-lua-operating"].text:gmatch "\n%- `([^\n`]+)` %((%l+)%): " do
-      listed[message] = level
+    for message, level in by_name["pgq-lua-operating"].text:gmatch "\n%- `([^`]+)`%s%((%l+)%):%s" do
+      listed[message:gsub("%s+", " ")] = level
     end
     local expected = messages.in_sources()
     for message, found in pairs(expected) do

@@ -89,7 +89,11 @@ local function scan_c(found, path)
         local around = function_around(text, place)
         for _, its_arguments in calls(text, around) do
           for _, argument in ipairs(its_arguments) do
-            if argument:find '^%s*"' then add(found, path, read_literals(argument), levels) end
+            -- Which level goes with which message is not known: the function may log some of them at debug.
+            if argument:find '^%s*"' then
+              add(found, path, read_literals(argument), levels)
+              add(found, path, read_literals(argument), { debug = true })
+            end
           end
         end
       end
