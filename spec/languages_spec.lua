@@ -36,8 +36,7 @@ describe("pgq-lua-other-languages(7)", function()
   setup(function()
     process.check { "sh", "-c", INSTALL, "sh", FOLDER, NODE_DRIVER, timeout = 300 }
     dir = assert(uv.fs_mkdtemp(FOLDER .. "/run-XXXXXX")) -- inside, where node looks for modules
-    pg = Postgres.start { tcp = true }
-    pg:migrate()
+    pg = Postgres.start { tcp = true, migrated = true }
   end)
 
   teardown(function()
