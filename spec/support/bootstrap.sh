@@ -7,7 +7,9 @@ packages_to_build=(
   luajit postgresql
 )
 packages_to_test=("${packages_to_build[@]}" lua-busted lua-check lua-cjson libcmocka-dev clang-format util-linux valgrind
-  pgbouncer curl graphicsmagick lua-socket lua-curl)
+  pgbouncer curl graphicsmagick lua-socket lua-curl lowdown)
+# The drivers that languages_spec.lua uses, which only `spec/run --all` runs.
+packages_for_languages=(golang-go golang-github-lib-pq-dev ruby-pg python3-psycopg python3-psycopg2)
 packages_to_fuzz=("${packages_to_test[@]}" clang libclang-rt-dev)
 
 fail() {
@@ -82,6 +84,12 @@ install_packages() {
     fail "neither root nor sudo; install these first: ${missing[*]}"
   fi
   apt_install "${missing[@]}" || fail "apt-get could not install ${missing[*]}"
+}
+
+# Installs what languages_spec.lua needs. A machine with a newer Node than Debian's has npm with it.
+install_languages() {
+  install_packages "${packages_for_languages[@]}"
+  command -v npm >/dev/null || install_packages nodejs npm
 }
 
 # build FOLDER OPTION…: configures with the CMake options and builds.
