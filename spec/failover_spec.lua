@@ -228,7 +228,7 @@ describe("a worker behind a network", function()
     for n = 1, 4000 do
       assert.is_true(worker.stdout:find("ran " .. n .. "\n", 1, true) ~= nil, "job " .. n .. " did not run")
     end
-    assert.is_true(count(worker.stderr, "a hold was lost") >= 3, worker.stderr)
+    assert.is_true(count(worker.stderr, "the session of a hold was lost") >= 3, worker.stderr)
   end)
 
   it("whose first host does not answer at all gets to the second", function()

@@ -139,7 +139,7 @@ describe("a job that runs for long", function()
       local other = start("--lease", "3s", "--hold-limit", "100ms", "--log-level", "debug")
       other:read_until("began 7000 attempt 2", 30)
       worker:kill "sigcont"
-      worker:read_until("lease lost: the job is somebody else's", 30)
+      worker:read_until("lease lost: the job no longer belongs to this worker", 30)
       other:read_until("ended 7000", 30)
       wait.till("the job to be completed by the other", 30, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
       wait.till("the first to have dropped it", 30, function()

@@ -181,7 +181,7 @@ describe("a worker whose Postgres goes away", function()
     pg:psql "SELECT pgq_enqueue('slow', '')"
     worker:read_until "began"
     pg:restart "immediate"
-    worker:read_until "a hold was lost"
+    worker:read_until "the session of a hold was lost"
     wait.till("the job to complete", 60, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
     worker:stop()
     assert.equal("began\nended\n", worker.stdout)

@@ -21,7 +21,7 @@ struct script {
   lua_State *L;
   const struct script_config *config;
   uint32_t queue_count;
-  int run;             /* registry reference of host.run, which calls a handler */
+  int run; /* registry reference of host.run, which calls a handler */
   struct script_call call;
   const void *wait;    /* address of host.wait, the table that a task yields when it waits */
   lua_State **threads; /* by task number: its coroutine, which the registry keeps alive; NULL: none */

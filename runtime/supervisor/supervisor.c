@@ -17,20 +17,21 @@
 #include "version.h"
 #include "wakeup.h"
 
-/* How far the worker is on its way out; it only ever rises. */
+/* The stages of a worker's life. The stage only rises. */
 enum stage {
-  STAGE_LOADING,    /* the first executor loads the script: an error in it ends the worker */
+  STAGE_LOADING,    /* the first executor loads the script; an error in it ends the worker */
   STAGE_CONNECTING, /* the database has not been reached yet */
-  STAGE_SERVING,
-  STAGE_FINISHING, /* SIGTERM: no more claims, running jobs may finish within the grace time */
-  STAGE_BREAKING,  /* a second signal, or the grace time is over: executors are killed, treplacement jobs go back */
-  STAGE_LEAVING,   /* no jobs here any more: executors leave, the worker's row is removed */
-  STAGE_GONE,
+  STAGE_SERVING,    /* jobs are claimed and run */
+  STAGE_FINISHING,  /* SIGTERM: no more claims; running jobs may end within the grace time */
+  STAGE_BREAKING,   /* a second signal, or the grace time is over: executors are killed, and their jobs go back */
+  STAGE_LEAVING,    /* no jobs are here any more: executors exit, and the worker's row is deleted */
+  STAGE_GONE,       /* everything is closed; the loop ends */
 };
 
+/* How long the last stages may take. */
 enum { LEAVE_TIMEOUT_MS = 2000 };
 
-/* How long jobs are claimed one by one, and leased before they run, after another worker has vanished. */
+/* After the death of another worker, jobs are claimed one by one and leased before they run, for this long. */
 enum { CAREFUL_MS = 60000 };
 
 struct supervisor {
@@ -39,7 +40,7 @@ struct supervisor {
   struct child_start start;
   struct slot_start slot_start;
   enum stage stage;
-  int status; /* to exit with */
+  int status; /* the exit status */
   struct queue_list queues;
   struct control *control;
   struct slot_list slots;
@@ -48,7 +49,7 @@ struct supervisor {
   struct claim_gate *gate;
   int suspect_group_size; /* how many suspects may run together */
   struct wakeup *wakeup;
-  uv_timer_t stop_timer; /* connect timeout, grace, leave timeout: one at a time */
+  uv_timer_t stop_timer; /* connecting: connect timeout; later the end of the current stage */
   uv_timer_t free_timer; /* frees what has ended, after its last callback has returned */
   uv_signal_t terminate, interrupt;
   bool control_left;
@@ -92,13 +93,14 @@ static void free_ended_later(struct supervisor *s) {
 
 static void start_control(struct supervisor *s);
 
-/* The script loaded for the first time: now the settings are known, and with them all else. */
+/* The first executor has loaded the script, so the settings are known, and the worker can connect. */
 static void first_ready(struct supervisor *s, const struct message_ready *script) {
   struct option_problem problem;
   bool has_timeout;
   for (uint32_t i = 0; i < script->setting_count; i++)
     if (options_from_script(s->options, script->settings[i].name, script->settings[i].value, &problem) != 0) {
-      log_error("a setting of the script is wrong", LOG_T("error", problem.message)); /* checked there: never */
+      log_error("a setting of the script is wrong",
+                LOG_T("error", problem.message)); /* the executor has checked it: this cannot happen */
       s->status = 1;
     }
   log_setup((enum log_level)s->options->log_level, (enum log_format)s->options->log_format);
@@ -263,7 +265,7 @@ static void start_control(struct supervisor *s) {
   s->control = control_new(&s->loop, s->options, &s->queues, &s->mode, s->wakeup, &control_events, s);
 }
 
-/* ── the way out ── */
+/* ── the stages of a stop ── */
 
 static void kill_all(struct supervisor *s) {
   for (int i = 0; i < s->slots.count; i++)
@@ -293,7 +295,7 @@ static void on_stop_timeout(uv_timer_t *timer) {
     kill_all(s);
 }
 
-/* `reason` is logged; NULL: the user has been told already. */
+/* Logs `reason`; NULL: the user has been told already. */
 static void begin_finishing(struct supervisor *s, const char *reason) {
   if (s->stage >= STAGE_FINISHING)
     return;
@@ -334,8 +336,8 @@ static void on_gone(uv_timer_t *timer) {
   close_all(timer->data);
 }
 
-/* Takes the next step on the way out, when the last one has come to its end. Who calls may be what the last step frees:
- * that waits for the loop. */
+/* Enters the next stage of a stop if the current one is complete. The caller may be freed by the last stage, so that
+ * stage waits for the loop's next turn. */
 static void advance(struct supervisor *s) {
   if ((s->stage == STAGE_FINISHING || s->stage == STAGE_BREAKING) && slot_list_is_at_rest(&s->slots))
     begin_leaving(s);

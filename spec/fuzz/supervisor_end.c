@@ -12,6 +12,7 @@
 #include "duration.h"
 #include "lease.h"
 #include "pieces.h"
+#include "settle.h"
 #include "text.h"
 
 /* The jobs have the ids from FIRST_ID on; the last one has not been sent. Those up to BEGUN have begun. */
@@ -209,7 +210,7 @@ static void collect(struct ending *end) {
 static void die(struct ending *end) {
   const struct child_death death = {.culprit = FIRST_ID + 2, .ran_us = 5, .cause = "the executor died"};
   lease_list_child_died(&end->leased, &death);
-  batch_fail_job(&end->batch, &death);
+  batch_fail_culprit(&end->batch, &death);
   batch_release(&end->batch, NULL, false);
   EXPECT(lease_list_busy(&end->leased) == 0 && end->batch.open == 0);
 }
@@ -266,10 +267,10 @@ static void settle(struct ending *end, struct batch *batch) {
   for (int i = 0; i < batch->count; i++)
     expected += is_to_be_written(&batch->jobs[i]);
   end->written = 0;
-  batch_settle(batch, LEASE_MS, on_statement, end);
+  settle_send(batch, LEASE_MS, on_statement, end);
   EXPECT(end->written == expected);
   batch_learn(batch);
-  batch_log(batch);
+  settle_log(batch);
   batch_clear(batch);
 }
 

@@ -10,6 +10,7 @@
 #include "batch.h"
 #include "log.h"
 #include "memory.h"
+#include "settle.h"
 
 enum { BATCH = 6, JOBS = 5, FIRST_ID = 100, WAIT_MS = 60000, LEASE_MS = 5000, TIMEOUT_MS = 2000, MARGIN_MS = 10000 };
 
@@ -171,7 +172,7 @@ static void without_a_culprit_what_had_begun_is_suspect(void **state) {
   const struct job *jobs = scene->batch.jobs;
   end(scene, 0, OUTCOME_COMPLETE);
   scene->batch.jobs[1].suspect = true; /* but it was not alone */
-  batch_child_died(&scene->batch, 3, &(struct child_death){.cause = "it died"});
+  batch_suspect(&scene->batch, 3, &(struct child_death){.cause = "it died"});
   assert_int_equal(jobs[0].outcome, OUTCOME_COMPLETE);
   assert_int_equal(jobs[1].outcome, OUTCOME_SUSPECT);
   assert_int_equal(jobs[2].outcome, OUTCOME_SUSPECT);
@@ -183,7 +184,7 @@ static void without_a_culprit_what_had_begun_is_suspect(void **state) {
 static void a_suspect_that_was_alone_is_to_blame(void **state) {
   struct scene *scene = *state;
   scene->batch.jobs[0].suspect = true;
-  batch_child_died(&scene->batch, 1, &(struct child_death){.alone = true, .cause = "it died"});
+  batch_suspect(&scene->batch, 1, &(struct child_death){.alone = true, .cause = "it died"});
   assert_int_equal(scene->batch.jobs[0].outcome, OUTCOME_FAIL);
   assert_string_equal(scene->batch.jobs[0].error, "it died");
   assert_int_equal(scene->batch.jobs[1].outcome, OUTCOME_UNRUN);
@@ -222,7 +223,7 @@ static struct settled settle(struct scene *scene, enum outcome outcome, int64_t 
   scene->batch.jobs[0].outcome = outcome;
   scene->batch.jobs[0].lease = lease;
   scene->batch.jobs[0].tid = tid;
-  batch_settle(&scene->batch, LEASE_MS, on_statement, &settled);
+  settle_send(&scene->batch, LEASE_MS, on_statement, &settled);
   return settled;
 }
 
@@ -284,7 +285,7 @@ static void assert_logged(struct scene *scene, enum outcome outcome, bool writte
   scene->batch.count = 1;
   scene->batch.jobs[0].outcome = outcome;
   scene->batch.jobs[0].written = written;
-  batch_log(&scene->batch);
+  settle_log(&scene->batch);
   assert_int_equal(lines, message != NULL);
   if (message)
     assert_string_equal(logged, message);
@@ -296,9 +297,9 @@ static void the_log_tells_of_what_ended_and_warns_of_what_was_not_wanted(void **
   assert_logged(scene, OUTCOME_SNOOZE, true, "job snoozed");
   assert_logged(scene, OUTCOME_UNRUN, false, NULL);
   assert_logged(scene, OUTCOME_LEASE, true, NULL);
-  assert_logged(scene, OUTCOME_COMPLETE, false, "outcome dropped: the job is no longer this worker's");
+  assert_logged(scene, OUTCOME_COMPLETE, false, "outcome dropped: the job no longer belongs to this worker");
   assert_int_equal(logged_level, LOG_WARN);
-  assert_logged(scene, OUTCOME_SNOOZE, false, "outcome dropped: the job is no longer this worker's");
+  assert_logged(scene, OUTCOME_SNOOZE, false, "outcome dropped: the job no longer belongs to this worker");
 }
 
 static void a_job_that_its_handler_has_settled_has_completed(void **state) {

@@ -46,7 +46,7 @@ static int32_t on_hold_capacity(void *owner, const struct hold *hold, int32_t *o
   if (careful && leased && (!child_is_all_waiting(slot->child) || clock_ms() - slot->found_ms < CAREFUL_GAP_MS))
     return 0;
   if ((leased && child_busy_ms(slot->child) >= STUCK_MS) || has_unacknowledged(slot))
-    return 0; /* a job takes long, and nobody knows how long */
+    return 0; /* a job takes long, and it is unknown how long */
   capacity_find(slot->holds, slot->queues, slot->queue_count, slot->start.options, of_queues);
   return careful ? 1 : slot->isolates ? *slot->start.suspect_group_size : INT32_MAX;
 }

@@ -6,14 +6,13 @@
 #include "clock.h"
 #include "memory.h"
 
-/* A claim brings along about this much data; more is fetched job by job. */
+/* A claim brings about this much data; larger data is fetched job by job. */
 enum { CLAIM_BYTES = 8 << 20, CLAIM_BYTES_LEAST = 16 << 10 };
 
 /* A claim takes at most this many jobs. */
 enum { CLAIM_MOST = 1000 };
 
-/* A claim ahead is for queues of which a claim may bring so many jobs: one of them takes a dozen milliseconds at most.
- */
+/* A claim ahead asks queues of which a claim may take this many jobs: each job takes a dozen milliseconds at most. */
 enum { AHEAD_LEAST = 4 };
 
 void claim_free(struct claim *claim) {
@@ -37,28 +36,28 @@ void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t coun
   claim->stale = true;
 }
 
-/* Several of its jobs fit into a claim. */
+/* Several jobs of the queue fit into a claim. */
 static bool is_quick(const struct queue *queue) {
   return queue->batch > 1;
 }
 
-/* Its jobs are so short that one may wait behind another batch. */
+/* Jobs of the queue are so short that they may wait behind another batch. */
 static bool is_quick_enough(const struct queue *queue, enum claim_kind kind) {
   return kind == CLAIM_ANY ? is_quick(queue) : queue->batch >= AHEAD_LEAST;
 }
 
-/* Nothing is asked of it: it is paused, or as many of its jobs are in flight as may be. */
+/* The queue is not asked: it is paused, or the executor has no capacity for its jobs. */
 static bool is_shut(const struct claim *claim, uint32_t index, int64_t now_ms) {
   return claim->capacity[index] <= 0 || queue_is_paused(claim->queues[index], now_ms);
 }
 
-/* It is another kind's turn. */
+/* This claim asks only queues of the other kind. */
 static bool is_left_out(const struct claim *claim, uint32_t index) {
   enum claim_only kind = claim->queues[index]->transactional ? CLAIM_ONLY_TRANSACTIONAL : CLAIM_ONLY_PLAIN;
   return claim->only != CLAIM_ONLY_NONE && claim->only != kind;
 }
 
-/* Both kinds have jobs: they take turns. */
+/* If plain and transactional queues have jobs, claims ask one kind and the other alternately. */
 static void choose_kind(struct claim *claim, int64_t now_ms) {
   bool has_jobs[2] = {false, false};
   for (uint32_t i = 0; i < claim->queue_count; i++)
@@ -69,7 +68,7 @@ static void choose_kind(struct claim *claim, int64_t now_ms) {
     claim->only = claim->last_only = claim->last_only == CLAIM_ONLY_PLAIN ? CLAIM_ONLY_TRANSACTIONAL : CLAIM_ONLY_PLAIN;
 }
 
-/* No more jobs than bring their data along, if they are like those before. */
+/* Asks for no more jobs than the claim can bring with their data, judging by earlier ones. */
 static void ask(struct claim *claim, uint32_t index, int32_t most) {
   double bring = CLAIM_BYTES / (2 * claim->queues[index]->data_bytes + 1);
   if (bring < most)
@@ -95,8 +94,8 @@ static void ask_quick(struct claim *claim, enum claim_kind kind, int64_t now_ms)
   }
 }
 
-/* All of them, the quick ones too unless `only_slow`; or, beside quick queues that have jobs, the one whose turn it is.
- */
+/* Asks all queues, or only slow ones if `only_slow`. Without `all`, beside quick queues that have jobs, asks one slow
+ * queue, each time the next. */
 static void ask_slow(struct claim *claim, bool all, bool only_slow, int64_t now_ms) {
   uint32_t turn = all ? claim->first_queue : claim->first_slow_queue;
   for (uint32_t i = 0; i < claim->queue_count; i++) {
@@ -118,7 +117,7 @@ static bool has_asked_all(const struct claim *claim, int64_t now_ms) {
   return claim->only == CLAIM_ONLY_NONE && claim->asked_count + shut == claim->queue_count;
 }
 
-/* What is asked for altogether; the one beyond is for the slow queue. */
+/* The number of jobs in total; the one beyond CLAIM_MOST is for the slow queue. */
 static int32_t asked_jobs(const struct claim *claim) {
   int32_t jobs = 0;
   for (uint32_t i = 0; i < claim->asked_count && jobs < CLAIM_MOST; i++)
@@ -197,7 +196,7 @@ void claim_take(struct claim *claim, const PGresult *result) {
       row++;
     bool full = row - first >= claim->most[i] || (row > first && row == rows && claim->full);
     claim->full = claim->full || full;
-    bool passed_over = row == first && row == rows && claim->full; /* its turn did not come */
+    bool passed_over = row == first && row == rows && claim->full; /* the claim was full before it came to this queue */
     queue->busy = row > first || (queue->busy && passed_over);
     queue->sweep_next = queue->sweep_next && !(claim->swept[i] && !passed_over);
     if (row == first)
@@ -230,7 +229,7 @@ void idle_info_take(const struct claim *claim, const PGresult *result, struct id
   int64_t now_ms = clock_ms();
   for (int row = 0; row < PQntuples(result); row++) {
     int64_t position = result_i64(result, row, NEXT_DUE_QUEUE);
-    if (position > claim->queue_count) /* the executor has been replaced meanwhile, and has fewer queues */
+    if (position > claim->queue_count) /* the executor was replaced meanwhile, and has fewer queues */
       break;
     if (*PQgetvalue(result, row, NEXT_DUE_NOW)) {
       bool shut = is_shut(claim, (uint32_t)position - 1, now_ms);
@@ -240,7 +239,7 @@ void idle_info_take(const struct claim *claim, const PGresult *result, struct id
     if (PQgetisnull(result, row, NEXT_DUE_WAIT_MS))
       continue;
     int64_t wait_ms = result_i64(result, row, NEXT_DUE_WAIT_MS);
-    if (wait_ms < 0) /* it fell due since the transaction began */
+    if (wait_ms < 0) /* it fell due after the transaction began */
       wait_ms = 0;
     if (look->wait_ms < 0 || wait_ms < look->wait_ms)
       look->wait_ms = wait_ms;

@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "log.h"
 #include "memory.h"
+#include "settle.h"
 
 /* The server ends a session whose transaction has been idle for this long beyond the hold limit. */
 enum { IDLE_MARGIN_MS = 2000 };
@@ -157,7 +158,7 @@ void hold_settle(struct hold *hold) {
     lease_list_collect(&hold->leased, &hold->settling);
   if (!connection_is_unicode(hold->connection))
     batch_make_ascii(&hold->settling);
-  batch_settle(&hold->settling, hold->start.options->lease_ms, send_statement, hold);
+  settle_send(&hold->settling, hold->start.options->lease_ms, send_statement, hold);
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
   /* Jobs go back because a long job keeps the executor busy. It may be another hold's, whose own return comes first. */
   bool more = !hold->gave_back && (!hold->start.ahead || hold->claim.full);
@@ -211,7 +212,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   case STATEMENT_COMMIT:
     connection_works(hold->connection);
     hold->loss_logged = false;
-    batch_log(&hold->settling);
+    settle_log(&hold->settling);
     batch_clear(&hold->settling);
     hold->rescue.singly = hold->rescue.singly && hold->rescue.jobs.count > 0;
     break;
@@ -226,7 +227,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     idle_info_take(&hold->claim, result, &hold->idle);
     break;
   default:
-    batch_written(&hold->settling, statement, result);
+    settle_take(&hold->settling, statement, result);
   }
 }
 
@@ -323,7 +324,7 @@ static void on_down(void *owner, const char *reason) {
   hold_keep_for_rescue(hold);
   hold_error_forget(&hold->error);
   if (jobs > 0)
-    log_line(hold->loss_logged ? LOG_DEBUG : LOG_WARN, "a hold was lost: its jobs are due again",
+    log_line(hold->loss_logged ? LOG_DEBUG : LOG_WARN, "the session of a hold was lost: its jobs are due again",
              LOG_T("hold", hold->name), LOG_I("jobs", jobs), LOG_I("to_rescue", hold->rescue.jobs.count));
   hold->loss_logged = jobs > 0;
   hold_set_state(hold, HOLD_DOWN);

@@ -45,7 +45,7 @@ const char *hold_error_message(const struct hold_error *error) {
 }
 
 bool hold_error_is_content(const struct hold_error *error) {
-  /* data exceptions, constraints, what users' triggers raise */
+  /* data exceptions, constraints, errors raised by triggers */
   static const char *const classes[] = {"22", "23", "27", "38", "39", "44", "P0"};
   for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
     if (strncmp(error->sqlstate, classes[i], 2) == 0)
@@ -54,7 +54,7 @@ bool hold_error_is_content(const struct hold_error *error) {
 }
 
 bool hold_error_is_of_session(const struct hold_error *error) {
-  /* a standby, a shutdown, a broken protocol, prepared statements that somebody dropped */
+  /* a standby, a shutdown, a broken protocol, a missing prepared statement */
   static const char *const states[] = {"25006", "57P", "08", "26", ""};
   for (size_t i = 0; states[i][0]; i++)
     if (strncmp(error->sqlstate, states[i], strlen(states[i])) == 0)
@@ -65,7 +65,7 @@ bool hold_error_is_of_session(const struct hold_error *error) {
 void hold_error_begin(struct hold_error *error, const char *name, bool wait) {
   error->noted = false;
   if (strcmp(error->logged, error->message) != 0)
-    log_warn("the database refused; trying again", LOG_T("hold", name), LOG_T("sqlstate", error->sqlstate),
+    log_warn("the database refused a statement; trying again", LOG_T("hold", name), LOG_T("sqlstate", error->sqlstate),
              LOG_T("error", error->message));
   memcpy(error->logged, error->message, sizeof error->logged);
   if (!wait)

@@ -7,42 +7,42 @@
 #include <uv.h>
 
 /*
- * What a hold does about errors of its statements: it is said once, and tried again after waits that grow from 100 ms
- * to 10 s, until an act succeeds.
+ * A failed statement of a hold. The error is logged once, and the hold tries again after waits that grow from 100 ms to
+ * 10 s, until its statements succeed.
  */
 struct hold_error {
-  bool noted; /* in the act under way */
+  bool noted; /* a statement of the act under way has failed; the two fields below are valid */
   char sqlstate[6];
   char message[1024];
-  char logged[1024]; /* what was said last, so that it is not said again */
-  int64_t wait_ms;
+  char logged[1024]; /* the message that was logged last, so that it is not logged again */
+  int64_t wait_ms;   /* the next wait */
   uv_timer_t timer;
 };
 
-/* hold_error_init(trouble, loop, hold): after a wait, hold_error_wait_over(hold) is called. */
+/* hold_error_init(error, loop, hold): hold_error_wait_over(hold) will be called after each wait. */
 void hold_error_init(struct hold_error *error, uv_loop_t *loop, void *hold);
 
-/* hold_error_close(trouble, closed): the struct is needed until closed() is called, with a handle whose data is the
- * hold.
+/* hold_error_close(error, closed): the struct must live until closed() is called, with a handle whose data is the hold.
  */
 void hold_error_close(struct hold_error *error, uv_close_cb closed);
 
-/* hold_error_note(trouble, result): an error; the first of an act counts. hold_error_forget(): there was none after
- * all. */
+/* hold_error_note(error, result): a statement failed; only the first error of an act counts. hold_error_forget(error):
+ * the session is gone, and the error with it. */
 void hold_error_note(struct hold_error *error, const PGresult *result);
 void hold_error_forget(struct hold_error *error);
 bool hold_error_is_noted(const struct hold_error *error);
 const char *hold_error_message(const struct hold_error *error);
 
-/* Whose fault it is: that of an outcome, whose content the database refuses; or the session's, which cannot write. */
+/* The cause of the error. Content: the database refuses the content of an outcome. Session: the session cannot write (a
+ * standby, a shutdown, a broken protocol), and must be replaced. */
 bool hold_error_is_content(const struct hold_error *error);
 bool hold_error_is_of_session(const struct hold_error *error);
 
-/* hold_error_begin(trouble, name, wait): logs it, if that is news, and starts the wait if there is to be one. */
+/* hold_error_begin(error, name, wait): logs the error, unless it was logged last, and starts the wait if `wait`. */
 void hold_error_begin(struct hold_error *error, const char *name, bool wait);
 bool hold_error_is_waiting(const struct hold_error *error);
 
-/* hold_error_reset(trouble): an act succeeded. */
+/* hold_error_reset(error): an act succeeded: the next wait is short again. */
 void hold_error_reset(struct hold_error *error);
 
 /* Implemented by the hold. */

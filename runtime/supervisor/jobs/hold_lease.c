@@ -43,7 +43,7 @@ void hold_lease_lost(struct hold *hold, int64_t id) {
   const struct lease *lease = lease_list_lose(&hold->leased, id);
   if (!lease)
     return;
-  log_warn("lease lost: the job is somebody else's", LOG_T("hold", hold->name), LOG_I("job", id),
+  log_warn("lease lost: the job no longer belongs to this worker", LOG_T("hold", hold->name), LOG_I("job", id),
            LOG_I("lost_so_far", ++hold->leases_lost));
   child_cancel(hold->child, lease->batch, lease->index);
   hold_start_checks(hold);

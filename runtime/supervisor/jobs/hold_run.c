@@ -241,9 +241,9 @@ void hold_child_died(struct hold *hold, const struct child_death *death) {
   lease_list_child_died(&hold->leased, death);
   if (hold_has_batch(hold)) {
     if (death->culprit)
-      batch_fail_job(&hold->batch, death);
+      batch_fail_culprit(&hold->batch, death);
     else if (death->cause)
-      batch_child_died(&hold->batch, child_begun(hold->child, hold->batch.number), death);
+      batch_suspect(&hold->batch, child_begun(hold->child, hold->batch.number), death);
     batch_release(&hold->batch, NULL, false);
   }
   hold_go_on(hold);

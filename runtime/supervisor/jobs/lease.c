@@ -139,7 +139,7 @@ struct job *lease_list_find(struct lease_list *list, int64_t id) {
 
 int64_t lease_token(int count) {
   static int64_t next;
-  if (next == 0) { /* no other process begins here, and a count never gets to where another began */
+  if (next == 0) { /* a random start: no two processes count through the same numbers */
     if (getrandom(&next, sizeof next, 0) != sizeof next)
       next = clock_us() << 20;
     next = (next & INT64_C(0x3fffffffffffffff)) | 1;

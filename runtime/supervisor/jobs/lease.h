@@ -7,20 +7,20 @@
 #include "batch.h"
 
 /*
- * The jobs of one executor that outlived their hold: their row says that they are leased, and the token in it is the
- * only key to it. They leave the list when their outcome goes to be settled.
+ * The leased jobs of one hold. They run on after the transaction that claimed them has ended; only a statement with the
+ * token in their row may write it. A job leaves the list when its outcome is about to be settled.
  */
 struct lease {
   struct job job;        /* job.outcome is OUTCOME_NONE while it runs */
-  uint32_t batch, index; /* by which the executor knows it */
+  uint32_t batch, index; /* as the executor knows the job */
   int64_t since_ms;      /* clock_ms() when it was leased */
-  bool lost;             /* the row is somebody else's: the outcome will be dropped */
-  int64_t lost_ms;       /* clock_ms() when that was found */
-  bool missed;           /* it was not there once: it is lost, or its handler has completed the job */
-  bool cancelled;        /* because somebody cancelled the job */
+  bool lost;             /* the row has another token or is gone: the outcome will be dropped */
+  int64_t lost_ms;       /* clock_ms() when the loss was noticed */
+  bool missed;           /* the row was not found once: the lease is lost, or the handler has completed the job */
+  bool cancelled;        /* it is lost because the job was cancelled */
 };
 
-/* Zeroed: none. */
+/* A zeroed list is empty. */
 struct lease_list {
   struct lease *items;
   int count;
@@ -28,42 +28,44 @@ struct lease_list {
 
 void lease_list_free(struct lease_list *list);
 
-/* lease_list_add_from(list, batch): all jobs of the batch whose outcome is OUTCOME_LEASE; the batch keeps them too. */
+/* lease_list_add_from(list, batch): adds all jobs of the batch whose outcome is OUTCOME_LEASE. The batch keeps them,
+ * until their leases are written. */
 void lease_list_add_from(struct lease_list *list, const struct batch *batch);
 
-/* lease_list_end(list, outcome): what the executor said. The job, or NULL when it is not here or has ended before. */
+/* lease_list_end(list, outcome): see job_end(). Returns the job, or NULL if it is not here or has ended before. */
 struct job *lease_list_end(struct lease_list *list, const struct job_outcome *outcome);
 
-/* lease_list_child_died(list, death): as hold_child_died() says. */
+/* lease_list_child_died(list, death): see hold_child_died(). */
 void lease_list_child_died(struct lease_list *list, const struct child_death *death);
 
-/* lease_list_give_back(list, batch): the jobs of that batch have never been begun: they go back. */
+/* lease_list_give_back(list, batch): the open jobs of that batch were never sent to the executor: they go back. */
 void lease_list_give_back(struct lease_list *list, uint32_t batch);
 
-/* lease_list_lose(list, id): the lease of the job is lost; it is returned, if it was here and runs. Else NULL. */
+/* lease_list_lose(list, id): marks the job's lease as lost. Returns it if the job still runs, or NULL. */
 struct lease *lease_list_lose(struct lease_list *list, int64_t id);
 
-/* lease_list_miss(list, id): the lease of the job was not there. True when that may be because its transactional
- * handler has just completed it: so it is the first time. */
+/* lease_list_miss(list, id): the row of the job was not found under its token. Returns true if its transactional
+ * handler may just have completed it, which is so the first time; the next time the lease is lost. */
 bool lease_list_miss(struct lease_list *list, int64_t id);
 
-/* lease_list_drop(list, id): forgets the job, which the executor has never been given. */
+/* lease_list_drop(list, id): removes the job, which was never sent to the executor. */
 void lease_list_drop(struct lease_list *list, int64_t id);
 
-/* lease_list_has(list, batch): a job of that batch still runs. */
+/* lease_list_has(list, batch): whether a job of that batch is open. */
 bool lease_list_has(const struct lease_list *list, uint32_t batch);
 
-/* lease_list_busy(list): how many still run. lease_list_ended(list): how many have an outcome to settle. */
+/* lease_list_busy(list): how many jobs are open. lease_list_ended(list): how many have an outcome to settle. */
 int lease_list_busy(const struct lease_list *list);
 int lease_list_ended(const struct lease_list *list);
 
-/* lease_list_collect(list, batch): moves those that have ended to the batch; of lost ones only a log line remains. */
+/* lease_list_collect(list, batch): moves jobs that have ended to the batch. Outcomes of lost leases are dropped, with a
+ * line in the log. */
 void lease_list_collect(struct lease_list *list, struct batch *batch);
 
-/* lease_list_find(list, id): the running job of that id, or NULL. */
+/* lease_list_find(list, id): returns the open job with that id, or NULL. */
 struct job *lease_list_find(struct lease_list *list, int64_t id);
 
-/* lease_token(count): the first of `count` tokens that nobody has had. */
+/* lease_token(count): returns the first of `count` consecutive tokens that no other lease has or had. */
 int64_t lease_token(int count);
 
 #endif

@@ -8,14 +8,14 @@
 
 enum { BACKOFF_LEAST_MS = 100, BACKOFF_MOST_MS = 60000 };
 
-/* A claim brings about this much work: little enough that a crash repeats little, enough to make round trips rare. */
+/* A claim brings about this much work: so little that a crash repeats little, so much that round trips are rare. */
 enum { BATCH_WORK_US = 50000, BATCH_MOST = 1000 };
 
-/* A queue one of whose last few dozen jobs has waited waits; one whose jobs take no longer than this is brief. */
+/* Handlers of a queue wait if one of its last few dozen jobs has; the queue is brief if its jobs take no longer. */
 #define WAITS_LEAST 0.02
 enum { BRIEF_US = 12500 };
 
-/* How far the floor of a nearly empty queue stays behind. */
+/* How far the floor of a nearly empty queue stays behind its last job. */
 enum { FLOOR_MARGIN_US = 1000000 };
 
 struct queue *queue_find(struct queue_list *list, const char *name) {
@@ -46,7 +46,7 @@ int64_t queue_back_off(struct queue *queue, int64_t now_ms) {
     return 0;
   queue->backoff_ms = growing_wait_after(queue->backoff_ms, BACKOFF_LEAST_MS, BACKOFF_MOST_MS);
   queue->paused_until_ms = now_ms + queue->backoff_ms;
-  queue->batch = 1; /* whether the trouble is over is tried with one job */
+  queue->batch = 1; /* one job will try whether the cause is gone */
   return queue->backoff_ms;
 }
 
@@ -94,7 +94,7 @@ void queue_saw_waiting(struct queue *queue) {
 }
 
 bool queue_handlers_wait(const struct queue *queue) {
-  return queue->transactional || queue->waited > WAITS_LEAST; /* to wait for the server is all that it does */
+  return queue->transactional || queue->waited > WAITS_LEAST; /* their handlers wait for the server */
 }
 
 bool queue_is_brief(const struct queue *queue) {

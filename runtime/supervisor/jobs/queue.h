@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The floor below all: -infinity for Postgres, and the least id that is not our mark for null. */
+/* The floor below all jobs: -infinity in Postgres, and the least id but the one that stands for null. */
 #define FLOOR_US_LEAST INT64_MIN
 #define FLOOR_ID_LEAST (INT64_MIN + 1)
 
@@ -21,70 +21,69 @@ struct queue {
   bool transactional;      /* its handlers complete their jobs themselves: leased at once, and not extended */
   int64_t backoff_ms;      /* 0: none; else the last pause */
   int64_t paused_until_ms; /* the pause ends then; in the past: not paused */
-  double job_us;           /* what a job keeps an executor busy for: moving average, 0 while unknown */
-  double run_us;           /* the same with its waits */
-  double waited;           /* share of jobs that waited: moving average */
-  int seen;                /* jobs since the last queue_learn(), and what they took */
+  double job_us;           /* how long a job keeps its executor busy: moving average, 0 while unknown */
+  double run_us;           /* the same, with its waits */
+  double waited;           /* share of jobs whose handlers waited: moving average */
+  int seen;                /* jobs since the last queue_learn(), and their busy time */
   int64_t seen_us;
   int batch;         /* how many jobs a claim may take */
   double data_bytes; /* of a job: moving average */
   bool busy;         /* the last claim that asked it brought jobs */
   /*
-   * The floor: claims begin behind it, in the order of run_after (as Postgres counts) and id. What is due below it was
-   * enqueued by a transaction that began early and committed late, or was given back: a sweep finds it.
+   * The floor: claims start behind it, in the order of run_after (as Postgres counts) and id. A job below it was
+   * enqueued by a transaction that began early and committed late, or was given back. A sweep finds it.
    */
   int64_t floor_us, floor_id;
   bool sweep_next; /* the next claim is a sweep: it starts from the beginning */
   struct queue *next;
 };
 
-/* All queues of the worker, in the order they were registered. Zeroed: none. */
+/* All queues of the worker, in the order they were registered. A zeroed list is empty. */
 struct queue_list {
   struct queue *first;
   int count;
 };
 
-/* queue_find(list, name): the queue of that name, made if there is none yet. */
+/* queue_find(list, name): returns the queue with that name; makes it if there is none. */
 struct queue *queue_find(struct queue_list *list, const char *name);
 void queue_list_free(struct queue_list *list);
 
-/* queue_back_off(queue, now_ms): a handler asked for it. The pause starts, twice as long as the last one; none while
- * a pause is on, for then the handler had started before it. Returns the pause in ms, or 0. */
+/* queue_back_off(queue, now_ms): a handler asked for backoff: the queue pauses, twice as long as last time. Returns the
+ * pause in ms; 0 if a pause is on already, since the handler had then begun before it. */
 int64_t queue_back_off(struct queue *queue, int64_t now_ms);
 
-/* queue_succeeded(queue): a job completed; the next backoff starts with the shortest pause again. */
+/* queue_succeeded(queue): a job completed: the next backoff starts with the shortest pause again. */
 void queue_succeeded(struct queue *queue);
 
 bool queue_is_paused(const struct queue *queue, int64_t now_ms);
 
 /*
- * queue_set_floor(queue, run_after_us, id, full): a claim ended with this job. When it brought less than was asked
- * for (not `full`), the queue is nearly empty, and the floor stays a second behind, for those who commit late.
+ * queue_set_floor(queue, run_after_us, id, full): a claim ended with this job. If the claim brought less than it asked
+ * for (not `full`), the queue is nearly empty, and the floor stays a second behind for transactions that commit late.
  */
 void queue_set_floor(struct queue *queue, int64_t run_after_us, int64_t id, bool full);
 
-/* queue_forget_floor(queue): nothing is known of what lies below. */
+/* queue_forget_floor(queue): the next claim starts from the beginning. */
 void queue_forget_floor(struct queue *queue);
 
-/* queue_saw_data(queue, jobs, bytes): a claim brought so many jobs, with so much data altogether. */
+/* queue_saw_data(queue, jobs, bytes): a claim brought `jobs` jobs with `bytes` bytes of data in total. */
 void queue_saw_data(struct queue *queue, int jobs, int64_t bytes);
 
-/* queue_saw(queue, busy_us): a job ran, and kept its executor busy for so long. */
+/* queue_saw(queue, busy_us): a job ran, and kept its executor busy for `busy_us`. */
 void queue_saw(struct queue *queue, int64_t busy_us);
 
-/* queue_saw_run(queue, waited, run_us): it waited, or not, and its handler took so long altogether. */
+/* queue_saw_run(queue, waited, run_us): the handler waited or not, and took `run_us` in total. */
 void queue_saw_run(struct queue *queue, bool waited, int64_t run_us);
 
-/* queue_saw_waiting(queue): one of its jobs waits, and nobody knows for how long. */
+/* queue_saw_waiting(queue): the handler of a job waits, and it is unknown for how long. */
 void queue_saw_waiting(struct queue *queue);
 
-/* queue_handlers_wait(queue): its handlers wait: how many jobs are in flight is bounded. queue_is_brief(queue): not for
- * long.
- */
+/* queue_handlers_wait(queue): some of its handlers wait, so the number of jobs in flight must be limited.
+ * queue_is_brief(queue): they end within milliseconds. */
 bool queue_handlers_wait(const struct queue *queue);
 bool queue_is_brief(const struct queue *queue);
 
-/* queue_learn(queue): from the jobs seen since the last call, how many the next claim may take. */
+/* queue_learn(queue): computes from the jobs seen since the last call how many jobs the next claim may take. */
 void queue_learn(struct queue *queue);
 
 #endif

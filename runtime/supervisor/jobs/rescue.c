@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "settle.h"
 
 void rescue_free(struct rescue *rescue) {
   batch_clear(&rescue->jobs);
@@ -13,13 +14,13 @@ void rescue_keep(struct rescue *rescue, struct batch *batch) {
   for (int i = 0; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
     job->written = false;
-    job->tid = 0; /* the row may have moved since */
+    job->tid = 0; /* the row may move once the transaction has ended */
     if ((job->outcome == OUTCOME_UNRUN && !job->lease) || job->outcome == OUTCOME_SETTLED)
       job_free(job);
     else
       batch_add(&rescue->jobs, job);
   }
-  batch->count = 0; /* the texts have moved */
+  batch->count = 0; /* the jobs' texts have moved */
   batch_clear(batch);
 }
 
@@ -30,7 +31,7 @@ void rescue_next(struct rescue *rescue, struct batch *batch, struct parameters *
     batch_add(batch, &from->jobs[i]);
   from->count -= count;
   memmove(from->jobs, from->jobs + count, (size_t)from->count * sizeof *from->jobs);
-  batch_relock(batch, parameters);
+  settle_lock_parameters(batch, parameters);
 }
 
 void rescue_drop_unlocked(struct batch *batch, void (*lost)(void *context, int64_t id), void *context) {
@@ -45,7 +46,7 @@ void rescue_drop_unlocked(struct batch *batch, void (*lost)(void *context, int64
     if (job->outcome == OUTCOME_LEASE)
       lost(context, job->id);
     else if (job->outcome != OUTCOME_UNRUN)
-      log_info("outcome not needed: the job was settled already, or is somebody else's",
+      log_info("outcome not needed: the job was settled already, or another worker has it",
                LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_I("attempt", job->attempt));
     job_free(job);
   }

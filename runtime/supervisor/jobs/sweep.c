@@ -1,7 +1,7 @@
 #include "sweep.h"
 
-enum { SHARE = 40 };         /* sweeps get one part of so many */
-enum { INTERVAL_MS = 1000 }; /* how often to sweep while there is enough to do above the floor */
+enum { SHARE = 40 };         /* sweeps get at most 1/SHARE of the time */
+enum { INTERVAL_MS = 1000 }; /* how often to sweep while claims bring jobs */
 
 int64_t sweep_wait_ms(const struct sweep *sweep, int64_t now_ms) {
   return sweep->allowed_ms > now_ms ? sweep->allowed_ms - now_ms : 0;

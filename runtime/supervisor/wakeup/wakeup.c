@@ -5,21 +5,21 @@
 #include "clock.h"
 #include "doorbell.h"
 #include "growing_wait.h"
-#include "doorbell.h"
 #include "memory.h"
 
-/* A worker that found jobs this long ago does not sleep: who enqueues would have to ring all the time. */
+/* A worker lingers for this long after it found jobs. If it slept at once, every enqueue would have to ring. */
 enum { LINGER_MS = 50, LINGER_LEAST_MS = 2, LINGER_MOST_MS = 4 };
 
-/* Where claims bring jobs in such quick succession, looking less often brings more of them at a time. */
+/* If two claims brought jobs within BUSY_MS, the worker looks less often, and finds more jobs at a time. */
 enum { BUSY_MS = 20, LINGER_BUSY_MS = 10 };
 
-/* How often to look while an enqueue is in flight. */
+/* How often to ask whether an enqueue is still in flight. */
 enum { FLIGHT_LEAST_MS = 2, FLIGHT_MOST_MS = 250 };
 
-/* How soon to look again for a due job that somebody else holds: he may die. */
+/* How soon to look again for a due job that another session has locked: that session may end. */
 enum { LOCKED_LOOK_MS = 500 };
 
+/* See wakeup.h. `wait_ms` is valid in all states but the last two, `clear` in WAKEUP_CONFIRMING. */
 enum wakeup_state { WAKEUP_LINGERING, WAKEUP_RAISING, WAKEUP_CONFIRMING, WAKEUP_ASLEEP, WAKEUP_STOPPED };
 
 struct wakeup {
@@ -32,10 +32,10 @@ struct wakeup {
   enum wakeup_state state;
   int64_t found_ms; /* when a claim last brought jobs */
   int64_t wait_ms;  /* the next wait: while lingering, or while an enqueue is in flight */
-  bool clear;       /* watching: none is */
-  bool again;       /* somebody rang while every hold was busy */
+  bool clear;       /* no enqueue is in flight */
+  bool again;       /* the doorbell rang while every hold was busy */
   uv_timer_t timer;
-  int64_t claim_at_ms, sweep_at_ms, probe_at_ms; /* what the timer is for; INT64_MAX: not for that */
+  int64_t claim_at_ms, sweep_at_ms, probe_at_ms; /* when the timer does each; INT64_MAX: never */
 };
 
 static void on_timer(uv_timer_t *timer);
@@ -88,8 +88,8 @@ static void set_timer(struct wakeup *wakeup) {
   uv_timer_start(&wakeup->timer, on_timer, wait_ms > 0 ? (uint64_t)wait_ms : 0, 0);
 }
 
-/* One of the times is to be at the latest in `wait_ms`. */
-static void in_time(struct wakeup *wakeup, int64_t *at_ms, int64_t wait_ms) {
+/* Moves one of the times to `wait_ms` from now, unless it is earlier. */
+static void do_within(struct wakeup *wakeup, int64_t *at_ms, int64_t wait_ms) {
   int64_t then_ms = clock_ms() + wait_ms;
   if (then_ms >= *at_ms)
     return;
@@ -106,25 +106,25 @@ static int64_t pause_left_ms(const struct wakeup *wakeup) {
   return least;
 }
 
-/* What holds in any state: the polling interval, and the end of a pause. */
-static void rest(struct wakeup *wakeup) {
+/* Plans what is due in any state: the next poll, and the end of a pause. */
+static void plan_poll(struct wakeup *wakeup) {
   int64_t pause_ms = pause_left_ms(wakeup);
-  in_time(wakeup, &wakeup->sweep_at_ms, wakeup->options->poll_interval_ms);
+  do_within(wakeup, &wakeup->sweep_at_ms, wakeup->options->poll_interval_ms);
   if (pause_ms >= 0)
-    in_time(wakeup, &wakeup->claim_at_ms, pause_ms + 1);
+    do_within(wakeup, &wakeup->claim_at_ms, pause_ms + 1);
 }
 
 static bool wake(struct wakeup *wakeup, bool sweep) {
   return wakeup->state != WAKEUP_STOPPED && wakeup->events->wake(wakeup->owner, sweep);
 }
 
-/* ── the way to sleep ── */
+/* ── from the last job to sleep ── */
 
-/* A sweep, as soon as there may be one. When no hold is free for it, the next that is comes back to here. */
+/* Sweeps as soon as a sweep may be made. If no hold is free for it, the next hold that has nothing to do leads here. */
 static void sweep(struct wakeup *wakeup) {
   int64_t wait_ms = sweep_wait_ms(wakeup->sweep, clock_ms());
   if (wait_ms > 0)
-    in_time(wakeup, &wakeup->sweep_at_ms, wait_ms);
+    do_within(wakeup, &wakeup->sweep_at_ms, wait_ms);
   else
     wake(wakeup, true);
 }
@@ -148,7 +148,7 @@ static void linger(struct wakeup *wakeup) {
     raise_flags(wakeup);
     return;
   }
-  in_time(wakeup, &wakeup->claim_at_ms, wakeup->wait_ms);
+  do_within(wakeup, &wakeup->claim_at_ms, wakeup->wait_ms);
   if (wakeup->wait_ms < LINGER_MOST_MS) /* not LINGER_BUSY_MS */
     wakeup->wait_ms = growing_wait_after(wakeup->wait_ms, LINGER_LEAST_MS, LINGER_MOST_MS);
 }
@@ -159,33 +159,33 @@ static void fall_asleep(struct wakeup *wakeup) {
     wakeup->state = WAKEUP_ASLEEP;
     return;
   }
-  in_time(wakeup, &wakeup->probe_at_ms, wakeup->wait_ms);
+  do_within(wakeup, &wakeup->probe_at_ms, wakeup->wait_ms);
   wakeup->wait_ms = growing_wait_after(wakeup->wait_ms, FLIGHT_LEAST_MS, FLIGHT_MOST_MS);
 }
 
-/* The last sweep, when nothing is left to be done, need not be paid for. */
-static void drain(struct wakeup *wakeup, const struct idle_info *look) {
-  if (!look->swept && wakeup->events->all_asleep(wakeup->owner))
+/* Once all holds are asleep, the last sweep need not wait until sweeps have used up less of the time. */
+static void drain(struct wakeup *wakeup, const struct idle_info *idle) {
+  if (!idle->swept && wakeup->events->all_asleep(wakeup->owner))
     wake(wakeup, true);
-  else if (!look->swept)
+  else if (!idle->swept)
     sweep(wakeup);
-  else if (!look->due_paused && wakeup->events->all_asleep(wakeup->owner))
+  else if (!idle->due_paused && wakeup->events->all_asleep(wakeup->owner))
     wakeup->events->drained(wakeup->owner);
 }
 
-static void go_on(struct wakeup *wakeup, const struct idle_info *look) {
+static void go_on(struct wakeup *wakeup, const struct idle_info *idle) {
   switch (wakeup->state) {
   case WAKEUP_LINGERING:
     linger(wakeup);
     break;
   case WAKEUP_CONFIRMING:
-    if (look->swept)
+    if (idle->swept)
       fall_asleep(wakeup);
     else
       sweep(wakeup);
     break;
   case WAKEUP_ASLEEP:
-    if (!look->swept) /* who rang has had his job taken by another worker, or it lies below the floor */
+    if (!idle->swept) /* the doorbell rang, but another worker has the job, or it lies below the floor */
       confirm(wakeup, true);
     break;
   default:
@@ -193,25 +193,25 @@ static void go_on(struct wakeup *wakeup, const struct idle_info *look) {
   }
 }
 
-void wakeup_slept(struct wakeup *wakeup, const struct idle_info *look) {
-  bool again = wakeup->again || !look->complete;
+void wakeup_slept(struct wakeup *wakeup, const struct idle_info *idle) {
+  bool again = wakeup->again || !idle->complete;
   if (wakeup->state == WAKEUP_STOPPED)
     return;
   wakeup->again = false;
-  rest(wakeup);
-  if (look->wait_ms >= 0)
-    in_time(wakeup, &wakeup->claim_at_ms, look->wait_ms);
-  if (look->due_locked)
-    in_time(wakeup, &wakeup->sweep_at_ms, LOCKED_LOOK_MS);
+  plan_poll(wakeup);
+  if (idle->wait_ms >= 0)
+    do_within(wakeup, &wakeup->claim_at_ms, idle->wait_ms);
+  if (idle->due_locked)
+    do_within(wakeup, &wakeup->sweep_at_ms, LOCKED_LOOK_MS);
   if (again && wake(wakeup, false))
     return;
   if (wakeup->options->drain)
-    drain(wakeup, look);
+    drain(wakeup, idle);
   else
-    go_on(wakeup, look);
+    go_on(wakeup, idle);
 }
 
-/* ── what happens meanwhile ── */
+/* ── what the holds and the doorbell report ── */
 
 void wakeup_found(struct wakeup *wakeup) {
   if (wakeup->state == WAKEUP_STOPPED)
@@ -223,8 +223,8 @@ void wakeup_found(struct wakeup *wakeup) {
   wakeup->wait_ms = now_ms - wakeup->found_ms < BUSY_MS ? LINGER_BUSY_MS : LINGER_LEAST_MS;
   wakeup->found_ms = now_ms;
   wakeup->claim_at_ms = wakeup->probe_at_ms = INT64_MAX;
-  if (!wakeup->options->drain) /* a hold that sleeps does not say so again */
-    in_time(wakeup, &wakeup->claim_at_ms, wakeup->wait_ms);
+  if (!wakeup->options->drain) /* a hold that sleeps already does not report it again */
+    do_within(wakeup, &wakeup->claim_at_ms, wakeup->wait_ms);
 }
 
 void wakeup_more(struct wakeup *wakeup) {
@@ -259,6 +259,6 @@ static void on_timer(uv_timer_t *timer) {
     sweep(wakeup);
   else if (claim_now)
     wake(wakeup, false);
-  rest(wakeup);
+  plan_poll(wakeup);
   set_timer(wakeup);
 }

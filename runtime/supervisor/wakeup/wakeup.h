@@ -10,25 +10,26 @@
 #include "sweep.h"
 
 /*
- * When the worker looks for jobs while one of its holds has nothing to do:
+ * The wake-up logic decides when the worker looks for jobs while one of its holds has nothing to do:
  *
- *     lingering ──► raising ──► watching ──► asleep
- *        ▲             a claim brought jobs     │
- *        └──────────────────────────────────────┘
+ *     lingering ──► raising ──► confirming ──► asleep
+ *        ▲              a claim brought jobs      │
+ *        └────────────────────────────────────────┘
  *
- * lingering  the last jobs were found a moment ago: it looks again every few ms, for 50 ms
- * raising    the flags of the doorbell go up: from now on whoever enqueues rings
- * watching   enqueues that began before that may still commit: it looks until there are none, and sweeps
- * asleep     a sweep has found nothing: until somebody rings, a job falls due, or the polling interval is over
+ * lingering   jobs were found a moment ago: the worker looks again every few milliseconds, for 50 ms
+ * raising     the doorbell's flags go up: from now on an enqueue rings
+ * confirming  enqueues that began before may still commit: the worker looks until there are none, and sweeps
+ * asleep      a sweep has found nothing: the worker looks when the doorbell rings, when the next job falls due, or when
+ *             the polling interval is over
  *
- * Without a doorbell (behind a pooler that pools transactions, or while the control connection is away) it sweeps and
- * sleeps, and jobs wait for the polling interval.
+ * Without a doorbell (behind a pooler that shares sessions, or while the control connection is down) the worker sweeps
+ * and sleeps, and new jobs are found at the next poll.
  */
 struct wakeup;
 struct doorbell;
 
 struct wakeup_events {
-  /* A sleeping hold is to claim; see hold_wake(). False: none sleeps, or none may. */
+  /* A sleeping hold should claim; see hold_wake(). False: no hold sleeps, or none may claim. */
   bool (*wake)(void *owner, bool sweep);
   /* Whether all holds sleep. */
   bool (*all_asleep)(void *owner);
@@ -36,28 +37,27 @@ struct wakeup_events {
   void (*drained)(void *owner);
 };
 
-/* wakeup_new(loop, options, queues, sweep, events, owner): all of it must outlive the wakeup. */
+/* wakeup_new(loop, options, queues, sweep, events, owner): everything passed must outlive the wakeup. */
 struct wakeup *wakeup_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                           const struct sweep *sweep, const struct wakeup_events *events, void *owner);
 
-/* wakeup_set_doorbell(wakeup, doorbell): the doorbell whose flags are to be raised and lowered from now on; NULL: none.
- */
+/* wakeup_set_doorbell(wakeup, doorbell): the doorbell whose flags are raised and lowered from now on; NULL: none. */
 void wakeup_set_doorbell(struct wakeup *wakeup, struct doorbell *doorbell);
 
-/* wakeup_found(wakeup): a claim brought jobs. wakeup_more(wakeup): and there may be more, for another hold. */
+/* wakeup_found(wakeup): a claim brought jobs. wakeup_more(wakeup): there may be jobs for another hold. */
 void wakeup_found(struct wakeup *wakeup);
 void wakeup_more(struct wakeup *wakeup);
 
-/* wakeup_slept(wakeup, look): a hold has nothing to do. */
-void wakeup_slept(struct wakeup *wakeup, const struct idle_info *look);
+/* wakeup_slept(wakeup, idle): a hold has nothing to do. */
+void wakeup_slept(struct wakeup *wakeup, const struct idle_info *idle);
 
-/* wakeup_raised(wakeup, clear): the flags are up; `clear`: no enqueue is in flight that began before. */
+/* wakeup_raised(wakeup, clear): the flags are up; `clear`: no enqueue that began before is still in flight. */
 void wakeup_raised(struct wakeup *wakeup, bool clear);
 
-/* wakeup_rung(wakeup): somebody enqueued. */
+/* wakeup_rung(wakeup): the doorbell rang: a job was enqueued. */
 void wakeup_rung(struct wakeup *wakeup);
 
-/* wakeup_stop(wakeup): wakes nobody any more. */
+/* wakeup_stop(wakeup): no hold is woken any more. */
 void wakeup_stop(struct wakeup *wakeup);
 
 /* wakeup_free(wakeup): NULL is allowed. */

@@ -1,11 +1,11 @@
-/* The half of batch.h that writes outcomes: which statement writes which job, what came back, and what is logged. */
-#include "batch.h"
+#include "settle.h"
 
 #include <stdlib.h>
 
 #include "log.h"
 #include "memory.h"
 
+/* The lease of a transactional job lasts for its time limit and this margin, since it is not extended. */
 enum { LEASE_MARGIN_MS = 10000 };
 
 static bool is_retried(const struct job *job) {
@@ -16,7 +16,7 @@ static enum statement removal_of(const struct job *job) {
   return job->lease ? STATEMENT_COMPLETE_LEASED : job->tid ? STATEMENT_COMPLETE_BY_TID : STATEMENT_COMPLETE_BY_ID;
 }
 
-/* Which statement writes a job's outcome; STATEMENT_COUNT: none does. */
+/* The statement that writes the job's outcome; STATEMENT_COUNT: none. */
 static enum statement statement_of(const struct job *job) {
   bool discarded = job->outcome == OUTCOME_FAIL && !is_retried(job) && job->queue->discard_failed;
   switch (job->outcome) {
@@ -39,7 +39,7 @@ static enum statement statement_of(const struct job *job) {
   }
 }
 
-/* The columns of a settle, one entry a job. */
+/* The array parameters of a statement, one element for each job. */
 struct columns {
   int count;
   int64_t *ids, *leases, *waits, *times;
@@ -66,13 +66,12 @@ static void add_columns(const struct columns *columns, enum statement statement,
   }
 }
 
-/* Which statements have something to write: most batches need one. */
+/* Most batches need a single statement. */
 static void mark_needed(const struct batch *batch, bool needed[static STATEMENT_COUNT + 1]) {
   for (int i = 0; i < batch->count; i++)
     needed[statement_of(&batch->jobs[i])] = true;
 }
 
-/* A transactional job's lease is not extended: the time limit of its handler, and a margin, is all it needs. */
 static int64_t lease_of(const struct job *job, int64_t lease_ms) {
   return job->queue->transactional ? job->queue->timeout_ms + LEASE_MARGIN_MS : lease_ms;
 }
@@ -93,11 +92,11 @@ static void collect(const struct batch *batch, enum statement statement, int64_t
   }
 }
 
-void batch_settle(const struct batch *batch, int64_t lease_ms,
-                  void (*send)(void *context, enum statement statement, const struct parameters *parameters),
-                  void *context) {
+void settle_send(const struct batch *batch, int64_t lease_ms,
+                 void (*send)(void *context, enum statement statement, const struct parameters *parameters),
+                 void *context) {
   static const enum statement statements[] = {
-      /* First: a job may be leased and, having ended meanwhile, settled under that lease in one act. */
+      /* The leases first: a leased job may have ended meanwhile, and is settled under its lease in the same act. */
       STATEMENT_LEASE,          STATEMENT_COMPLETE_BY_TID, STATEMENT_PRESERVE_BY_TID, STATEMENT_COMPLETE_BY_ID,
       STATEMENT_PRESERVE_BY_ID, STATEMENT_COMPLETE_LEASED, STATEMENT_PRESERVE_LEASED, STATEMENT_FAIL,
       STATEMENT_RELEASE,        STATEMENT_MARK_SUSPECT,    STATEMENT_SNOOZE,
@@ -123,13 +122,13 @@ void batch_settle(const struct batch *batch, int64_t lease_ms,
   free(numbers);
 }
 
-void batch_relock(const struct batch *batch, struct parameters *parameters) {
+void settle_lock_parameters(const struct batch *batch, struct parameters *parameters) {
   size_t count = (size_t)batch->count;
   int64_t *numbers = memory_new(3 * count * sizeof *numbers);
   int32_t *attempts = memory_new(count * sizeof *attempts);
   for (size_t i = 0; i < count; i++) {
     const struct job *job = &batch->jobs[i];
-    bool leased = job->lease && job->outcome != OUTCOME_LEASE; /* a lease that is still to be written does not count */
+    bool leased = job->lease && job->outcome != OUTCOME_LEASE; /* a lease that was not written yet does not count */
     numbers[i] = job->id;
     numbers[count + i] = leased ? job->lease : PARAMETER_NULL_I64;
     numbers[2 * count + i] = job->run_after_us;
@@ -143,7 +142,7 @@ void batch_relock(const struct batch *batch, struct parameters *parameters) {
   free(numbers);
 }
 
-/* Marks the jobs whose ids came back; both lists are mostly short, and in the same order when they are long. */
+/* Marks the jobs whose ids came back. Both lists are mostly short, and in the same order if they are long. */
 static void mark_returned(struct batch *batch, enum statement statement, const PGresult *result) {
   int job = 0;
   for (int row = 0; row < PQntuples(result); row++) {
@@ -159,7 +158,7 @@ static void mark_returned(struct batch *batch, enum statement statement, const P
   }
 }
 
-void batch_written(struct batch *batch, enum statement statement, const PGresult *result) {
+void settle_take(struct batch *batch, enum statement statement, const PGresult *result) {
   if (PQnfields(result) > 0) {
     mark_returned(batch, statement, result);
     return;
@@ -174,9 +173,9 @@ static const char *name_of(enum outcome outcome) {
 }
 
 static void log_job(const struct job *job) {
-  bool retried = is_retried(job), settled = job->outcome == OUTCOME_SETTLED; /* by its handler: nobody else writes it */
+  bool retried = is_retried(job), settled = job->outcome == OUTCOME_SETTLED; /* its handler has written it */
   if (!job->written && !settled)
-    log_warn("outcome dropped: the job is no longer this worker's", LOG_T("queue", job->queue->name),
+    log_warn("outcome dropped: the job no longer belongs to this worker", LOG_T("queue", job->queue->name),
              LOG_I("job", job->id), LOG_I("attempt", job->attempt), LOG_T("outcome", name_of(job->outcome)),
              LOG_T("error", job->error));
   else if (job->outcome == OUTCOME_SNOOZE)
@@ -196,7 +195,7 @@ static void log_job(const struct job *job) {
              LOG_T("traceback", job->traceback));
 }
 
-void batch_log(const struct batch *batch) {
+void settle_log(const struct batch *batch) {
   for (int i = 0; i < batch->count; i++) {
     const struct job *job = &batch->jobs[i];
     bool ended = job->outcome == OUTCOME_COMPLETE || job->outcome == OUTCOME_FAIL || job->outcome == OUTCOME_SNOOZE ||

@@ -1,0 +1,28 @@
+#ifndef PGQ_SETTLE_H
+#define PGQ_SETTLE_H
+
+#include "batch.h"
+#include "statements.h"
+
+/* Settling: writing the outcomes of a batch to the database, with one statement for all jobs that end alike. */
+
+/*
+ * settle_send(batch, lease_ms, send, context): calls send() with each statement that is needed; with none if all jobs go
+ * back and none was leased. Leases last `lease_ms`; those of transactional jobs last for the time limit and a margin.
+ */
+void settle_send(const struct batch *batch, int64_t lease_ms,
+                 void (*send)(void *context, enum statement statement, const struct parameters *parameters),
+                 void *context);
+
+/* settle_take(batch, statement, result): marks the jobs that a statement of settle_send() has written, or that
+ * STATEMENT_LOCK_FOR_RESCUE has locked. */
+void settle_take(struct batch *batch, enum statement statement, const PGresult *result);
+
+/* settle_lock_parameters(batch, parameters): adds the parameters of STATEMENT_LOCK_FOR_RESCUE for all jobs. */
+void settle_lock_parameters(const struct batch *batch, struct parameters *parameters);
+
+/* settle_log(batch): the outcomes are committed: logs each job that failed, each outcome that was dropped, and at level
+ * debug each job that ended. */
+void settle_log(const struct batch *batch);
+
+#endif
