@@ -45,7 +45,9 @@ end
 
 describe("the statements", function()
   local paths = find("sql/worker", ".sql")
-  for _, path in ipairs(find("sql/client", ".sql")) do paths[#paths + 1] = path end
+  for _, folder in ipairs { "sql/client", "sql/lua" } do
+    for _, path in ipairs(find(folder, ".sql")) do paths[#paths + 1] = path end
+  end
 
   for _, path in ipairs(paths) do
     it(path .. " begins with its purpose and describes each of its parameters", function()
@@ -71,13 +73,14 @@ describe("the statements", function()
 
   it("are all used", function()
     local code = {}
-    for _, path in ipairs(find("runtime", ".c")) do
-      code[#code + 1] = read(path):gsub("/%*.-%*/", "")
-    end
+    for _, path in ipairs(find("runtime", ".c")) do code[#code + 1] = read(path):gsub("/%*.-%*/", "") end
+    for _, path in ipairs(find("lua", ".lua")) do code[#code + 1] = read(path):gsub("%-%-[^\n]*", "") end
     code = table.concat(code)
+    local NAMES = { worker = "STATEMENT_%s", client = "SQL_%s", lua = "sql.%s" }
     for _, path in ipairs(paths) do
-      local constant = (path:find("^sql/worker/") and "STATEMENT_" or "SQL_") .. name_of(path):upper()
-      assert.is_truthy(code:find("%f[%w_]" .. constant .. "%f[^%w_]"), constant .. " is not used")
+      local kind = path:match "^sql/(%l+)/"
+      local name = NAMES[kind]:format(kind == "lua" and name_of(path) or name_of(path):upper())
+      assert.is_truthy(code:find("%f[%w_]" .. name:gsub("%.", "%%.") .. "%f[^%w_]"), name .. " is not used")
     end
   end)
 end)
@@ -157,8 +160,10 @@ describe("SQL in the sources", function()
   end
 
   it("has no more than one line: longer statements are in files", function()
+    local paths = find("runtime", ".c", ".h", ".lua")
+    for _, path in ipairs(find("lua", ".c", ".h", ".lua")) do paths[#paths + 1] = path end
     local found = {}
-    for _, path in ipairs(find("runtime", ".c", ".h", ".lua")) do
+    for _, path in ipairs(paths) do
       for _, statement in ipairs(find_long(path)) do found[#found + 1] = statement end
     end
     assert.same({}, found)

@@ -142,6 +142,21 @@ static int core_bytea(lua_State *L) {
 
 /* ---- The module */
 
+/* Sets the field `sql` of the table on the stack: the texts of the statements in sql/lua, by their names. */
+static void set_statements(lua_State *L) {
+  static const struct {
+    const char *name, *text;
+  } statements[] = {
+#include "lua_sql.h"
+  };
+  lua_newtable(L);
+  for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
+    lua_pushstring(L, statements[i].text);
+    lua_setfield(L, -2, statements[i].name);
+  }
+  lua_setfield(L, -2, "sql");
+}
+
 int luaopen_pgq_core(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"bytea", core_bytea},
@@ -165,6 +180,7 @@ int luaopen_pgq_core(lua_State *L) {
   enqueuer_init(L);
   lua_newtable(L);
   luaL_setfuncs(L, functions, 0);
+  set_statements(L);
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
   lua_pushnumber(L, PGQ_DATA_MAX);

@@ -8,6 +8,7 @@
 #   enum    STATEMENT_NAME, one for each line, for an enum
 #   rows    [STATEMENT_NAME] = {…}, one for each line, for an array of struct statement_row (session/statements.c)
 #   macros  #define SQL_NAME "…"
+#   table   {"name", "…"}, one for each line, for an array that becomes a Lua table (lua/core/core.c)
 
 # Reads one file, and sets in the caller: text, a C string; types, the OID_… of its parameters; count, how many these are;
 # prepared, true or false. A file that breaks the rules above ends the build.
@@ -82,6 +83,8 @@ foreach(path IN LISTS paths)
     string(APPEND output "STATEMENT_${constant},\n")
   elseif(FORM STREQUAL "macros")
     string(APPEND output "#define SQL_${constant} \"${text}\"\n")
+  elseif(FORM STREQUAL "table")
+    string(APPEND output "{\"${name}\", \"${text}\"},\n")
   else()
     string(APPEND output "[STATEMENT_${constant}] = {.name = \"${name}\", .prepared = ${prepared}, .count = ${count},\n"
       "  .types = {${types}},\n  .text = \"${text}\"},\n")

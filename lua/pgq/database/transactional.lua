@@ -4,15 +4,13 @@
 -- A handler may change globals, so this file keeps what it needs when it is loaded.
 
 local connection = require "pgq.database.connection"
+local core = require "pgq.core"
 local outcome = require "pgq.running.outcome"
 
 local select, unpack = select, unpack
 local format = string.format
 
--- A worker that has lost its lease finds no row with the token. Then the transaction is rolled back.
-local OURS = " WHERE id = $1 AND lease = $2"
-local DELETE = "DELETE FROM %s.pgq_jobs" .. OURS
-local PRESERVE = "UPDATE %s.pgq_jobs SET ran_at = statement_timestamp(), error = NULL, lease = NULL" .. OURS
+local COMPLETE, PRESERVE = core.sql.transactional_complete, core.sql.transactional_preserve
 
 -- The schema of the table, quoted. It is asked for, since a handler may change the search path of its transaction.
 local SCHEMA = "SELECT relnamespace::regnamespace AS name FROM pg_class WHERE oid = 'pgq_jobs'::regclass"
@@ -28,7 +26,7 @@ local function complete(tx, schema, job, token, preserve)
   if tx:_has_failed() then
     return true -- the COMMIT will fail, and report the first error
   end
-  local rows, message, code = tx:query(format(preserve and PRESERVE or DELETE, schema), job.id, token)
+  local rows, message, code = tx:query(format(preserve and PRESERVE or COMPLETE, schema), job.id, token)
   if not rows then
     return nil, message, code
   elseif rows.affected ~= 1 then

@@ -1,5 +1,5 @@
--- The jobs of a test with a server. The statements do what a worker's do, for one job at a time. A claimed job is
--- leased before its handler runs, so that it is not locked meanwhile.
+-- The jobs of a test with a server. The statements, sql/lua/testing_*.sql, do what a worker's do, for one job at a
+-- time. A claimed job is leased before its handler runs, so that it is not locked meanwhile.
 --
 -- The server's clock cannot be moved. Instead, all jobs are made older.
 
@@ -7,27 +7,12 @@ local connection = require "pgq.database.connection"
 local core = require "pgq.core"
 local rules = require "pgq.testing.rules"
 
-local concat, error, format, gmatch, gsub, ipairs, setmetatable =
-  table.concat, error, string.format, string.gmatch, string.gsub, ipairs, setmetatable
+local sql = core.sql
+local concat, error, gmatch, gsub, ipairs, setmetatable =
+  table.concat, error, string.gmatch, string.gsub, ipairs, setmetatable
 
 local Server = {}
 Server.__index = Server
-
--- The lease is not extended, so it is longer than any test.
-local LEASE = "interval '1 day'"
-
-local TOKEN = "(random() * 1e14)::bigint + 1"
-
--- NULLs are selected in other ways, since the script's instance of pgq has a pgq.null of its own.
-local COLUMNS = concat({
-  "id, queue_name, data, attempt",
-  "coalesce(error, '') AS error, error IS NOT NULL AS has_error",
-  "array_to_string(retry_waits, E'\n') AS waits",
-  "lease IS NOT NULL AS leased, ran_at IS NOT NULL AS ended",
-  "extract(epoch FROM created_at)::float8 AS created_at",
-  "extract(epoch FROM run_after)::float8 AS run_after",
-  "extract(epoch FROM coalesce(ran_at, run_after))::float8 AS ran_at",
-}, ", ")
 
 local function check(value, message, code)
   if value then
@@ -46,8 +31,8 @@ function Server.new(conninfo)
   return self
 end
 
-function Server:_query(sql, ...)
-  return check(self._conn:query(sql, ...))
+function Server:_query(text, ...)
+  return check(self._conn:query(text, ...))
 end
 
 function Server.os_functions()
@@ -90,13 +75,9 @@ local function read(row)
   }
 end
 
-local OLDER = gsub("created_at, run_after, ran_at", "[%l_]+", "%0 = %0 - $1::float8 * interval '1 second'")
-local AGE = "WITH free AS (SELECT id FROM pgq_jobs FOR UPDATE SKIP LOCKED)"
-  .. " UPDATE pgq_jobs AS job SET " .. OLDER .. " FROM free WHERE job.id = free.id"
-
 --- Makes all jobs older, except those that the script has locked in a transaction.
 function Server:age(seconds)
-  self:_query(AGE, seconds)
+  self:_query(sql.testing_age, seconds)
 end
 
 function Server:enqueue(queue, data, options)
@@ -108,12 +89,9 @@ function Server:mark()
   return self:_query("SELECT coalesce(max(id), 0) AS id FROM pgq_jobs")[1].id
 end
 
-local LIST = "SELECT " .. COLUMNS .. " FROM pgq_jobs"
-  .. " WHERE id > $1 AND ($2::text IS NULL OR queue_name = $2) ORDER BY id"
-
 --- The jobs with ids above `mark`, of a queue or of all (nil), in the order in which they were enqueued.
 function Server:jobs(queue, mark)
-  local rows = self:_query(LIST, mark or 0, queue)
+  local rows = self:_query(sql.testing_jobs, mark or 0, queue)
   local jobs = {}
   for i, row in ipairs(rows) do
     jobs[i] = read(row)
@@ -121,67 +99,51 @@ function Server:jobs(queue, mark)
   return jobs
 end
 
-local DUE = "queue_name = ANY ($1::text[]) AND ran_at IS NULL AND run_after <= now()"
-local CLAIM = "SELECT " .. COLUMNS .. " FROM pgq_jobs WHERE " .. DUE
-  .. " ORDER BY run_after, id LIMIT 1 FOR UPDATE SKIP LOCKED"
-local COUNT_ATTEMPT = "attempt = least(attempt, 2147483646) + CASE WHEN lease IS NULL THEN 1 ELSE 0 END"
-local TAKE_LEASE = "UPDATE pgq_jobs SET lease = " .. TOKEN .. ", run_after = now() + " .. LEASE .. ", " .. COUNT_ATTEMPT
-  .. " WHERE id = $1 RETURNING attempt, lease"
-
 --- Leases the job of these queues that is due first, and counts its attempt. Returns nil when none is due. The field
 -- `lost` is true when a worker had leased the job and did not settle it.
 function Server:claim(names)
   local job
   check(self._conn:transaction(function(tx)
-    local row = check(tx:query(CLAIM, array(names)))[1]
+    local row = check(tx:query(sql.testing_claim, array(names)))[1]
     if not row then
       return
     end
     job = read(row)
     job.lost = row.leased
-    local leased = check(tx:query(TAKE_LEASE, job.id))[1]
+    local leased = check(tx:query(sql.testing_lease, job.id))[1]
     job.attempt, job.lease = leased.attempt, leased.lease
   end))
   return job
 end
 
-local NEXT_WAITS = "retry_waits = retry_waits[array_lower(retry_waits, 1) + 1:]"
-local RUN_IN = "run_after = statement_timestamp() + %s::float8 * interval '1 second'"
-
--- The statement of each action; $1 is the id, $2 the token of the lease.
+-- The statement of each action.
 local SETTLE = {
-  delete = "DELETE FROM pgq_jobs",
-  preserve = "UPDATE pgq_jobs SET lease = NULL, ran_at = statement_timestamp(), error = NULL",
-  fail = "UPDATE pgq_jobs SET lease = NULL, ran_at = statement_timestamp(), error = $3::text, "
-    .. "run_after = to_timestamp($4::float8)",
-  retry = "UPDATE pgq_jobs SET lease = NULL, error = $3::text, " .. NEXT_WAITS .. ", " .. format(RUN_IN, "$4"),
-  snooze = "UPDATE pgq_jobs SET lease = NULL, attempt = attempt - 1, " .. format(RUN_IN, "$3"),
+  delete = sql.testing_complete,
+  preserve = sql.testing_preserve,
+  fail = sql.testing_fail,
+  retry = sql.testing_retry,
+  snooze = sql.testing_snooze,
 }
 
 --- Settles a claimed job. Returns false when the job does not exist any more, or its lease was lost.
 function Server:settle(job, ending)
-  local sql = SETTLE[ending.action] .. " WHERE id = $1 AND lease = $2"
-  local action, rows = ending.action
+  local action = ending.action
+  local text, rows = SETTLE[action]
   if action == "fail" then
-    rows = self:_query(sql, job.id, job.lease, ending.error, job.run_after)
+    rows = self:_query(text, job.id, job.lease, ending.error, job.run_after)
   elseif action == "retry" then
-    rows = self:_query(sql, job.id, job.lease, ending.error, ending.wait)
+    rows = self:_query(text, job.id, job.lease, ending.error, ending.wait)
   elseif action == "snooze" then
-    rows = self:_query(sql, job.id, job.lease, ending.wait)
+    rows = self:_query(text, job.id, job.lease, ending.wait)
   else
-    rows = self:_query(sql, job.id, job.lease)
+    rows = self:_query(text, job.id, job.lease)
   end
   return rows.affected > 0
 end
 
-local BEGIN = "INSERT INTO pgq_jobs (queue_name, data, retry_waits, attempt, created_at, run_after, lease)"
-  .. " VALUES ($1, $2, $3::text[], $4, coalesce(to_timestamp($5::float8), now()), now() + " .. LEASE .. ", " .. TOKEN
-  .. ") RETURNING id, lease, extract(epoch FROM created_at)::float8 AS created_at,"
-  .. " coalesce($6::float8, extract(epoch FROM now())::float8) AS run_after"
-
 --- Inserts a job for one run, leased. drop() deletes it. The options are those of worker:perform.
 function Server:begin(queue, data, options)
-  local row = self:_query(BEGIN, queue, core.bytea(data), array(options.retry_waits), options.attempt,
+  local row = self:_query(sql.testing_begin, queue, core.bytea(data), array(options.retry_waits), options.attempt,
     options.created_at, options.run_after)[1]
   return {
     id = row.id,

@@ -1,0 +1,7 @@
+-- Marks the job of a transactional handler as completed instead of deleting it; see transactional_complete.sql.
+--
+-- $1 int8: id of the job
+-- $2 int8: token of its lease
+UPDATE %s.pgq_jobs
+SET ran_at = statement_timestamp(), error = NULL, lease = NULL
+WHERE id = $1 AND lease = $2
