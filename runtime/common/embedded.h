@@ -8,7 +8,7 @@
  * generates the table. Only the executable pgq-lua is linked with it.
  */
 struct embedded_file {
-  const char *name;           /* path in the source tree, such as "lua/pgq/running/handlers.lua" or "sql/create_table.sql" */
+  const char *name; /* path in the source tree, such as "lua/pgq/running/handlers.lua" or "sql/create_table.sql" */
   const unsigned char *bytes; /* the content; a NUL that is not part of it follows */
   size_t length;              /* bytes of content */
 };

@@ -25,14 +25,6 @@ enum pooler {
   POOLER_TRANSACTION, /* a client has a session for one transaction */
 };
 
-/* What --pooler says about the connection pooler between the worker and the server. */
-enum pooler {
-  POOLER_AUTO,        /* the first connection finds out whether there is one; then it is taken for POOLER_TRANSACTION */
-  POOLER_NONE,        /* the connections are direct */
-  POOLER_SESSION,     /* a client keeps its session until it disconnects */
-  POOLER_TRANSACTION, /* a client has a session for one transaction */
-};
-
 struct options {
   char *db;            /* connection string, or NULL for libpq's own PG* variables and service file */
   int64_t executors;   /* 0: one per CPU core */
