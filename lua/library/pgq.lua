@@ -102,7 +102,7 @@ function pgq.retry(seconds, message) end
 function pgq.sleep(seconds) end
 
 ---Calls start(resume), waits until resume(…) is called, and returns its arguments.
----@param start fun(resume: fun(...: any)): function? may return a function that is called when the wait is interrupted
+---@param start fun(resume: fun(...: any)): function? may return a function to call if the wait is interrupted
 ---@return any ...
 function pgq.await(start) end
 

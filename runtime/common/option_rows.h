@@ -10,7 +10,7 @@
 /* All bits: the option belongs to every command. */
 enum { EVERY_COMMAND = -1 };
 
-enum option_kind { KIND_FLAG, KIND_DURATION, KIND_INTEGER, KIND_SIZE, KIND_TEXT, KIND_CHOICE };
+enum option_kind { OPTION_FLAG, OPTION_DURATION, OPTION_INTEGER, OPTION_SIZE, OPTION_TEXT, OPTION_CHOICE };
 
 struct option_row {
   const char *name;
@@ -22,7 +22,7 @@ struct option_row {
   const char *argument;    /* the name of the value in --help */
   const char *initial;     /* the default, as a user would write it; NULL: none */
   int64_t least, most;     /* bounds of an integer, a duration in ms, or a size in bytes; a size may also be 0 */
-  const char *choices[5];  /* of KIND_CHOICE: the words, in the order of the enum */
+  const char *choices[5];  /* of OPTION_CHOICE: the words, in the order of the enum */
   const char *help;
 };
 

@@ -72,14 +72,14 @@ static int parse_choice(const struct option_row *row, const char *text, int *val
 static int check_range(const struct option_row *row, int64_t value, const char **why) {
   static char expected[128];
   char least[DURATION_TEXT_SIZE], most[DURATION_TEXT_SIZE];
-  if ((value >= row->least || (row->kind == KIND_SIZE && value == 0)) && value <= row->most)
+  if ((value >= row->least || (row->kind == OPTION_SIZE && value == 0)) && value <= row->most)
     return 0;
-  if (row->kind == KIND_SIZE) {
+  if (row->kind == OPTION_SIZE) {
     snprintf(expected, sizeof expected, "is less than %lldM; 0 is no limit", (long long)row->least >> 20);
     *why = expected;
     return -1;
   }
-  if (row->kind == KIND_DURATION) {
+  if (row->kind == OPTION_DURATION) {
     duration_format(row->least, least);
     duration_format(row->most, most);
   } else {
@@ -98,26 +98,26 @@ static int assign(const struct option_row *row, struct options *options, const c
   const char *why = NULL;
   int64_t number = 0;
   switch (row->kind) {
-  case KIND_FLAG:
+  case OPTION_FLAG:
     return parse_flag(text, field, &why) == 0 ? 0 : fail(problem, what, text, why);
-  case KIND_CHOICE:
+  case OPTION_CHOICE:
     return parse_choice(row, text, field, &why) == 0 ? 0 : fail(problem, what, text, why);
-  case KIND_TEXT:
+  case OPTION_TEXT:
     free(*(char **)field);
     *(char **)field = memory_text(text);
     return 0;
-  case KIND_DURATION:
+  case OPTION_DURATION:
     if (duration_parse_option(text, strlen(text), &number, &why) != 0) {
       char hint[160];
       snprintf(hint, sizeof hint, "%s; write seconds, or a duration such as 1h30m, 10s or 250ms", why);
       return fail(problem, what, text, hint);
     }
     break;
-  case KIND_SIZE:
+  case OPTION_SIZE:
     if (parse_size(text, &number, &why) != 0)
       return fail(problem, what, text, why);
     break;
-  case KIND_INTEGER:
+  case OPTION_INTEGER:
     if (parse_integer(text, &number, &why) != 0)
       return fail(problem, what, text, why);
     break;
@@ -168,7 +168,7 @@ int options_from_arguments(struct options *options, int argc, char **argv, bool 
   struct option table[sizeof options->source + 1] = {0};
   int found, row;
   for (size_t i = 0; i < option_row_count; i++)
-    table[i] = (struct option){.name = option_rows[i].name, .has_arg = option_rows[i].kind != KIND_FLAG, .val = 'o'};
+    table[i] = (struct option){.name = option_rows[i].name, .has_arg = option_rows[i].kind != OPTION_FLAG, .val = 'o'};
   optind = 0; /* glibc: resets getopt_long() */
   opterr = 0;
   while ((found = getopt_long(argc, argv, mixed ? ":" : "+:", table, &row)) != -1) {
@@ -270,7 +270,7 @@ void options_print(FILE *out, enum command command) {
     if (!(row->commands & command))
       continue;
     fprintf(out, "  --%s%s%s", row->name, row->argument ? " " : "", row->argument ? row->argument : "");
-    if (row->initial && row->kind != KIND_FLAG)
+    if (row->initial && row->kind != OPTION_FLAG)
       fprintf(out, " (default %s)", row->initial);
     if (row->environment)
       fprintf(out, " [%s]", row->environment);

@@ -93,11 +93,11 @@ struct page_lane {
  * each job. In whatever order these happen, both agree for each job on whether it runs.
  */
 struct shared_page {
-  _Atomic int64_t current_job;  /* id of the job whose handler is running right now, 0 for none */
-  _Atomic int64_t started_us;   /* clock_us() when the job began */
-  _Atomic int64_t resumed_us;   /* clock_us() when its handler last began, or went on after a wait */
-  _Atomic int64_t kill_at_us;   /* when it has taken too long, if it has not waited by then; 0: never */
-  _Atomic int64_t callback_us;  /* clock_us() when the callback of luv began that runs right now, 0 for none */
+  _Atomic int64_t current_job;  /* id of the job whose handler is running now; 0: none */
+  _Atomic int64_t started_us;   /* clock_us() when that job began */
+  _Atomic int64_t resumed_us;   /* clock_us() when its handler began or last continued after a wait */
+  _Atomic int64_t kill_at_us;   /* clock_us() from which a handler that does not wait is killed; 0: never */
+  _Atomic int64_t callback_us;  /* clock_us() when the luv callback began that is running now; 0: none */
   _Atomic uint32_t all_waiting; /* 1: every task waits, and no job can begin, until an event comes in */
   struct page_lane lanes[HOLDS_PER_EXECUTOR]; /* by batch % HOLDS_PER_EXECUTOR */
 };
