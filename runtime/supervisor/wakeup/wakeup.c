@@ -5,7 +5,6 @@
 #include "clock.h"
 #include "doorbell.h"
 #include "growing_wait.h"
-#include "doorbell.h"
 #include "memory.h"
 
 /* A worker that found jobs this long ago does not sleep: who enqueues would have to ring all the time. */
