@@ -33,8 +33,8 @@ static void child_set_state(struct child *child, enum child_state next) {
   };
 #undef TO
   if (!(allowed[child->state] >> next & 1)) {
-    log_error("an executor cannot change its state like this: this is a fault of pgq-lua", LOG_I("from", child->state),
-              LOG_I("to", next));
+    log_error("internal error: an executor's process cannot change its state like this; the worker ends",
+              LOG_I("from", child->state), LOG_I("to", next));
     abort();
   }
   child->state = next;

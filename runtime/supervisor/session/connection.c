@@ -88,7 +88,7 @@ static void connection_set_state(struct connection *c, enum connection_state nex
   };
 #undef TO
   if (!(allowed[c->state] >> next & 1)) {
-    log_error("a connection cannot change its state like this: this is a fault of pgq-lua",
+    log_error("internal error: a connection cannot change its state like this; the worker ends",
               LOG_T("connection", c->name), LOG_I("from", c->state), LOG_I("to", next));
     abort();
   }
