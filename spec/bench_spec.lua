@@ -106,7 +106,7 @@ describe("the benchmarks", function()
     assert.matches("\nSkipped: [^\n]*commit", result.stdout)
   end)
 
-  it("say what they do not know", function()
+  it("refuse options and scenarios that they do not know", function()
     for _, words in ipairs { { "--only", "drian" }, { "--rounds", "none" }, { "--sclae", "1" }, { "--before" } } do
       local result = run(unpack(words))
       assert.equal(2, result.status)

@@ -256,7 +256,7 @@ describe("a job that is cancelled while a worker has it", function()
     assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
   end)
 
-  it("is told so at the next extension of its lease behind a pooler, where nobody hears of it", function()
+  it("is told so at the next extension of its lease behind a pooler, where no notification arrives", function()
     local pool = Pgbouncer.start(pg, { pool_mode = "transaction", default_pool_size = 8 })
     finally(function() pool:stop() end)
     local id = enqueue()

@@ -23,7 +23,7 @@ local AT_COMMIT = [[
 
 local INSERT = "INSERT INTO things VALUES ($1::text::bytea)"
 
-describe("what fails when it is committed", function()
+describe("a statement that fails at its commit", function()
   local pg, conn
 
   setup(function()

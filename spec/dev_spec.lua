@@ -126,7 +126,7 @@ describe("pgq-lua dev", function()
     assert.equal(0, result.status)
   end)
 
-  it("starts again after a kill -9, with what was committed", function()
+  it("starts again after a kill -9, with all committed data", function()
     start()
     query("create table kept as select 7 as number")
     local pid = server_pid()

@@ -226,7 +226,7 @@ describe("a job that runs for long", function()
       return result
     end
 
-    it("for a foreign key is marked as failed with what it said, and the jobs beside it are settled", function()
+    it("for a foreign key is marked as failed with that error, and the jobs beside it are settled", function()
       fifty()
       pg:psql "CREATE TABLE refers (job bigint REFERENCES pgq_jobs (id)); INSERT INTO refers VALUES (20), (40)"
       drain()

@@ -79,7 +79,7 @@ describe("with one executor", function()
     expect_in_order(6000, "if job.id % 700 == 0 then uv.sleep(110 + job.id / 20) end" .. RAN, "--hold-limit", "100ms")
   end)
 
-  it("jobs do whose executor is replaced", function()
+  it("jobs run in order while their executor is replaced", function()
     expect_in_order(3000, RAN, "--max-jobs", "700")
   end)
 

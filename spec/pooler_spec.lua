@@ -209,7 +209,7 @@ describe("behind a pgbouncer", function()
       assert.equal(4, select(2, other.stdout:gsub("ended", "")))
     end)
 
-    it("ends by SIGTERM in good order, and gives back what runs on", function()
+    it("ends by SIGTERM in good order, and gives back the jobs that still run", function()
       enqueue("sleep", "700")
       local worker = start("--executors", "1")
       worker:read_until "began 700"
