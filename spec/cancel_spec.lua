@@ -44,7 +44,7 @@ describe("cancelling", function()
 
   local CANCELLED = { just_now = true, error = "cancelled", suspect = false, attempt = 0, waits = "{1m0s,10m0s,30m0s}" }
 
-  -- What psql prints of the call, and of the notifications that it caused.
+  -- Returns what psql prints of the call and of the notifications that it caused.
   local function cancel_and_listen(id)
     local out = pg:psql(("LISTEN pgq_cancel; SELECT pgq_cancel(%d);"):format(id))
     return out:match "^%a+", out:match 'notification "pgq_cancel" with payload "([^"]*)"'

@@ -1,4 +1,4 @@
--- Cancelling jobs that a worker has: what their handlers get to know, and when. Cancelling itself is in
+-- Cancelling jobs that a worker has: how and when their handlers are told. Cancelling itself is in
 -- cancel_spec.lua.
 local Pgbouncer = require "spec.support.pgbouncer"
 local Worker = require "spec.support.worker"

@@ -1,4 +1,4 @@
--- A minute of spec/chaos/run, and that its books find what they are there to find.
+-- A minute of spec/chaos/run, and a test that its books find each kind of mistake.
 
 local Postgres = require "spec.support.postgres"
 local process = require "spec.support.process"
@@ -78,7 +78,7 @@ describe("the books of a chaos run", function()
       worker, runs, attempt or 1))
   end
 
-  -- What a worker writes: the trigger takes its name from its session.
+  -- Writes as a worker does: the trigger takes its name from its session.
   local function write(worker, sql)
     pg:psql(("SET application_name = '%s'; %s"):format(worker, sql))
   end

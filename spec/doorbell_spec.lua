@@ -56,7 +56,7 @@ describe("the doorbell", function()
     return start_script(ECHO, ...)
   end
 
-  -- The worker was woken in time for the job with that data, which somebody enqueues.
+  -- Expects the worker to be woken in time for the job with that data, which `enqueue` enqueues.
   local function expect_ring(worker, data, enqueue)
     bell.wait_asleep(pg)
     if enqueue then
@@ -277,6 +277,7 @@ describe("the doorbell", function()
     end
     for _, schema in ipairs { "a", "b", "a" } do
       local other = schema == "a" and "b" or "a"
+      bell.wait_asleep(pg, 1, other)
       local before = bell.wait_still(pg, "in_" .. other)
       bell.wait_still(pg, "in_" .. schema)
       assert(conns[schema]:enqueue("echo", "for " .. schema))

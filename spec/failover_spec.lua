@@ -138,7 +138,7 @@ describe("a worker behind a network", function()
     timer:start(seconds * 1000, 0, fn)
   end
 
-  -- All connections there are now: their packets are lost in both directions, and nobody is told.
+  -- All connections there are now: their packets are lost in both directions, and neither side is told.
   local function cut_the_cable()
     for connection in pairs(proxy.connections) do
       lose_packets(connection.client)

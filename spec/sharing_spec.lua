@@ -1,4 +1,4 @@
--- Handlers that share connections, and one of which throws in the middle of a call, or never comes back to it.
+-- Handlers that share connections, and one of which throws in the middle of a call, or never continues it.
 local Worker = require "spec.support.worker"
 local fixture = require "spec.support.fixture"
 local uv = require "luv"

@@ -1,4 +1,4 @@
--- pgq.testing: what a spec of a user's can do with a worker script, without a server and with one.
+-- pgq.testing: what a user's spec can do with a worker script, without a server and with one.
 
 local Postgres = require "spec.support.postgres"
 local pgq = require "pgq"

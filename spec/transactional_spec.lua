@@ -1,5 +1,5 @@
--- Transactional handlers: what they do through job.tx and the completion of their jobs come about together, or not at
--- all. What becomes of them when things are killed is in transactional_kill_spec.lua.
+-- Transactional handlers: their statements through job.tx and the completion of their jobs are committed together, or
+-- not at all. Kills of workers, executors and sessions are in transactional_kill_spec.lua.
 local Pgbouncer = require "spec.support.pgbouncer"
 local Worker = require "spec.support.worker"
 local fixture = require "spec.support.fixture"
@@ -174,7 +174,7 @@ describe("a transactional handler", function()
         pgq.register_queue("b", handle, { transactional = true })]]
       assert.equal("60", pg:psql "SELECT count(DISTINCT job) FROM marks")
       assert.equal("later|60", pg:psql "SELECT queue_name, count(*) FROM pgq_jobs GROUP BY 1")
-      assert.is_true(uv.hrtime() - began < 25e9) -- who waits in vain for a connection does so for 30 s
+      assert.is_true(uv.hrtime() - began < 25e9) -- a call waits for a connection for 30 s at most
     end)
 
     it("runs at the isolation that it asks for", function()
@@ -253,7 +253,7 @@ describe("a transactional handler", function()
     end)
 
     it("takes its executor down", function()
-      -- Not os.exit: a sanitizer would take what the process still has for leaks.
+      -- Not os.exit: a sanitizer would report the memory that the process still has as leaks.
       fails("mark(job); local ffi = require 'ffi'; ffi.cdef 'void _exit(int)'; ffi.C._exit(3)",
         "the executor exited with status 3 while it ran this job")
       fails("mark(job); local uv = require 'luv'; uv.kill(uv.os_getpid(), 'sigkill'); while true do end",
@@ -304,8 +304,8 @@ describe("a transactional handler", function()
     end)
   end)
 
-  -- What the job's row was made into by somebody else while its handler ran: `sql`. Expects that nothing of the handler
-  -- comes about, and returns the row and what the worker has logged.
+  -- Another session changes the job's row with `sql` while its handler runs. Expects that nothing of the handler is
+  -- committed, and returns the row and the worker's log.
   local function overtaken(sql, body, options, ...)
     enqueue "q"
     local worker = start(handler("mark(job); assert(job.tx:enqueue('never', '')); print 'waits'; " .. (body or "wait_for_signal()"), options), ...)

@@ -342,7 +342,7 @@ describe("a handler that waits", function()
     end)
   end)
 
-  -- Limits are not shorter than what a busy machine may take from an executor: one that does not wait by then is killed.
+  -- The limits are long enough for a busy machine: a handler that does not wait yet when its time is over is killed.
   describe("past its time limit", function()
     it("gets pgq.timeout, fails with it, and its neighbours go on", function()
       enqueue("slow")

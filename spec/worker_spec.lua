@@ -415,7 +415,7 @@ describe("a worker", function()
 
   it("drains at once, however many executors look for the last job", function()
     pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'short', n::text::bytea FROM generate_series(1, 40) n"
-    -- Whoever did not find out would sleep for the polling interval.
+    -- An executor that did not notice the end would sleep for the polling interval.
     drain([[require "pgq".register_queue("short", function() require "luv".sleep(50) end)]],
       { args = { "--executors", "16", "--poll-interval", "1h" } })
   end)
