@@ -24,11 +24,12 @@ function bell.last_stir(pg, name)
       AND classid IN (SELECT oid FROM pg_class WHERE relname = 'pgq_workers'))]]):format(name))
 end
 
--- bell.wait_still(pg, name): waits until they have done nothing for half a second, and returns bell.last_stir().
-function bell.wait_still(pg, name)
+-- bell.wait_still(pg, name, seconds): waits until they have done nothing for that long (half a second), and returns
+-- bell.last_stir().
+function bell.wait_still(pg, name, seconds)
   return wait.till(name .. " to be still", 30, function()
     local before = bell.last_stir(pg, name)
-    wait.sleep(0.5)
+    wait.sleep(seconds or 0.5)
     return before ~= "" and bell.last_stir(pg, name) == before and before
   end)
 end
