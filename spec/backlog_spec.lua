@@ -197,7 +197,7 @@ describe("under a backlog", function()
     end)
   end)
 
-  it("of jobs that outlive the hold, nobody hoards", function()
+  it("no worker hoards jobs that outlive the hold", function()
     fill("long", 500)
     start("--hold-limit", "100ms")
     local most = 0

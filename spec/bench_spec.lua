@@ -19,7 +19,7 @@ describe("the benchmarks", function()
     return math.abs(ratio - rate / other) < 0.02 + 0.05 * ratio
   end
 
-  -- Figures are of moments, in which the machine may have stood still: what they are is not for here to judge.
+  -- The machine may have stood still during a measurement, so this spec does not judge the figures.
   it("print tables with figures, ratios and goals, and write the same page", function()
     local path = os.tmpname()
     local result = run("--only", "drain,bulk,growth,horizon,memory", "--results", path)
@@ -106,7 +106,7 @@ describe("the benchmarks", function()
     assert.matches("\nSkipped: [^\n]*commit", result.stdout)
   end)
 
-  it("say what they do not know", function()
+  it("refuse options and scenarios that they do not know", function()
     for _, words in ipairs { { "--only", "drian" }, { "--rounds", "none" }, { "--sclae", "1" }, { "--before" } } do
       local result = run(unpack(words))
       assert.equal(2, result.status)

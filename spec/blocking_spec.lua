@@ -5,7 +5,7 @@ local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
 local wait = require "spec.support.wait"
 
--- What each needs to post to a URL, as a function post(url, data) that returns status and body.
+-- How each library posts to a URL, as a function post(url, data) that returns status and body.
 local LIBRARIES = {
   LuaSocket = [[
     local http = require "socket.http"

@@ -44,7 +44,7 @@ describe("cancelling", function()
 
   local CANCELLED = { just_now = true, error = "cancelled", suspect = false, attempt = 0, waits = "{1m0s,10m0s,30m0s}" }
 
-  -- What psql prints of the call, and of the notifications that it caused.
+  -- Returns what psql prints of the call and of the notifications that it caused.
   local function cancel_and_listen(id)
     local out = pg:psql(("LISTEN pgq_cancel; SELECT pgq_cancel(%d);"):format(id))
     return out:match "^%a+", out:match 'notification "pgq_cancel" with payload "([^"]*)"'
@@ -68,7 +68,7 @@ describe("cancelling", function()
   end
 
   describe("with pgq_cancel", function()
-    it("ends a job that waits, and tells nobody", function()
+    it("ends a job that waits, and notifies no worker", function()
       local id = enqueue { delay = "1h" }
       local answer, payload = cancel_and_listen(id)
       assert.equal("cancelled", answer)
@@ -76,7 +76,7 @@ describe("cancelling", function()
       assert.same(CANCELLED, row(id))
     end)
 
-    it("ends a job that waits for a retry or is suspect, and keeps what it has been through", function()
+    it("ends a job that waits for a retry or is suspect, and keeps its attempts", function()
       local id = enqueue()
       pg:psql "UPDATE pgq_jobs SET attempt = 2, retry_waits = '{5s}', error = 'too bad', suspect = true"
       assert.equal("cancelled", (cancel_and_listen(id)))
@@ -116,7 +116,7 @@ describe("cancelling", function()
       assert.equal(first .. "\n" .. third, pg:psql "SELECT id FROM pgq_jobs WHERE ran_at IS NULL ORDER BY id")
     end)
 
-    it("is undone by a rollback, and nobody is told then", function()
+    it("is undone by a rollback, and then no worker is notified", function()
       local id = enqueue()
       lease(id)
       local out = pg:psql(("LISTEN pgq_cancel; BEGIN; SELECT pgq_cancel(%d); ROLLBACK; SELECT 1;"):format(id))
@@ -164,7 +164,7 @@ describe("cancelling", function()
       pg:psql "DROP OWNED BY canceller; DROP ROLE canceller"
     end)
 
-    it("is in the way of two that cancel at once: one has done it", function()
+    it("is done by one of two sessions that cancel at once", function()
       local id = enqueue()
       assert.equal(id .. " has ended already\n", cancel_held(id, "SELECT pgq_cancel($1)"))
     end)
@@ -229,7 +229,7 @@ describe("cancelling", function()
       assert.equal(first .. " cancelled\n" .. second .. " cancelled\n", result.stdout)
     end)
 
-    it("refuses what is no id with status 2, and touches nothing", function()
+    it("refuses words that are no ids with status 2, and changes nothing", function()
       local id = enqueue()
       for _, case in ipairs {
         { "the id of a job is missing" },

@@ -1,4 +1,4 @@
--- Cancelling jobs that a worker has: what their handlers get to know, and when. Cancelling itself is in
+-- Cancelling jobs that a worker has: how and when their handlers are told. Cancelling itself is in
 -- cancel_spec.lua.
 local Pgbouncer = require "spec.support.pgbouncer"
 local Worker = require "spec.support.worker"
@@ -256,7 +256,7 @@ describe("a job that is cancelled while a worker has it", function()
     assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
   end)
 
-  it("is told so at the next extension of its lease behind a pooler, where nobody hears of it", function()
+  it("is told so at the next extension of its lease behind a pooler, where no notification arrives", function()
     local pool = Pgbouncer.start(pg, { pool_mode = "transaction", default_pool_size = 8 })
     finally(function() pool:stop() end)
     local id = enqueue()

@@ -1,4 +1,4 @@
--- A minute of spec/chaos/run, and that its books find what they are there to find.
+-- A minute of spec/chaos/run, and a test that its books find each kind of mistake.
 
 local Postgres = require "spec.support.postgres"
 local process = require "spec.support.process"
@@ -8,7 +8,7 @@ describe("a minute of chaos", function()
   -- PGQ_CHAOS_SEED chooses another one, to replay what was seen elsewhere.
   local seed = os.getenv "PGQ_CHAOS_SEED" or "3"
 
-  it("loses no job, and lets no stranger end one", function()
+  it("loses no job, and lets only its holder end a job", function()
     local result = process.run { "luajit", "spec/chaos/main.lua", "--minutes", "1", "--seed", seed, timeout = 240 }
     local shown = result.stderr .. result.stdout
     assert.equal(0, result.status, shown)
@@ -78,7 +78,7 @@ describe("the books of a chaos run", function()
       worker, runs, attempt or 1))
   end
 
-  -- What a worker writes: the trigger takes its name from its session.
+  -- Writes as a worker does: the trigger takes its name from its session.
   local function write(worker, sql)
     pg:psql(("SET application_name = '%s'; %s"):format(worker, sql))
   end
@@ -98,7 +98,7 @@ describe("the books of a chaos run", function()
     return table.concat(names, ", "), table.concat(told, "\n")
   end
 
-  it("balance when a job ran and was completed by who ran it", function()
+  it("balance when a job was completed by the worker that ran it", function()
     enqueue()
     run "w1.1"
     write("w1.1", COMPLETE)
@@ -154,7 +154,7 @@ describe("the books of a chaos run", function()
     assert.equal("failed for good", (check()))
   end)
 
-  it("find a stranger who completes what he has not run", function()
+  it("find a worker that completes a job that it has not run", function()
     enqueue()
     run "w1.1"
     write("w2.1", COMPLETE)
@@ -163,7 +163,7 @@ describe("the books of a chaos run", function()
     assert.matches("w2.1 +complete", text)
   end)
 
-  it("find who completes a later attempt than the one he ran", function()
+  it("find a worker that completes a later attempt than the one it ran", function()
     local began = os.time()
     enqueue "fail 1"
     run("w1.1", 1)
@@ -175,7 +175,7 @@ describe("the books of a chaos run", function()
     assert.matches("w1.1 wrote complete of attempt 2", text)
   end)
 
-  it("find who writes under somebody else's lease, though he ran the job himself", function()
+  it("find a worker that writes under another worker's lease, though it ran the job", function()
     local began = os.time()
     enqueue()
     run "w1.1"
@@ -187,7 +187,7 @@ describe("the books of a chaos run", function()
     assert.matches("under the lease 77 of w2.1", text)
   end)
 
-  it("find who takes a lease for lost before its end, and who runs a job meanwhile", function()
+  it("find a worker that takes a lease for lost before its end, and one that runs the job meanwhile", function()
     enqueue()
     run "w1.1"
     write("w1.1", LEASE)

@@ -51,7 +51,7 @@ describe("pgq-lua", function()
       assert.matches("PGQ_GRACE: 'soon'", result.stderr)
     end)
 
-    it("never shows what may be a password of a connection string that cannot be read", function()
+    it("does not show a connection string that cannot be read, since it may have a password", function()
       for _, conninfo in ipairs {
         "host=localhost password=my secret", "postgresql://ann:sec/ret:x@localhost:secret/db", "password='secret",
         "postgresql://ann:secret@[::1/db", "pass=secret",
@@ -165,7 +165,7 @@ describe("pgq-lua", function()
     end)
   end)
 
-  describe("without what it needs in the database", function()
+  describe("without its tables, or without a database", function()
     local pg
     local SCRIPT = "require 'pgq'.register_queue('q', print)"
 

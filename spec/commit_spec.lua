@@ -1,5 +1,5 @@
--- A statement of its own is committed behind its answer: the server has said what it inserted, and can still refuse it,
--- or be gone. Whoever enqueues or queries must not take it for done then.
+-- A statement outside of a transaction is committed after its answer. The server has said what it inserted, and can still
+-- refuse the commit, or be gone: then the call must return an error.
 
 local Library = require "spec.support.library"
 local Postgres = require "spec.support.postgres"
@@ -8,7 +8,7 @@ local pgq = require "pgq"
 local process = require "spec.support.process"
 local uv = require "luv"
 
--- What a row in pgq_jobs or things meets when it is committed: its text says what.
+-- A trigger at the commit of rows in pgq_jobs and things: the text of the row says what it does.
 local AT_COMMIT = [[
   CREATE TABLE things (data bytea);
   CREATE FUNCTION at_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -23,7 +23,7 @@ local AT_COMMIT = [[
 
 local INSERT = "INSERT INTO things VALUES ($1::text::bytea)"
 
-describe("what fails when it is committed", function()
+describe("a statement that fails at its commit", function()
   local pg, conn
 
   setup(function()

@@ -37,7 +37,7 @@ describe("connections from Lua", function()
   end
 
   describe("pgq.connect", function()
-    it("takes DATABASE_URL when it is called without a connection string, else what libpq finds", function()
+    it("takes DATABASE_URL when it is called without a connection string, else libpq's defaults", function()
       local script = [[
         local pgq = require "pgq"
         io.write(assert(pgq.connect()):query("SELECT current_setting('application_name') AS name")[1].name)]]
@@ -317,7 +317,7 @@ describe("connections from Lua", function()
   end)
 
   describe("conn:transaction", function()
-    it("commits what was done, and returns true and the function's results", function()
+    it("commits the statements, and returns true and the function's results", function()
       local results = { conn:transaction(function(tx)
         assert(tx:query("INSERT INTO things VALUES (1, 'a')"))
         assert(tx:enqueue("mail", "x"))
@@ -332,7 +332,7 @@ describe("connections from Lua", function()
       assert.same({ true, false }, { conn:transaction(function() return false end) })
     end)
 
-    it("rolls back and hands on what the function returns behind nil or false", function()
+    it("rolls back, and returns all that the function returned, when that begins with nil or false", function()
       for _, first in ipairs { "nil", "false" } do
         local value = nil
         if first == "false" then
@@ -413,7 +413,7 @@ describe("connections from Lua", function()
       assert.equal(0, count("pgq_jobs"))
     end)
 
-    it("refuses what would end the transaction, and rolls it back then", function()
+    it("refuses statements that would end the transaction, and then rolls it back", function()
       for _, sql in ipairs { "COMMIT", "commit and chain", "END", "ABORT", "ROLLBACK", "rollback work", "PREPARE TRANSACTION 'x'",
         "-- so\n /* or /* so **/ */ ; Commit" } do
         local inner

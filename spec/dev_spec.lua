@@ -18,7 +18,7 @@ local function read_file(path)
   return text
 end
 
--- False for a process that has ended, whether or not somebody has asked for its status.
+-- False for a process that has ended, whether or not its parent has asked for its status.
 local function is_running(pid)
   return uv.fs_readlink(("/proc/%d/cwd"):format(pid)) ~= nil
 end
@@ -37,7 +37,7 @@ end
 describe("pgq-lua dev", function()
   local top, dir, guard
 
-  -- A folder as a checkout under a home of root: nobody else may enter it, and its path is longer than that of a
+  -- A folder as a checkout under a home of root: no other user may enter it, and its path is longer than that of a
   -- socket may be.
   setup(function()
     top = assert(uv.fs_mkdtemp("/tmp/pgq-dev-spec-XXXXXX"))
@@ -104,7 +104,7 @@ describe("pgq-lua dev", function()
     for fd = 1, 2 do
       assert.equal(log, uv.fs_readlink(("/proc/%d/fd/%d"):format(pid, fd)))
     end
-    -- What it was started from could never be read to its end otherwise.
+    -- If the server kept the pipe of its starter open, the starter's output could never be read to its end.
     assert.is_truthy(read_file(log):find("ready to accept connections", 1, true))
   end)
 
@@ -126,7 +126,7 @@ describe("pgq-lua dev", function()
     assert.equal(0, result.status)
   end)
 
-  it("starts again after a kill -9, with what was committed", function()
+  it("starts again after a kill -9, with all committed data", function()
     start()
     query("create table kept as select 7 as number")
     local pid = server_pid()

@@ -125,7 +125,7 @@ describe("pgq-lua enqueue --lines", function()
     refuses(enqueue_in_shell '"$@" < /tmp', 1, "cannot read standard input: Is a directory")
   end)
 
-  it("refuses data beside it, and what no job can be made of", function()
+  it("refuses data beside it, and options that no job can have", function()
     refuses(enqueue("", "data"), 2, "so DATA must not be given.*usage: pgq%-lua enqueue")
     refuses(enqueue("", "-"), 2, "so DATA must not be given")
     refuses(enqueue("x", "--delay", "1s", "--after", "2030-01-01"), 2, "exclude each other")
@@ -222,7 +222,7 @@ describe("pgq-lua enqueue --lines", function()
       assert.is_nil(shown:find "ETA")
     end)
 
-    it("ends its line before it says what went wrong", function()
+    it("ends its line of progress before it reports an error", function()
       pg:psql "ALTER TABLE pgq_jobs ADD CONSTRAINT luck CHECK (convert_from(data, 'UTF8') <> '399999')"
       local shown, status = on_terminal('"$@" < ' .. write(numbers(20 * MANY)))
       pg:psql "ALTER TABLE pgq_jobs DROP CONSTRAINT luck"

@@ -169,7 +169,7 @@ describe("enqueueing from Lua", function()
     end)
   end
 
-  it("hands on what the database says about an earliest time", function()
+  it("returns the database's error about an earliest time", function()
     local id, message, code = conn:enqueue("q", "x", { after = "someday" })
     assert.is_nil(id)
     assert.matches("someday", message)

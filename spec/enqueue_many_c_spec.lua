@@ -280,7 +280,7 @@ describe("enqueueing many jobs from C", function()
     expect_failure(result, "08007", "broke during the COMMIT", UNKNOWN)
   end)
 
-  it("hands on what a deferred constraint says at the COMMIT", function()
+  it("returns the error of a deferred constraint at the COMMIT", function()
     pg:psql [[CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'too late'; END $$;
       CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON pgq_jobs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()]]
     local result = call("count=2", "then=SELECT 1")

@@ -104,7 +104,7 @@ describe("enqueueing many jobs from Lua", function()
     assert.same({ "{}", 1893456000 }, { rows[5].waits, rows[5].due })
   end)
 
-  it("takes what gives strings: io.lines, gmatch, coroutines", function()
+  it("takes any function that returns strings: io.lines, gmatch, coroutines", function()
     local path = os.tmpname()
     local file = assert(io.open(path, "w"))
     file:write "one\ntwo\n"
@@ -155,7 +155,7 @@ describe("enqueueing many jobs from Lua", function()
     assert.equal(0, count())
   end)
 
-  it("rolls back what a function throws after, and throws it on", function()
+  it("rolls back when the function throws, and throws the same error", function()
     local thrown = { "anything" }
     for _, at in ipairs { 1, 9000, MANY } do
       each_way(function(_, enqueue_many)
@@ -279,7 +279,7 @@ describe("enqueueing many jobs from Lua", function()
     assert.equal(0, count())
   end)
 
-  it("returns nil, a message and a code for what cannot be used", function()
+  it("returns nil, a message and a code for jobs that cannot be enqueued", function()
     for _, case in ipairs {
       { { "", { "x" } }, "queue name is empty", "22023" },
       { { "a\0b", { "x" } }, "queue name holds a NUL byte", "22023" },

@@ -74,7 +74,7 @@ describe("the example", function()
   local Example = {}
   Example.__index = Example
 
-  -- Enqueues a job, as the head comment says but for what stands in `data` and `waits`, and returns its id.
+  -- Enqueues a job as the head comment says, with `data` and `waits` if they are given, and returns its id.
   function Example:enqueue(data, waits)
     local command = self.said.Enqueue
     if data then
@@ -105,7 +105,7 @@ describe("the example", function()
   end
 
   -- An `it` whose function gets a worker that runs the example. Where the head comment has a port, the worker gets
-  -- another one, worker.port, at which nobody listens.
+  -- another one, worker.port, which no process listens on.
   local function example(name, what, fn)
     names[name] = true
     it(name .. " " .. what, function()
@@ -219,7 +219,7 @@ describe("the example", function()
 
   -- ── the examples that start programs ──
 
-  -- A webhook that answers what the test says, in turn.
+  -- A webhook that gives the answers of the test, one after the other.
   local function webhook(what, answers, fn)
     example("webhook.lua", what, function(worker)
       local requests = {}
@@ -260,7 +260,7 @@ describe("the example", function()
       assert.equal(4, #requests)
     end)
 
-  -- Nobody is answered before so many wait for an answer.
+  -- No client is answered before this number of clients wait for an answer.
   local MANY, waiting = 30, 0
   webhook("has many calls in flight", { function(client)
     waiting = waiting + 1

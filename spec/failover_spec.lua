@@ -72,7 +72,7 @@ describe("a worker with a standby at hand", function()
     end)
   end
 
-  it("goes on there when its primary dies, by itself, and no acknowledged job is lost or left behind", function()
+  it("goes on there by itself when its primary dies, and no acknowledged job is lost or left behind", function()
     replicate_synchronously()
     local worker = start(multi_host())
     primary:psql "SELECT pgq_enqueue('echo', n::text::bytea) FROM generate_series(1, 1000) AS n"
@@ -94,7 +94,7 @@ describe("a worker with a standby at hand", function()
     assert.equal("0", standby:psql "SELECT count(*) FROM pgq_workers")
   end)
 
-  it("of which it only knows the standby waits quietly, and goes on when that is promoted", function()
+  it("waits quietly if it only knows the standby, and goes on when that is promoted", function()
     local worker = start(standby.tcp_conninfo)
     primary:psql "SELECT pgq_enqueue('echo', 'early')"
     worker:read_until "worker is serving"
@@ -138,7 +138,7 @@ describe("a worker behind a network", function()
     timer:start(seconds * 1000, 0, fn)
   end
 
-  -- All connections there are now: their packets are lost in both directions, and nobody is told.
+  -- All connections there are now: their packets are lost in both directions, and neither side is told.
   local function cut_the_cable()
     for connection in pairs(proxy.connections) do
       lose_packets(connection.client)
@@ -165,7 +165,7 @@ describe("a worker behind a network", function()
     return pg:psql "SELECT coalesce(string_agg(pid::text, ',' ORDER BY pid), '') FROM pg_stat_activity WHERE application_name = 'pgq-lua'"
   end
 
-  it("whose packets get lost finds out, as the server does, and settles what it ran without a second run", function()
+  it("that loses packets notices it, as the server does, and settles the jobs that it ran without a second run", function()
     local worker = start(through_proxy())
     pg:psql "SELECT pgq_enqueue('slow', '4000')"
     worker:read_until "began 4000"
@@ -184,7 +184,7 @@ describe("a worker behind a network", function()
     assert.equal(1, count(worker.stdout, "began 4000"))
   end)
 
-  it("whose packets get lost loses its jobs to another worker soon, and can't finish them twice", function()
+  it("that loses packets: another worker gets the jobs soon, and none is finished twice", function()
     pg:psql [[
       CREATE TABLE written (what text, by text);
       CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
@@ -231,7 +231,7 @@ describe("a worker behind a network", function()
     assert.is_true(count(worker.stderr, "the session of a hold was lost") >= 3, worker.stderr)
   end)
 
-  it("whose first host does not answer at all gets to the second", function()
+  it("whose first host does not answer: the worker connects to the second", function()
     lose_packets(proxy._listener)
     local conninfo = ("host=127.0.0.1,127.0.0.1 port=%d,%d dbname=postgres user=postgres target_session_attrs=read-write"):format(
       proxy.port, pg.port)
@@ -241,7 +241,7 @@ describe("a worker behind a network", function()
     worker:stop()
   end)
 
-  it("that swallows and acknowledges all that is sent loses its jobs to others, and goes on when that is over", function()
+  it("that swallows and acknowledges all bytes: other workers get the jobs, and the worker goes on afterwards", function()
     local worker = start(through_proxy())
     pg:psql "SELECT pgq_enqueue('slow', '1000')"
     worker:read_until "began 1000"

@@ -22,7 +22,7 @@ describe("a handler", function()
   local function run_all(bodies) return fixture.run_all(pg, drain, bodies) end
 
   describe("is given", function()
-    it("the bytes as they are, and a job with what is known of it", function()
+    it("the bytes as they are, and a job with all its fields", function()
       local _, result = run([[
         assert(data == "a\0b\255\n\r" .. string.rep("\1", 3), "wrong bytes")
         print(job.id, job.queue, job.attempt, job.retries_left)
@@ -109,7 +109,7 @@ describe("a handler", function()
       assert.equal(5, select(2, log:gsub("backs off", "")), log)
     end)
 
-    it("when it returns nonsense, and is told what to return", function()
+    it("when it returns another value, and the error says which values are allowed", function()
       local help = ": return nothing or true for success; nil and a message, or a table with the field error, for failure"
       fail {
         { "return 42", "the handler returned a number (42)" .. help },
@@ -180,7 +180,7 @@ describe("a handler", function()
         (one_of_twenty 'local ffi = require "ffi" ffi.cast("int *", 8)[0] = 1'))
     end)
 
-    it("by changing globals does no harm to what runs it", function()
+    it("by changing globals does no harm to the code that runs it", function()
       assert.equal("", (one_of_twenty [[
         local G = _G for name in pairs(G) do G[name] = nil end]]))
       assert.equal("", (one_of_twenty [[

@@ -5,7 +5,7 @@ local wait = require "spec.support.wait"
 
 local PGQ_LUA = os.getenv "PGQ_LUA"
 
--- What a hostile tester tried, and what broke once.
+-- Attacks of a hostile tester, and faults that there were once.
 describe("a worker survives", function()
   local pg = fixture.server()
 
@@ -51,7 +51,7 @@ describe("a worker survives", function()
     enqueue("fine", "after")
     local result = drain(FFI:format [[local bytes = "\100\0\0\0\7abc" ffi.C.write(3, bytes, #bytes)]])
     assert.matches("fine after", result.stdout)
-    -- First nobody knows whose it was; then each suspect runs alone.
+    -- At first the culprit is not known; then each suspect runs alone.
     assert.equal("evil|1|the executor was killed: it sent a part of a frame and no more, with this job alone in it|t",
       pg:psql "SELECT queue_name, attempt, error, ran_at IS NOT NULL FROM pgq_jobs")
   end)
@@ -95,7 +95,7 @@ describe("a worker survives", function()
     assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
   end)
 
-  it("a row whose attempts are counted to the end", function()
+  it("a row with the greatest possible number of attempts", function()
     pg:psql "INSERT INTO pgq_jobs (queue_name, data, attempt) VALUES ('evil', '', 2147483647), ('fine', '', 2147483647)"
     drain(FFI:format "error 'no'")
     assert.equal("evil|2147483647|{10m0s,30m0s}", pg:psql "SELECT queue_name, attempt, retry_waits FROM pgq_jobs")
@@ -157,7 +157,7 @@ describe("a worker survives", function()
       pg:psql "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
     end)
 
-    it("error texts keep what it can hold, and the job is retried", function()
+    it("error texts keep the characters that it has, and the job is retried", function()
       local conninfo = pg.conninfo:gsub("dbname=postgres", "dbname=latin")
       process.check { PGQ_LUA, "--db", conninfo, "migrate" }
       process.check { PGQ_LUA, "--db", conninfo, "enqueue", "caf\195\169", "x" }

@@ -193,7 +193,7 @@ describe("a job that runs for long", function()
       local worker
       wait.till("the job to have failed for good", 180, function()
         if not worker or not worker:is_running() then
-          -- Whose session has ended is known to have vanished.
+          -- A worker whose session has ended is known to have vanished.
           wait.till("its sessions to end", 30, function()
             return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgq-lua'" == "0"
           end)
@@ -226,7 +226,7 @@ describe("a job that runs for long", function()
       return result
     end
 
-    it("for a foreign key is marked as failed with what it said, and the jobs beside it are settled", function()
+    it("for a foreign key is marked as failed with that error, and the jobs beside it are settled", function()
       fifty()
       pg:psql "CREATE TABLE refers (job bigint REFERENCES pgq_jobs (id)); INSERT INTO refers VALUES (20), (40)"
       drain()

@@ -50,7 +50,7 @@ describe("the log of a worker", function()
     assert.equal("debug", found["job completed"].level)
   end)
 
-  it("leaves out what is below --log-level", function()
+  it("leaves out messages below --log-level", function()
     assert.is_nil(drain("--log-level", "warn"):find "level=info")
     local log = drain "--log-level=error"
     assert.equal("", log)

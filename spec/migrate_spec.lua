@@ -49,7 +49,7 @@ describe("pgq-lua migrate", function()
     assert.equal(made, schema())
   end)
 
-  it("makes what pasting the file makes", function()
+  it("creates the same objects as pasting the file does", function()
     migrate()
     local made = schema()
     pg:psql "DROP TABLE pgq_jobs, pgq_workers; DROP FUNCTION pgq_enqueue, pgq_cancel"

@@ -2,7 +2,7 @@ local Worker = require "spec.support.worker"
 local fixture = require "spec.support.fixture"
 local stall = require "spec.support.stall"
 
--- Two holds take turns to bring jobs to one executor; nobody is to notice.
+-- Two holds bring jobs to one executor in turn; the order must not show it.
 describe("with one executor", function()
   local pg = fixture.server()
 
@@ -79,7 +79,7 @@ describe("with one executor", function()
     expect_in_order(6000, "if job.id % 700 == 0 then uv.sleep(110 + job.id / 20) end" .. RAN, "--hold-limit", "100ms")
   end)
 
-  it("jobs do whose executor is replaced", function()
+  it("jobs run in order while their executor is replaced", function()
     expect_in_order(3000, RAN, "--max-jobs", "700")
   end)
 
@@ -90,7 +90,7 @@ describe("with one executor", function()
     end, RAN)
   end)
 
-  -- The beginning of a long frame swallows the outcomes of the jobs behind it: nobody knows whose it was. It takes
+  -- The beginning of a long frame swallows the outcomes of the jobs behind it, so the culprit is not known. It takes
   -- five seconds until the supervisor has had enough of that.
   it("a job that kills it without a trace is found, alone, and costs no other job an attempt", function()
     fill(400, "CASE n WHEN 300 THEN 'evil' ELSE '' END")

@@ -53,7 +53,7 @@ describe("Postgres inside of a handler", function()
       assert.equal("", errors())
     end)
 
-    it("takes its turn: who came first is served first", function()
+    it("gets a connection in the order of the calls", function()
       enqueue("q", "", 10)
       local out = drain([[
         local begun, came = 0, 0
@@ -163,7 +163,7 @@ describe("Postgres inside of a handler", function()
   end)
 
   describe("pgq.transaction", function()
-    it("commits; rolls back what returns an error or throws; and leaks nothing into the next job", function()
+    it("commits; rolls back when its function returns an error or throws; and leaks nothing into the next job", function()
       for _, data in ipairs { "commit", "return", "throw", "pass over", "commit" } do enqueue("q", data) end
       local out = drain([[
         local turn = 1
@@ -263,7 +263,7 @@ describe("Postgres inside of a handler", function()
       wait.till("the job to fail", 30, function() return errors():find "pgq.timeout" end)
     end)
 
-    it("may be the wait for a connection, which then goes to the next", function()
+    it("may be the wait for a connection, and the next call then gets the connection", function()
       enqueue("hold", "")
       enqueue("hasty", "")
       enqueue("patient", "")
@@ -305,8 +305,8 @@ describe("Postgres inside of a handler", function()
     end)
   end)
 
-  describe("connections of one's own", function()
-    it("wait too, and are shared in turns, a transaction as a whole", function()
+  describe("connections of pgq.connect", function()
+    it("wait too, and serve one call or transaction after another", function()
       enqueue("q", "", 8)
       local out = drain [[
         local conn = assert(pgq.connect())
@@ -329,7 +329,7 @@ describe("Postgres inside of a handler", function()
       assert.equal("", errors())
     end)
 
-    it("are given on when the one whose turn it is, or was to be, is interrupted", function()
+    it("serve the next call when a call that has the connection, or waits for it, is interrupted", function()
       enqueue("slow")
       enqueue("brief", "", 2)
       enqueue("q", "", 2)
@@ -359,7 +359,7 @@ describe("Postgres inside of a handler", function()
       assert.equal(2, select(2, errors():gsub("pgq.timeout", "")), errors())
     end)
 
-    it("may be dropped, or ended by the server, and what gets the number of the socket next works", function()
+    it("may be dropped, or ended by the server, and the next connection with the same socket number works", function()
       assert.equal("none is left\n", (run [[
         local function collect()
           collectgarbage()
@@ -533,7 +533,7 @@ describe("Postgres inside of a handler", function()
         print(go())]])
     end)
 
-    it("are not prepared with --no-prepare, nor on connections of one's own", function()
+    it("are not prepared with --no-prepare, nor on connections of pgq.connect", function()
       assert.equal("true\n", run_on_one([[
         for _ = 1, 3 do pgq.query "SELECT 1" end
         pgq.enqueue("none", "")

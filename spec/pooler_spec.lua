@@ -82,7 +82,7 @@ describe("behind a pgbouncer", function()
     end)
   end
 
-  -- What a stranger finds in a session that the pool lends him.
+  -- What another client finds in a session that the pool lends it.
   local LEFT_BEHIND = [[
     BEGIN;
     SELECT 'server ' || pg_backend_pid() || '; ' || concat_ws('; ',
@@ -175,7 +175,7 @@ describe("behind a pgbouncer", function()
       local other = start("--hold-limit", "200ms", "--lease", "2s")
       for _ = 1, 3 do enqueue("sleep", "5000") end
       wait_until_leased(3)
-      -- But for a moment, when somebody looks for jobs.
+      -- Only for a moment, while the worker looks for jobs.
       wait.till("no transaction to be open", 4, function()
         return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'" == "0"
       end)
@@ -209,7 +209,7 @@ describe("behind a pgbouncer", function()
       assert.equal(4, select(2, other.stdout:gsub("ended", "")))
     end)
 
-    it("ends by SIGTERM in good order, and gives back what runs on", function()
+    it("ends by SIGTERM in good order, and gives back the jobs that still run", function()
       enqueue("sleep", "700")
       local worker = start("--executors", "1")
       worker:read_until "began 700"

@@ -146,7 +146,7 @@ describe("pgq.query in a plain script", function()
     assert.equal("1", pg:psql "SELECT count(*) FROM things")
   end)
 
-  it("undoes what a statement leaves in the session: settings, temporary tables, prepared statements, locks", function()
+  it("removes all that a statement leaves in the session: settings, temporary tables, prepared statements, locks", function()
     local first = pid()
     for _, case in ipairs {
       { "SET work_mem = '1234kB'", "SELECT current_setting('work_mem') = '1234kB' AS left" },

@@ -183,7 +183,7 @@ describe("an executor that is replaced", function()
     assert.matches("an executor died.-was killed: it did not exit when it was to be replaced", worker.stderr)
   end)
 
-  it("does not hide what ends it before it was asked to leave", function()
+  it("is reported with its cause when it ends before it was asked to leave", function()
     start("--max-jobs", "10")
     pg:psql "INSERT INTO pgq_jobs (queue_name, data, retry_waits) VALUES ('exit', '', '{1h}')"
     worker:read_until "exits soon"

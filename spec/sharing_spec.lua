@@ -1,4 +1,4 @@
--- Handlers that share connections, and one of which throws in the middle of a call, or never comes back to it.
+-- Handlers that share connections, and one of which throws in the middle of a call, or never continues it.
 local Worker = require "spec.support.worker"
 local fixture = require "spec.support.fixture"
 local uv = require "luv"
@@ -109,7 +109,7 @@ describe("a connection that handlers share", function()
     wait.till("both statements to end", 30, function() return running() == 0 end)
   end)
 
-  it("of their own is not closed at the end of a handler whose generator threw on it", function()
+  it("of pgq.connect is not closed at the end of a handler whose generator threw on it", function()
     local said = run([[
       if data == "thrower" then
         say(data, tostring(select(2, pcall(own().enqueue_many, own(), "none", fail))))
@@ -125,7 +125,7 @@ describe("a connection that handlers share", function()
     ["drops a coroutine in a transaction"] =
       "coroutine.wrap(function() own():transaction(function(tx) tx:query 'SELECT 1' coroutine.yield() end) end)()",
   } do
-    it("of their own is closed when a handler " .. what .. ", and others are told", function()
+    it("of pgq.connect is closed when a handler " .. what .. ", and others are told", function()
       local said = run(([[
         own()
         if data == "culprit" then

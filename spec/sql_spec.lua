@@ -40,7 +40,7 @@ describe("the tables and pgq_enqueue in SQL", function()
     }, "\n"), columns "pgq_jobs")
   end)
 
-  it("pgq_workers has a row's worth of what is known about a worker", function()
+  it("pgq_workers has a row for each worker", function()
     local names = {}
     for name in columns("pgq_workers"):gmatch "([%w_]+)|[^\n]*" do
       names[#names + 1] = name

@@ -72,7 +72,7 @@ describe("a worker that is told to stop", function()
     assert.is_true(left > 0)
   end)
 
-  it("after the grace time kills what still runs and gives it back at no cost", function()
+  it("after the grace time kills the jobs that still run and gives them back without counting an attempt", function()
     enqueue("slow", "60000")
     local worker = start("--grace", "300ms")
     worker:read_until "began 60000"
@@ -195,7 +195,7 @@ describe("a worker whose Postgres goes away", function()
     worker:stop()
   end)
 
-  it("survives that somebody ends its sessions, again and again", function()
+  it("survives that its sessions are ended, again and again", function()
     local worker = Worker.start { pg = pg, script = ECHO, args = { "--poll-interval", "50ms" } }
     worker:read_until "worker is serving"
     for i = 1, 10 do

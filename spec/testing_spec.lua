@@ -1,4 +1,4 @@
--- pgq.testing: what a spec of a user's can do with a worker script, without a server and with one.
+-- pgq.testing: what a user's spec can do with a worker script, without a server and with one.
 
 local Postgres = require "spec.support.postgres"
 local pgq = require "pgq"
@@ -78,7 +78,7 @@ describe("pgq.testing", function()
       assert.equal("failed", perform("return false", { attempt = 4 }).status)
     end)
 
-    it("what it threw, with a traceback, and the test goes on", function()
+    it("the error that it threw, with a traceback, and the test goes on", function()
       local outcome = perform "local function deep() error('thrown', 0) end deep()"
       assert.same({ "retry", "thrown" }, { outcome.status, outcome.error })
       assert.matches("stack traceback:.*worker.lua:3: in function 'deep'", outcome.traceback)
@@ -285,7 +285,7 @@ describe("pgq.testing", function()
       end
     end)
 
-    it("lists what a handler enqueued", function()
+    it("lists the jobs that a handler enqueued", function()
       local worker = with_handler [[
         assert(pgq.enqueue("mail", "to: ann") == 2)
         assert(pgq.enqueue("mail", "to: ben", { delay = "10m", retry_waits = { 5, "1m" } }) == 3)
@@ -324,7 +324,7 @@ describe("pgq.testing", function()
       assert.equal("a b c d", table.concat(data, " "))
     end)
 
-    it("refuses what pgq.enqueue refuses, in its words", function()
+    it("refuses the arguments that pgq.enqueue refuses, with the same messages", function()
       for _, case in ipairs {
         { "'', 'x'", "the queue name is empty (22023)" },
         { "'a\\0b', 'x'", "the queue name holds a NUL byte (22023)" },
@@ -417,7 +417,7 @@ describe("pgq.testing", function()
         run "job.tx:query 'bad'")
     end)
 
-    it("drains what is due, by the time and then the order of the jobs", function()
+    it("drains the due jobs, in the order of their times and ids", function()
       local worker = load [[
         for _, name in ipairs { "a", "b" } do
           pgq.register_queue(name, function(data) if data == "more" then pgq.enqueue("b", "last") end end)
@@ -503,7 +503,7 @@ describe("pgq.testing", function()
       worker:close()
     end)
 
-    it("closes what the script has opened", function()
+    it("closes all that the script has opened", function()
       local worker = with_handler([[
         kept = assert(pgq.connect())
         assert(kept:query "SET application_name = 'left'" and pgq.query "SELECT 1")]], { db = pg.conninfo })
@@ -611,7 +611,7 @@ describe("pgq.testing", function()
       worker:close()
     end)
 
-    it("leaves jobs alone that somebody else holds", function()
+    it("leaves jobs alone that another session holds", function()
       local worker = with_handler("", { db = pg.conninfo })
       worker:enqueue("q", "held")
       worker:enqueue("q", "free")
@@ -750,7 +750,7 @@ describe("pgq.testing", function()
   end)
 
   describe("called wrongly", function()
-    it("says what is wrong, to whom called it", function()
+    it("reports an error at the line of the caller", function()
       local worker = with_handler ""
       for _, case in ipairs {
         { "load: the path of the script must be a string, not a nil", testing.load },

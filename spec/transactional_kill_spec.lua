@@ -60,8 +60,8 @@ local SCRIPT = [[
     assert(job.tx:query("INSERT INTO receipts VALUES ($1)", data))
   end, { transactional = true, timeout = "1s" })]]
 
--- What must hold in every snapshot: a transfer is applied or its job is there, never both, never neither; the same for
--- its receipt; and no money comes or goes.
+-- What must hold in every snapshot: a transfer is applied or its job is there, never both, never neither. The same holds
+-- for its receipt, and the sum of all balances does not change.
 local LEDGER = [[
   WITH
     transfers AS (SELECT id, count(*) FROM (SELECT id FROM applied UNION ALL
@@ -116,7 +116,7 @@ describe("transfers between accounts, while everything is killed at every step,"
     start(i)
   end
 
-  -- What can be killed. Each returns whether it was.
+  -- Functions that kill a worker, an executor or a session. Each returns whether it killed one.
   local KILLS = {
     { 3, "executors", function()
       local pid = pick(pick(workers):executors())

@@ -1,5 +1,5 @@
--- Transactional handlers: what they do through job.tx and the completion of their jobs come about together, or not at
--- all. What becomes of them when things are killed is in transactional_kill_spec.lua.
+-- Transactional handlers: their statements through job.tx and the completion of their jobs are committed together, or
+-- not at all. Kills of workers, executors and sessions are in transactional_kill_spec.lua.
 local Pgbouncer = require "spec.support.pgbouncer"
 local Worker = require "spec.support.worker"
 local fixture = require "spec.support.fixture"
@@ -174,7 +174,7 @@ describe("a transactional handler", function()
         pgq.register_queue("b", handle, { transactional = true })]]
       assert.equal("60", pg:psql "SELECT count(DISTINCT job) FROM marks")
       assert.equal("later|60", pg:psql "SELECT queue_name, count(*) FROM pgq_jobs GROUP BY 1")
-      assert.is_true(uv.hrtime() - began < 25e9) -- who waits in vain for a connection does so for 30 s
+      assert.is_true(uv.hrtime() - began < 25e9) -- a call waits for a connection for 30 s at most
     end)
 
     it("runs at the isolation that it asks for", function()
@@ -253,7 +253,7 @@ describe("a transactional handler", function()
     end)
 
     it("takes its executor down", function()
-      -- Not os.exit: a sanitizer would take what the process still has for leaks.
+      -- Not os.exit: a sanitizer would report the memory that the process still has as leaks.
       fails("mark(job); local ffi = require 'ffi'; ffi.cdef 'void _exit(int)'; ffi.C._exit(3)",
         "the executor exited with status 3 while it ran this job")
       fails("mark(job); local uv = require 'luv'; uv.kill(uv.os_getpid(), 'sigkill'); while true do end",
@@ -275,7 +275,7 @@ describe("a transactional handler", function()
       fails("mark(job); while true do end", "the executor was killed at the time limit of 2s", "timeout = '2s'")
     end)
 
-    it("may clean up when its time is over, but what it did in time counts", function()
+    it("may clean up when its time is over, and its statements before count", function()
       succeeds("mark(job); pcall(pgq.sleep, 60)", "done", "timeout = '2s'")
     end)
   end)
@@ -304,8 +304,8 @@ describe("a transactional handler", function()
     end)
   end)
 
-  -- What the job's row was made into by somebody else while its handler ran: `sql`. Expects that nothing of the handler
-  -- comes about, and returns the row and what the worker has logged.
+  -- Another session changes the job's row with `sql` while its handler runs. Expects that nothing of the handler is
+  -- committed, and returns the row and the worker's log.
   local function overtaken(sql, body, options, ...)
     enqueue "q"
     local worker = start(handler("mark(job); assert(job.tx:enqueue('never', '')); print 'waits'; " .. (body or "wait_for_signal()"), options), ...)
@@ -319,7 +319,7 @@ describe("a transactional handler", function()
     return jobs(), worker.stderr
   end
 
-  describe("that is not the job's any more", function()
+  describe("that no longer owns its job", function()
     -- Without the notification a lease is looked at 20 s later, and again a second after that.
     local AT_ONCE = 10
 
@@ -368,7 +368,7 @@ describe("a transactional handler", function()
       assert.equal("2|retried|f|", jobs())
     end)
 
-    it("is told so behind a pooler too, where nobody hears that it is cancelled", function()
+    it("is told so behind a pooler too, where no notification arrives", function()
       local pool = Pgbouncer.start(pg, { pool_mode = "transaction", default_pool_size = 8 })
       finally(function() pool:stop() end)
       enqueue "q"
@@ -430,7 +430,7 @@ describe("a transactional handler", function()
       assert.matches("^1|retried|t|.*worker.lua:%d+: the transaction has ended", jobs())
     end)
 
-    it("is used by another handler at the same time gets an error there, or is that one's too", function()
+    it("is used by another handler at the same time gets an error there, or fails the statement of this one", function()
       enqueue("q", "", 2)
       drain [[
         local kept, tried
@@ -463,13 +463,13 @@ describe("a transactional handler", function()
   describe("whose connection breaks", function()
     local TERMINATE = "SELECT pg_terminate_backend(pg_backend_pid())"
 
-    it("before the COMMIT fails with what the database said, and its next attempt has another connection", function()
+    it("before the COMMIT fails with the database's error, and its next attempt has another connection", function()
       fails("mark(job); assert(job.tx:query " .. ("%q"):format(TERMINATE) .. ")", ".*terminating connection")
       fails("mark(job); job.tx:query " .. ("%q"):format(TERMINATE), "the connection to the database is broken")
       succeeds("if job.attempt == 1 then job.tx:query " .. ("%q"):format(TERMINATE) .. " return pgq.retry(0) end mark(job)", "done")
     end)
 
-    it("at the COMMIT, which then did not come about, is told that nobody knows", function()
+    it("at the COMMIT, which was not carried out, gets the error that the result is not known", function()
       pg:psql(("CREATE FUNCTION break() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM FROM (%s) AS x; RETURN NULL; END'"):format(TERMINATE))
       pg:psql "CREATE CONSTRAINT TRIGGER break AFTER INSERT ON marks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION break()"
       finally(function() pg:psql "DROP TRIGGER break ON marks; DROP FUNCTION break" end)
@@ -498,7 +498,7 @@ describe("a transactional handler", function()
       pg:psql "SELECT pg_reload_conf()"
     end
 
-    it("at the COMMIT, which has come about all the same, does not run again", function()
+    it("at the COMMIT, which was carried out all the same, does not run again", function()
       wait_for_standby "local"
       finally(wait_no_more)
       enqueue "q"

@@ -4,8 +4,8 @@ local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
--- What happens to an outcome that the database cannot take at the moment: it is kept and tried again, said once, and
--- the handler does not run a second time.
+-- An outcome that the database cannot take at the moment is kept and tried again. The error is logged once, and the
+-- handler does not run a second time.
 describe("an outcome that cannot be settled for a while", function()
   local pg = fixture.server { disk = Postgres.can_have_disk() and "4m" or nil }
 
@@ -74,7 +74,8 @@ describe("an outcome that cannot be settled for a while", function()
       CREATE FUNCTION tally() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE tally SET jobs = jobs + 1; RETURN old; END $$;
       CREATE TRIGGER tally BEFORE DELETE ON pgq_jobs FOR EACH ROW EXECUTE FUNCTION tally()]]
     finally(function() pg:psql "DROP TABLE tally; DROP FUNCTION tally CASCADE" end)
-    -- It has what our settling needs, and waits for what we have; who finds the deadlock out, and gives way, is us.
+    -- This session holds a lock that the worker's settling needs, and waits for the worker's lock. The worker detects the
+    -- deadlock, and gives way.
     local other = session "SET deadlock_timeout = '1h'; BEGIN; UPDATE tally SET jobs = jobs + 100"
     local worker = start("--hold-limit", "20s")
     enqueue("slow", "3000")
@@ -87,7 +88,7 @@ describe("an outcome that cannot be settled for a while", function()
     assert.equal("101", pg:psql "SELECT jobs FROM tally")
   end)
 
-  -- Two sessions of read committed cannot bring one about; what users' triggers do elsewhere can.
+  -- The worker's statements alone cannot cause these errors; triggers of users can.
   for name, sqlstate in pairs { ["a serialization failure"] = "40001", ["a statement timeout"] = "57014",
     ["a server that is out of memory"] = "53200" } do
     it("for " .. name, function()

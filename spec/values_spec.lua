@@ -90,7 +90,7 @@ describe("values from Lua", function()
       return one("SELECT $1::" .. type .. "::text AS t", list).t
     end
 
-    it("become arrays of what the server expects", function()
+    it("become arrays of the type that the server expects", function()
       assert.equal("{1,2,3}", back("int[]", { 1, 2, 3 }))
       assert.equal("{0.1,NaN,-Infinity,1e+300}", back("float8[]", { 0.1, 0 / 0, -math.huge, 1e300 }))
       assert.equal("{t,f,NULL}", back("bool[]", { true, false, pgq.null }))
@@ -211,7 +211,7 @@ describe("values from Lua", function()
       end)
     end
 
-    it("refuses what JSON does not have, and says where it is", function()
+    it("refuses values that JSON does not have, and says where they are", function()
       local itself = { a = {} }
       itself.a.b = { itself }
       local deep = {}
@@ -271,7 +271,7 @@ describe("values from Lua", function()
       assert.equal(1, one("SELECT 1 AS n").n)
     end)
 
-    it("name what is wrong with the text", function()
+    it("name the error in the text", function()
       for sql, expected in pairs {
         ["SELEKT 1"] = { 'syntax error at or near "SELEKT"', "42601" },
         ["SELECT 1; SELECT 2"] = { "there is more than one statement in the text; send them one by one", "42601" },

@@ -8,8 +8,8 @@ local wait = require "spec.support.wait"
 -- PGQ_BELL_SEED repeats a run that has failed; each client says its own seed when it does.
 local seed = tonumber(os.getenv "PGQ_BELL_SEED" or os.time() % 100000)
 
--- How long a job may wait: a worker that is awake looks every 250 ms while an enqueue is in flight. A machine that stands
--- still for a moment is slower; whose wake-up is lost sleeps for an hour.
+-- How long a job may wait: a worker that is awake looks every 250 ms while an enqueue is in flight. A machine that
+-- stands still for a moment is slower. A worker that misses a wake-up sleeps for an hour.
 local DEADLINE = 8
 
 -- How long until a worker that has lost its sessions is back: it tries after 100 ms, then after twice that, and so on.
@@ -28,7 +28,7 @@ describe("no wake-up is lost", function()
 
   before_each(function() pg:psql "TRUNCATE pgq_jobs, pgq_workers RESTART IDENTITY" end)
 
-  -- Those that a failure has left.
+  -- Processes that a failed test has left.
   after_each(function()
     for _, child in ipairs(started) do
       if child:kill "sigkill" then
@@ -38,7 +38,7 @@ describe("no wake-up is lost", function()
     started = {}
   end)
 
-  -- A worker of queues, which sleeps for an hour when nobody wakes it. The owner of its sessions is no superuser, so
+  -- A worker of queues, which sleeps for an hour unless it is woken. The owner of its sessions is no superuser, so
   -- that it can be kept out.
   local function start(queues, executors)
     local script = { "local pgq = require 'pgq'\n" }

@@ -56,7 +56,7 @@ describe("a worker", function()
       assert.equal("3", pg:psql "SELECT count(*) FROM pgq_jobs")
     end)
 
-    it("runs what its handlers enqueue and what is retried at once", function()
+    it("runs the jobs that its handlers enqueue, and those that are retried at once", function()
       enqueue("first", "x")
       local result = drain [[
         local pgq = require "pgq"
@@ -143,7 +143,7 @@ describe("a worker", function()
       assert.equal("x", pg:psql "SELECT convert_from(data, 'UTF8') FROM pgq_jobs")
     end)
 
-    it("retries after 1, 10 and 30 minutes when nobody said otherwise", function()
+    it("retries after 1, 10 and 30 minutes by default", function()
       enqueue("fail", "x")
       for _, wait_minutes in ipairs { 1, 10, 30 } do
         drain(FAIL)
@@ -200,7 +200,7 @@ describe("a worker", function()
       end)
     end
 
-    it("sleeps the polling interval when nobody rings", function()
+    it("sleeps for the polling interval when no session rings", function()
       start([[
         require "pgq".register_queue("echo", function(data)
           local s, us = require "luv".gettimeofday()
@@ -236,7 +236,7 @@ describe("a worker", function()
       assert.is_true(took >= 699 and took < 8000, ("took %d ms"):format(took))
     end)
 
-    it("finds a job again whose holder died", function()
+    it("finds a job again after its holder died", function()
       enqueue("echo", "held")
       local holder = process.start { "psql", "-X", "-d", pg.conninfo, stdin = "pipe" }
       holder:write "BEGIN; SELECT 'locked', id FROM pgq_jobs FOR UPDATE;\n"
@@ -344,7 +344,7 @@ describe("a worker", function()
       assert.equal(("arg\t%s\t--one\ttwo words\t2\t2\t--one\ttrue\n"):format(path), mine.stdout:match "[^\n]*\n")
     end)
 
-    it("configures what the flags set, and a flag wins", function()
+    it("configures what options do, and an option on the command line wins", function()
       enqueue("q", "x")
       local script = [[
         local pgq = require "pgq"
@@ -415,7 +415,7 @@ describe("a worker", function()
 
   it("drains at once, however many executors look for the last job", function()
     pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'short', n::text::bytea FROM generate_series(1, 40) n"
-    -- Whoever did not find out would sleep for the polling interval.
+    -- An executor that did not notice the end would sleep for the polling interval.
     drain([[require "pgq".register_queue("short", function() require "luv".sleep(50) end)]],
       { args = { "--executors", "16", "--poll-interval", "1h" } })
   end)

@@ -1,34 +1,35 @@
--- What specs of the doorbell look at: flags, rings, and whether a worker stirs.
+-- What specs of the doorbell observe: flags, rings, and whether a worker sends statements.
 
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
 local bell = {}
 
--- bell.flags(pg): how many flags "asleep" are up, of all workers.
-function bell.flags(pg)
-  return tonumber(pg:psql [[SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2
-    AND classid = 'pgq_jobs'::regclass AND objid >= 256]])
+-- bell.flags(pg, schema): how many flags "asleep" are up, of all workers of the table in that schema ("public").
+function bell.flags(pg, schema)
+  return tonumber(pg:psql(([[SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2
+    AND classid = '%s.pgq_jobs'::regclass AND objid >= 256]]):format(schema or "public")))
 end
 
--- bell.wait_asleep(pg, count): waits until so many flags (1) are up; from then on whoever enqueues rings.
-function bell.wait_asleep(pg, count)
-  wait.till((count or 1) .. " flags to be up", 30, function() return bell.flags(pg) == (count or 1) end)
+-- bell.wait_asleep(pg, count, schema): waits until `count` flags (1) are up. From then on every enqueue rings.
+function bell.wait_asleep(pg, count, schema)
+  wait.till((count or 1) .. " flags to be up", 30, function() return bell.flags(pg, schema) == (count or 1) end)
 end
 
--- bell.last_stir(pg, name): when the sessions of that application_name last did anything, as text. Not the one that
--- holds the lock of the worker's row: it has a heartbeat. Whoever was woken claims in another.
+-- bell.last_stir(pg, name): when the sessions of that application_name last did anything, as text. The control
+-- session, which holds the lock of the worker's row, does not count: it has a heartbeat. Claims come from the others.
 function bell.last_stir(pg, name)
   return pg:psql(([[SELECT max(state_change) FROM pg_stat_activity AS a WHERE application_name = '%s' AND query <> ''
     AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND locktype = 'advisory'
       AND classid IN (SELECT oid FROM pg_class WHERE relname = 'pgq_workers'))]]):format(name))
 end
 
--- bell.wait_still(pg, name): waits until they have done nothing for half a second, and returns bell.last_stir().
-function bell.wait_still(pg, name)
+-- bell.wait_still(pg, name, seconds): waits until they have done nothing for that long (half a second), and returns
+-- bell.last_stir().
+function bell.wait_still(pg, name, seconds)
   return wait.till(name .. " to be still", 30, function()
     local before = bell.last_stir(pg, name)
-    wait.sleep(0.5)
+    wait.sleep(seconds or 0.5)
     return before ~= "" and bell.last_stir(pg, name) == before and before
   end)
 end

@@ -9,7 +9,7 @@ Listener.__index = Listener
 local Client = {}
 Client.__index = Client
 
--- Takes what `pattern` matches off the front of what has come, and returns its captures; waits until it does.
+-- Removes what `pattern` matches from the front of the received bytes, and returns the captures. Waits for the match.
 function Client:read(pattern)
   while true do
     local found = { self._input:find("^" .. pattern) }
@@ -21,7 +21,7 @@ function Client:read(pattern)
   end
 end
 
--- Takes so many bytes.
+-- Removes this number of bytes and returns them.
 function Client:read_bytes(count)
   while #self._input < count do
     coroutine.yield()
@@ -35,7 +35,7 @@ function Client:write(text)
   self._socket:write(text, function() end)
 end
 
--- Lets so many seconds pass.
+-- Waits for this number of seconds.
 function Client:sleep(seconds)
   local timer, over = uv.new_timer(), false
   self._timer = timer
@@ -88,11 +88,11 @@ local function accept(self, serve)
   end)
 end
 
--- Listener.free_port(): one that nobody listens on.
+-- Listener.free_port(): a port that no process listens on.
 Listener.free_port = require("spec.support.port").free
 
 -- Listener.start(port, serve): calls serve(client) in a coroutine for each client; when it returns, the connection is
--- closed. Fields: `count`, how many have come, and `problem`, what a serve has thrown.
+-- closed. Fields: `count`, the number of clients so far, and `problem`, the error that a serve has thrown.
 function Listener.start(port, serve)
   local self = setmetatable({ _socket = uv.new_tcp(), _clients = {}, count = 0, port = port }, Listener)
   assert(self._socket:bind("127.0.0.1", port))

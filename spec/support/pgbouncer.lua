@@ -58,7 +58,7 @@ end
 
 -- Starts it again after :down().
 function Pgbouncer:up()
-  -- What made the process change its user has cleared the wish to die with the specs: it is said once more.
+  -- The change of the user clears the signal at the death of the parent, so it is set once more.
   local words = { unpack((Postgres.as_user())) }
   for _, word in ipairs { "setpriv", "--pdeathsig", "KILL", "--", "pgbouncer", self.dir .. "/ini" } do
     words[#words + 1] = word
@@ -75,7 +75,7 @@ function Pgbouncer:down()
   self._process:wait()
 end
 
--- A command for its console; returns what psql prints.
+-- Sends a command to the console of pgbouncer, and returns what psql prints.
 function Pgbouncer:admin(command)
   local conninfo = self.conninfo:gsub("dbname=postgres", "dbname=pgbouncer")
   return process.check { "psql", "-XqAtc", command, "-d", conninfo }
@@ -88,7 +88,7 @@ function Pgbouncer:psql(sql)
   return (out:gsub("\n$", ""))
 end
 
--- What it has logged so far.
+-- Returns what pgbouncer has logged so far.
 function Pgbouncer:log()
   local file = io.open(self.dir .. "/log")
   local text = file and file:read "*a" or ""

@@ -18,7 +18,7 @@ local BASE_SETTINGS = {
   shared_buffers = "32MB",
 }
 
--- The last words of a folder of versions such as /usr/lib/postgresql/15/bin are the newest.
+-- The last of the folders of versions such as /usr/lib/postgresql/15/bin is the newest.
 local BINDIR = [[
 dir=$(pg_config --bindir 2>/dev/null)
 [ -x "$dir/initdb" ] || dir=$(ls -d /usr/lib/postgresql/*/bin /usr/pgsql-*/bin 2>/dev/null | sort -V | tail -n 1)
@@ -94,7 +94,7 @@ local function get_installation()
 end
 
 -- Postgres.as_user(): the words that make the rest of a command line run as the user of the servers, as a table, and
--- that user's name; neither has any when that is whoever runs the specs.
+-- that user's name; both are empty if the specs run as that user.
 function Postgres.as_user()
   local found = get_installation()
   return found.prefix, found.user
@@ -257,7 +257,7 @@ function Postgres:restart(mode)
   self:_pg_ctl("-m", mode or "fast", "restart")
 end
 
--- What the server has logged so far.
+-- Returns what the server has logged so far.
 function Postgres:log()
   local file = io.open(self.dir .. "/log")
   if not file then

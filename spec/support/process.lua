@@ -10,8 +10,8 @@ local Process = {}
 -- How much of each stream an error shows.
 local TAIL = 4000
 
--- How long whoever waits without a deadline of his own does so, in seconds. That is for what comes at once unless
--- something is wrong: only a failure takes longer by it, and a machine may be busy with much else.
+-- The default timeout of waits, in seconds. It is for events that come at once unless something is wrong, so a long
+-- timeout only delays failures, and a busy machine needs it.
 local PATIENCE = 30
 
 local SIGNAL_NAMES = { [1] = "SIGHUP", [2] = "SIGINT", [3] = "SIGQUIT", [6] = "SIGABRT", [9] = "SIGKILL",
@@ -43,7 +43,7 @@ local function open_stream(pipe)
 end
 
 -- The inherited environment with `changes` applied; false removes a name. Only luajit gets the sanitizer's preload:
--- it loads instrumented modules without being instrumented itself. What is instrumented also checks for leaks.
+-- it loads instrumented modules without being instrumented itself. Instrumented programs also check for leaks.
 local function environment(changes, is_luajit)
   local env = uv.os_environ()
   if env.PGQ_ASAN_LIBRARY and not is_luajit then

@@ -3,9 +3,9 @@
 --
 --     luajit spec/support/ringer.lua CONNINFO QUEUE,… SEED SECONDS DEADLINE
 --
--- It goes on for so many seconds, and, where the machine is slow, until it has made at least 25 rounds.
+-- It goes on for SECONDS, and on a slow machine until it has made at least 25 rounds.
 --
--- Between rounds it is silent, so that a wake-up that got lost is not made up for by the next. Nobody else may run jobs
+-- Between rounds it is silent, so that the next wake-up does not hide a lost one. No other worker may run jobs
 -- of these queues by polling. It prints its rounds, its jobs and the slowest round; or, with status 1, the round whose
 -- jobs were not done within DEADLINE seconds of their commit.
 

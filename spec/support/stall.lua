@@ -1,5 +1,5 @@
--- Whether this machine stood still, or had no time for the specs: then the processes that they started may have had
--- none either, and what goes by the clock comes otherwise than on a quiet one.
+-- How long the machine stood still, or gave the specs no processor time. The processes that they started may then have
+-- had none either, so timers of the worker may have fired late and in another order.
 
 local uv = require "luv"
 local loop = require "spec.support.loop"

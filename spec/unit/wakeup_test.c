@@ -1,0 +1,316 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "clock.h"
+#include "fake_clock.h"
+#include "wakeup.h"
+
+enum { POLL_MS = 10000 };
+
+static uv_loop_t loop;
+static struct options options;
+static struct queue_list queues;
+static struct sweep sweep_state;
+static struct wakeup *wakeup;
+
+/* What the wake-up logic asked for, a letter each: a claim (c), a sweep (s), the flags up (U) or down (D), whether an
+ * enqueue is in flight (p), the end of a drain (d). */
+static char asked[256];
+
+/* The holds: whether one sleeps, and may be woken, and whether all do; and whether there is a doorbell. */
+static bool one_sleeps, all_sleep, has_doorbell;
+
+static void note(char letter) {
+  size_t length = strlen(asked);
+  assert_true(length + 1 < sizeof asked);
+  asked[length] = letter;
+  asked[length + 1] = '\0';
+}
+
+static bool on_wake(void *owner, bool swept) {
+  (void)owner;
+  if (one_sleeps)
+    note(swept ? 's' : 'c');
+  return one_sleeps;
+}
+
+static bool on_flag(void *owner, bool up) {
+  (void)owner;
+  note(up ? 'U' : 'D');
+  return has_doorbell;
+}
+
+static void on_probe(void *owner) {
+  (void)owner;
+  note('p');
+}
+
+static bool on_all_asleep(void *owner) {
+  (void)owner;
+  return all_sleep;
+}
+
+static void on_drained(void *owner) {
+  (void)owner;
+  note('d');
+}
+
+static const struct wakeup_events events = {
+    .wake = on_wake, .flag = on_flag, .probe = on_probe, .all_asleep = on_all_asleep, .drained = on_drained};
+
+static int set_up(void **state) {
+  (void)state;
+  fake_clock_reset();
+  uv_loop_init(&loop);
+  options = (struct options){.poll_interval_ms = POLL_MS};
+  sweep_state = (struct sweep){0};
+  asked[0] = '\0';
+  one_sleeps = all_sleep = has_doorbell = true;
+  wakeup = wakeup_new(&loop, &options, &queues, &sweep_state, &events, NULL);
+  return 0;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  wakeup_free(wakeup);
+  uv_run(&loop, UV_RUN_DEFAULT);
+  queue_list_free(&queues);
+  queues = (struct queue_list){0};
+  return uv_loop_close(&loop);
+}
+
+/* Expects what was asked for since the last call. */
+static void expect_asked(const char *expected) {
+  assert_string_equal(asked, expected);
+  asked[0] = '\0';
+}
+
+static void pass_ms(int64_t ms) {
+  fake_clock_advance(ms * 1000);
+  uv_run(&loop, UV_RUN_NOWAIT);
+}
+
+/* A hold has looked, and found nothing; `swept`: also not below the floors. */
+static void find_nothing(bool swept) {
+  wakeup_slept(wakeup, &(struct idle_info){.complete = true, .swept = swept, .wait_ms = -1});
+}
+
+/* Brings the worker to sleep: no enqueue is in flight, and a sweep finds nothing. */
+static void fall_asleep(void) {
+  find_nothing(false);
+  wakeup_raised(wakeup, true);
+  find_nothing(true);
+  expect_asked("Us");
+}
+
+static void after_a_job_claims_follow_every_few_ms_for_50_ms_and_then_the_flags_go_up(void **state) {
+  (void)state;
+  wakeup_found(wakeup);
+  int claims = 0;
+  for (int ms = 0; ms < 49; ms++) {
+    pass_ms(1);
+    if (asked[0] == 'c') {
+      expect_asked("c");
+      claims++;
+      find_nothing(false);
+    }
+  }
+  assert_in_range(claims, 10, 25);
+  expect_asked("");
+  pass_ms(4);
+  expect_asked("c");
+  find_nothing(false);
+  expect_asked("U");
+}
+
+static void a_worker_without_jobs_sweeps_once_and_sleeps_for_the_polling_interval(void **state) {
+  (void)state;
+  fall_asleep();
+  pass_ms(POLL_MS - 1);
+  expect_asked("");
+  pass_ms(1);
+  expect_asked("s");
+  find_nothing(true);
+  pass_ms(POLL_MS);
+  expect_asked("s");
+}
+
+static void a_ring_wakes_a_worker_that_sleeps(void **state) {
+  (void)state;
+  fall_asleep();
+  wakeup_rung(wakeup);
+  expect_asked("c");
+  wakeup_found(wakeup);
+  expect_asked("D");
+}
+
+static void a_ring_whose_job_is_not_found_is_followed_by_a_sweep(void **state) {
+  (void)state;
+  fall_asleep();
+  wakeup_rung(wakeup);
+  expect_asked("c");
+  find_nothing(false);
+  expect_asked("s");
+}
+
+static void a_ring_while_every_hold_is_busy_is_answered_by_the_next_that_is_not(void **state) {
+  (void)state;
+  one_sleeps = false;
+  wakeup_rung(wakeup);
+  expect_asked("");
+  one_sleeps = true;
+  find_nothing(false);
+  expect_asked("c");
+  find_nothing(false); /* the ring is answered */
+  expect_asked("U");
+}
+
+static void an_incomplete_look_is_followed_by_another(void **state) {
+  (void)state;
+  wakeup_slept(wakeup, &(struct idle_info){.complete = false, .wait_ms = -1});
+  expect_asked("c");
+}
+
+static void while_an_enqueue_is_in_flight_the_worker_looks_after_waits_that_grow_to_250_ms(void **state) {
+  (void)state;
+  find_nothing(false);
+  expect_asked("U");
+  wakeup_raised(wakeup, false);
+  expect_asked("s");
+  static const int waits_ms[] = {2, 4, 8, 16, 32, 64, 128, 250, 250};
+  for (size_t i = 0; i < sizeof waits_ms / sizeof waits_ms[0]; i++) {
+    find_nothing(true);
+    pass_ms(waits_ms[i] - 1);
+    expect_asked("");
+    pass_ms(1);
+    expect_asked("p");
+    wakeup_raised(wakeup, false);
+    expect_asked("s");
+  }
+  find_nothing(true);
+  pass_ms(250);
+  expect_asked("p");
+  wakeup_raised(wakeup, true);
+  find_nothing(true);
+  expect_asked("s");
+  pass_ms(1000);
+  expect_asked("");
+}
+
+static void without_a_doorbell_it_sweeps_and_sleeps(void **state) {
+  (void)state;
+  has_doorbell = false;
+  find_nothing(false);
+  expect_asked("Us");
+  find_nothing(true);
+  pass_ms(POLL_MS - 1);
+  expect_asked("");
+  pass_ms(1);
+  expect_asked("s");
+}
+
+static void a_sweep_waits_until_it_may_be_made(void **state) {
+  (void)state;
+  sweep_state.allowed_ms = clock_ms() + 300;
+  find_nothing(false);
+  wakeup_raised(wakeup, true);
+  expect_asked("U");
+  pass_ms(299);
+  expect_asked("");
+  pass_ms(1);
+  expect_asked("s");
+}
+
+static void a_job_that_falls_due_is_claimed_then(void **state) {
+  (void)state;
+  find_nothing(false);
+  wakeup_raised(wakeup, true);
+  wakeup_slept(wakeup, &(struct idle_info){.complete = true, .swept = true, .wait_ms = 700});
+  expect_asked("Us");
+  pass_ms(699);
+  expect_asked("");
+  pass_ms(1);
+  expect_asked("c");
+}
+
+static void a_due_job_that_another_session_holds_is_looked_for_after_500_ms(void **state) {
+  (void)state;
+  find_nothing(false);
+  wakeup_raised(wakeup, true);
+  wakeup_slept(wakeup, &(struct idle_info){.complete = true, .swept = true, .due_locked = true, .wait_ms = -1});
+  expect_asked("Us");
+  pass_ms(499);
+  expect_asked("");
+  pass_ms(1);
+  expect_asked("s");
+}
+
+static void a_paused_queue_is_asked_when_its_pause_is_over(void **state) {
+  (void)state;
+  queue_find(&queues, "mail")->paused_until_ms = clock_ms() + 400;
+  fall_asleep();
+  pass_ms(400);
+  expect_asked("");
+  pass_ms(1);
+  expect_asked("c");
+}
+
+static void a_drain_ends_when_a_sweep_of_the_last_hold_finds_nothing(void **state) {
+  (void)state;
+  options.drain = true;
+  all_sleep = false;
+  find_nothing(true);
+  expect_asked("");
+  all_sleep = true;
+  find_nothing(false);
+  expect_asked("s");
+  find_nothing(true);
+  expect_asked("d");
+}
+
+static void a_drain_does_not_end_while_a_paused_queue_has_a_due_job(void **state) {
+  (void)state;
+  options.drain = true;
+  wakeup_slept(wakeup, &(struct idle_info){.complete = true, .swept = true, .due_paused = true, .wait_ms = -1});
+  expect_asked("");
+}
+
+static void a_worker_that_was_stopped_wakes_no_hold(void **state) {
+  (void)state;
+  fall_asleep();
+  wakeup_stop(wakeup);
+  wakeup_rung(wakeup);
+  wakeup_more(wakeup);
+  wakeup_raised(wakeup, true);
+  find_nothing(false);
+  pass_ms(2 * POLL_MS);
+  expect_asked("");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      TEST(after_a_job_claims_follow_every_few_ms_for_50_ms_and_then_the_flags_go_up),
+      TEST(a_worker_without_jobs_sweeps_once_and_sleeps_for_the_polling_interval),
+      TEST(a_ring_wakes_a_worker_that_sleeps),
+      TEST(a_ring_whose_job_is_not_found_is_followed_by_a_sweep),
+      TEST(a_ring_while_every_hold_is_busy_is_answered_by_the_next_that_is_not),
+      TEST(an_incomplete_look_is_followed_by_another),
+      TEST(while_an_enqueue_is_in_flight_the_worker_looks_after_waits_that_grow_to_250_ms),
+      TEST(without_a_doorbell_it_sweeps_and_sleeps),
+      TEST(a_sweep_waits_until_it_may_be_made),
+      TEST(a_job_that_falls_due_is_claimed_then),
+      TEST(a_due_job_that_another_session_holds_is_looked_for_after_500_ms),
+      TEST(a_paused_queue_is_asked_when_its_pause_is_over),
+      TEST(a_drain_ends_when_a_sweep_of_the_last_hold_finds_nothing),
+      TEST(a_drain_does_not_end_while_a_paused_queue_has_a_due_job),
+      TEST(a_worker_that_was_stopped_wakes_no_hold),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
