@@ -127,7 +127,7 @@ describe("a handler that waits", function()
       end)
     end)
 
-    it("leaves room for jobs that do not wait; when the executor has no room, the worker does not claim again and again", function()
+    it("leaves room for those that do not wait, and when there is none for others, nobody asks again and again", function()
       for _, queue in ipairs { "shared", "own", "tx" } do enqueue(queue, "", 100) end
       local worker = start [[
         local function handle(_, job) print(job.queue); pgq.sleep(60) end
@@ -153,7 +153,7 @@ describe("a handler that waits", function()
 
     it("is refused wrong times", function()
       fail {
-        { [[pgq.sleep('soon')]], '.*worker.lua:%d+: sleep: the time %("soon"%) .*; write seconds, or 1h30m' },
+        { "pgq.sleep('soon')", '.*worker.lua:%d+: sleep: the time %("soon"%) .*; write seconds, or 1h30m' },
         { "pgq.sleep(-1)", ".*worker.lua:%d+: sleep: the time %(%-1%) is negative" },
         { "pgq.sleep {}", ".*worker.lua:%d+: sleep: the time must be a number of seconds or a duration such as 1m30s, not a table" },
       }
@@ -161,7 +161,7 @@ describe("a handler that waits", function()
   end)
 
   describe("for a callback of luv", function()
-    it("gets the arguments of the callback", function()
+    it("gets what the callback was given", function()
       assert.equal("completed", (run [[
         local err, stat = pgq.await(function(resume) uv.fs_stat("/tmp", resume) end)
         assert(not err and stat.type == "directory")
@@ -261,7 +261,7 @@ describe("a handler that waits", function()
       assert.matches("sleep: nothing may wait in a callback of luv", result.stderr)
     end)
 
-    it("gets the error of the function that starts it", function()
+    it("gets the error of what starts it", function()
       fail {
         { "pgq.await(function() error 'not even begun' end)", ".*not even begun" },
       }
@@ -315,7 +315,7 @@ describe("a handler that waits", function()
       assert.matches("true\tslept\n", result.stdout)
     end)
 
-    it("fails when it yields and nothing resumes it", function()
+    it("fails when it yields to nobody", function()
       fail {
         { "pgq.sleep(0.01); coroutine.yield(1)", "the handler yielded, and nothing resumes it" },
       }
@@ -342,7 +342,7 @@ describe("a handler that waits", function()
     end)
   end)
 
-  -- The limits are long enough for a busy machine: a handler that does not wait yet when its time is over is killed.
+  -- Limits are not shorter than what a busy machine may take from an executor: one that does not wait by then is killed.
   describe("past its time limit", function()
     it("gets pgq.timeout, fails with it, and its neighbours go on", function()
       enqueue("slow")
@@ -356,7 +356,7 @@ describe("a handler that waits", function()
       assert.is_nil(result.stderr:find "an executor died")
     end)
 
-    it("can clean up, and wait while it does; a handler that swallows pgq.timeout gets it again in each further wait", function()
+    it("can clean up, and wait while it does; what swallows it and waits on fails in each further wait", function()
       local result = fail({
         { [[
           local ok, why = pcall(pgq.sleep, 60)
@@ -451,7 +451,7 @@ describe("a handler that waits", function()
     it("with a wait that can be read", function()
       fail {
         { "error(pgq.snooze(-1))", ".*worker.lua:%d+: snooze: the wait %(%-1%) is negative" },
-        { "return pgq.retry('x')", "retry: the wait %(x%) " },
+        { "return pgq.retry('x')", 'retry: the wait %("x"%) ' },
         { "return pgq.snooze()", "snooze: the wait must be a number of seconds or a duration" },
         { "return { snooze = {} }", "the wait must be a number of seconds or a duration such as 1m30s, not a table" },
       }
@@ -486,7 +486,7 @@ describe("a handler that waits", function()
       assert.equal("crash|1|t", pg:psql "SELECT queue_name, attempt, error LIKE 'the executor was killed by SIGKILL%' FROM pgq_jobs")
     end)
 
-    it("takes the executor down without a known culprit goes back too, and the culprit is found", function()
+    it("takes it down where nobody knows whose fault it is goes back too, and the guilty one is found", function()
       enqueue("q", "", 60)
       enqueue("crash")
       enqueue("q", "", 60)
