@@ -82,7 +82,8 @@ void job_end(struct job *job, const struct job_outcome *outcome) {
   job->waited = outcome->waited;
   job->backoff = outcome->backoff;
   job->outcome = outcome->outcome;
-  if (outcome->outcome == OUTCOME_SETTLED && !job->queue->transactional) /* such a handler cannot complete its job itself */
+  if (outcome->outcome == OUTCOME_SETTLED &&
+      !job->queue->transactional) /* such a handler cannot complete its job itself */
     job->outcome = OUTCOME_COMPLETE;
   if (outcome->outcome == OUTCOME_FAIL)
     job->error = clean_copy(outcome->error, outcome->error_length);
