@@ -86,7 +86,7 @@ describe("the manual", function()
     local file = assert(io.open(dir .. "/nonsense.lua", "w"))
     file:write "require 'pgq'.configure { nonsense = 1 }"
     file:close()
-    local listed = process.run({ PGQ_LUA, dir .. "/nonsense.lua" }).stderr:match "there are: ([%l_ ]+)"
+    local listed = process.run({ PGQ_LUA, dir .. "/nonsense.lua" }).stderr:match "settings are: ([%l_ ]+)"
     process.check { "rm", "-rf", dir }
     local expected, found = {}, {}
     for setting in assert(listed):gmatch "[%l_]+" do expected[setting] = (setting:gsub("_", "-")) end

@@ -49,7 +49,7 @@ static void print_option(const struct option_row *row) {
     printf(" *%s*", row->argument);
   puts("\n");
   print_sentence(row->help);
-  if (row->initial && row->kind != KIND_FLAG)
+  if (row->initial && row->kind != OPTION_FLAG)
     printf(" Default: `%s`.", row->initial);
   if (row->environment)
     printf(" Variable: `%s`.", row->environment);
