@@ -215,7 +215,7 @@ describe("enqueueing many jobs from C", function()
       local result = call("count=" .. MANY + 1, "stop=" .. stop, "then=SELECT 1")
       expect_failure(result, "38000", "function that provides the jobs ended the call %(%-5%) after " .. stop, IDLE)
       assert.is_nil(result.sql)
-      expect_failure(call("count=" .. MANY + 1, "stop=" .. stop, "sql=BEGIN", "then=COMMIT"), "38000", "source", FAILED)
+      expect_failure(call("count=" .. MANY + 1, "stop=" .. stop, "sql=BEGIN", "then=COMMIT"), "38000", "provides the jobs", FAILED)
     end
   end)
 
@@ -225,7 +225,7 @@ describe("enqueueing many jobs from C", function()
       expect_failure(result, "38000", "function that takes the ids ended the call %(7%)", IDLE)
       assert.is_nil(result.sql)
     end
-    expect_failure(call("count=5", "refuse=5", "sql=BEGIN", "then=COMMIT"), "38000", "taker", FAILED)
+    expect_failure(call("count=5", "refuse=5", "sql=BEGIN", "then=COMMIT"), "38000", "takes the ids", FAILED)
   end)
 
   it("lets the caller's transaction go on from a savepoint", function()
