@@ -451,7 +451,7 @@ describe("a handler that waits", function()
     it("with a wait that can be read", function()
       fail {
         { "error(pgq.snooze(-1))", ".*worker.lua:%d+: snooze: the wait %(%-1%) is negative" },
-        { "return pgq.retry('x')", "retry: the wait %(x%) " },
+        { "return pgq.retry('x')", 'retry: the wait %("x"%) ' },
         { "return pgq.snooze()", "snooze: the wait must be a number of seconds or a duration" },
         { "return { snooze = {} }", "the wait must be a number of seconds or a duration such as 1m30s, not a table" },
       }
