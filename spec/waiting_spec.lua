@@ -153,7 +153,7 @@ describe("a handler that waits", function()
 
     it("is refused wrong times", function()
       fail {
-        { "pgq.sleep('soon')", ".*worker.lua:%d+: sleep: the time %("soon"%) .*; write seconds, or 1h30m" },
+        { "pgq.sleep('soon')", ".*worker.lua:%d+: sleep: the time %(soon%) .*; write seconds, or 1h30m" },
         { "pgq.sleep(-1)", ".*worker.lua:%d+: sleep: the time %(%-1%) is negative" },
         { "pgq.sleep {}", ".*worker.lua:%d+: sleep: the time must be a number of seconds or a duration such as 1m30s, not a table" },
       }
