@@ -250,7 +250,7 @@ describe("the doorbell", function()
         WHERE hashtext(name) & 255 = hashtext('echo') & 255 LIMIT 1]]
       local worker = start()
       bell.wait_asleep(pg)
-      local before = bell.wait_still(pg, "worker")
+      local before = bell.wait_still(pg, "worker", 3)
       for name in others:gmatch "[^,]+" do
         assert(conn:enqueue(name, ""))
       end

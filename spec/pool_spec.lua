@@ -588,7 +588,7 @@ describe("Postgres inside of a handler", function()
         assert(other:query "ALTER SYSTEM RESET application_name")
         assert(other:query("SELECT pg_terminate_backend($1)", first))
         wait_for(function() return #other:query("SELECT FROM pg_stat_activity WHERE pid = $1", first) == 0 end)
-        pgq.sleep(0.05)
+        pgq.sleep(0.5) -- until the server's process has closed its socket, too
         print(kept, pid() == first)]]))
     end)
 

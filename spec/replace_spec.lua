@@ -28,6 +28,7 @@ local SCRIPT = [[
     kept = {}
     for i = 1, tonumber(data) do kept[i] = ("x"):rep(1000000 + i) end
     print("grown in " .. pid)
+    pgq.sleep(0.1) -- the worker looks at the size at most every 10 ms
   end)]]
 
 describe("an executor that is replaced", function()

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "clock.h"
+#include "doorbell.h"
 #include "fake_clock.h"
 #include "wakeup.h"
 
@@ -22,8 +23,8 @@ static struct wakeup *wakeup;
  * enqueue is in flight (p), the end of a drain (d). */
 static char asked[256];
 
-/* The holds: whether one sleeps, and may be woken, and whether all do; and whether there is a doorbell. */
-static bool one_sleeps, all_sleep, has_doorbell;
+/* Whether a hold sleeps and may be woken, whether all holds sleep, and whether the worker can hear a ring. */
+static bool one_sleeps, all_sleep, can_hear;
 
 static void note(char letter) {
   size_t length = strlen(asked);
@@ -39,14 +40,17 @@ static bool on_wake(void *owner, bool swept) {
   return one_sleeps;
 }
 
-static bool on_flag(void *owner, bool up) {
-  (void)owner;
+/* The doorbell's functions: only these two are called, and no other part of it is linked. */
+#define BELL ((struct doorbell *)&one_sleeps)
+
+bool doorbell_flag(struct doorbell *bell, bool up) {
+  assert_ptr_equal(bell, BELL);
   note(up ? 'U' : 'D');
-  return has_doorbell;
+  return can_hear;
 }
 
-static void on_probe(void *owner) {
-  (void)owner;
+void doorbell_probe(struct doorbell *bell) {
+  assert_ptr_equal(bell, BELL);
   note('p');
 }
 
@@ -60,8 +64,7 @@ static void on_drained(void *owner) {
   note('d');
 }
 
-static const struct wakeup_events events = {
-    .wake = on_wake, .flag = on_flag, .probe = on_probe, .all_asleep = on_all_asleep, .drained = on_drained};
+static const struct wakeup_events events = {.wake = on_wake, .all_asleep = on_all_asleep, .drained = on_drained};
 
 static int set_up(void **state) {
   (void)state;
@@ -70,8 +73,9 @@ static int set_up(void **state) {
   options = (struct options){.poll_interval_ms = POLL_MS};
   sweep_state = (struct sweep){0};
   asked[0] = '\0';
-  one_sleeps = all_sleep = has_doorbell = true;
+  one_sleeps = all_sleep = can_hear = true;
   wakeup = wakeup_new(&loop, &options, &queues, &sweep_state, &events, NULL);
+  wakeup_set_doorbell(wakeup, BELL);
   return 0;
 }
 
@@ -202,11 +206,21 @@ static void while_an_enqueue_is_in_flight_the_worker_looks_after_waits_that_grow
   expect_asked("");
 }
 
-static void without_a_doorbell_it_sweeps_and_sleeps(void **state) {
+static void a_worker_that_cannot_hear_a_ring_sweeps_and_sleeps(void **state) {
   (void)state;
-  has_doorbell = false;
+  can_hear = false;
   find_nothing(false);
   expect_asked("Us");
+  find_nothing(true);
+  pass_ms(POLL_MS);
+  expect_asked("s");
+}
+
+static void without_a_doorbell_it_sweeps_and_sleeps(void **state) {
+  (void)state;
+  wakeup_set_doorbell(wakeup, NULL);
+  find_nothing(false);
+  expect_asked("s");
   find_nothing(true);
   pass_ms(POLL_MS - 1);
   expect_asked("");
@@ -303,6 +317,7 @@ int main(void) {
       TEST(a_ring_while_every_hold_is_busy_is_answered_by_the_next_that_is_not),
       TEST(an_incomplete_look_is_followed_by_another),
       TEST(while_an_enqueue_is_in_flight_the_worker_looks_after_waits_that_grow_to_250_ms),
+      TEST(a_worker_that_cannot_hear_a_ring_sweeps_and_sleeps),
       TEST(without_a_doorbell_it_sweeps_and_sleeps),
       TEST(a_sweep_waits_until_it_may_be_made),
       TEST(a_job_that_falls_due_is_claimed_then),
