@@ -227,34 +227,18 @@ static void on_control_left(void *owner) {
   advance(s);
 }
 
-static void on_vanished(void *owner, const char *host, int pid) {
+static void on_worker_died(void *owner, const char *host, int pid) {
   struct supervisor *s = owner;
   log_warn("a worker vanished: jobs are leased before they run for a minute", LOG_T("host", host), LOG_I("pid", pid));
   slot_list_be_careful(&s->slots, clock_ms() + CAREFUL_MS);
 }
 
-static int on_lease_count(void *owner) {
-  struct supervisor *s = owner;
-  return slot_list_lease_count(&s->slots);
-}
-
-static int on_leases(void *owner, int64_t *ids, int64_t *tokens, int64_t *lasts_ms) {
-  struct supervisor *s = owner;
-  return slot_list_leases(&s->slots, ids, tokens, lasts_ms);
-}
-
-static void on_lease_lost(void *owner, int64_t id) {
-  struct supervisor *s = owner;
-  slot_list_lease_lost(&s->slots, id);
-}
-
-static void on_cancelled(void *owner, int64_t id) {
-  struct supervisor *s = owner;
-  slot_list_cancel(&s->slots, id);
-}
-
-static const struct control_events control_events = {on_checked, on_lacking,    on_vanished,  on_lease_count,
-                                                     on_leases,  on_lease_lost, on_cancelled, on_control_left};
+static const struct control_events control_events = {
+    .checked = on_checked,
+    .lacking = on_lacking,
+    .worker_died = on_worker_died,
+    .left = on_control_left,
+};
 
 static void start_control(struct supervisor *s) {
   if (s->options->connect_timeout_ms > 0)
@@ -262,7 +246,7 @@ static void start_control(struct supervisor *s) {
   s->start.conninfo = s->options->db;
   s->start.max_memory = s->options->max_memory;
   s->mode = session_mode_from_options(s->options);
-  s->control = control_new(&s->loop, s->options, &s->queues, &s->mode, s->wakeup, &control_events, s);
+  s->control = control_new(&s->loop, s->options, &s->queues, &s->mode, s->wakeup, &s->slots, &control_events, s);
 }
 
 /* ── the stages of a stop ── */

@@ -10,6 +10,7 @@
 #include "lease.h"
 #include "log.h"
 #include "memory.h"
+#include "token.h"
 
 enum { BATCH = 6, JOBS = 5, FIRST_ID = 100, WAIT_MS = 60000 };
 
@@ -213,7 +214,7 @@ static void what_was_never_begun_goes_back_or_is_forgotten(void **state) {
 
 static void tokens_are_never_given_twice(void **state) {
   (void)state;
-  int64_t first = lease_token(3), second = lease_token(1), third = lease_token(1000);
+  int64_t first = token_next(3), second = token_next(1), third = token_next(1000);
   assert_true(first > 0);
   assert_true(second >= first + 3);
   assert_true(third >= second + 1);

@@ -33,6 +33,7 @@ struct control {
   struct connection *connection;
   struct session_mode *mode;
   struct wakeup *wakeup;
+  struct slot_list *slots;
   struct doorbell *bell;
   const struct options *options;
   const struct queue_list *queues;
@@ -58,13 +59,14 @@ static void on_notified(void *owner, const char *channel, const char *payload);
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};
 
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
-                            struct session_mode *mode, struct wakeup *wakeup, const struct control_events *events,
-                            void *owner) {
+                            struct session_mode *mode, struct wakeup *wakeup, struct slot_list *slots,
+                            const struct control_events *events, void *owner) {
   struct control *control = memory_new(sizeof *control);
   control->options = options;
   control->queues = queues;
   control->mode = mode;
   control->wakeup = wakeup;
+  control->slots = slots;
   control->events = events;
   control->owner = owner;
   uv_timer_init(loop, &control->timer);
@@ -175,9 +177,9 @@ static void extend_in(struct control *control, int64_t wait_ms) {
 /* Extends all leases in one statement, which returns the lost ones. */
 static void extend(struct control *control) {
   struct parameters parameters = {0};
-  int most = control->events->lease_count(control->owner);
+  int most = slot_list_lease_count(control->slots);
   int64_t *ids = memory_new(3 * (size_t)most * sizeof *ids), *tokens = ids + most, *lasts_ms = tokens + most;
-  int count = control->events->leases(control->owner, ids, tokens, lasts_ms);
+  int count = slot_list_leases(control->slots, ids, tokens, lasts_ms);
   if (count > 0) {
     parameters_add_i64_array(&parameters, ids, count);
     parameters_add_i64_array(&parameters, tokens, count);
@@ -199,7 +201,7 @@ static void on_extend_timer(uv_timer_t *timer) {
 static void take_lost_leases(struct control *control, const PGresult *result) {
   control->extend_failure_logged = false;
   for (int row = 0; row < PQntuples(result); row++)
-    control->events->lease_lost(control->owner, result_i64(result, row, 0));
+    slot_list_lease_lost(control->slots, result_i64(result, row, 0));
   if (PQntuples(result) > 0)
     extend_in(control, LOST_AGAIN_MS);
 }
@@ -366,7 +368,7 @@ static void on_notified(void *owner, const char *channel, const char *payload) {
   }
   int64_t table = strtoll(payload, &rest, 10);
   if (*rest == ':' && table == doorbell_table(control->bell)) /* the database may have several such tables */
-    control->events->cancelled(control->owner, strtoll(rest + 1, NULL, 10));
+    slot_list_cancel(control->slots, strtoll(rest + 1, NULL, 10));
 }
 
 /* ── leaving ── */

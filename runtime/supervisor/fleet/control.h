@@ -7,6 +7,7 @@
 #include "connection.h"
 #include "options.h"
 #include "queue.h"
+#include "slot_list.h"
 #include "wakeup.h"
 
 /*
@@ -23,26 +24,18 @@ struct control_events {
   void (*lacking)(void *owner, const char *what);
   /* The row of a dead worker was deleted. It had been started on `host` as process `pid`. */
   void (*worker_died)(void *owner, const char *host, int pid);
-  /* lease_count() returns how many leases there are at most. leases() writes their ids, tokens and how long each is to
-   * last from now, in ms, into arrays of that size, and returns how many there are. A lease of 0 ms is not extended,
-   * but only looked at. */
-  int (*lease_count)(void *owner);
-  int (*leases)(void *owner, int64_t *ids, int64_t *tokens, int64_t *lasts_ms);
-  /* One of them does not belong to this worker any more. */
-  void (*lease_lost)(void *owner, int64_t id);
-  /* A leased job was cancelled. It may be another worker's. */
-  void (*cancelled)(void *owner, int64_t id);
   /* After control_leave(): the row is deleted, or could not be deleted in time. Called once. */
   void (*left)(void *owner);
 };
 
 /*
- * control_new(loop, options, queues, mode, wakeup, events, owner): connects at once. All of them must outlive the
- * control. The control gives its doorbell to the wakeup, for as long as it lives.
+ * control_new(loop, options, queues, mode, wakeup, slots, events, owner): connects at once. All of them must outlive
+ * the control. The control gives its doorbell to the wakeup for as long as it lives, and tells the slots which of their
+ * leases are lost and which of their jobs are cancelled.
  */
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
-                            struct session_mode *mode, struct wakeup *wakeup, const struct control_events *events,
-                            void *owner);
+                            struct session_mode *mode, struct wakeup *wakeup, struct slot_list *slots,
+                            const struct control_events *events, void *owner);
 
 /* control_leave(control): deletes the worker's row. left() follows within two seconds; it may be called at once. */
 void control_leave(struct control *control);

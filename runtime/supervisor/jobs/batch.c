@@ -3,9 +3,9 @@
 #include <stdlib.h>
 
 #include "frame.h"
-#include "lease.h"
 #include "memory.h"
 #include "message.h"
+#include "token.h"
 
 /*
  * Jobs of transactional queues are leased, and with them all jobs of their batch. If there are other jobs too, the
@@ -58,7 +58,7 @@ void batch_take(struct batch *batch, const PGresult *result, struct queue *const
     batch->open -= job->outcome != OUTCOME_NONE;
   }
   if (separate_transactional(batch))
-    batch->token = lease_token(batch->count);
+    batch->token = token_next(batch->count);
   isolate_suspects(batch, suspect_group_size);
 }
 

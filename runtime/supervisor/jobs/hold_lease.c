@@ -3,12 +3,13 @@
 
 #include "clock.h"
 #include "log.h"
+#include "token.h"
 
 /* How long the handler of a lost lease may run without waiting, and how long it may run at all. */
 enum { LOST_BUSY_MS = 1000, LOST_MS = 10000 };
 
 int64_t hold_token(const struct hold *hold) {
-  return hold->batch.token ? hold->batch.token : lease_token(hold->batch.count);
+  return hold->batch.token ? hold->batch.token : token_next(hold->batch.count);
 }
 
 bool hold_has_leased(const struct hold *hold) {

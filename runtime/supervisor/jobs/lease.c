@@ -1,7 +1,6 @@
 #include "lease.h"
 
 #include <stdlib.h>
-#include <sys/random.h>
 
 #include "clock.h"
 #include "log.h"
@@ -135,16 +134,4 @@ struct job *lease_list_find(struct lease_list *list, int64_t id) {
     if (list->items[i].job.id == id && list->items[i].job.outcome == OUTCOME_NONE)
       return &list->items[i].job;
   return NULL;
-}
-
-int64_t lease_token(int count) {
-  static int64_t next;
-  if (next == 0) { /* a random start: no two processes count through the same numbers */
-    if (getrandom(&next, sizeof next, 0) != sizeof next)
-      next = clock_us() << 20;
-    next = (next & INT64_C(0x3fffffffffffffff)) | 1;
-  }
-  int64_t token = next;
-  next += count;
-  return token;
 }

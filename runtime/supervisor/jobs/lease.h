@@ -65,7 +65,4 @@ void lease_list_collect(struct lease_list *list, struct batch *batch);
 /* lease_list_find(list, id): returns the open job with that id, or NULL. */
 struct job *lease_list_find(struct lease_list *list, int64_t id);
 
-/* lease_token(count): returns the first of `count` consecutive tokens that no other lease has or had. */
-int64_t lease_token(int count);
-
 #endif
