@@ -16,7 +16,7 @@ local function exists(path) return uv.fs_stat(path) ~= nil end
 -- The files below these folders, and the folders.
 local function list_files(folders)
   local files = {}
-  for path in process.check({ "find", "-H", unpack(folders) }):gmatch "[^\n]+" do files[#files + 1] = path end
+  for path in process.check({ "find", unpack(folders) }):gmatch "[^\n]+" do files[#files + 1] = path end
   table.sort(files)
   return files
 end
