@@ -216,7 +216,7 @@ describe("under a backlog", function()
     fill("quick", 1000)
     pg:psql "INSERT INTO pgq_workers (host, pid, version, last_seen_at) VALUES ('gone', 1, '', now() - interval '1 hour')"
     local worker = start()
-    assert.matches("a worker vanished", worker.stderr)
+    assert.matches("a worker died", worker.stderr)
     local least
     wait.till("all to be under way", 60, function()
       local left, most

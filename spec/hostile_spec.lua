@@ -71,7 +71,7 @@ describe("a worker survives", function()
       assert.equal(0, result.status)
       result = Worker.run { pg = pg, script = FFI:format "", args = { "--drain" } }
       assert.equal(0, result.status)
-      assert.is_nil(result.stderr:find "vanished")
+      assert.is_nil(result.stderr:find "a worker died")
       assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
     end)
   end

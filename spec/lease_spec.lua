@@ -193,7 +193,7 @@ describe("a job that runs for long", function()
       local worker
       wait.till("the job to have failed for good", 180, function()
         if not worker or not worker:is_running() then
-          -- A worker whose session has ended is known to have vanished.
+          -- A worker whose session has ended is known to be dead.
           wait.till("its sessions to end", 30, function()
             return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgq-lua'" == "0"
           end)

@@ -575,7 +575,7 @@ describe("a transactional handler", function()
   end)
 
   describe("in hard times", function()
-    it("runs in careful times, after a worker vanished", function()
+    it("runs leased before it runs, after a worker died", function()
       local other = start(handler "mark(job)")
       other:read_until "worker is serving"
       other:kill "sigkill"
@@ -584,7 +584,7 @@ describe("a transactional handler", function()
         return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgq-lua'" == "0"
       end)
       local worker = start([[pgq.register_queue("plain", function() print "plain" end)]] .. handler("mark(job)"))
-      worker:read_until "a worker vanished"
+      worker:read_until "a worker died"
       enqueue("q", "", 30)
       enqueue("plain", "", 30)
       wait.till("all to be done", 60, function() return jobs() == "completed" end)

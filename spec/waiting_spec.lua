@@ -562,7 +562,7 @@ describe("a handler that waits", function()
     assert.equal("1|worker lost: lease ran out|3", pg:psql "SELECT attempt, error, count(*) FROM pgq_jobs GROUP BY 1, 2")
   end)
 
-  it("has others beside it soon, after a worker has vanished, though jobs are leased before they run", function()
+  it("has others beside it soon, after a worker has died, though jobs are leased before they run", function()
     local killed = start [[pgq.register_queue("q", function() pgq.sleep(60) end)]]
     enqueue "q"
     wait.till("the job to be leased", 30, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
@@ -573,7 +573,7 @@ describe("a handler that waits", function()
     end)
     enqueue("q", "", 3)
     local worker = start [[pgq.register_queue("q", function() print "began"; pgq.sleep(60) end)]]
-    worker:read_until("a worker vanished", 30, "stderr")
+    worker:read_until("a worker died", 30, "stderr")
     worker:read_until("began\nbegan\nbegan\n", 30)
   end)
 

@@ -323,12 +323,12 @@ describe("a worker", function()
       worker:stop()
     end)
 
-    it("clears away the rows of workers that vanished, and not those of the living", function()
+    it("clears away the rows of workers that died, and not those of the living", function()
       local other = Worker.start { pg = pg, script = ECHO, args = { "--executors", "1" } }
       wait.till("the other's row", 30, function() return pg:psql "SELECT count(*) FROM pgq_workers" == "1" end)
       pg:psql "INSERT INTO pgq_workers (host, pid, version) VALUES ('vanished', 1, 'x')"
       local result = drain(ECHO)
-      assert.matches("a worker vanished: [^\n]* host=vanished pid=1", result.stderr)
+      assert.matches("a worker died: [^\n]* host=vanished pid=1", result.stderr)
       assert.equal(tostring(other.pid), pg:psql "SELECT pid FROM pgq_workers")
       other:stop()
     end)

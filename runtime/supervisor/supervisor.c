@@ -229,7 +229,7 @@ static void on_control_left(void *owner) {
 
 static void on_worker_died(void *owner, const char *host, int pid) {
   struct supervisor *s = owner;
-  log_warn("a worker vanished: jobs are leased before they run for a minute", LOG_T("host", host), LOG_I("pid", pid));
+  log_warn("a worker died: for a minute, jobs are leased before they run", LOG_T("host", host), LOG_I("pid", pid));
   slot_list_be_careful(&s->slots, clock_ms() + CAREFUL_MS);
 }
 

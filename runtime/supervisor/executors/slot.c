@@ -74,7 +74,8 @@ static const unsigned successors[] = {
     [SLOT_EXITING] = TO(SLOT_DEAD),
 };
 
-void slot_set_state(struct slot *slot, enum slot_state state) {
+/* A change that the table does not list is a fault of the program. */
+static void set_state(struct slot *slot, enum slot_state state) {
   if (!(successors[slot->state] & TO(state))) {
     log_error("internal error: an executor's slot cannot change its state like this; the worker ends",
               LOG_I("executor", slot->number), LOG_I("from", slot->state), LOG_I("to", state));
@@ -102,16 +103,16 @@ static void restart_later(struct slot *slot, bool at_once) {
 void slot_start_executor(struct slot *slot) {
   slot->started_ms = clock_ms();
   slot->jobs = 0;
-  slot_set_state(slot, SLOT_LOADING);
+  set_state(slot, SLOT_LOADING);
   if (child_start(slot->child) == 0)
     return;
-  slot_set_state(slot, SLOT_DEAD);
+  set_state(slot, SLOT_DEAD);
   restart_later(slot, false);
   slot->start.events->broken(slot->start.owner, NULL, 0);
 }
 
 void slot_let_exit(struct slot *slot) {
-  slot_set_state(slot, SLOT_EXITING);
+  set_state(slot, SLOT_EXITING);
   slot->exit_checks = EXIT_CHECKS;
   child_leave(slot->child);
 }
@@ -127,7 +128,7 @@ static void on_retire_check(uv_timer_t *timer) {
 
 /* The executor gets no more jobs, and exits as soon as the holds have none of its jobs any more. */
 static void retire(struct slot *slot) {
-  slot_set_state(slot, SLOT_RETIRING);
+  set_state(slot, SLOT_RETIRING);
   child_retire(slot->child);
   uv_timer_start(&slot->timer, on_retire_check, RETIRE_CHECK_MS, RETIRE_CHECK_MS);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
@@ -297,7 +298,7 @@ static struct queue *add_queue(struct slot *slot, const struct message_queue *as
 
 static void on_ready(void *owner, const struct message_ready *script) {
   struct slot *slot = owner;
-  slot_set_state(slot, SLOT_READY);
+  set_state(slot, SLOT_READY);
   if (slot->stage >= SLOT_FINISHING) /* the stop came while this executor loaded the script */
     return;
   slot->start.events->ready(slot->start.owner, script);
@@ -318,7 +319,7 @@ static void on_ready(void *owner, const struct message_ready *script) {
 
 static void on_broken(void *owner, const char *message, size_t length) {
   struct slot *slot = owner;
-  slot_set_state(slot, SLOT_BROKEN);
+  set_state(slot, SLOT_BROKEN);
   slot->start.events->broken(slot->start.owner, message, length);
 }
 
@@ -377,7 +378,7 @@ static void on_died(void *owner, const struct child_death *death) {
   if (!death->culprit && !intended && begun > 0)
     *slot->start.suspect_group_size = begun > FEW_SUSPECTS ? begun / 2 : 1;
   slot->last_were_suspects = false;
-  slot_set_state(slot, SLOT_DEAD);
+  set_state(slot, SLOT_DEAD);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])
       hold_child_died(slot->holds[lane], &told);

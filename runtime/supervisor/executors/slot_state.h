@@ -8,7 +8,7 @@
  * ask and report.
  */
 
-/* The life of the slot's executor. Only slot_set_state() writes it. */
+/* The life of the slot's executor. Only set_state() in slot.c writes it. */
 enum slot_state {
   SLOT_DEAD,     /* no process; `timer` runs if another is to be started */
   SLOT_LOADING,  /* the process loads the script */
@@ -54,10 +54,6 @@ struct slot {
   int64_t jobs;    /* that this executor has run */
   int exit_checks; /* exiting: checks left before the process is killed */
 };
-
-/* slot_set_state(slot, state): changes the state. A change that the table in slot.c does not list is a fault of the
- * program: it is logged, and the supervisor aborts. */
-void slot_set_state(struct slot *slot, enum slot_state state);
 
 /* The slot's end of its holds; the owner is the slot. */
 extern const struct hold_events slot_hold_events;
