@@ -8,11 +8,15 @@
 #include "client_sql.h"
 #include "duration.h"
 #include "failure.h"
+#include "protocol.h"
 #include "retry_waits.h"
 #include "text.h"
 
 /* Far more than the index accepts. The server refuses a shorter name that is too long for the index. */
 #define QUEUE_MAX ((size_t)1 << 20)
+
+/* What can be enqueued can be run. */
+_Static_assert(PGQ_DATA_MAX == JOB_DATA_MOST, "both are the longest data of a job");
 
 const char request_insert_sql[] = SQL_ENQUEUE;
 

@@ -23,7 +23,7 @@ what they are to each other.
   --only NAME[,NAME]   only these scenarios of %s
   --scale F            this part of the sizes, for a quick look (1)
   --no-peers           without graphile-worker and pg-boss, which npm installs otherwise
-  --before COMMIT      what the scenario "before" compares with (66e89a1, when handlers could not wait)
+  --before COMMIT      what the scenario "before" compares with (628552b, version 0.1.0)
   --results FILE       where the page is written (spec/bench/results.md)
   --help               print this and exit
 ]]
@@ -67,7 +67,7 @@ local OPTIONS = {
 }
 
 local function read_options(words)
-  local options = { rounds = 5, scale = 1, only = SCENARIOS, before = "66e89a1", results = "spec/bench/results.md" }
+  local options = { rounds = 5, scale = 1, only = SCENARIOS, before = "628552b", results = "spec/bench/results.md" }
   local at = 1
   while words[at] do
     local name = words[at]:match "^%-%-(.+)$" or misuse("what is " .. words[at])
