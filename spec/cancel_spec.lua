@@ -287,7 +287,7 @@ describe("cancelling", function()
         pg:psql(sql)
         local result = cancel(1)
         assert.equal(1, result.status)
-        assert.matches("^pgq%-lua cancel: job 1: .*does not exist; run 'pgq%-lua migrate' to create what is missing\n$", result.stderr)
+        assert.matches("^pgq%-lua cancel: job 1: .*does not exist; run `pgq%-lua migrate` to create what is missing\n$", result.stderr)
         pg:migrate()
       end
     end)
