@@ -8,9 +8,6 @@
 #include "memory.h"
 #include "settle.h"
 
-/* The server ends a session whose transaction has been idle for this long beyond the hold limit. */
-enum { IDLE_MARGIN_MS = 2000 };
-
 static void on_up(void *owner);
 static void on_down(void *owner, const char *reason);
 static void on_result(void *owner, enum statement statement, PGresult *result);

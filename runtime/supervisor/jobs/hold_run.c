@@ -67,7 +67,10 @@ void hold_go_on(struct hold *hold) {
   if (large < 0 || has_job_at_executor(&hold->batch))
     return;
   struct parameters parameters = {0};
+  char idle_timeout_ms[24];
+  snprintf(idle_timeout_ms, sizeof idle_timeout_ms, "%d", TRANSFER_MS + IDLE_MARGIN_MS);
   parameters_add_i64(&parameters, hold->batch.jobs[large].id);
+  parameters_add_text(&parameters, idle_timeout_ms);
   hold_set_state(hold, HOLD_FETCHING);
   hold->large_job = large;
   connection_send(hold->connection, STATEMENT_FETCH_DATA, &parameters);

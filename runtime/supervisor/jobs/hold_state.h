@@ -38,6 +38,9 @@ enum hold_state {
   HOLD_UNDOING,       /* rolls back     -       -         -    : a statement failed */
 };
 
+/* The server ends a session whose transaction has been idle for this long beyond the time that the hold allows. */
+enum { IDLE_MARGIN_MS = 2000 };
+
 struct hold {
   char *name;
   struct hold_start start;
