@@ -34,7 +34,9 @@ describe("a worker survives", function()
   end)
 
   it("a handler that writes garbage to the supervisor, and that job alone fails", function()
-    for _, garbage in ipairs { [["\1\0\0\0\200"]], [["\255\255\255\255\1"]], [["\9\0\0\0\7\0\0\0\0\0\0\0\0"]], [["\1\0\0\0\5"]] } do
+    for _, garbage in ipairs { [["\1\0\0\0\200"]], [["\255\255\255\255\1"]], [["\9\0\0\0\7\0\0\0\0\0\0\0\0"]], [["\1\0\0\0\5"]],
+      -- A report that the script could not be loaded: right in itself, but the executor has reported already.
+      [["\6\0\0\0\6\1\0\0\0x"]] } do
       enqueue("evil", "", "{}")
       enqueue("fine", "after")
       local body = ("local bytes = %s ffi.C.write(3, bytes, #bytes) require 'luv'.sleep(20000)"):format(garbage)
@@ -44,6 +46,14 @@ describe("a worker survives", function()
       assert.equal("1", pg:psql "SELECT count(*) FROM pgq_jobs WHERE ran_at IS NOT NULL AND error LIKE '%malformed frame%'")
       pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY"
     end
+  end)
+
+  it("a script that reports to be broken, and then loads", function()
+    local script = FFI:format "" .. [[ local bytes = "\6\0\0\0\6\1\0\0\0x" ffi.C.write(3, bytes, #bytes)]]
+    local result = Worker.run { pg = pg, script = script, args = { "--drain", "--executors", "1" } }
+    assert.equal(1, result.status)
+    assert.matches("^pgq%-lua: x\n", result.stderr)
+    assert.is_nil(result.stderr:find "internal error")
   end)
 
   it("a handler that writes a part of a frame and no more", function()

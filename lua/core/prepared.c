@@ -28,19 +28,24 @@ static struct name name_of(unsigned number) {
   return name;
 }
 
-/* Pushes the text of the statement, a NUL, and the types of the parameters. */
-static void push_key(lua_State *L, const char *sql, const struct parameters *p) {
+void prepared_push_fixed_key(lua_State *L, const char *sql) {
   lua_pushlstring(L, sql, strlen(sql) + 1);
-  if (p->count > 0) {
+}
+
+/* Pushes the text of the statement, a NUL, and the types of the parameters; without the types if they are the same each
+ * time. */
+static void push_key(lua_State *L, const char *sql, const struct parameters *p, bool same_types) {
+  prepared_push_fixed_key(L, sql);
+  if (p->count > 0 && !same_types) {
     lua_pushlstring(L, (const char *)p->types, (size_t)p->count * sizeof *p->types);
     lua_concat(L, 2);
   }
 }
 
 /* Pushes the table and the key. Returns the number of the prepared statement, REPEATABLE or UNKNOWN. */
-static int find(lua_State *L, const char *sql, const struct parameters *p) {
+static int find(lua_State *L, const char *sql, const struct parameters *p, bool same_types) {
   lua_getfenv(L, 1);
-  push_key(L, sql, p);
+  push_key(L, sql, p, same_types);
   lua_pushvalue(L, -1);
   lua_rawget(L, -3);
   int number = lua_isnil(L, -1) ? UNKNOWN : (int)lua_tointeger(L, -1);
@@ -63,8 +68,12 @@ static enum sent sent_as(int libpq_status, enum sent how) {
 
 enum sent prepared_send(lua_State *L, struct handle *handle, const char *sql, const struct parameters *p, bool always) {
   PGconn *conn = handle->conn;
-  if (handle->prepares) {
-    int number = find(L, sql, p);
+  if (handle->prepares && !always && strlen(sql) > SQL_MAX) { /* it is never prepared, and must not be kept as a key */
+    lua_getfenv(L, 1);
+    lua_pushnil(L);
+    lua_rawseti(L, -2, LAST);
+  } else if (handle->prepares) {
+    int number = find(L, sql, p, always);
     if (number > 0) {
       struct name name = name_of((unsigned)number);
       lua_pushnil(L);
@@ -106,7 +115,7 @@ void prepared_note_success(lua_State *L, struct handle *handle, const char *tag)
     drop_repeatable(L, handle);
   lua_rawgeti(L, -1, LAST);
   const char *sql = lua_tostring(L, -1); /* the key begins with it; NULL: the statement was prepared */
-  if (repeatable && sql != NULL && strlen(sql) <= SQL_MAX && !has_literal(sql)) {
+  if (repeatable && sql != NULL && !has_literal(sql)) {
     lua_pushinteger(L, REPEATABLE);
     lua_rawset(L, -3);
     handle->repeatable_count++;
@@ -121,7 +130,7 @@ void prepared_note_success(lua_State *L, struct handle *handle, const char *tag)
 /* handle:forget_prepared(): the statements that were prepared are not used any more. The server may still have them. */
 static int handle_forget_prepared(lua_State *L) {
   struct handle *handle = handle_check(L);
-  lua_newtable(L);
+  lua_createtable(L, 1, 0); /* there is room for LAST, so that setting it allocates nothing */
   lua_setfenv(L, 1);
   handle->prepared_count = handle->repeatable_count = 0;
   return 0;

@@ -29,6 +29,10 @@ void prepared_init(lua_State *L);
  * SENT_FAILED when it could not be sent; libpq has the message. */
 enum sent prepared_send(lua_State *L, struct handle *handle, const char *sql, const struct parameters *p, bool always);
 
+/* Pushes the key of a statement that is sent with `always`, whose parameters have the same types each time. As long as
+ * it is on the stack, prepared_send() for that statement raises no error. */
+void prepared_push_fixed_key(lua_State *L, const char *sql);
+
 /* Notes that the statement that was sent last has succeeded, with this command tag. */
 void prepared_note_success(lua_State *L, struct handle *handle, const char *tag);
 

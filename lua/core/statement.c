@@ -97,6 +97,9 @@ static enum sent send_job(lua_State *L, struct handle *handle, const char *queue
   struct request request;
   PGconn *conn = handle->conn;
   enum sent sent = SENT_FAILED;
+  /* With the key on the stack, prepared_send() allocates nothing in Lua while the request owns memory: an error that
+   * Lua raises there would leak it. */
+  prepared_push_fixed_key(L, request_insert_sql);
   if (!begin(handle, error) || request_init(&request, conn, queue, options, error) != 0)
     return sent;
   if (request_check_data(data, length, error) == 0) {

@@ -27,7 +27,7 @@ struct ending {
   struct lease_list leased; /* of those that have outlived it */
   struct batch settling;
   enum occasion next;
-  int ready, written;
+  int reports, written;
   struct job_outcome *foreseen; /* what is in the frames at hand */
   int foreseen_count, told;
   int frames, frames_told; /* of outcomes */
@@ -72,7 +72,7 @@ struct log_field log_text_field(const char *key, const char *text) {
 
 static void on_ready(void *owner, const struct message_ready *script) {
   struct ending *end = owner;
-  EXPECT(end->ready++ == 0);
+  EXPECT(end->reports++ == 0);
   for (uint32_t i = 0; i < script->queue_count; i++) {
     const struct message_queue *queue = &script->queues[i];
     seen += sum(queue->name, strlen(queue->name));
@@ -86,7 +86,8 @@ static void on_ready(void *owner, const struct message_ready *script) {
 }
 
 static void on_broken(void *owner, const char *message, size_t length) {
-  (void)owner;
+  struct ending *end = owner;
+  EXPECT(end->reports++ == 0);
   seen += sum(message, length);
 }
 

@@ -221,6 +221,8 @@ static void log_pooler(struct control *control) {
 static void on_up(void *owner) {
   struct control *control = owner;
   control->busy = 0;
+  if (control->state >= CONTROL_LEAVING) /* the worker has no use for the session any more */
+    return;
   if (control->state == CONTROL_CHECKING) {
     log_pooler(control);
     act(control, STATEMENT_CHECK_SCHEMA, NULL);

@@ -63,7 +63,7 @@ void hold_claim_ahead(struct hold *hold) {
 
 bool hold_close(struct hold *hold) {
   if (hold_is_asleep(hold) && !hold_error_is_waiting(&hold->error)) {
-    connection_close(hold->connection, "its executor leaves");
+    connection_close(hold->connection, "it has not claimed ahead for a while");
     hold_set_state(hold, HOLD_DOWN);
   }
   return hold->state == HOLD_DOWN;

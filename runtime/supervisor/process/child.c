@@ -134,7 +134,7 @@ int child_start(struct child *child) {
     return -1;
   }
   child_set_state(child, CHILD_RUNNING);
-  child->loaded = false;
+  child->reported = child->loaded = false;
   child->fault[0] = '\0';
   child->peak_kb = 0;
   child->partial_since_ms = 0;

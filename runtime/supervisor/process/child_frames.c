@@ -87,9 +87,9 @@ void child_configure(struct child *child) {
 
 static bool take_ready(struct child *child, struct frame *frame) {
   struct message_ready ready;
-  if (child->loaded || !message_get_ready(frame, &ready))
+  if (child->reported || !message_get_ready(frame, &ready))
     return false;
-  child->loaded = true;
+  child->reported = child->loaded = true;
   child->events->ready(child->owner, &ready);
   message_free_ready(&ready);
   return true;
@@ -98,8 +98,9 @@ static bool take_ready(struct child *child, struct frame *frame) {
 static bool take_broken(struct child *child, struct frame *frame) {
   size_t length;
   const char *message;
-  if (!message_get_broken(frame, &message, &length))
+  if (child->reported || !message_get_broken(frame, &message, &length))
     return false;
+  child->reported = true;
   child->events->broken(child->owner, message, length);
   return true;
 }

@@ -11,8 +11,9 @@
  *
  *     CHILD_DEAD ─► CHILD_RUNNING ─► CHILD_RETIRED ─► CHILD_LEAVING ─► CHILD_DEAD
  *
- * CHILD_RETIRED may be left out, and a process may die in every state. `process`, `socket`, `in`, `loaded`,
- * `partial_since_ms` and `peak_kb` are valid while it is not dead, the page from the first start on.
+ * CHILD_RETIRED may be left out, and a process may die in every state. `process`, `socket`, `in`,
+ * `reported`, `loaded`, `partial_since_ms` and `peak_kb` are valid while it is not dead, the page from the first start
+ * on.
  */
 enum child_state {
   CHILD_DEAD,    /* there is no process */
@@ -28,6 +29,7 @@ struct child {
   const struct child_events *events;
   void *owner;
   enum child_state state;
+  bool reported;         /* it has sent READY or BROKEN, and may send neither again */
   bool loaded;           /* it has sent READY */
   uv_process_t *process; /* process and socket are allocated by themselves: they outlive the child by one loop turn */
   uv_pipe_t *socket;
