@@ -174,7 +174,10 @@ describe("pgq-lua enqueue --lines", function()
 
   it("enqueues nothing when the connection is lost in the middle", function()
     local command = start_and_feed(numbers(MANY))
-    pg:psql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgq-lua'"
+    wait.till("a session that inserts to be ended", 30, function()
+      return pg:psql [[SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE application_name = 'pgq-lua' AND query LIKE 'INSERT%']] == "1"
+    end)
     command:close_stdin()
     refuses(command:wait(), 1, "the connection to the database broke.*; nothing is enqueued")
   end)
