@@ -4,9 +4,9 @@ local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
--- An outcome that the database cannot take at the moment is kept and tried again. The error is logged once, and the
--- handler does not run a second time.
-describe("an outcome that cannot be settled for a while", function()
+-- Errors of the database that pass. An outcome that cannot be written meanwhile is kept, and written later. The error is
+-- logged once, and the handler does not run a second time.
+describe("an outcome that the database refuses for a while is written later:", function()
   local pg = fixture.server { disk = Postgres.can_have_disk() and "4m" or nil }
 
   local SCRIPT = [[
@@ -37,7 +37,7 @@ describe("an outcome that cannot be settled for a while", function()
     return select(2, text:gsub(pattern, ""))
   end
 
-  -- A session of its own, which has done that and waits for more.
+  -- Starts a psql session that has run `sql` and waits for further statements.
   local function session(sql)
     local psql = process.start { "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", pg.conninfo, stdin = "pipe" }
     psql:write(sql .. ";\n\\echo ready\n")
@@ -50,7 +50,7 @@ describe("an outcome that cannot be settled for a while", function()
     psql:close_stdin()
   end
 
-  -- It tries every ten seconds in the end.
+  -- The waits between the worker's tries grow to ten seconds.
   local function wait_until_done()
     wait.till("the job to complete", 40, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
   end
@@ -59,7 +59,7 @@ describe("an outcome that cannot be settled for a while", function()
     wait.till("the job to be leased", 30, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
   end
 
-  -- The worker has said it once, lives, and has run each handler once.
+  -- Stops the worker. Expects that it logged the error once, and ran each handler once.
   local function finish(worker, message, data, jobs)
     worker:stop()
     assert.equal(1, count(worker.stderr, "msg=\"the database refused[^\n]*" .. message), worker.stderr)
@@ -67,7 +67,7 @@ describe("an outcome that cannot be settled for a while", function()
     assert.equal(jobs or 1, count(worker.stdout, "began " .. data))
   end
 
-  it("for a deadlock", function()
+  it("a deadlock", function()
     pg:psql [[
       CREATE TABLE tally (jobs int);
       INSERT INTO tally VALUES (0);
@@ -80,7 +80,7 @@ describe("an outcome that cannot be settled for a while", function()
     local worker = start("--hold-limit", "20s")
     enqueue("slow", "3000")
     worker:read_until "began 3000"
-    finish_session(other, "SELECT FROM pgq_jobs FOR UPDATE \\; COMMIT") -- at once: else we might find the job taken
+    finish_session(other, "SELECT FROM pgq_jobs FOR UPDATE \\; COMMIT") -- both at once: the worker must not find the row locked
     worker:read_until "deadlock detected"
     wait_until_done()
     assert.equal(0, other:wait().status)
@@ -91,7 +91,7 @@ describe("an outcome that cannot be settled for a while", function()
   -- The worker's statements alone cannot cause these errors; triggers of users can.
   for name, sqlstate in pairs { ["a serialization failure"] = "40001", ["a statement timeout"] = "57014",
     ["a server that is out of memory"] = "53200" } do
-    it("for " .. name, function()
+    it(name, function()
       pg:psql(([[
         CREATE SEQUENCE tries;
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -106,8 +106,8 @@ describe("an outcome that cannot be settled for a while", function()
     end)
   end
 
-  -- The connection is another one each time, as one that was broken would have to be; the log still is no flood.
-  it("for a trigger that can't reach another server", function()
+  -- The worker takes this error for a lost connection, and connects again each time. Still it logs only a few lines.
+  it("a trigger that cannot reach another server", function()
     pg:psql [[
       CREATE SEQUENCE tries;
       CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -128,7 +128,7 @@ describe("an outcome that cannot be settled for a while", function()
     assert.equal(1, count(worker.stdout, "began 10"))
   end)
 
-  it("for a lock on the table", function()
+  it("a lock on the table", function()
     local worker = start("--hold-limit", "100ms")
     enqueue("slow", "4000")
     wait_until_leased()
@@ -141,7 +141,7 @@ describe("an outcome that cannot be settled for a while", function()
     finish(worker, "55P03", "4000")
   end)
 
-  it("for a table that is away, until it is back", function()
+  it("a table that is renamed, until it has its name again", function()
     local worker = start("--hold-limit", "100ms", "--lease", "15s")
     enqueue("slow", "4000")
     wait_until_leased()
@@ -153,7 +153,7 @@ describe("an outcome that cannot be settled for a while", function()
     finish(worker, "42P01", "4000")
   end)
 
-  it("for a table that is dropped and made anew is not written to a job of the same number", function()
+  it("a table that is dropped and created again, in which the outcome is not written to a job of the same id", function()
     local worker = start("--hold-limit", "100ms")
     enqueue("slow", "4000")
     wait_until_leased()
@@ -168,7 +168,7 @@ describe("an outcome that cannot be settled for a while", function()
   end)
 
   if Postgres.can_have_disk() then
-    it("for a full disk", function()
+    it("a full disk", function()
       local folder = pg.dir .. "/disk"
       pg:psql(("CREATE TABLESPACE small LOCATION '%s'"):format(folder))
       pg:psql [[
