@@ -1,5 +1,5 @@
--- Sends mail through a server that may be dead: a backoff pauses the whole queue, twice as long each time, until one
--- mail gets through. A backoff is a failed attempt: the jobs need retry waits that outlast the trouble.
+-- Sends mail through a server that may be down: a backoff pauses the whole queue, twice as long each time, until a mail
+-- is sent. A backoff is a failed attempt: the jobs need retry waits for as long as the server may be down.
 -- Run:      pgq-lua --dev examples/backoff.lua smtp://localhost:2525
 -- Enqueue:  pgq-lua --dev enqueue mail 'ann@example.com Your order is on its way.' --retry-waits 1s,1s,1s,1m,1h
 local pgq = require "pgq"
@@ -7,7 +7,7 @@ local run = require "examples.run"
 
 local server = assert(arg[1], "the address of the mail server is missing, such as smtp://localhost:2525")
 
--- Statuses of curl that are the server's fault, not the mail's: no such host, no connection, no answer in time.
+-- Exit statuses of curl that mean that the server is down: no such host, no connection, no answer in time.
 local DOWN = { [6] = true, [7] = true, [28] = true }
 
 pgq.register_queue("mail", function(data)

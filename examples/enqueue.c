@@ -1,4 +1,4 @@
-/* Enqueues a greeting for hello.lua. Without arguments the database is the one that libpq finds in PG* variables.
+/* Enqueues a greeting for hello.lua. Without arguments, libpq's PG* variables name the database.
  * Build:    cc -o enqueue examples/enqueue.c $(pkg-config --cflags --libs pgq)
  * Run:      ./enqueue "$(pgq-lua dev conninfo)" Ann
  */
@@ -17,13 +17,13 @@ int main(int argc, char **argv) {
     return 1;
   }
 
-  /* Retried twice. For a job without options pass NULL in their place. */
+  /* The job has two retries. For a job without options, pass NULL instead of &options. */
   const char *waits[] = {"5s", "1m"};
   struct pgq_options options = PGQ_OPTIONS_INIT;
   options.retry_waits = waits;
   options.retry_wait_count = 2;
 
-  /* The connection is yours: between BEGIN and COMMIT the job would be part of your transaction. */
+  /* The connection is your own: between BEGIN and COMMIT, the job is part of your transaction. */
   struct pgq_error error;
   int64_t id = pgq_enqueue(conn, "hello", name, strlen(name), &options, &error);
   if (id < 0)

@@ -1,10 +1,10 @@
--- A query through a closure: the handler is made by a function, which hands it what it needs.
+-- A handler that is a closure: a function makes the handler, and gives it the function that looks up users.
 -- Tables:   psql "$(pgq-lua dev conninfo)" -f examples/tables.sql
 -- Run:      pgq-lua --dev examples/goodbye.lua
 -- Enqueue:  pgq-lua --dev enqueue goodbye ann@example.com
 local pgq = require "pgq"
 
--- Returns a handler that knows users by find_name: a database here, a table in a test.
+-- Returns a handler that looks up users with find_name: in a database here, in a Lua table in a test.
 local function make_goodbye(find_name)
   return function(email)
     local name, problem = find_name(email)
@@ -17,7 +17,7 @@ local function make_goodbye(find_name)
   end
 end
 
--- While the handler waits for the answer, other jobs of the executor go on.
+-- While the handler waits for the answer, the executor runs other jobs.
 local function query_name(email)
   local rows, problem = pgq.query("SELECT name FROM users WHERE email = $1", email)
   if not rows then

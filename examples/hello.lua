@@ -8,8 +8,7 @@ pgq.register_queue("hello", function(data, job)
   print(("job %d: hello, %s!"):format(job.id, data))
 end)
 
--- Returning nil and a message, or throwing an error, is a failure: the job waits for the next of its retry waits, and
--- is tried again.
+-- A handler fails by returning nil and a message, or by raising an error. The job runs again after its next retry wait.
 pgq.register_queue("flaky", function(data, job)
   if job.attempt == 1 then
     return nil, "the first attempt fails"
@@ -17,7 +16,7 @@ pgq.register_queue("flaky", function(data, job)
   print(("job %d: %s, in attempt %d"):format(job.id, data, job.attempt))
 end)
 
--- A service that is overloaded is not helped by the next job: a backoff pauses the whole queue, for longer each time,
+-- While a service is overloaded, further jobs would fail too: a backoff pauses the whole queue, for longer each time,
 -- until a job succeeds.
 pgq.register_queue("busy", function(data, job)
   if job.attempt <= 2 then

@@ -1,9 +1,9 @@
--- A module for the examples that start programs: runs one, while other jobs of the executor go on.
+-- A module for the examples that start programs: runs a program, while the executor runs other jobs.
 -- Use:      local result, problem = require "examples.run"("gm", { "identify", "photo.jpg" })
 local pgq = require "pgq"
 local uv = require "luv"
 
--- Calls done with what comes out of the pipe until its end, but for newlines there, as $(…) of a shell.
+-- Reads the pipe to its end, and calls done(text), without the newlines at the end of the text, as $(…) in a shell.
 local function collect(pipe, done)
   local chunks = {}
   pipe:read_start(function(_, chunk)
@@ -15,8 +15,8 @@ local function collect(pipe, done)
   end)
 end
 
--- Returns { status =, stdout =, stderr = }, or nil and why the program cannot be started. One that a signal has ended
--- has a status above 128. When the handler is interrupted, the program gets SIGTERM.
+-- Returns { status =, stdout =, stderr = }, or nil and why the program cannot be started. If a signal has ended the
+-- program, its status is above 128. When the handler is interrupted, the program gets SIGTERM.
 return function(program, args, input)
   return pgq.await(function(resume)
     local pipes, result, child, problem = { uv.new_pipe(), uv.new_pipe(), uv.new_pipe() }, {}

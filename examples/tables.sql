@@ -1,4 +1,4 @@
--- The tables of the examples with queries; what is there already stays as it is.
+-- The tables of the examples that use queries. Tables and rows that exist already stay unchanged.
 -- Run:      psql "$(pgq-lua dev conninfo)" -f examples/tables.sql
 CREATE TABLE IF NOT EXISTS users (
   email text PRIMARY KEY,

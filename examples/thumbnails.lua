@@ -1,17 +1,17 @@
--- Makes thumbnails, by a child process: GraphicsMagick (in Debian the package graphicsmagick).
+-- Makes thumbnails with a child process: GraphicsMagick (in Debian the package graphicsmagick).
 -- Run:      pgq-lua --dev examples/thumbnails.lua
 -- Enqueue:  pgq-lua --dev enqueue thumbnails photo.jpg
 local pgq = require "pgq"
 local run = require "examples.run"
 
 pgq.register_queue("thumbnails", function(path, job)
-  -- GraphicsMagick finds more than paths in its arguments, commands even: whoever enqueues may not write them.
+  -- GraphicsMagick interprets special characters in its arguments, even commands. So only plain paths are allowed.
   local base = path:match "^([%w_./-]+)%.jpe?g$"
   if not base then
     return pgq.discard("not the path of a JPEG file: " .. path)
   end
 
-  -- Who looks for the thumbnail sees all of it, or nothing; a second attempt begins anew.
+  -- The file gets its name when it is complete, so other programs never see a part of it.
   local thumbnail, part = base .. ".thumb.jpg", ("%s.%d.part"):format(base, job.id)
   local gm, problem = run("gm", {
     "convert", "jpeg:" .. path, "-auto-orient", "-thumbnail", "160x160>", "+profile", "*", "jpeg:" .. part,
@@ -23,4 +23,4 @@ pgq.register_queue("thumbnails", function(path, job)
   end
   assert(os.rename(part, thumbnail))
   print(("%s: %s"):format(path, thumbnail))
-end, { concurrency = 1, timeout = "1m" }) -- one at a time keeps a core busy, and there is an executor per core
+end, { concurrency = 1, timeout = "1m" }) -- one job keeps a core busy, and there is one executor per core

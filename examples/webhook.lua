@@ -1,4 +1,4 @@
--- Calls a webhook with the data of each job, by curl: handlers wait, and an executor has many calls in flight.
+-- Posts the data of each job to a webhook with curl: handlers wait, so an executor has many calls in flight.
 -- Run:      pgq-lua --dev examples/webhook.lua http://localhost:8080/hook
 -- Enqueue:  pgq-lua --dev enqueue webhook '{"order": 7}'
 local pgq = require "pgq"
@@ -6,10 +6,10 @@ local run = require "examples.run"
 
 local url = assert(arg[1], "the URL of the webhook is missing")
 
-pgq.configure { concurrency = 100 } -- as many calls in flight, in each executor
+pgq.configure { concurrency = 100 } -- up to 100 calls in flight in each executor
 
 pgq.register_queue("webhook", function(body, job)
-  -- A job may run more than once; by the key the receiver knows what it has had.
+  -- A job may run more than once; the key tells the receiver which calls it has had already.
   local curl, problem = run("curl", {
     "--silent", "--show-error", "--max-time", "5", "--json", "@-",
     "--header", ("Idempotency-Key: %d"):format(job.id),
@@ -26,11 +26,11 @@ pgq.register_queue("webhook", function(body, job)
   if status:find "^2" then
     print(("job %d: %s"):format(job.id, message))
   elseif status == "503" then
-    return pgq.backoff(message) -- it has too much to do: the other calls had better wait, too
+    return pgq.backoff(message) -- the receiver is overloaded: the other calls should wait, too
   elseif wait ~= "" then
-    return pgq.retry(tonumber(wait), message) -- it has said when to come again
+    return pgq.retry(tonumber(wait), message) -- the receiver has said when to try again
   elseif status:find "^4" and status ~= "408" and status ~= "429" then
-    return pgq.discard(message) -- it would like this data no better the next time
+    return pgq.discard(message) -- the receiver would refuse this data the next time, too
   else
     return nil, message
   end

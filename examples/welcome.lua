@@ -1,4 +1,4 @@
--- Two things or none: a transaction adds a user and enqueues the welcome mail, whatever happens in between.
+-- A transaction adds a user and enqueues the welcome mail: either both happen, or neither.
 -- Tables:   psql "$(pgq-lua dev conninfo)" -f examples/tables.sql
 -- Run:      pgq-lua --dev examples/welcome.lua
 -- Enqueue:  pgq-lua --dev enqueue signup 'eve@example.com Eve'
@@ -9,9 +9,9 @@ pgq.register_queue("signup", function(data)
   if not email then
     return pgq.discard "the data is not an address, a space, and a name"
   end
-  -- It returns true after the COMMIT, and nil and a message after a ROLLBACK: just what a handler returns.
+  -- pgq.transaction returns true after the COMMIT, or nil and a message after a ROLLBACK, as a handler should.
   return pgq.transaction(function(tx)
-    -- A job may run more than once: who is a user already is not welcomed again.
+    -- A job may run more than once: a user who exists already gets no second mail.
     local added = assert(tx:query("INSERT INTO users VALUES ($1, $2) ON CONFLICT DO NOTHING", email, name))
     if added.affected == 1 then
       assert(tx:enqueue("welcome", data))
@@ -19,7 +19,7 @@ pgq.register_queue("signup", function(data)
   end)
 end)
 
--- Jobs of the transaction are seen once it is committed.
+-- Workers see the jobs of a transaction when it commits.
 pgq.register_queue("welcome", function(data)
   local email, name = data:match "^(%S+) (.+)$"
   print(("to %s: welcome, %s!"):format(email, name))

@@ -154,7 +154,7 @@ describe("the example", function()
     local id = worker:enqueue("names.txt", "5s,10s,1h")
     worker:logs 'job failed and will be retried".-job=%d+ attempt=1 .-names.txt: No such file.-retry_in=5.000'
     write(dir .. "/names.txt", "")
-    worker:logs 'job failed and will be retried".-attempt=2 .-names.txt is empty yet" retry_in=2.000'
+    worker:logs 'job failed and will be retried".-attempt=2 .-names.txt is still empty" retry_in=2.000'
     worker.process:kill "sigstop" -- so that the next attempt does not begin meanwhile
     assert.equal("2|{1h0m0s}", psql("SELECT attempt, retry_waits FROM pgq_jobs WHERE id = " .. id))
     write(dir .. "/names.txt", "Ann\nBen\n")
@@ -164,7 +164,7 @@ describe("the example", function()
 
   example("retry.lua", "gives up after the last wait, and at once where no attempt would help", function(worker)
     assert.equal("3|none.txt: No such file or directory", worker:fails(worker:enqueue("none.txt", "10ms,10ms")))
-    assert.equal("1|names.csv is no text file", worker:fails(worker:enqueue "names.csv"))
+    assert.equal("1|names.csv is not a text file", worker:fails(worker:enqueue "names.csv"))
   end)
 
   example("backoff.lua", "waits for a dead mail server, and then sends", function(worker)

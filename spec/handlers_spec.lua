@@ -203,9 +203,9 @@ describe("a handler", function()
     end)
 
     it("by registering a queue or configuring fails with a message", function()
-      assert.matches("10|1|.*worker.lua:4: register_queue: only while the script loads, not in a handler",
+      assert.matches("10|1|.*worker.lua:4: register_queue: it can be called only while the script loads, not in a handler",
         (one_of_twenty 'pgq.register_queue("new", print)'))
-      assert.matches("10|1|.*configure: only while the script loads", (one_of_twenty 'pgq.configure { grace = 1 }'))
+      assert.matches("10|1|.*configure: it can be called only while the script loads", (one_of_twenty 'pgq.configure { grace = 1 }'))
     end)
 
     it("by turning the compiler and hooks inside out does no harm", function()

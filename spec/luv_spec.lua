@@ -43,7 +43,7 @@ describe("luv", function()
       pgq.sleep(0.01)
       pgq.await(function() end)]]
     assert.equal(1, result.status)
-    assert.matches("worker.lua:3: await: the loop runs when the script has loaded; call it in a handler", result.stderr)
+    assert.matches("worker.lua:3: await: it cannot be used while the script loads; call it in a handler", result.stderr)
     result = run_worker [[require "luv".run()]]
     assert.matches("worker.lua:1: uv.run: the loop is the executor's, and runs when the script has loaded", result.stderr)
   end)

@@ -82,7 +82,7 @@ describe("a connection that handlers share", function()
       assert(require "luv".hrtime() - began < 20e9)
     end, { transactional = true })
     pgq.register_queue("unused", function()]], { "" }, "--pool", "1")
-    assert.equal("53300 all 1 connections of the pool are taken, by this handler itself; --pool sets their number", said)
+    assert.equal("53300 all 1 connections of the pool are taken by this handler itself; --pool sets their number", said)
     assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
     said = run([[
       pgq.transaction(function()

@@ -173,7 +173,7 @@ describe("pgq.testing", function()
       assert.equal("came timeout came timeout 0", perform(body, nil, nil, "{ timeout = '2s' }").error)
       assert.is_true(uv.hrtime() - before < 60e9)
       assert.equal("came came came came 0", perform(body:gsub("3600000", "1"), nil, nil, "{ timeout = '1h' }").error)
-      assert.matches("worker.lua:%d+: pgq.await: nobody can call resume",
+      assert.matches("worker.lua:%d+: pgq.await: resume can never be called any more",
         perform("pgq.await(function() end)", nil, nil, "{ timeout = '1h' }").error)
       assert.equal("cancelled", perform(body, { cancel_after = "2s" }).status)
     end)
@@ -216,7 +216,7 @@ describe("pgq.testing", function()
       local options = { load = { query = function() return {} end } }
       local outcome = perform([[return pgq.transaction(function(tx) tx:query "COMMIT" tx:enqueue("log", "x") end)]], nil,
         options.load)
-      assert.matches("^the transaction was rolled back: COMMIT is not for the function of a transaction", outcome.error)
+      assert.matches("^the transaction was rolled back: COMMIT is refused in the function of a transaction", outcome.error)
       assert.same({}, outcome.enqueued)
       outcome = perform([[return pgq.transaction(function(tx)
         pcall(tx.enqueue_many, tx, "log", function() error "no more" end)
@@ -757,7 +757,7 @@ describe("pgq.testing", function()
         { "load: options must be a table, not a string", testing.load, "x", "y" },
         { "load: there is no option dbs; there are args, db, query", testing.load, "x", { dbs = 1 } },
         { "load: the option query must be a function, not a string", testing.load, "x", { query = "y" } },
-        { "load: with a server %(db%) queries are its own", testing.load, "x", { db = "", query = print } },
+        { "load: with a server %(db%), queries run on the server", testing.load, "x", { db = "", query = print } },
         { "perform: the script registers no queue nope; it registers q", worker.perform, worker, "nope", "" },
         { "perform: data must be a string, not a nil", worker.perform, worker, "q" },
         { "perform: there is no option wait; there are attempt, cancel_after, created_at", worker.perform, worker, "q", "", { wait = 1 } },

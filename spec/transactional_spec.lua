@@ -291,13 +291,13 @@ describe("a transactional handler", function()
             job.tx:query "BEGIN"
             job.tx:query "INSERT INTO marks VALUES (0, 'after')"
           ]]):format(sql),
-          message = sql:match "^%u+" .. ".- is not for the function of a transaction",
+          message = sql:match "^%u+" .. ".- is refused in the function of a transaction",
         }
       end
       local result = all_fail(cases)
       local lines = 0
       for line in result.stdout:gmatch "[^\n]+" do
-        assert.matches("^nil\t%u+.- is not for the function of a transaction.-\t2D000$", line)
+        assert.matches("^nil\t%u+.- is refused in the function of a transaction.-\t2D000$", line)
         lines = lines + 1
       end
       assert.equal(#cases, lines)

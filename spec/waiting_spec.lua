@@ -217,7 +217,7 @@ describe("a handler that waits", function()
 
     it("that can never fire is told so", function()
       fail {
-        { "pgq.await(function() end)", ".*worker.lua:%d+: pgq.await: nobody can call resume any more" },
+        { "pgq.await(function() end)", ".*worker.lua:%d+: pgq.await: resume can never be called any more" },
       }
     end)
 

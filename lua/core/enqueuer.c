@@ -28,7 +28,7 @@ static int enqueuer_gc(lua_State *L) {
 }
 
 /* Returns the enqueuer at stack index 1 if its connection is still open. Otherwise returns NULL, pushes the failure,
- * and sets *failed to how many values that is. */
+ * and sets *failed to the number of values pushed. */
 static struct enqueuer *check(lua_State *L, int *failed) {
   struct enqueuer *enqueuer = luaL_checkudata(L, 1, ENQUEUER_TYPE);
   if (enqueuer->handle->conn != NULL)
@@ -37,7 +37,8 @@ static struct enqueuer *check(lua_State *L, int *failed) {
   return NULL;
 }
 
-/* handle:enqueuer(queue, after, delay_ms, waits) -> enqueuer; or nil, message, code. The last three may be nil. */
+/* handle:enqueuer(queue, after, delay_ms, waits) -> enqueuer; or nil, message, code. The last three arguments may be
+ * nil. */
 static int enqueuer_new(lua_State *L) {
   struct handle *handle = handle_check(L);
   struct pgq_options options = PGQ_OPTIONS_INIT;

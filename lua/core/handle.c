@@ -56,7 +56,7 @@ void handle_explain(struct handle *handle, struct pgq_error *error) {
   failure_from_result(error, handle->conn, handle->answer.result);
   if (PQstatus(handle->conn) == CONNECTION_BAD &&
       strstr(PQerrorMessage(handle->conn), "cannot allocate memory") != NULL)
-    failure_set(error, "53200", "not enough memory for the result; the connection is closed, since it broke off");
+    failure_set(error, "53200", "not enough memory for the result; the connection was closed");
   /* An error of libpq's own without an SQLSTATE: libpq had no memory for the result. */
   if (sqlstate == NULL && strcmp(error->sqlstate, "XX000") == 0)
     memcpy(error->sqlstate, "53200", sizeof "53200");
@@ -72,7 +72,7 @@ static void ignore_notice(void *unused, const char *message) {
   (void)message;
 }
 
-/* Pushes a new handle, whose connection `connect` makes: PQconnectdbParams() or PQconnectStartParams(). Returns the
+/* Pushes a new handle. `connect` makes its connection: PQconnectdbParams() or PQconnectStartParams(). Returns the
  * handle; or NULL when the connection string cannot be read. */
 static struct handle *push_handle(lua_State *L, PGconn *connect(const char *const *, const char *const *, int)) {
   size_t length;
@@ -235,7 +235,7 @@ static int handle_is_bloated(lua_State *L) {
 static int handle_is_alive(lua_State *L) {
   PGconn *conn = handle_check(L)->conn;
   PGnotify *notify;
-  /* One round for the server's last message, one for the end of the stream after it, and two to spare. */
+  /* One round reads the server's last message, one the end of the stream; two more do no harm. */
   for (int round = 0; round < 4 && PQstatus(conn) == CONNECTION_OK; round++) {
     struct pollfd readable = {.fd = PQsocket(conn), .events = POLLIN};
     if (poll(&readable, 1, 0) <= 0)

@@ -40,12 +40,12 @@ struct handle {
   bool bloated;           /* libpq's buffers, which never shrink, have become so large that the connection should go */
 
   bool prepares;            /* statements that are repeated are prepared; see prepared.h for the next three */
-  int prepared_count;       /* statements that are prepared */
+  int prepared_count;       /* the number of prepared statements */
   int repeatable_count;     /* statements that have run once and are prepared when they run again */
   unsigned prepared_number; /* of the statement prepared last; never goes back */
 
   const char *closed_message; /* why the connection is closed; NULL: by handle:close() */
-  const char *closed_code;    /* SQLSTATE for the statement that closed it, until that has been reported; or NULL */
+  const char *closed_code;    /* SQLSTATE for the statement that closed the connection, until it is reported; or NULL */
 };
 
 /* A connection with a row or a set of parameters of more than this many bytes becomes bloated. */
@@ -68,12 +68,13 @@ struct handle *handle_check(lua_State *L);
  * is the SQLSTATE that the current statement fails with, or NULL. Both must be literals. */
 void handle_shut(struct handle *handle, const char *code, const char *message);
 
-/* Push what a Lua function returns that fails, and return how many values that is. */
+/* These push what a failed Lua function returns, and return the number of these values. */
 int handle_push_failure(lua_State *L, const struct pgq_error *error);
 int handle_fail(lua_State *L, const char *sqlstate, const char *message);
 int handle_fail_closed(lua_State *L, const struct handle *handle);
 
-/* If the last statement left no result that can be taken, pushes why, and returns how many values that is; else 0. */
+/* If the last statement left no result that can be taken, pushes the failure and returns the number of values pushed;
+ * otherwise returns 0. */
 int handle_push_absence(lua_State *L, struct handle *handle);
 
 /* Sets the error from the result of the last statement. Replaces messages that a user could not act on. */

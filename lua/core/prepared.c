@@ -61,7 +61,7 @@ static bool has_literal(const char *sql) {
   return false;
 }
 
-/* What libpq's functions return that send something, as an enum. */
+/* Converts the result of libpq's functions that send something. */
 static enum sent sent_as(int libpq_status, enum sent how) {
   return libpq_status == 1 ? how : SENT_FAILED;
 }

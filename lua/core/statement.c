@@ -28,7 +28,7 @@ static bool begin(struct handle *handle, struct pgq_error *error) {
   return false;
 }
 
-/* handle:nonblocking(boolean): whether sending may leave a rest, which advance() sends, instead of blocking. */
+/* handle:nonblocking(boolean): with true, sending does not block; advance() sends what could not be sent at once. */
 static int handle_nonblocking(lua_State *L) {
   PGconn *conn = handle_check(L)->conn;
   if (conn != NULL && PQisnonblocking(conn) != lua_toboolean(L, 2))
@@ -216,10 +216,10 @@ static bool collect(struct handle *handle, bool wait) {
 /* Closes the connection when its result leaves too little memory: LuaJIT ends the process when it gets none. */
 static void check_memory(struct handle *handle) {
   if (++handle->advance_count % 16 == 0 && memory_is_scarce_here())
-    handle_shut(handle, "53200", "not enough memory for the result; the connection is closed, since it broke off");
+    handle_shut(handle, "53200", "not enough memory for the result; the connection was closed");
 }
 
-/* What a statement waits for that has not ended. */
+/* What a statement waits for that has not ended yet. */
 static enum handle_progress flush(struct handle *handle) {
   bool unsent = PQflush(handle->conn) == 1;
   if (PQsocket(handle->conn) < 0)

@@ -6,7 +6,7 @@
 ---A number of seconds, or a text such as "1h30m", "10m0s" or "250ms".
 ---@alias pgq.Duration number|string
 
----A parameter of a statement: nil or `pgq.null` for NULL, a boolean, a number, a 64-bit integer such as 42LL, a string;
+---A parameter of a statement: nil or `pgq.null` for NULL; a boolean, a number, a 64-bit integer such as 42LL, a string;
 ---a list of these for an array; `pgq.bytea(bytes)`, `pgq.json(value)`.
 ---@alias pgq.Parameter any
 

@@ -25,8 +25,8 @@ local create, resume, status = coroutine.create, coroutine.resume, coroutine.sta
 
 local testing = {}
 
--- Luv makes its callbacks on the coroutine that was first to require it. That must not be the coroutine of a handler,
--- which is collected as garbage.
+-- Luv runs its callbacks on the coroutine that first required it. That must not be the coroutine of a handler, which is
+-- collected as garbage.
 pcall(require, "luv")
 
 --- A script that has been loaded.
@@ -34,7 +34,7 @@ pcall(require, "luv")
 local Worker = {}
 Worker.__index = Worker
 
--- No test wants to run more jobs at a time than these. If there are more, each job probably enqueues the next.
+-- If more jobs than these are due in one call, each job probably enqueues the next one without end.
 local DRAIN_MOST = 10000
 
 -- ── arguments ──
@@ -99,7 +99,7 @@ function testing.load(path, options)
   end
   options = check_options("load", options, LOAD_OPTIONS)
   if options.db and options.query then
-    error("load: with a server (db) queries are its own; leave the option query out", 2)
+    error("load: with a server (db), queries run on the server; leave out the option query", 2)
   end
   local worker = setmetatable({ _db = options.db, _answers = options.query, stopped = false }, Worker)
   worker._handles = setmetatable({}, { __mode = "k" })

@@ -53,7 +53,7 @@ function testing.load(path, options) end
 ---@field stopped boolean whether pgq.stop() was called
 local Worker = {}
 
----Runs one job, which does not stay, and returns its outcome.
+---Runs one job, which is not kept, and returns its outcome.
 ---@param queue string
 ---@param data string
 ---@param options? pgq.testing.PerformOptions
@@ -61,15 +61,15 @@ local Worker = {}
 function Worker:perform(queue, data, options) end
 
 ---Runs the jobs that are due, in the order of their time, until none is due.
----@param limit? integer run no more jobs than that
+---@param limit? integer the largest number of jobs to run
 ---@return pgq.testing.Outcome[]
 function Worker:drain(limit) end
 
----Moves time.
+---Moves time forward, so that waiting jobs become due.
 ---@param duration pgq.Duration
 function Worker:advance(duration) end
 
----Enqueues a job, for drain.
+---Enqueues a job, which drain() runs.
 ---@param queue string
 ---@param data string
 ---@param options? pgq.EnqueueOptions
@@ -88,7 +88,7 @@ function Worker:enqueued(queue) end
 ---@return pgq.testing.Job[]
 function Worker:jobs(queue) end
 
----Ends the connections to the server, those of the script too.
+---Closes the connections to the server, also those of the script.
 function Worker:close() end
 
 return testing

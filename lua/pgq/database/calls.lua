@@ -35,8 +35,8 @@ function calls.now()
   return get_uv().hrtime() / 1e6
 end
 
--- Waits until `start` calls its argument, and returns the arguments of that call. If the wait is interrupted, calls
--- undo(context), once or twice, and raises the error.
+-- Calls start(wake, context), waits until wake is called, and returns the arguments of wake. If the wait is
+-- interrupted, calls undo(context), once or twice, and raises the error.
 local function wait(what, start, undo, context)
   local ok, first, second = pcall(tasks.wait, what, start, context)
   if not ok then
@@ -97,7 +97,8 @@ function calls.set_blocking(conn)
   conn._handle:nonblocking(tasks.mode() == "task")
 end
 
---- Must be called after a method of the handle has sent something, or has failed to, unless calls.finish follows.
+--- Must be called after a method of the handle has sent something, or has failed to send it, unless calls.finish
+-- follows.
 calls.check = socket_poll.check
 
 --- Whether the loop has seen nothing from the server since the last call on this connection.
@@ -106,8 +107,9 @@ calls.is_quiet = socket_poll.is_quiet
 -- How handle:send() has sent a statement.
 local PREPARED, PREPARE = 2, 3
 
--- Sends a statement, waits, and takes the result. Repeats this when the statement was only prepared. Repeats it also
--- when the server cannot use the prepared statement any more, except in a transaction, which has failed then.
+-- Sends a statement, waits, and takes the result. If the statement was only prepared so far, it is sent again. It is
+-- also sent again when the server cannot use the prepared statement any more, except in a transaction, which has failed
+-- then.
 local function run(conn, what, send, take_method, ...)
   local handle = conn._handle
   local sent, message, code = handle[send](handle, ...)
@@ -161,7 +163,8 @@ local function follow_connecting(handle, wake)
     end
     poll, timer = nil, nil
   end
-  -- In each step libpq may close the socket and open another, even with the same number: each step has its own handle.
+  -- In each step libpq may close the socket and open another one, even with the same number. So each step has its own
+  -- poll handle.
   local function poll_for(progress)
     poll = assert(get_uv().new_poll(handle:fd()))
     assert(poll:start(progress == WAIT_WRITE and "w" or "r", on_event))

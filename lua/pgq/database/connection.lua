@@ -204,7 +204,7 @@ local function finish_guarded(unguard, ok, ...)
 end
 
 -- Calls fn(conn, …), which cleans up the connection itself. If the task ends during the call, the connection is closed:
--- a task that is given up never returns from its wait.
+-- a task that is never resumed does not return from its wait.
 local function close_at_task_end(fn, conn, ...)
   if tasks.mode() ~= "task" then
     return fn(conn, ...)
@@ -283,7 +283,7 @@ function Transaction:query(sql, ...)
   return rows, message, code
 end
 
--- Whether a statement in it has failed, and no ROLLBACK TO a savepoint has undone that.
+-- Whether a statement in the transaction has failed, and no ROLLBACK TO a savepoint has undone that.
 function Transaction:_has_failed()
   return self._connection._handle:transaction_state() == "failed"
 end

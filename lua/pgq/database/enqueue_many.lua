@@ -1,4 +1,4 @@
--- Enqueueing many jobs, all or none. They are sent in batches: while the server inserts one, the next is filled.
+-- Enqueueing many jobs, all or none. They are sent in batches: while the server inserts one batch, the next is filled.
 --
 -- A handler may change globals, so this file keeps what it needs when it is loaded.
 

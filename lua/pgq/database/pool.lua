@@ -25,7 +25,8 @@ Pool.__index = Pool
 --[[ A loan is the use of a connection by one call: a table with
        slot   whether the loan counts as one of the connections of the pool
        long   whether it is the transaction of a job, which lasts as long as the handler. One connection is never lent
-              for these: else handlers that each have one, and need another for a moment, would wait for each other
+              for these: otherwise handlers that each have a connection, and need another one for a moment, would wait
+              for each other
        conn   the connection, once there is one; only with a slot
        task   the number of the task that makes the call; nil in a plain script
        unguard()   keeps the end of the task from ending the loan
@@ -59,7 +60,7 @@ local function take_slot(self, loan)
   count_slot(self, loan, -1)
 end
 
--- Whether the task has all connections itself, so that waiting would be in vain.
+-- Whether the task has all connections itself, so that it would wait for itself.
 local function has_all(self, loan)
   return loan.task ~= nil and (self._held[loan.task] or 0) >= self._size()
 end
@@ -167,8 +168,8 @@ end
 
 -- ---- Idle connections
 
--- Whether the connection still works. The socket is read if the loop may not have done that lately, or has seen
--- something.
+-- Whether the connection still works. The socket is read if the connection was idle for longer than TRUST_FOR_MS, or if
+-- something has arrived on it.
 local function is_alive(conn)
   return calls.is_quiet(conn) and calls.now() - conn._idle_since < TRUST_FOR_MS or conn._handle:is_alive()
 end
@@ -249,7 +250,7 @@ end
 local function fail_taken(self, loan)
   local why = ""
   if has_all(self, loan) then
-    why = ", by this handler itself; --pool sets their number"
+    why = " by this handler itself; --pool sets their number"
   elseif loan.task then
     why = format(", and none was given back within %d s", GIVE_UP_AFTER_MS / 1000)
   end

@@ -6,8 +6,8 @@ local find, match, upper = string.find, string.match, string.upper
 
 local session_effects = {}
 
--- Statements that leave nothing behind, by the first word of the command tag. All others may: SET, PREPARE, CREATE
--- TEMPORARY TABLE, EXPLAIN ANALYZE of these …
+-- Statements that leave nothing behind in the session, by the first word of the command tag. All other statements may
+-- leave something: SET, PREPARE, CREATE TEMPORARY TABLE, EXPLAIN ANALYZE of these …
 local HARMLESS = {
   [""] = true, ANALYZE = true, BEGIN = true, CHECKPOINT = true, COMMIT = true, COPY = true, DELETE = true,
   FETCH = true, INSERT = true, LOCK = true, MERGE = true, MOVE = true, NOTIFY = true, REFRESH = true,
@@ -23,7 +23,7 @@ local SETTING = "[sS][eE][tT]_[cC][oO][nN][fF][iI][gG]"
 local SET_LOCAL = "^%s*[sS][eE][tT]%s+[lL][oO][cC][aA][lL]%s"
 local SET_TRANSACTION = "^%s*[sS][eE][tT]%s+[tT][rR][aA][nN][sS]"
 
--- The position after a comment, which may contain others. `at` is the position after its beginning.
+-- The position after a comment, which may contain other comments. `at` is the position after its opening /*.
 local function skip_comment(sql, at)
   local depth = 1
   while depth > 0 do
@@ -38,7 +38,7 @@ local function skip_comment(sql, at)
   return at
 end
 
--- The position of the first word from `at` on.
+-- The position of the first word from `at` on: after blanks, semicolons and comments.
 local function skip_blanks(sql, at)
   while true do
     at = find(sql, "[^%s;]", at) or #sql + 1
@@ -82,8 +82,8 @@ end
 -- @return nil; or a message when the statement would end the transaction
 function session_effects.check_inside(sql)
   local word = ending(sql)
-  return word and word .. " is not for the function of a transaction, which ends with it; to roll back, return nil and "
-    .. "a message" or nil
+  return word and word .. " is refused in the function of a transaction, because the transaction ends with its "
+    .. "function; to roll back, return nil and a message" or nil
 end
 
 --- Notes in `state` what the statement leaves behind: sets `needs_reset` to true if that may be anything, and `tag` to

@@ -1,9 +1,9 @@
--- The poll handle of luv on the socket of a connection that tasks use. It lives as long as the socket. Between calls it
--- goes on reading, since a message that comes then says that the connection ends, or is a notice.
+-- The poll handle of luv on the socket of a connection that tasks use. It lives as long as the socket. It also watches
+-- the socket between calls: a message that arrives then is a notice, or says that the connection ends.
 --
--- The poll handle must be closed before another socket can get the same descriptor: libuv would remove that one from
--- its epoll set. So it is closed before the socket is, also when the connection is collected as garbage; and where
--- libpq has closed the socket itself within a step, it is closed right after that step.
+-- The poll handle must be closed before another socket can get the same descriptor: otherwise libuv would remove that
+-- socket from its epoll set. So the poll handle is closed before the socket is closed, also when the connection is
+-- collected as garbage. If libpq has closed the socket within a step, the poll handle is closed right after that step.
 --
 -- A connection here is a table with the fields _handle, of pgq.core, and _poll.
 
@@ -15,7 +15,7 @@ jit.off(true, true)
 
 local socket_poll = {}
 
--- What a step returns that needs no event, and the events for the other values.
+-- The results of a step after which no event is awaited, and the events to await after the other results.
 local DONE, LOST = 0, 3
 local EVENTS = { "r", "rw" }
 
@@ -26,7 +26,7 @@ local EVENTS = { "r", "rw" }
        wake     the function that wakes the task of that call
      conn._poll_guard closes the poll handle when the connection is collected; only the connection refers to it ]]
 
---- Calls wake, even when hardly any memory is left: LuaJIT does not collect garbage because it needs memory.
+--- Calls wake, also when hardly any memory is left. LuaJIT does not collect garbage by itself when an allocation fails.
 function socket_poll.wake(wake, first, second)
   if not pcall(wake, first, second) then
     collectgarbage()
@@ -97,7 +97,7 @@ local function new(conn)
   return self
 end
 
---- Calls wake() when the statement that was sent has ended; or wake(problem) when that cannot be found out.
+--- Calls wake() when the statement that was sent has ended, or wake(problem) after an error that is not the database's.
 function socket_poll.start(conn, wake)
   local handle = conn._handle
   local progress = handle:flush()

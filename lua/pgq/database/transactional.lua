@@ -12,7 +12,7 @@ local format = string.format
 
 local COMPLETE, PRESERVE = core.sql.transactional_complete, core.sql.transactional_preserve
 
--- The schema of the table, quoted. It is asked for, since a handler may change the search path of its transaction.
+-- The schema of the table, quoted. It is read before the handler runs, since the handler may change the search path.
 local SCHEMA = "SELECT relnamespace::regnamespace AS name FROM pg_class WHERE oid = 'pgq_jobs'::regclass"
 
 local LOST = "the lease of the job was lost: it ran out, or the job was cancelled; the transaction was rolled back"

@@ -1,5 +1,6 @@
--- A connection of the user's own that several tasks share: one call at a time has it, a transaction until its end. The
--- other calls wait in a queue, first come, first served. In a plain script there is only one caller.
+-- The wait queue of a connection of the user's own that several tasks share. One call or transaction at a time has the
+-- connection. The other calls wait, and get the connection in the order of the calls. In a plain script there is only
+-- one caller.
 --
 -- A handler may change globals, so this file keeps what it needs when it is loaded.
 
@@ -46,13 +47,13 @@ local function wait(conn, what, id, unguard)
     return
   end
   unguard()
-  if conn._owner == id then -- the task was given the connection and interrupted at once
+  if conn._owner == id then -- the task was given the connection, and then interrupted before it went on
     release(conn)
   end
   error(problem, 0)
 end
 
--- A task that is given up never returns from its call, so the connection is released when the task ends.
+-- A task that is never resumed does not return from its call, so the connection is released when the task ends.
 local function release_at_end(conn, id)
   return tasks.at_end(function()
     if conn._owner == id then

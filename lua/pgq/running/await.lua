@@ -39,8 +39,8 @@ local function make_resume(wake)
   end
 end
 
--- Luv makes its callbacks on the coroutine that was first to require it, even after that was collected. So, unless this
--- is the main coroutine, luv is required in a coroutine of its own, which is never collected.
+-- Luv runs its callbacks on the coroutine that first required it, even after that coroutine was collected. So, unless
+-- this is the main coroutine, luv is required in a coroutine of its own, which is never collected.
 local luv_thread
 local function open_luv()
   local current, is_main = running()
@@ -127,7 +127,7 @@ end
 
 local function check_found(results, level)
   if results[1] == LOST then
-    error("pgq.await: nobody can call resume any more: its callback never fires", level + 1)
+    error("pgq.await: resume can never be called any more: no callback refers to it", level + 1)
   end
 end
 
@@ -138,14 +138,14 @@ end
 -- @tparam function start gets the function resume, which must be called once. It may return a function, which is called
 -- when the wait is interrupted
 -- @return the arguments of resume
--- @raise what start raises; an error when resume can never be called any more; pgq.timeout or pgq.cancelled when the
--- handler is interrupted
+-- @raise an error that start raises; an error when resume can never be called any more; pgq.timeout or pgq.cancelled
+-- when the handler is interrupted
 function await.await(start)
   if type(start) ~= "function" then
     error("await: a function is needed, not a " .. type(start), 2)
   end
   if tasks.is_loading() then
-    error("await: the loop runs when the script has loaded; call it in a handler", 2)
+    error("await: it cannot be used while the script loads; call it in a handler", 2)
   end
   tasks.check("await", 2)
   local results = pack(tasks.mode() == "plain" and await_plain or await_in_task, start)

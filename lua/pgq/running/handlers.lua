@@ -37,7 +37,7 @@ local function functions_for(host)
 
   local function only_while_loading(name)
     if not host.loading then
-      error(name .. ": only while the script loads, not in a handler", 3)
+      error(name .. ": it can be called only while the script loads, not in a handler", 3)
     end
   end
 
@@ -78,7 +78,7 @@ local function functions_for(host)
   -- @tparam function handler called as handler(data, job): `data` are the job's bytes as a string; `job` is a table
   -- with id, queue, attempt (from 1), created_at and run_after (Unix seconds), and retries_left. The attempt succeeds
   -- when the handler returns nothing, nil or true. It fails when the handler returns nil or false and a message, raises
-  -- an error, or returns a table as pgq.backoff and its like do
+  -- an error, or returns a table of pgq.backoff, pgq.retry, pgq.discard or pgq.snooze
   -- @tparam[opt] table options preserve_completed, discard_failed: the worker's options of these names, for this queue;
   -- timeout: seconds or a duration such as "30s", 0 for none. After that time a handler that waits is interrupted by
   -- the error pgq.timeout, and a handler that does not wait is killed together with its executor; the attempt fails;
@@ -153,7 +153,7 @@ local function functions_for(host)
   -- the same table again.
   function host.run(call)
     local queue, data, lease = queues[call.queue], call.data, call.lease
-    call.data = nil -- which may be large
+    call.data = nil -- lets the collector free it early, since it may be large
     local job = {
       id = call.id,
       queue = queue.name,

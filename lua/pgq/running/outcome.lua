@@ -150,7 +150,7 @@ local function judge(first, second)
     .. "table with the field error, for failure", type(first), sub(describe(first), 1, 200))
 end
 
--- The message handler of xpcall: adds a traceback, unless the value says all that is wanted.
+-- The message handler of xpcall: adds a traceback, unless the value is the table of pgq.backoff, pgq.retry or similar.
 local function on_error(value)
   if is_ending(value) and (rawget(value, "error") == nil or is_set(value, "backoff") or is_set(value, "discard")
     or rawget(value, "retry") ~= nil) then

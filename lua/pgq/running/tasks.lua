@@ -20,13 +20,14 @@ end
 
 local tasks = {}
 
--- What a task yields when it waits. A coroutine of the user's own, around the one that waits, yields it too.
+-- The value that a task yields when it waits. If the wait is in a coroutine of the user's own, that coroutine yields
+-- the value, and so does the task around it.
 local WAIT = {}
 
 -- The coroutines that have yielded WAIT: only this file may resume them.
 local waiting = setmetatable({}, { __mode = "k" })
 
--- By number, the tasks that have waited, or that have functions to be called at their end.
+-- Records of the tasks that have waited, or that have functions to be called at their end, by the number of the task.
 local records = {}
 
 local function new_record()
@@ -116,13 +117,13 @@ end
 
 tasks.check_yieldable = check_yieldable
 
---- Waits: the task is suspended until wake(…) is called, and what that was given is returned.
+--- Waits: suspends the task until wake(…) is called, and returns the arguments of wake.
 -- @tparam string what name of the function that waits, for messages
 -- @tparam function start called as start(wake, context). It must arrange that wake is called once: at once, or later by
 -- any code. It may return a function that is called as cancel(context) when the wait is interrupted
 -- @param[opt] context
 -- @return the arguments of wake
--- @raise what start raises; and pgq.timeout or pgq.cancelled, when the task is interrupted
+-- @raise an error that start raises; pgq.timeout or pgq.cancelled when the task is interrupted
 function tasks.wait(what, start, context)
   local record = record_of(host.task())
   check_interrupt(record)
@@ -161,9 +162,9 @@ function tasks.wait(what, start, context)
   return unpack(wait.results, 1, wait.count)
 end
 
---- Calls fn when the current task has ended, in whatever way. It must not wait.
+--- Calls fn when the current task has ended, for any reason. fn must not wait.
 -- @tparam function fn
--- @treturn function that cancels this
+-- @treturn function a function after whose call fn is not called any more
 function tasks.at_end(fn)
   local record = record_of(host.task())
   local ends = record.ends or {}

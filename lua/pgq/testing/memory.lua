@@ -33,7 +33,7 @@ function Memory:age(seconds)
   self.now = self.now + seconds
 end
 
--- Returns message, code when a job cannot be enqueued, as libpgq does.
+-- Returns message, code when a job cannot be enqueued, with the messages of libpgq.
 local function find_problem(queue, data)
   if queue == "" then
     return "the queue name is empty", "22023"

@@ -14,7 +14,7 @@ local min = math.min
 
 local script = {}
 
---- Reads a duration in seconds. A value that is none is an error about the function at `level`, where 1 is the caller.
+--- Reads a duration in seconds. Any other value is an error about the function at `level`, where 1 is the caller.
 function script.read_seconds(what, value, level)
   local ms, problem = durations.read(value)
   if not ms then

@@ -1,7 +1,7 @@
 -- The jobs of a test with a server. The statements, sql/lua/testing_*.sql, do what a worker's do, for one job at a
 -- time. A claimed job is leased before its handler runs, so that it is not locked meanwhile.
 --
--- The server's clock cannot be moved. Instead, all jobs are made older.
+-- The server's clock cannot be moved. Instead, the times in all jobs are moved to the past.
 
 local connection = require "pgq.database.connection"
 local core = require "pgq.core"
