@@ -62,7 +62,7 @@ describe("under a backlog", function()
     return tonumber(pg:psql(("SELECT count(*) FROM pgq_jobs WHERE queue_name = '%s'"):format(queue)))
   end
 
-  -- How many jobs are left of each queue, at one moment; least and most of those that begin with an s.
+  -- Returns how many jobs of each queue are left, and the least and most of the queues whose names begin with s.
   local function look()
     local left, least, most = {}, math.huge, 0
     for name, jobs in pg:psql("SELECT queue_name, count(*) FROM pgq_jobs GROUP BY 1"):gmatch "(%w+)|(%d+)" do
@@ -74,17 +74,17 @@ describe("under a backlog", function()
     return left, least, most
   end
 
-  -- The worker has begun with the backlog; it does not end before the spec does.
+  -- Waits until the worker has begun with the backlog, which is larger than what it can run during the spec.
   local function wait_for_progress(queue, before, least)
     wait.till(queue .. " to be under way", 30, function() return count(queue) <= before - (least or 1) end)
   end
 
-  -- Quick jobs, more than are run in the time of a spec.
+  -- Enqueues more quick jobs than a worker can run during a spec.
   local MANY = 150000
 
   describe("of quick jobs", function()
 
-    it("another queue waits for less than a second", function() -- or for somewhat more, where the machine is busy
+    it("another queue waits for less than a second", function() -- or somewhat longer on a busy machine
       fill("instant", 400000)
       local worker = start()
       worker:read_until "20000 at"
@@ -151,7 +151,7 @@ describe("under a backlog", function()
       wait.till("each to have had its turn", 60, function() return select(3, look()) < 98 end)
       local claimed = 0
       for _ = 1, 30 do
-        -- What is locked by the claims: one job runs in each worker, and few wait.
+        -- The claims lock few jobs: one job runs in each worker, and few wait.
         claimed = math.max(claimed, tonumber(pg:psql [[SELECT (SELECT count(*) FROM pgq_jobs)
           - (SELECT count(*) FROM (SELECT FROM pgq_jobs FOR UPDATE SKIP LOCKED) AS free)]]))
         wait.sleep(0.05)
@@ -162,7 +162,7 @@ describe("under a backlog", function()
     end)
 
     it("two workers share the work", function()
-      -- Neither has a start of the other.
+      -- Both workers begin at the same time.
       local first, second = start("--log-level", "debug"), start("--log-level", "debug")
       fill_all(30)
       wait.till("all to be done", 90, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
@@ -184,7 +184,7 @@ describe("under a backlog", function()
       end)
     end
 
-    it("beside a quick one, all of them get on", function()
+    it("beside a quick queue, all of them make progress", function()
       fill_all(200)
       fill("quick", MANY)
       start()
@@ -209,7 +209,7 @@ describe("under a backlog", function()
     assert.is_true(most <= 4, most .. " jobs were claimed at a time")
   end)
 
-  it("of several queues a careful worker serves them all", function()
+  it("of several queues, a careful worker serves all queues", function()
     for i = 1, 5 do
       fill("s" .. i, 100)
     end
@@ -238,7 +238,8 @@ describe("under a backlog", function()
           took[i] = at - (last or at)
           last = at
         end
-        -- The machine may stand still at any time: a middle one of the first, the best of the last.
+        -- The machine may stand still at any time, so this compares a median of the first claims with the best of the
+        -- last.
         local first, best = { unpack(took, 2, 8) }, math.min(unpack(took, 14, 20))
         table.sort(first)
         assert.is_true(best < 2 * first[4], ("10,000 jobs took %.0f ms, then %.0f"):format(first[4], best))
@@ -247,10 +248,10 @@ describe("under a backlog", function()
       assert(done, problem)
     end)
 
-    it("for one job, too, behind 200,000 dead rows", function()
+    it("for a claim of one job behind 200,000 dead rows", function()
       local worker = start()
       local theirs = assert(pgq.connect(pg.conninfo))
-      -- How long half of sixty jobs take at most, in ms.
+      -- The median time of sixty jobs, in ms.
       local function median(name)
         local took = {}
         for i = 1, 60 do
@@ -276,26 +277,26 @@ describe("under a backlog", function()
       assert.is_true(behind < 10 + 3 * before, ("half of the jobs took more than %.1f ms, and %.1f before"):format(behind, before))
     end)
 
-    it("in a table that was vacuumed while it was empty, for they never scan all of it", function()
+    it("in a table that was vacuumed while it was empty, because claims never scan the whole table", function()
       pg:psql "ALTER TABLE pgq_jobs SET (autovacuum_enabled = off); VACUUM ANALYZE pgq_jobs"
       finally(function() pg:psql "ALTER TABLE pgq_jobs RESET (autovacuum_enabled)" end)
       local function counted(what)
         return tonumber(pg:psql(("SELECT %s FROM pg_stat_user_tables WHERE relname = 'pgq_jobs'"):format(what)))
       end
-      conn:close() -- a session tells what it did when it ends, at the latest
+      conn:close() -- a session reports its statistics at its end, at the latest
       wait.till("all sessions to have ended", 30, function()
         return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'" == "1"
       end)
       local scans, deleted = counted "seq_scan", counted "n_tup_del"
       conn = assert(pgq.connect(pg.conninfo))
       local worker = start()
-      for i = 1, 15 do -- after a few, Postgres would keep the plan that is best for this
+      for i = 1, 15 do -- after a few executions, Postgres would keep a generic plan
         assert(conn:enqueue("other", "job" .. i))
         worker:read_until("ran job" .. i)
       end
       fill("other", 100000)
       worker:read_until("100000 at", 90)
-      worker:stop() -- its sessions report what they did at their end
+      worker:stop() -- its sessions report their statistics at their end
       wait.till("that to be reported", 30, function() return counted "n_tup_del" >= deleted + 100000 end)
       assert.equal(scans, counted "seq_scan")
     end)

@@ -1,4 +1,4 @@
--- spec/bench/run from end to end, small: that it runs, checks its runs, and prints figures that can be.
+-- A small run of spec/bench/run: it runs, checks its results, and prints figures that are possible.
 
 local process = require "spec.support.process"
 
@@ -14,7 +14,7 @@ describe("the benchmarks", function()
     return tonumber((found:gsub(",", "")))
   end
 
-  -- Whether a ratio that is printed is that of two figures that are; each is rounded.
+  -- Whether a printed ratio is that of two printed figures; all of them are rounded.
   local function is_ratio(ratio, rate, other)
     return math.abs(ratio - rate / other) < 0.02 + 0.05 * ratio
   end
@@ -77,12 +77,12 @@ describe("the benchmarks", function()
     local ratio, clients = value(text, "100 jobs, all at a time: to pgbench -M prepared"), value(text, "pgbench -M prepared, 100 times: connections")
     assert.is_true(is_ratio(ratio, rate, limit), text)
     assert.is_true(clients >= 1 and clients <= 10, text)
-    assert.equal(clients, math.max(1, value(text, "100 jobs, all at a time: connections"))) -- they may end unseen
+    assert.equal(clients, math.max(1, value(text, "100 jobs, all at a time: connections"))) -- some may end before they are counted
     assert.is_true(value(text, "200 jobs, 20 at a time: CPU time of the executors") > 10, text)
     assert.matches("| queries: 200 jobs, 20 at a time: to pgbench %-M prepared +| ≥ 0.50 × ", text)
   end)
 
-  -- With this very commit, which every checkout has, also one without a history.
+  -- Compares with the current commit, which every checkout has, also a checkout without history.
   it("compare with an earlier commit", function()
     local path = os.tmpname()
     local commit = process.check({ "git", "rev-parse", "HEAD" }):gsub("%s", "")

@@ -5,7 +5,7 @@ local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
 local wait = require "spec.support.wait"
 
--- How each library posts to a URL, as a function post(url, data) that returns status and body.
+-- The source of a function post(url, data) for each library; it returns status and body.
 local LIBRARIES = {
   LuaSocket = [[
     local http = require "socket.http"
@@ -36,7 +36,7 @@ local HANDLER = [[
     local pgq = require "pgq"
     pgq.register_queue("post", function(data)
       local status, body = post("http://127.0.0.1:%d/", data)
-      print(data, status, #body) -- in one line: two executors write to one pipe
+      print(data, status, #body) -- in one call, because two executors write to the same pipe
     end)
     pgq.register_queue("beside", function() print "beside" end)]]
 

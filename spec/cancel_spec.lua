@@ -24,7 +24,7 @@ describe("cancelling", function()
 
   local function enqueue(options) return assert(conn:enqueue("q", "data", options)) end
 
-  -- As a worker does when a job has run for a second.
+  -- Leases a job, as a worker does when the job has run for a second.
   local function lease(id)
     assert(conn:query("UPDATE pgq_jobs SET lease = 77, attempt = attempt + 1, run_after = now() + interval '1 minute' WHERE id = $1", id))
   end
@@ -44,7 +44,7 @@ describe("cancelling", function()
 
   local CANCELLED = { just_now = true, error = "cancelled", suspect = false, attempt = 0, waits = "{1m0s,10m0s,30m0s}" }
 
-  -- Returns what psql prints of the call and of the notifications that it caused.
+  -- Returns the output of psql: the result of the call, and the notifications that it caused.
   local function cancel_and_listen(id)
     local out = pg:psql(("LISTEN pgq_cancel; SELECT pgq_cancel(%d);"):format(id))
     return out:match "^%a+", out:match 'notification "pgq_cancel" with payload "([^"]*)"'
@@ -102,7 +102,7 @@ describe("cancelling", function()
       end
     end)
 
-    it("does not know a job that was completed and deleted, or never was", function()
+    it("does not know a job that was completed and deleted, or that never existed", function()
       local id = enqueue()
       assert(conn:query("DELETE FROM pgq_jobs WHERE id = $1", id))
       assert.equal("unknown", (cancel_and_listen(id)))
@@ -140,7 +140,7 @@ describe("cancelling", function()
       assert.equal("22023", code)
     end)
 
-    it("claims no success when a trigger keeps the job", function()
+    it("does not report success when a trigger keeps the row unchanged", function()
       local id = enqueue()
       pg:psql [[CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
         CREATE TRIGGER keep BEFORE UPDATE ON pgq_jobs FOR EACH ROW EXECUTE FUNCTION keep()]]
@@ -150,7 +150,7 @@ describe("cancelling", function()
       assert.matches("job " .. id .. " could not be changed: a trigger", message)
     end)
 
-    it("needs no more than SELECT and UPDATE on the table, and gets on with some columns", function()
+    it("needs only SELECT and UPDATE on the table, and on some columns only", function()
       local id = enqueue()
       lease(id)
       local call = ("SET ROLE canceller; SELECT pgq_cancel(%d)"):format(id)
@@ -164,7 +164,7 @@ describe("cancelling", function()
       pg:psql "DROP OWNED BY canceller; DROP ROLE canceller"
     end)
 
-    it("is done by one of two sessions that cancel at once", function()
+    it("is done by only one of two sessions that cancel at the same time", function()
       local id = enqueue()
       assert.equal(id .. " has ended already\n", cancel_held(id, "SELECT pgq_cancel($1)"))
     end)
@@ -271,7 +271,7 @@ describe("cancelling", function()
       assert.matches("\n  cancel\n +Cancels jobs", process.run({ PGQ_LUA, "--help" }).stdout)
     end)
 
-    it("says why it could not, and goes on with the next", function()
+    it("says why it could not cancel a job, and goes on with the next", function()
       local first, second = enqueue(), enqueue()
       pg:psql(([[CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''not this one''; END';
         CREATE TRIGGER keep BEFORE UPDATE ON pgq_jobs FOR EACH ROW WHEN (OLD.id = %d) EXECUTE FUNCTION keep()]]):format(first))
@@ -300,7 +300,7 @@ describe("cancelling", function()
     end)
   end)
 
-  it("comes to older tables with pgq-lua migrate", function()
+  it("is added to older tables by pgq-lua migrate", function()
     pg:psql "DROP FUNCTION pgq_cancel(bigint)"
     local id = enqueue()
     process.check { PGQ_LUA, "--db", pg.conninfo, "migrate" }

@@ -12,7 +12,8 @@ local PGQ_LUA = os.getenv "PGQ_LUA"
 describe("a job that is cancelled while a worker has it", function()
   local pg = fixture.server()
 
-  -- Without the notification, or behind a pooler, a worker learns of it when it extends the lease, after 20 s.
+  -- Without the notification, or behind a pooler, a worker finds the cancellation when it extends the lease, after 20
+  -- s.
   local AT_ONCE = 10
 
   local function start_at(server, script, ...)
@@ -117,7 +118,7 @@ describe("a job that is cancelled while a worker has it", function()
     end)
   end
 
-  it("and goes on waiting all the same is interrupted again, and then killed", function()
+  it("and goes on waiting after that is interrupted again, and then killed", function()
     local id = enqueue()
     local worker = start(handler "print 'waits' while true do print(pcall(pgq.sleep, 60)) end")
     worker:read_until "waits"
@@ -131,7 +132,7 @@ describe("a job that is cancelled while a worker has it", function()
     assert.equal("1|t|t|f|cancelled", row(id))
   end)
 
-  it("and ends well nevertheless stays cancelled", function()
+  it("and succeeds nevertheless stays cancelled", function()
     local id = enqueue()
     local worker = start(handler "print 'waits' pcall(pgq.sleep, 60) return true")
     worker:read_until "waits"
@@ -142,7 +143,7 @@ describe("a job that is cancelled while a worker has it", function()
     assert.equal("1|t|t|f|cancelled", row(id))
   end)
 
-  it("and computes has its executor killed within seconds, and its neighbours pay nothing", function()
+  it("and computes has its executor killed within seconds, and other jobs lose no attempt", function()
     local worker = start(handler [[
       print("began", data, job.attempt)
       if data == "spin" then spin(60) else pgq.sleep(2) end
@@ -165,7 +166,7 @@ describe("a job that is cancelled while a worker has it", function()
 
   it("but is held, and about to end, has ended", function()
     local worker = start(handler "print 'blocks' uv.sleep(200)")
-    -- Where the machine stands still for a second, a job is leased after all.
+    -- If the machine stands still for a second, the job is leased after all.
     local ended = 0
     for _ = 1, 5 do
       local id = enqueue()
@@ -192,8 +193,8 @@ describe("a job that is cancelled while a worker has it", function()
     assert.equal("1|t|t|f|cancelled", row(id))
   end)
 
-  it("and stands behind others in its executor never runs", function()
-    -- The first computes for as long as this file is there.
+  it("and has not begun in its executor never runs", function()
+    -- The first job computes for as long as this file exists.
     local file = os.tmpname()
     finally(function() os.remove(file) end)
     local worker = start(([[local path = %q]]):format(file) .. handler [[
@@ -283,7 +284,7 @@ describe("a job that is cancelled while a worker has it", function()
       end]], "--poll-interval", "50ms")
     worker:read_until "began\t1"
     wait_till_leased(id)
-    -- At once, so that the first handler has not cleaned up by then.
+    -- At once, before the first handler has cleaned up.
     pg:psql(([[BEGIN; SELECT pgq_cancel(%d);
       UPDATE pgq_jobs SET ran_at = NULL, error = NULL, run_after = now() WHERE ran_at IS NOT NULL; COMMIT]]):format(id))
     wait.till("both handlers to have come to that", 30, function()

@@ -5,7 +5,7 @@ local process = require "spec.support.process"
 local books = require "spec.chaos.books"
 
 describe("a minute of chaos", function()
-  -- PGQ_CHAOS_SEED chooses another one, to replay what was seen elsewhere.
+  -- PGQ_CHAOS_SEED sets another seed, to replay another run.
   local seed = os.getenv "PGQ_CHAOS_SEED" or "3"
 
   it("loses no job, and lets only its holder end a job", function()
@@ -19,7 +19,7 @@ describe("a minute of chaos", function()
     assert.is_true(tonumber(result.stdout:match "| faults +| (%d+)") > 10, shown)
   end)
 
-  it("has the same schedule for the same seed, and another for another", function()
+  it("has the same schedule for the same seed, and another schedule for another seed", function()
     local function list(n)
       return process.check { "luajit", "spec/chaos/main.lua", "--minutes", "5", "--seed", n, "--schedule" }
     end
@@ -65,7 +65,7 @@ describe("the books of a chaos run", function()
       TRUNCATE pgq_jobs, chaos_runs, chaos_writes, chaos_acknowledged, chaos_faults RESTART IDENTITY]]
   end)
 
-  -- Job 1 with that plan, acknowledged.
+  -- Makes job 1 with this plan, whose enqueueing was acknowledged.
   local function enqueue(plan)
     pg:psql(([[INSERT INTO pgq_jobs (queue_name, data, retry_waits) VALUES ('q', '%s', '{1s,1s,1s}');
       INSERT INTO chaos_acknowledged VALUES (1)]]):format(plan or "quick 0"))
@@ -87,7 +87,7 @@ describe("the books of a chaos run", function()
   local LEASE = "UPDATE pgq_jobs SET lease = 77, attempt = attempt + 1, run_after = now() + interval '1 min'"
   local RETRY = "UPDATE pgq_jobs SET attempt = attempt + 1, retry_waits = '{1s}', error = 'failed as planned'"
 
-  -- The rules that are broken, as text, when these faults were done.
+  -- Returns the broken rules as a text, if these faults have happened.
   local function check(faults)
     books.close(pg, faults or {}, {}, true)
     local names, told = {}, {}
@@ -114,7 +114,7 @@ describe("the books of a chaos run", function()
     assert.equal("", (check()))
   end)
 
-  it("find a job that is gone and never ran", function()
+  it("find a job that was deleted and never ran", function()
     enqueue()
     pg:psql "TRUNCATE pgq_jobs"
     local names, text = check()
@@ -122,7 +122,7 @@ describe("the books of a chaos run", function()
     assert.matches("it never ran", text)
   end)
 
-  it("find a job that ran and is gone without a word", function()
+  it("find a job that ran and was deleted by no worker", function()
     enqueue()
     run "w1.1"
     pg:psql "TRUNCATE pgq_jobs"
@@ -145,7 +145,7 @@ describe("the books of a chaos run", function()
     assert.equal("lost", (check()))
   end)
 
-  it("find a job that is left behind, and one that failed without having to", function()
+  it("find a job that is left behind, and a job that failed although its plan was not to fail", function()
     enqueue()
     run "w1.1"
     assert.equal("left behind", (check()))
@@ -187,7 +187,7 @@ describe("the books of a chaos run", function()
     assert.matches("under the lease 77 of w2.1", text)
   end)
 
-  it("find a worker that takes a lease for lost before its end, and one that runs the job meanwhile", function()
+  it("find a worker that treats a lease as lost before its end, and a worker that runs the job during the lease", function()
     enqueue()
     run "w1.1"
     write("w1.1", LEASE)
@@ -200,7 +200,7 @@ describe("the books of a chaos run", function()
     assert.matches("w2.1 ran it under the lease of w1.1", text)
   end)
 
-  it("find a job that runs again without a fault, and none when there was one", function()
+  it("find a job that runs again without a fault, and report nothing if there was a fault", function()
     local began = os.time()
     enqueue()
     run "w1.1"

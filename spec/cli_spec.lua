@@ -4,7 +4,7 @@ local process = require "spec.support.process"
 
 local PGQ_LUA = os.getenv "PGQ_LUA"
 
--- No server is where this points.
+-- There is no server at this address.
 local NOWHERE = "host=/nowhere port=1 user=nobody"
 
 describe("pgq-lua", function()
@@ -113,14 +113,14 @@ describe("pgq-lua", function()
       local result = Worker.run { script = script, args = { "--db", NOWHERE } }
       assert.equal(1, result.status, result.stderr)
       assert.matches(pattern, result.stderr)
-      assert.is_nil(result.stderr:find "cannot connect") -- the script is looked at first
+      assert.is_nil(result.stderr:find "cannot connect") -- the script is loaded first
     end
 
     it("says where its syntax is wrong, and exits 1", function()
       bad("local x = 1\nif then", "pgq%-lua: [^\n]*worker.lua:2: unexpected symbol near 'then'")
     end)
 
-    it("says where it threw while loading, and exits 1", function()
+    it("says where it raised an error while loading, and exits 1", function()
       bad("local x = 1\n\nlocal function f() error 'no config' end f()", "worker.lua:3: no config\nstack traceback:.*worker.lua:3: in function 'f'")
       bad("error(setmetatable({}, { __tostring = function() return 'an object' end }))", "pgq%-lua: an object")
       bad("error({})", "%(error object is a table value%)")
@@ -210,7 +210,7 @@ describe("pgq-lua", function()
     end)
   end)
 
-  it("is of no use as an executor to a person", function()
+  it("refuses to be started as an executor by a user", function()
     local result = pgq "executor"
     assert.equal(2, result.status)
     assert.matches("started by pgq%-lua itself", result.stderr)

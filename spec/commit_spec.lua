@@ -1,5 +1,5 @@
--- A statement outside of a transaction is committed after its answer. The server has said what it inserted, and can still
--- refuse the commit, or be gone: then the call must return an error.
+-- A statement outside of a transaction is committed after its result was sent. The server can still
+-- refuse the commit, or stop before it: then the call must return an error.
 
 local Library = require "spec.support.library"
 local Postgres = require "spec.support.postgres"

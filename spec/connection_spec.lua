@@ -3,7 +3,7 @@ local process = require "spec.support.process"
 local Postgres = require "spec.support.postgres"
 local uv = require "luv"
 
--- Calls fn, which is to raise an error that says where in this file the wrong call stands.
+-- Calls fn, and expects an error that names the line of the wrong call in this file.
 local function assert_misuse(pattern, fn)
   local ok, message = pcall(fn)
   assert.is_false(ok)
@@ -96,7 +96,7 @@ describe("connections from Lua", function()
       listener:close()
     end)
 
-    it("finds out by keepalives when a server has gone without a word, unless the string says otherwise", function()
+    it("notices by keepalives that a server has stopped answering, unless the string says otherwise", function()
       local ffi = require "ffi"
       ffi.cdef "int getsockopt(int socket, int level, int option, int *value, unsigned int *length);"
       local server = Postgres.start { tcp = true }
@@ -116,7 +116,7 @@ describe("connections from Lua", function()
       assert.equal("77 5 3", keepalives(server.tcp_conninfo .. " keepalives_idle=77"))
     end)
 
-    it("never quotes a password, however the connection string is mangled", function()
+    it("never shows a password, whatever is wrong with the connection string", function()
       for _, conninfo in ipairs {
         "postgres://ann:hu@sh4@127.0.0.1:1/app", "postgres://ann:hu/sh4@127.0.0.1:1/app",
         "postgres://ann:hu?/sh4@127.0.0.1:1/app", "postgres://ann:sh4%zz@127.0.0.1:1/app",
@@ -136,7 +136,7 @@ describe("connections from Lua", function()
       assert.equal("22023", code)
     end)
 
-    it("raises an error for a connection string that is no string", function()
+    it("raises an error for a connection string that is not a string", function()
       assert_misuse("connect: .* a table", function() local c = pgq.connect({}) return c end)
     end)
 
@@ -366,7 +366,7 @@ describe("connections from Lua", function()
       assert.equal(1, conn:query("SELECT 1 AS n")[1].n)
     end)
 
-    it("returns the first error when the function passed over one", function()
+    it("returns the first error if the function ignored it", function()
       local done, message, code = conn:transaction(function(tx)
         assert(tx:query("INSERT INTO things VALUES (1, 'a')"))
         tx:query("SELECT 1/0")
@@ -430,7 +430,7 @@ describe("connections from Lua", function()
       end
     end)
 
-    it("takes nothing else for that", function()
+    it("does not take other statements for such statements", function()
       assert.is_true(conn:transaction(function(tx)
         for _, sql in ipairs { "SAVEPOINT a", "ROLLBACK WORK TO a", "rollback to savepoint a", "/* COMMIT */ SELECT 1",
           "RELEASE a", "PREPARE tx_commit AS SELECT 1", "SELECT 1 AS commit", "DEALLOCATE tx_commit" } do
@@ -439,7 +439,7 @@ describe("connections from Lua", function()
       end))
     end)
 
-    it("says when the caller has begun one", function()
+    it("returns an error if the caller has begun a transaction", function()
       assert(conn:query("BEGIN"))
       local called = false
       local done, message, code = conn:transaction(function() called = true end)

@@ -4,8 +4,8 @@ local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
--- Errors of the database that pass. An outcome that cannot be written meanwhile is kept, and written later. The error is
--- logged once, and the handler does not run a second time.
+-- Errors of the database that pass. An outcome that cannot be written meanwhile is kept, and written later. The error
+-- is logged once, and the handler does not run a second time.
 describe("an outcome that the database refuses for a while is written later:", function()
   local pg = fixture.server { disk = Postgres.can_have_disk() and "4m" or nil }
 
@@ -74,8 +74,8 @@ describe("an outcome that the database refuses for a while is written later:", f
       CREATE FUNCTION tally() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE tally SET jobs = jobs + 1; RETURN old; END $$;
       CREATE TRIGGER tally BEFORE DELETE ON pgq_jobs FOR EACH ROW EXECUTE FUNCTION tally()]]
     finally(function() pg:psql "DROP TABLE tally; DROP FUNCTION tally CASCADE" end)
-    -- This session holds a lock that the worker's settling needs, and waits for the worker's lock. The worker detects the
-    -- deadlock, and gives way.
+    -- This session holds a lock that the worker's settling needs, and waits for the worker's lock. The worker detects
+    -- the deadlock, and gives way.
     local other = session "SET deadlock_timeout = '1h'; BEGIN; UPDATE tally SET jobs = jobs + 100"
     local worker = start("--hold-limit", "20s")
     enqueue("slow", "3000")

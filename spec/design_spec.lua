@@ -6,7 +6,7 @@ local uv = require "luv"
 
 local PAGES = { "runtime/DESIGN.md", "runtime/DECISIONS.md" }
 
--- Names that earlier versions used for files, and that only a reader of these versions understands.
+-- Names of files in earlier versions. A reader who does not know these versions cannot understand them.
 local OLD_NAMES = {
   "echo", "heir", "lookout", "nothing", "owed", "park", "parked", "room", "trouble", "turn", "turns", "watch",
 }
@@ -29,7 +29,8 @@ local function chapter(title)
   return text:sub(from, to)
 end
 
--- The map: the folders in its headings, and the paths of the files below them. x.c stands for x.c and x.h, if x.h exists.
+-- The map: the folders in its headings, and the paths of the files below them. x.c stands for x.c and x.h, if x.h
+-- exists.
 local function read_map()
   local folders, files, missing, folder = {}, {}, {}, nil
   for line in chapter("The map"):gmatch "[^\n]+" do

@@ -72,7 +72,7 @@ describe("pgq-lua dev", function()
     return (process.check({ "psql", "-XAqtc", sql, "-d", conninfo() }):gsub("\n$", ""))
   end
 
-  it("says that nothing runs, and stops nothing without a word, where there is no .pgq-dev", function()
+  it("says that no server runs, and stops silently, if there is no .pgq-dev", function()
     local status = pgq(dir, "dev", "status")
     assert.equal("not running\n", status.stdout)
     assert.equal(3, status.status)
@@ -94,7 +94,7 @@ describe("pgq-lua dev", function()
     worker:stop()
   end)
 
-  it("leaves the server running, out of reach of the network, with its output in the log", function()
+  it("leaves the server running, which does not listen on the network, with its output in the log", function()
     start()
     local pid = server_pid()
     assert.equal("", query("show listen_addresses"))
@@ -119,7 +119,7 @@ describe("pgq-lua dev", function()
     assert.is_truthy(conninfo():find("host=" .. socket .. " ", 1, true))
   end)
 
-  it("tells status with the process and the conninfo", function()
+  it("prints the status with the process number and the connection string", function()
     start()
     local result = pgq(dir, "dev", "status")
     assert.equal(("running, process %d: %s\n"):format(server_pid(), conninfo()), result.stdout)
@@ -135,7 +135,7 @@ describe("pgq-lua dev", function()
     assert.not_equal(pid, server_pid())
   end)
 
-  it("starts anew when /tmp was cleaned under it", function()
+  it("restarts the server when /tmp was cleaned while it ran", function()
     start()
     local socket = read_file(dir .. "/.pgq-dev/socket")
     process.check { "rm", "-rf", socket }
@@ -151,7 +151,7 @@ describe("pgq-lua dev", function()
     wait.till("the end of the server's processes", 30, function()
       return not is_running(pid)
     end)
-    -- Of the same user, or Postgres would not even ask.
+    -- The process must belong to the same user, or Postgres would ignore it.
     local words = { "sleep", "600" }
     if uv.getuid() == 0 then
       words = { "setpriv", "--reuid", tostring(owner), "--clear-groups", "sleep", "600" }
@@ -171,7 +171,7 @@ describe("pgq-lua dev", function()
     other:wait()
   end)
 
-  it("stops quietly, removes the socket's folder, and is content to do so twice", function()
+  it("stops silently, removes the socket's folder, and may be called twice", function()
     start()
     local socket, pid = read_file(dir .. "/.pgq-dev/socket"), server_pid()
     for _ = 1, 2 do

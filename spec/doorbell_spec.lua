@@ -8,7 +8,7 @@ local wait = require "spec.support.wait"
 
 local PGQ_LUA = os.getenv "PGQ_LUA"
 
--- Waits that only a lost wake-up makes longer; the machine may be busy with other specs.
+-- Only a lost wake-up makes a wait longer than this; the machine may be busy with other specs.
 local SOON = 8
 
 describe("the doorbell", function()
@@ -28,7 +28,7 @@ describe("the doorbell", function()
 
   before_each(function() pg:psql "TRUNCATE pgq_jobs, pgq_workers RESTART IDENTITY" end)
 
-  -- Those of a spec that has failed.
+  -- Ends the sessions of a spec that has failed.
   after_each(function()
     for _, worker in ipairs(workers) do
       if worker:kill "sigkill" then
@@ -51,7 +51,7 @@ describe("the doorbell", function()
     return worker
   end
 
-  -- A worker that would not look by itself for an hour.
+  -- Starts a worker that polls only once an hour.
   local function start(...)
     return start_script(ECHO, ...)
   end
@@ -78,7 +78,7 @@ describe("the doorbell", function()
     for i = 1, 40 do
       bell.wait_asleep(pg)
       took[i] = time_one("job" .. i)
-      awake[i] = time_one("next" .. i) -- it looks every few ms now: so slow is the machine
+      awake[i] = time_one("next" .. i) -- the worker looks every few ms now: this is the delay of the machine
     end
     worker:stop()
     table.sort(took)
@@ -130,7 +130,7 @@ describe("the doorbell", function()
     pg:psql "DROP OWNED BY enqueuer; DROP ROLE enqueuer"
   end)
 
-  it("is rung by a session with an empty search path, and one with strangers in it", function()
+  it("is rung by a session with an empty search path, and by one with other schemas in it", function()
     local worker = start()
     expect_ring(worker, "empty", function()
       pg:psql "SET search_path = ''; INSERT INTO public.pgq_jobs (queue_name, data) VALUES ('echo', 'empty')"
@@ -191,7 +191,7 @@ describe("the doorbell", function()
       local worker = start_script(ECHO .. [[
         pgq.register_queue("work", function() print "work" require "luv".sleep(10) end)]], "--executors", "2")
       bell.wait_asleep(pg, 2)
-      -- More than are run before the spec is over.
+      -- More jobs than are run before the end of the spec.
       pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'work', '' FROM generate_series(1, 5000)"
       worker:read_until "work\nwork"
       bell.wait_asleep(pg, 0)
@@ -213,13 +213,14 @@ describe("the doorbell", function()
         end
         last = uv.hrtime()
       end
-      -- A worker that did not keep looking would be rung nearly every time; one that stands still may fall asleep as well.
+      -- A worker that did not keep looking would be rung nearly every time; one that stands still may fall asleep as
+      -- well.
       local heard = listener:heard()
       assert.is_true(heard <= 30 + pauses, heard .. " rings")
       worker:stop()
     end)
 
-    it("once the worker has stopped, or was killed, and is rung while it sleeps", function()
+    it("after the worker has stopped or was killed, but is rung while it sleeps", function()
       local worker = start()
       bell.wait_asleep(pg)
       assert(conn:enqueue("echo", "one"))
@@ -299,7 +300,7 @@ describe("the doorbell", function()
       ["without the trigger"] = "DROP TRIGGER pgq_ring ON pgq_jobs",
       ["whose trigger is disabled"] = "ALTER TABLE pgq_jobs DISABLE TRIGGER pgq_ring",
     } do
-      it(what .. " is missed once, in words, and the worker polls", function()
+      it(what .. " is reported once if it is missing, and the worker polls", function()
         pg:psql(sql)
         local worker = start("--poll-interval", "300ms")
         worker:read_until "this worker cannot be woken: new jobs are found at the next poll"
@@ -315,7 +316,7 @@ describe("the doorbell", function()
       end)
     end
 
-    it("that is older than it is made by migrate, and heard from the next session on", function()
+    it("of an older version it is created by migrate, and used from the next session on", function()
       pg:psql "DROP TRIGGER pgq_ring ON pgq_jobs; DROP FUNCTION pgq_ring"
       local worker = start()
       worker:read_until "this worker cannot be woken"
@@ -344,7 +345,7 @@ describe("the doorbell", function()
         late[i] = tonumber((worker:read_until("later " .. i .. " at ([%d.]+)"))) - epoch - (i - 1) * 0.7
       end
       worker:stop()
-      -- A machine that stands still once makes some of them late, and not all.
+      -- If the machine stands still for a moment, some of the jobs are late, but not all.
       table.sort(late)
       local told = ("%.3f to %.3f s late, the second %.3f"):format(late[1], late[5], late[2])
       assert.is_true(late[1] >= -0.001 and late[2] < 0.25 and late[5] < 5, told)
@@ -376,7 +377,7 @@ describe("the doorbell", function()
           print("ran " .. data)
           if data == "long" then require "luv".sleep(60000) end
         end)]], "--executors", "2", "--hold-limit", "100ms")
-      for _, data in ipairs { "long", "due" } do -- in any order, if the start took long
+      for _, data in ipairs { "long", "due" } do -- the order may differ if the start took long
         wait.till(data .. " to begin", 20, function() worker:is_running() return worker.stdout:find("ran " .. data) end)
       end
     end)

@@ -2,7 +2,7 @@ local Library = require "spec.support.library"
 local process = require "spec.support.process"
 local Postgres = require "spec.support.postgres"
 
--- Characters that no compression makes shorter, the same in every run.
+-- Random characters, which do not compress; they are the same in every run.
 local function noise(length)
   local state, out = 42, {}
   for i = 1, length do
@@ -76,7 +76,7 @@ describe("libpgq, the C library", function()
   end)
 
   it("takes 64 MiB of data, and refuses more than 256 MiB #slow", function()
-    -- Without this, most of the time goes into compressing it.
+    -- Without this, compressing the data takes most of the time.
     pg:psql "ALTER TABLE pgq_jobs ALTER COLUMN data SET STORAGE EXTERNAL"
     assert.equal("67108864", job("octet_length(data)", (call { "size=67108864" })))
     pg:psql "DELETE FROM pgq_jobs"
@@ -94,7 +94,7 @@ describe("libpgq, the C library", function()
     assert.equal("t", job("run_after = '2030-01-31 12:00:00+00'", (call { "after=2030-01-31 12:00:00+00" })))
   end)
 
-  it("writes retry waits in the form of Go, and tells none from the default", function()
+  it("writes retry waits in the form of Go, and distinguishes no waits from the default", function()
     local id = call { "wait=90s", "wait=1h30m", "wait=1500us", "wait=0", "wait=0.5h" }
     assert.equal("{1m30s,1h30m0s,2ms,0s,30m0s}", job("retry_waits", id))
     assert.equal("{}", job("retry_waits", (call { "no_retries=" })))
@@ -197,7 +197,7 @@ describe("libpgq, the C library", function()
     assert.is_nil(out:find "sql:")
   end)
 
-  it("works without a place for the error", function()
+  it("works without a struct for the error", function()
     assert.equal("-1\n", process.check { prefix .. "/client-c", pg.conninfo, "queue=", "quiet=" })
     assert.matches("^%d+\n$", process.check { prefix .. "/client-c", pg.conninfo, "quiet=" })
   end)

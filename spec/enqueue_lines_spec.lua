@@ -114,7 +114,7 @@ describe("pgq-lua enqueue --lines", function()
     refuses(result, 1, "^pgq%-lua enqueue: jobs 16385 to 20000: .*luck.*; nothing is enqueued\n$")
   end)
 
-  it("names the line that is too long, though others came before #slow", function()
+  it("names the line that is too long, also behind other lines #slow", function()
     -- A batch goes out first.
     local lines = write(numbers(10000))
     refuses(enqueue_in_shell("{ cat " .. lines .. '; head -c 268435457 /dev/zero; echo; echo last; } | "$@"'), 1,
@@ -208,7 +208,7 @@ describe("pgq-lua enqueue --lines", function()
       return result.stdout, result.status
     end
 
-    it("tells how far it is, and how long it will take", function()
+    it("shows how many lines are done, and how long the rest will take", function()
       local shown, status = on_terminal('"$@" < ' .. write(numbers(20 * MANY)))
       assert.equal(0, status, shown)
       assert.matches("\r%[=*> *%]  %d?%d%%  %d+ lines  %d+/s  ETA %d+:%d%d", shown)
@@ -216,7 +216,7 @@ describe("pgq-lua enqueue --lines", function()
       assert.equal(20 * MANY, count())
     end)
 
-    it("tells lines and rate when it cannot know how many there will be", function()
+    it("shows lines and rate when the number of lines is not known", function()
       local shown, status = on_terminal('{ echo 1; sleep 0.2; seq 2 5000; } | "$@"')
       assert.equal(0, status, shown)
       assert.matches("\r%d+ lines  %d+/s  in 0:%d%d", shown)

@@ -3,7 +3,7 @@ local process = require "spec.support.process"
 local Postgres = require "spec.support.postgres"
 local uv = require "luv"
 
--- Characters that no compression makes shorter, the same in every run.
+-- Random characters, which do not compress; they are the same in every run.
 local function noise(length)
   local state, out = 42, {}
   for i = 1, length do
@@ -276,7 +276,7 @@ describe("enqueueing from Lua", function()
     assert.equal("02000", code)
   end)
 
-  it("works in a plain luajit script, also after that has wrecked its globals", function()
+  it("works in a plain luajit script, also after the script has removed its globals", function()
     local out = process.check { "luajit", "-e", [[
       local pgq, tostring, write, assert = require "pgq", tostring, io.write, assert
       for _, name in ipairs { "error", "type", "pairs", "ipairs", "pcall", "select", "setmetatable", "getmetatable",

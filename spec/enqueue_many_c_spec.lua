@@ -7,7 +7,7 @@ local BATCH, BATCH_BYTES = 8192, 2 ^ 20
 -- Two batches and a bit.
 local MANY = 2 * BATCH + 100
 
--- As PQtransactionStatus has them.
+-- The values of PQtransactionStatus.
 local IDLE, OPEN, FAILED, UNKNOWN = 0, 2, 3, 4
 
 describe("enqueueing many jobs from C", function()
@@ -113,7 +113,7 @@ describe("enqueueing many jobs from C", function()
         assert.equal(MANY, count())
       end)
 
-      it("enqueues nothing when the database refuses a job, be it the first, the last or between", function()
+      it("enqueues nothing when the database refuses a job: the first, the last or one between", function()
         for _, bad in ipairs { 1, BATCH + 5, MANY } do
           pg:psql(("ALTER TABLE pgq_jobs ADD CONSTRAINT luck CHECK (convert_from(data, 'UTF8') <> '%d')"):format(bad))
           local own = call(as, "count=" .. MANY, "then=SELECT 1")
@@ -167,7 +167,7 @@ describe("enqueueing many jobs from C", function()
         assert.matches("run `pgq%-lua migrate`", result.message)
       end)
 
-      it("works without a place for ids and error", function()
+      it("works without memory for ids and error", function()
         local program = library.prefix .. "/many-c"
         assert.matches("^" .. (form == "array" and 0 or MANY) .. "\n",
           process.check { program, pg.conninfo, as, "count=" .. MANY, "null=" })

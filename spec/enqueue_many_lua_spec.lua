@@ -143,7 +143,7 @@ describe("enqueueing many jobs from Lua", function()
     assert.equal(1, #assert(conn:enqueue_many("q", { "fine" })))
   end)
 
-  it("rolls a transaction back in which a failure was passed over", function()
+  it("rolls back a transaction in which a failure was ignored", function()
     local ok, message, code = conn:transaction(function(tx)
       tx:enqueue_many("before", { "a" })
       tx:enqueue_many("", { "a" }) -- refused before anything is sent
@@ -268,7 +268,7 @@ describe("enqueueing many jobs from Lua", function()
     end)
   end
 
-  it("names the element of a function that is no string, though it comes late", function()
+  it("names the value of a function that is not a string, also late in the stream", function()
     local source, i = source_of(MANY), 0
     local ok, message = pcall(conn.enqueue_many, conn, "q", function()
       i = i + 1
@@ -350,7 +350,7 @@ describe("enqueueing many jobs from Lua", function()
       FROM pgq_jobs WHERE queue_name = 'parts']])[1].all)
   end)
 
-  it("works in a plain luajit script, also after that has wrecked its globals", function()
+  it("works in a plain luajit script, also after the script has removed its globals", function()
     local out = process.check { "luajit", "-e", [[
       local pgq, write, assert, unpack = require "pgq", io.write, assert, unpack
       for _, name in ipairs { "error", "type", "pairs", "ipairs", "pcall", "select", "tostring", "table", "string" } do

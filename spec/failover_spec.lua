@@ -34,7 +34,7 @@ local function start(conninfo, ...)
   return Worker.start { script = ECHO, args = { "--db", conninfo, "--poll-interval", "100ms", "--executors", "1", ... } }
 end
 
--- How long until a worker has found another server, or the same one again: it tries every ten seconds in the end.
+-- How long until a worker has found another server, or the same one again; its waits between tries grow to ten seconds.
 local BACK = 60
 
 local function count(text, pattern)
@@ -94,7 +94,7 @@ describe("a worker with a standby at hand", function()
     assert.equal("0", standby:psql "SELECT count(*) FROM pgq_workers")
   end)
 
-  it("waits quietly if it only knows the standby, and goes on when that is promoted", function()
+  it("waits without further log lines if it only knows the standby, and goes on when the standby is promoted", function()
     local worker = start(standby.tcp_conninfo)
     primary:psql "SELECT pgq_enqueue('echo', 'early')"
     worker:read_until "worker is serving"
@@ -138,7 +138,7 @@ describe("a worker behind a network", function()
     timer:start(seconds * 1000, 0, fn)
   end
 
-  -- All connections there are now: their packets are lost in both directions, and neither side is told.
+  -- For all current connections, packets are lost in both directions, and neither side is told.
   local function cut_the_cable()
     for connection in pairs(proxy.connections) do
       lose_packets(connection.client)
@@ -146,7 +146,7 @@ describe("a worker behind a network", function()
     end
   end
 
-  -- In any order: other connections may find out first.
+  -- The order may differ: other connections may find out first.
   local function wait_for_timeout(worker, connection)
     wait.till(connection .. " to time out", BACK, function()
       worker:is_running()

@@ -4,8 +4,8 @@ local fixture = require "spec.support.fixture"
 describe("a handler", function()
   local pg = fixture.server()
 
-  -- Runs one job through a handler with this body (arguments data, job), and returns what is left of it: "completed",
-  -- or "attempt|retried or failed|error", and what the worker printed.
+  -- Runs one job with a handler that has this body (arguments data, job), and returns what is left of the job:
+  -- "completed", or "attempt|retried or failed|error", and what the worker printed.
   local function run(body, data, before)
     pg:psql(("SELECT pgq_enqueue('q', %s, now(), '{1h}')"):format(data or "'x'"))
     local result = Worker.run { pg = pg, args = { "--drain", "--executors", "1" }, timeout = 60,
@@ -123,7 +123,7 @@ describe("a handler", function()
       assert.matches("the handler returned a function %(function: ", (run "return print"))
     end)
 
-    it("when it yields, or ends up without stack or memory", function()
+    it("when it yields, or exhausts the stack or the memory", function()
       fail { { "coroutine.yield()",
         "the handler yielded, and nothing resumes it: coroutine.yield is for coroutines of your own" } }
       assert.matches("stack overflow", (run "local function f() return 1 + f() end return f()"))
@@ -208,7 +208,7 @@ describe("a handler", function()
       assert.matches("10|1|.*configure: it can be called only while the script loads", (one_of_twenty 'pgq.configure { grace = 1 }'))
     end)
 
-    it("by turning the compiler and hooks inside out does no harm", function()
+    it("by changing the compiler's settings and hooks does no harm", function()
       assert.equal("", (one_of_twenty "jit.off() jit.flush() collectgarbage('stop')"))
       assert.matches("^10|1|.*count", (one_of_twenty "debug.sethook(function() error('count') end, '', 1)"))
     end)

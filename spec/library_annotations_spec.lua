@@ -1,4 +1,4 @@
--- lua/library: the annotations for LuaLS name what the modules have, with the same parameters.
+-- lua/library: the annotations for LuaLS name the functions of the modules, with the same parameters.
 
 local pgq = require "pgq"
 local testing = require "pgq.testing"
@@ -21,7 +21,7 @@ local function annotated(path)
   return found
 end
 
--- The parameters of a function. nil for a C function, which does not tell them.
+-- The parameters of a function; nil for a C function, whose parameters are not known.
 local function parameters_of(fn)
   local info = debug.getinfo(fn, "u")
   if debug.getinfo(fn, "S").what == "C" then

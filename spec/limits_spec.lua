@@ -1,4 +1,4 @@
--- Time limits that no option changes, of six seconds to a minute. They all pass at once, each in a worker of its own, so
+-- Time limits that no option changes, of six seconds to a minute. All are tested at once, each in its own worker, so
 -- that this takes a minute and next to no CPU time.
 
 local Postgres = require "spec.support.postgres"
@@ -13,7 +13,7 @@ describe("a time limit that no option changes:", function()
   local start = fixture.workers(pg)
   local idle, full, stuck, finalizing, idle_since
 
-  -- Connections of the handlers of "idle": those of the workers themselves have other statements as their last.
+  -- Connections of the handlers of "idle"; their last statement differs from those of the workers' own connections.
   local function idle_connections()
     return tonumber(pg:psql "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND query LIKE '%pg_sleep(2)'")
   end

@@ -31,7 +31,7 @@ describe("the log of a worker", function()
     assert.is_truthy(log:find(detail, 1, true), log)
   end)
 
-  it("is a JSON object per line with --log-format json", function()
+  it("has one JSON object per line with --log-format json", function()
     local log = drain("--log-level", "debug", "--log-format", "json")
     local found = {}
     for line in log:gmatch "[^\n]+" do

@@ -1,5 +1,5 @@
--- Whose luv's loop is, and on which coroutine it calls back: in a worker, whatever its script requires first; in plain
--- scripts, which end without a crash; and in specs.
+-- Which loop luv uses, and on which coroutine it runs callbacks: in a worker, whatever its script requires first; in
+-- plain scripts, which end without a crash; and in specs.
 local Worker = require "spec.support.worker"
 local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
@@ -14,7 +14,7 @@ describe("luv", function()
 
   describe("that a worker's script requires before pgq", function()
     for name, call in pairs { run = [[uv.run "once"]], stop = "uv.stop()", walk = "uv.walk(print)", loop_close = "uv.loop_close()" } do
-      it("does not take the loop away by uv." .. name, function()
+      it("cannot run or stop the executor's loop by uv." .. name, function()
         local result = run_worker(([[
           local uv = require "luv"
           require "pgq".register_queue("q", function() %s end)]]):format(call))
@@ -24,7 +24,7 @@ describe("luv", function()
       end)
     end
 
-    it("waits as well as any", function()
+    it("works as if pgq had been required first", function()
       local result = run_worker [[
         local uv, resume = require "luv", coroutine.resume
         local pgq = require "pgq"
@@ -54,7 +54,7 @@ describe("luv", function()
       return result.stdout, result.status, result.signal
     end
 
-    it("lets it end when a callback has closed its handle, or the script has", function()
+    it("lets the script end when a callback or the script has closed the handle", function()
       for _, closing in ipairs { "timer:close() resume 'done'", "resume 'done'" } do
         assert.same({ "done\n", 0, 0 }, { run(([[
           local pgq, uv = require "pgq", require "luv"
@@ -67,7 +67,7 @@ describe("luv", function()
       end
     end)
 
-    it("does not wait for others when it has called back at the beginning of its turn", function()
+    it("does not wait for other events when a callback was due at the beginning of an iteration", function()
       assert.same({ "now\n", 0, 0 }, { run [[
         local pgq, uv = require "pgq", require "luv"
         local silent, timer = uv.new_pipe(), uv.new_timer()
@@ -80,7 +80,7 @@ describe("luv", function()
         silent:close()]] })
     end)
 
-    it("calls back on a coroutine that is still there", function()
+    it("runs callbacks on a coroutine that was not collected", function()
       assert.same({ "directory\n1\n2\n3\n", 0, 0 }, { run [[
         local pgq = require "pgq"
         local function stat(path)

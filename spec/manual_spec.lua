@@ -45,8 +45,8 @@ local function read_help(command)
   return entries
 end
 
--- Whether a comment that begins with `opening` ends right above the line of a definition (a plain text), in one of the
--- files.
+-- Whether a comment that begins with `opening` ends directly above the line of a definition (a plain text), in one of
+-- the files.
 local function has_doc_comment(files, opening, definition)
   for _, path in ipairs(files) do
     local comment = ""

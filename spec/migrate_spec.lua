@@ -30,7 +30,7 @@ describe("pgq-lua migrate", function()
     return result
   end
 
-  -- What pg_dump says of the tables, without what names the columns' order of birth.
+  -- The output of pg_dump for the tables, without the order in which the columns were created.
   -- The doorbell's trigger names the table's oid, and no two tables have the same.
   local function schema()
     return (process.check { "pg_dump", "--schema-only", "--no-owner", "-d", pg.conninfo }
@@ -57,7 +57,7 @@ describe("pgq-lua migrate", function()
     assert.equal(made, schema())
   end)
 
-  it("mends the doorbell's trigger of a table that was restored from a dump", function()
+  it("updates the doorbell's trigger of a table that was restored from a dump", function()
     local function named()
       return pg:psql [[SELECT strpos(pg_get_triggerdef(oid), quote_literal('pgq_jobs'::regclass::oid || ':')) > 0
         FROM pg_trigger WHERE tgrelid = 'pgq_jobs'::regclass AND tgname = 'pgq_ring']]

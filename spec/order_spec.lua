@@ -2,7 +2,7 @@ local Worker = require "spec.support.worker"
 local fixture = require "spec.support.fixture"
 local stall = require "spec.support.stall"
 
--- Two holds bring jobs to one executor in turn; the order must not show it.
+-- Two holds bring jobs to one executor in turn. The jobs must run in order all the same.
 describe("with one executor", function()
   local pg = fixture.server()
 
@@ -21,7 +21,8 @@ describe("with one executor", function()
       data or "''", count))
   end
 
-  -- The first break in the lines "ran N" of jobs `first` to `last`, which are to be in this order, each once; nil: none.
+  -- The first break in the lines "ran N" of jobs `first` to `last`, which are to be in this order, each once; nil:
+  -- none.
   local function find_break(first, last, stdout)
     local want, step = first, first < last and 1 or -1
     for id in stdout:gmatch "ran (%d+)\n" do
@@ -37,7 +38,8 @@ describe("with one executor", function()
   -- which it did for a good part of that time may be done again.
   local STALL, STALL_OF_SHORT_HOLDS, TRIES = 0.25, 0.05, 3
 
-  -- Calls make(), which fills the empty queue, drains it with that body of a handler, and expects the jobs in this order.
+  -- Calls make(), which fills the empty queue, drains it with that body of a handler, and expects the jobs in this
+  -- order.
   local function expect_order(first, last, make, body, ...)
     local options = { ... }
     local most = options[1] == "--hold-limit" and STALL_OF_SHORT_HOLDS or STALL
@@ -61,7 +63,7 @@ describe("with one executor", function()
   local RAN = " print('ran ' .. job.id) "
 
   it("quick jobs run in the order of their ids", function()
-    -- To print each by itself would be most of the work.
+    -- One print for each job would be most of the work.
     expect_in_order(40000, [[
       lines = (lines or "") .. "ran " .. job.id .. "\n"
       if job.id % 100 == 0 then
@@ -71,11 +73,11 @@ describe("with one executor", function()
       end]])
   end)
 
-  it("jobs of very different lengths do, too", function()
+  it("jobs of very different lengths run in order", function()
     expect_in_order(1500, "if job.id % 97 == 0 then uv.sleep(job.id % 50) end" .. RAN)
   end)
 
-  it("jobs do that follow one which outlives its hold", function()
+  it("jobs behind a job that outlives its hold run in order", function()
     expect_in_order(6000, "if job.id % 700 == 0 then uv.sleep(110 + job.id / 20) end" .. RAN, "--hold-limit", "100ms")
   end)
 
@@ -83,7 +85,7 @@ describe("with one executor", function()
     expect_in_order(3000, RAN, "--max-jobs", "700")
   end)
 
-  it("jobs do of several due times, ids against them", function()
+  it("jobs run in the order of their due times, also if that is not the order of their ids", function()
     expect_order(5000, 1, function()
       pg:psql [[INSERT INTO pgq_jobs (queue_name, data, run_after)
         SELECT 'q', '', now() - n * interval '1 ms' FROM generate_series(1, 5000) n]]
@@ -91,7 +93,7 @@ describe("with one executor", function()
   end)
 
   -- The beginning of a long frame swallows the outcomes of the jobs behind it, so the culprit is not known. It takes
-  -- five seconds until the supervisor has had enough of that.
+  -- five seconds until the supervisor kills the executor.
   it("a job that kills it without a trace is found, alone, and costs no other job an attempt", function()
     fill(400, "CASE n WHEN 300 THEN 'evil' ELSE '' END")
     pg:psql "UPDATE pgq_jobs SET retry_waits = '{}'"

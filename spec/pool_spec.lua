@@ -26,7 +26,7 @@ describe("Postgres inside of a handler", function()
     return out, log
   end
 
-  -- The statements that run in the server, but for the worker's own and this one.
+  -- Returns the statements that run in the server, except the worker's own and this one.
   local function running(sql)
     return tonumber(pg:psql(("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%s%%'"):format(sql)))
   end
@@ -68,7 +68,7 @@ describe("Postgres inside of a handler", function()
       assert.equal("1 2 3 4 5 6 7 8 9 10 ", (out:gsub("\n", " ")))
     end)
 
-    it("waits while much is sent and much comes back", function()
+    it("waits while large parameters are sent and large results are received", function()
       enqueue "tick"
       enqueue "big"
       local out = drain [[
@@ -544,7 +544,7 @@ describe("Postgres inside of a handler", function()
         print(conn:query "SELECT count(*) AS n FROM pg_prepared_statements"[1].n)]])
     end)
 
-    it("may be more than are kept", function()
+    it("may be more than the pool prepares", function()
       assert.equal("true\n", run_on_one [[
         for round = 1, 30 do
           for i = 1, 120 do
@@ -576,7 +576,7 @@ describe("Postgres inside of a handler", function()
       assert.equal("", errors())
     end)
 
-    it("replaces at once an idle connection that the server ended, and keeps one that got news", function()
+    it("replaces at once an idle connection that the server ended, and keeps one that received a notice", function()
       assert.equal("true\tfalse\n", (run [[
         local function pid() return assert(pgq.query "SELECT pg_backend_pid() AS pid")[1].pid end
         local other = assert(pgq.connect())
@@ -604,7 +604,7 @@ describe("Postgres inside of a handler", function()
       assert.equal("", errors())
     end)
 
-    it("says once that all of it is taken by handlers that sleep, and goes on", function()
+    it("logs once that handlers that sleep have all of its connections, and goes on", function()
       local worker = start([[
         local rung = 0
         pgq.register_queue("sleeper", function()
@@ -639,7 +639,7 @@ describe("Postgres inside of a handler", function()
     end)
 
     it("fails clearly where memory is limited, and the next job runs", function()
-      if os.getenv "PGQ_ASAN_LIBRARY" then -- it cannot live with a limit
+      if os.getenv "PGQ_ASAN_LIBRARY" then -- AddressSanitizer does not work with a limit
         return
       end
       enqueue("big", "SELECT repeat(''x'', 100000000) AS t")

@@ -40,7 +40,7 @@ describe("behind a pgbouncer", function()
 
   before_each(function() pg:psql "TRUNCATE pgq_jobs, pgq_workers RESTART IDENTITY" end)
 
-  -- Those of a spec that has failed.
+  -- Ends the workers of a spec that has failed.
   after_each(function()
     for _, worker in ipairs(workers) do
       if worker:kill "sigkill" then
@@ -82,7 +82,7 @@ describe("behind a pgbouncer", function()
     end)
   end
 
-  -- What another client finds in a session that the pool lends it.
+  -- Returns the settings and locks that another client finds in a session of the pool.
   local LEFT_BEHIND = [[
     BEGIN;
     SELECT 'server ' || pg_backend_pid() || '; ' || concat_ws('; ',
@@ -94,8 +94,8 @@ describe("behind a pgbouncer", function()
         AND setting <> reset_val AND name NOT IN ('application_name', 'client_encoding', 'transaction_isolation', 'transaction_read_only')));
     ]]
 
-  -- Asks all servers of the pool, each in a transaction that lasts until all have answered; fails when one has something
-  -- left.
+  -- Asks all servers of the pool, each in a transaction that lasts until all have answered; fails when one has
+  -- something left.
   local function expect_clean_pool(size)
     local strangers, seen, count = {}, {}, 0
     for i = 1, size do
@@ -158,7 +158,7 @@ describe("behind a pgbouncer", function()
       enqueue("fail", "three times", "{0s,300ms}")
       enqueue("down", "", "{0s,0s,0s}")
       local worker = start()
-      for _, text in ipairs { "failing three times attempt 3", "up again" } do -- in any order
+      for _, text in ipairs { "failing three times attempt 3", "up again" } do -- the order may differ
         wait.till(text, 30, function() worker:is_running() return worker.stdout:find(text, 1, true) end)
       end
       worker:stop()
@@ -203,7 +203,7 @@ describe("behind a pgbouncer", function()
       worker:kill "sigkill"
       worker:wait()
       local other = start()
-      other:read_until("began", 15) -- not when its transaction has been idle for too long
+      other:read_until("began", 15) -- before the server would end its idle transaction
       wait_for_none()
       other:stop()
       assert.equal(4, select(2, other.stdout:gsub("ended", "")))
@@ -242,7 +242,7 @@ describe("behind a pgbouncer", function()
       assert.equal("0", pg:psql "SELECT count(*) FROM pgq_workers")
     end)
 
-    it("finds out at once that a direct one was killed, and lets it live before", function()
+    it("notices at once that a worker on a direct connection was killed, and takes it for alive before", function()
       local direct = start_at(pg)
       local pooled = start()
       pooled:stop()
@@ -277,7 +277,7 @@ describe("behind a pgbouncer", function()
     end)
   end)
 
-  it("that lends one session for transactions a worker gets on, with two executors", function()
+  it("that has only one session for transactions, a worker with two executors runs its jobs", function()
     pool = Pgbouncer.start(pg, { pool_mode = "transaction", default_pool_size = 1 })
     finally(function() pool:stop() end)
     pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'sleep', '10' FROM generate_series(1, 50)"
@@ -293,7 +293,7 @@ describe("behind a pgbouncer", function()
     setup(function() pool = Pgbouncer.start(pg, { pool_mode = "session", default_pool_size = 20 }) end)
     teardown(function() pool:stop() end)
 
-    it("does as behind one that lends them for transactions, and says what gives more", function()
+    it("works as in transaction mode, and logs that --pooler session gives more", function()
       local worker = start("--executors", "1")
       enqueue("echo", "polled")
       worker:read_until "ran polled"
@@ -304,7 +304,7 @@ describe("behind a pgbouncer", function()
       assert.matches("%-%-pooler session gives more", worker.stderr)
     end)
 
-    it("hears the doorbell with --pooler session, and has nothing to say", function()
+    it("is woken with --pooler session, and logs no warning", function()
       local worker = start("--poll-interval", "1h", "--executors", "1", "--pooler", "session")
       local conn = assert(pgq.connect(pg.conninfo))
       for i = 1, 5 do
@@ -367,7 +367,7 @@ describe("with --no-prepare a worker", function()
 
   teardown(function() pg:stop() end)
 
-  -- Runs 500 jobs, and returns what the server has logged of the claims, and of all it has logged.
+  -- Runs 500 jobs. Returns the lines of the server's log about claims, and the whole log.
   local function run(...)
     local before = #pg:log()
     pg:psql [[INSERT INTO pgq_jobs (queue_name, data) SELECT 'echo', '' FROM generate_series(1, 500);
@@ -380,7 +380,7 @@ describe("with --no-prepare a worker", function()
     return pg:log():sub(before + 1)
   end
 
-  it("names no statement, and runs all the same", function()
+  it("prepares no statement, and runs its jobs", function()
     local log = run()
     assert.matches("parse claim: ", log)
     assert.matches("execute claim: ", log)

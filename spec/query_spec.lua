@@ -6,7 +6,7 @@ local process = require "spec.support.process"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
--- Calls fn, which is to raise an error that says where in this file the wrong call stands.
+-- Calls fn, and expects an error that names the line of the wrong call in this file.
 local function assert_misuse(pattern, fn)
   local ok, message = pcall(fn)
   assert.is_false(ok)
@@ -35,7 +35,7 @@ describe("pgq.query in a plain script", function()
 
   local function pid() return one("SELECT pg_backend_pid() AS pid").pid end
 
-  -- One that was closed is seen until the server has heard of it.
+  -- A closed connection is still seen until the server has noticed the end.
   local function has_one_connection()
     wait.till("the others to be closed", 30, function()
       local count = pg:psql "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgq-lua'"
@@ -215,7 +215,7 @@ describe("pgq.query in a plain script", function()
     assert(pgq.query("SELECT 1"))
   end)
 
-  it("works without luv, and after the script has wrecked its globals", function()
+  it("works without luv, and after the script has removed its globals", function()
     local out = process.check { "luajit", "-e", [[
       package.preload.luv = function() error "no luv here" end
       local pgq, write, assert = require "pgq", io.write, assert

@@ -1,5 +1,5 @@
--- Executors that are replaced (--max-jobs, --max-memory) while jobs wait in them: these go on where they are, and another
--- executor takes the place, so that no job that takes long holds up the others.
+-- Executors that are replaced (--max-jobs, --max-memory) while jobs wait in them: these go on where they are, and
+-- another executor takes the place, so that no job that takes long holds up the others.
 local Worker = require "spec.support.worker"
 local fixture = require "spec.support.fixture"
 local uv = require "luv"
@@ -72,7 +72,7 @@ describe("an executor that is replaced", function()
     assert.is_nil(worker.stderr:find "level=[we]", worker.stderr)
   end)
 
-  it("is one of two at most: a second one that is to be replaced has to wait for the first", function()
+  it("goes on beside only one other: the replacement of a second executor waits for the first", function()
     start("--max-jobs", "5")
     local most = 0
     local function look() most = math.max(most, #worker:executors()) end
@@ -113,7 +113,7 @@ describe("an executor that is replaced", function()
     wait_for_quick(20)
     wait_for_executors(2)
     uv.kill(old, "sigkill")
-    worker:read_until "waits 60 in %d+, attempt 1" -- it was not proven to be the cause: no attempt was spent
+    worker:read_until "waits 60 in %d+, attempt 1" -- it was not the cause for certain, so it lost no attempt
     assert.matches("an executor died", worker.stderr)
     enqueue("quick", "", 5)
     wait_for_executors(1)
@@ -168,7 +168,7 @@ describe("an executor that is replaced", function()
     assert.is_nil(worker.stderr:find "level=[we]", worker.stderr)
   end)
 
-  it("is killed when it does not exit, and the next ones take no harm", function()
+  it("is killed when it does not exit, and later executors work normally", function()
     start("--max-jobs", "1")
     enqueue("hang", "")
     wait.till("the executor to hang", 30, function() return count "hangs" == 1 end)

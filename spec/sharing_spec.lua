@@ -1,4 +1,4 @@
--- Handlers that share connections, and one of which throws in the middle of a call, or never continues it.
+-- Handlers that share connections, one of which raises an error in the middle of a call, or never continues the call.
 local Worker = require "spec.support.worker"
 local fixture = require "spec.support.fixture"
 local uv = require "luv"
@@ -129,7 +129,7 @@ describe("a connection that handlers share", function()
       local said = run(([[
         own()
         if data == "culprit" then
-          pgq.sleep(0.5) -- else the next job is the task of its number
+          pgq.sleep(0.5) -- otherwise the next job would get the same task number
           %s
         else
           pgq.sleep(data == "second" and 1.2 or 1)

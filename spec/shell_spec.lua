@@ -84,7 +84,7 @@ describe("pgq-lua enqueue", function()
     assert.equal("10000|t", pg:psql("SELECT length(queue_name), queue_name = $name$" .. name .. "$name$ FROM pgq_jobs"))
   end)
 
-  it("refuses arguments that no job can have, and says why", function()
+  it("refuses wrong arguments, and says why", function()
     refuses("the queue name is empty", "", "x")
     refuses("not valid UTF%-8", "\255\254", "x")
     refuses("%-%-delay: '%-5s' is negative", "q", "x", "--delay", "-5s")

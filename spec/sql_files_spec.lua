@@ -1,4 +1,4 @@
--- The files of sql/: what a reader finds in them, and that the program uses all of them.
+-- The files of sql/: each has a comment that describes it, and the program uses all of them.
 
 local uv = require "luv"
 local process = require "spec.support.process"
@@ -31,7 +31,7 @@ local function name_of(path)
   return path:match "([^/]+)%.%w+$"
 end
 
--- The comment lines at the top of a file, and all that follows.
+-- Returns the comment lines at the top of a file, and the rest of the file.
 local function parts_of(path)
   local comment = {}
   local text = read(path)

@@ -81,7 +81,7 @@ describe("the tables and pgq_enqueue in SQL", function()
     assert.equal("1", pg:psql "SELECT count(*) FROM pgq_jobs")
   end)
 
-  it("takes the INSERT of the Go library as it is", function()
+  it("accepts the unchanged INSERT of the Go library", function()
     local rows = assert(conn:query([[INSERT INTO pgq_jobs (queue_name, data, run_after, retry_waits)
       VALUES ($1, $2, $3, $4) RETURNING id]], "go", pgq.bytea("a\0b"), "2030-01-31T12:00:00.123456789+01:00",
       '{"1m0s","10m0s","30m0s"}'))

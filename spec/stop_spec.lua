@@ -8,7 +8,7 @@ local wait = require "spec.support.wait"
 describe("a worker that is told to stop", function()
   local pg = fixture.server()
 
-  -- A handler that waits inside a C call, as blocking libraries do; data are the milliseconds, or the path of a file.
+  -- A handler that blocks inside a C call, as blocking libraries do; its data are milliseconds, or the path of a file.
   local SLOW = [[
     local pgq = require "pgq"
     pgq.register_queue("slow", function(data)
@@ -54,7 +54,7 @@ describe("a worker that is told to stop", function()
   end
 
   it("gives jobs that it has claimed and not started back at once", function()
-    -- A queue that is known to be quick is claimed in batches; then one job takes long.
+    -- Quick jobs make the worker claim in batches; then one job of a batch takes long.
     local worker = start("--executors", "1")
     pg:psql "INSERT INTO pgq_jobs (queue_name, data, run_after) SELECT 'slow', '0', now() - interval '1 hour' FROM generate_series(1, 200)"
     local file = os.tmpname()

@@ -6,7 +6,7 @@ local testing = require "pgq.testing"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
--- The module itself is what a plain script sees before and after.
+-- A plain script must see the same module before and after.
 local globals_before = {}
 for name in pairs(_G) do globals_before[name] = true end
 
@@ -54,7 +54,7 @@ describe("pgq.testing", function()
     return tostring(message)
   end
 
-  describe("says of a handler", function()
+  describe("reports of a handler", function()
     it("that it is complete", function()
       for _, body in ipairs { "", "return nil", "return true" } do
         assert.equal("complete", perform(body).status)
@@ -96,7 +96,7 @@ describe("pgq.testing", function()
       assert.is_nil(outcome.wait)
     end)
 
-    it("that it discards, snoozes or wants to be tried again at another time", function()
+    it("that it discards, snoozes or asks for a retry at another time", function()
       local outcome = perform "return pgq.discard 'useless'"
       assert.same({ "discard", "useless" }, { outcome.status, outcome.error })
       assert.is_nil(outcome.wait)
@@ -238,7 +238,7 @@ describe("pgq.testing", function()
     end)
   end)
 
-  -- A job that fails until its waits are used up, in time that the test moves.
+  -- Runs a job that fails until its waits are used up, while the test moves the clock.
   local function fails_until_the_end(options)
     local worker = with_handler("return nil, 'attempt ' .. job.attempt .. ', left ' .. job.retries_left", options)
     worker:enqueue("q", "x", { delay = "1h", retry_waits = { 10, "1m" } })
@@ -444,7 +444,7 @@ describe("pgq.testing", function()
       assert.equal(2, #worker:jobs())
     end)
 
-    it("stops to drain at a limit, after pgq.stop(), and when it has no end", function()
+    it("stops draining at a limit, after pgq.stop(), and when jobs enqueue further jobs without end", function()
       local worker = with_handler "if data == 'stop' then pgq.stop() elseif data == 'again' then pgq.enqueue('q', data) end"
       for _ = 1, 3 do worker:enqueue("q", "x") end
       assert.equal(2, #worker:drain(2))
@@ -459,7 +459,7 @@ describe("pgq.testing", function()
       assert.matches("drain: 10000 jobs were run, and more are due; do they enqueue each other%?", error_of(worker.drain, worker))
     end)
 
-    it("puts the clock back that the script has moved", function()
+    it("restores the clock that the script has moved", function()
       local worker = with_handler("pgq.sleep(100) return nil, os.time() - job.created_at .. ''")
       assert.equal("100", worker:perform("q", "").error)
       assert.is_true(math.abs(os.time() - uv.gettimeofday()) <= 50)
@@ -494,7 +494,7 @@ describe("pgq.testing", function()
       local outcome = worker:perform("q", "\0\255x", { attempt = 2, retry_waits = { "7s" } })
       assert.same({ "retry", 7, "2 1 true" }, { outcome.status, outcome.wait, outcome.error })
       assert.same({ "\0\255x", { "5s" } }, { outcome.enqueued[1].data, outcome.enqueued[1].retry_waits })
-      assert.near(600, outcome.enqueued[1].delay, 30) -- two times of the server's, of one call
+      assert.near(600, outcome.enqueued[1].delay, 30) -- both times are the server's, in one call
       assert.equal("second", outcome.enqueued[2].data)
       assert.is_nil(outcome.enqueued[2].delay)
       assert.equal("mail\nmail", pg:psql "SELECT queue_name FROM pgq_jobs")
@@ -586,7 +586,7 @@ describe("pgq.testing", function()
       worker:close()
     end)
 
-    it("fails a job that a worker took with it, or whose waits cannot be read, and runs no handler", function()
+    it("fails a job whose worker died, or whose waits cannot be read, and runs no handler", function()
       local worker = with_handler("error 'not to be called'", { db = pg.conninfo })
       local since = clock()
       pg:psql "INSERT INTO pgq_jobs (queue_name, data, lease, attempt, run_after) VALUES ('q', '', 5, 2, now() - interval '1 s')"
@@ -667,7 +667,7 @@ describe("pgq.testing", function()
   end)
 
   describe("loads a script", function()
-    it("in a world of its own", function()
+    it("with its own modules and globals", function()
       write("counter.lua", "local counter = { pgq = require 'pgq', count = 0 } name_of_counter = 'global' return counter")
       local body = [[
         local counter = require "counter"
@@ -707,7 +707,7 @@ describe("pgq.testing", function()
       package.preload["in.c"], package.loaded["in.c"] = nil, nil
     end)
 
-    it("and keeps its hands off the coroutine library", function()
+    it("and does not change the coroutine library", function()
       local before = { coroutine.resume, coroutine.wrap }
       with_handler ""
       assert.same(before, { coroutine.resume, coroutine.wrap })

@@ -11,7 +11,7 @@ local KILLED, SECONDS, EVERY = 150, 30, 0.04
 local SECONDS_MOST = 120 -- where the machine is slow
 local WORKERS, EXECUTORS = 3, 2
 
--- Steps take a moment now and then, so that kills find each of them: before the DELETE of the job and behind it, and
+-- Some steps are slow at times, so that kills happen at each step: before the DELETE of the job and after it, and
 -- at the COMMIT.
 local TABLES = [[
   CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL);
@@ -60,8 +60,8 @@ local SCRIPT = [[
     assert(job.tx:query("INSERT INTO receipts VALUES ($1)", data))
   end, { transactional = true, timeout = "1s" })]]
 
--- What must hold in every snapshot: a transfer is applied or its job is there, never both, never neither. The same holds
--- for its receipt, and the sum of all balances does not change.
+-- What must hold in every snapshot: a transfer is applied or its job is there, never both, never neither. The same
+-- holds for its receipt, and the sum of all balances does not change.
 local LEDGER = [[
   WITH
     transfers AS (SELECT id, count(*) FROM (SELECT id FROM applied UNION ALL

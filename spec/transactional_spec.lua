@@ -62,8 +62,8 @@ describe("a transactional handler", function()
     return result
   end
 
-  -- As `fails`, for many bodies at once: { { body =, message =, options = }, … }. Each has a queue of its own in the same
-  -- worker. Returns the worker's result.
+  -- As `fails`, for many bodies at once: { { body =, message =, options = }, … }. Each has a queue of its own in the
+  -- same worker. Returns the worker's result.
   local function all_fail(cases)
     local script = {}
     for i, case in ipairs(cases) do
@@ -114,7 +114,7 @@ describe("a transactional handler", function()
       assert.equal("completed", jobs())
     end)
 
-    it("need not use job.tx", function()
+    it("does not have to use job.tx", function()
       succeeds("pgq.sleep(0.05); print 'ran'", "")
       succeeds("assert(pgq.query \"INSERT INTO marks VALUES (1, 'outside')\")", "outside")
     end)
@@ -159,7 +159,7 @@ describe("a transactional handler", function()
       assert.equal("completed", jobs())
     end)
 
-    it("may use another connection besides, however many do", function()
+    it("may also use another connection, even if all handlers do", function()
       enqueue("a", "", 30)
       enqueue("b", "", 30)
       local began = uv.hrtime()
@@ -177,7 +177,7 @@ describe("a transactional handler", function()
       assert.is_true(uv.hrtime() - began < 25e9) -- a call waits for a connection for 30 s at most
     end)
 
-    it("runs at the isolation that it asks for", function()
+    it("runs at the isolation level that it sets", function()
       for _, level in ipairs { "REPEATABLE READ", "SERIALIZABLE" } do
         succeeds(([[
           assert(job.tx:query "SET TRANSACTION ISOLATION LEVEL %s")
@@ -231,7 +231,7 @@ describe("a transactional handler", function()
       assert.equal("", made)
     end)
 
-    it("passed over a failed statement", function()
+    it("ignored a failed statement", function()
       all_fail {
         { body = "mark(job); job.tx:query 'SELECT 1 / 0'",
           message = "the transaction was rolled back, since a statement in it had failed: division by zero" },
@@ -252,7 +252,7 @@ describe("a transactional handler", function()
         "duplicate key value violates unique constraint")
     end)
 
-    it("takes its executor down", function()
+    it("crashes its executor", function()
       -- Not os.exit: a sanitizer would report the memory that the process still has as leaks.
       fails("mark(job); local ffi = require 'ffi'; ffi.cdef 'void _exit(int)'; ffi.C._exit(3)",
         "the executor exited with status 3 while it ran this job")
@@ -424,7 +424,7 @@ describe("a transactional handler", function()
         pgq.register_queue("q", function(data, job)
           if not kept then kept = job.tx return end
           wait_for(function() return assert(pgq.query "SELECT count(*) AS n FROM pgq_jobs")[1].n == 1 end)
-          pgq.sleep(0.2) -- until the news of that COMMIT is here
+          pgq.sleep(0.2) -- until the result of that COMMIT has arrived
           kept:query "SELECT 1"
         end, { transactional = true })]]
       assert.matches("^1|retried|t|.*worker.lua:%d+: the transaction has ended", jobs())
@@ -476,7 +476,7 @@ describe("a transactional handler", function()
       fails("mark(job)", "whether the transaction was committed is not known: .*terminating connection")
     end)
 
-    -- From now on a COMMIT waits for a standby that there is not; but where synchronous_commit is local.
+    -- From now on a COMMIT waits for a standby that does not exist, except where synchronous_commit is local.
     local function wait_for_standby(commit)
       pg:psql "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"
       pg:psql("ALTER SYSTEM SET synchronous_commit = " .. commit)
@@ -574,8 +574,8 @@ describe("a transactional handler", function()
     assert.is_nil(worker.stderr:find "level=warn", worker.stderr)
   end)
 
-  describe("in hard times", function()
-    it("runs leased before it runs, after a worker died", function()
+  describe("after the death of a worker or an executor", function()
+    it("is leased before it runs, after a worker died", function()
       local other = start(handler "mark(job)")
       other:read_until "worker is serving"
       other:kill "sigkill"
@@ -592,7 +592,7 @@ describe("a transactional handler", function()
       assert.equal("30|30", pg:psql "SELECT count(*), count(DISTINCT job) FROM marks")
     end)
 
-    it("is a suspect when its executor is killed while it waits, and pays only when that happens again, alone", function()
+    it("is a suspect if its executor is killed while it waits, and loses an attempt only if it then kills it alone", function()
       enqueue("q", "bad")
       enqueue("q", "", 3)
       local worker = start(handler [[
@@ -603,7 +603,7 @@ describe("a transactional handler", function()
       local function kill()
         assert.equal(0, uv.kill(worker:executors()[1], "sigkill"))
       end
-      -- Each begins once it has a connection, in any order.
+      -- Each job begins when it has a connection; the order may differ.
       worker:read_until(("began [^\n]*\n"):rep(4))
       wait.sleep(0.1)
       kill()

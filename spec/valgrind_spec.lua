@@ -35,7 +35,7 @@ if not os.getenv "PGQ_ASAN_LIBRARY" then
       local path = os.tmpname()
       finally(function() pg:stop() os.remove(path) end)
       pg:psql(("INSERT INTO pgq_jobs (queue_name, data, retry_waits) SELECT 'q', n::text::bytea, '{0s}' FROM generate_series(1, %d) n"):format(JOBS))
-      -- Data that the claim leaves behind travels another way.
+      -- Data that is too large for the claim's answer is fetched by another statement.
       pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', (repeat(' ', 100000) || n)::bytea FROM generate_series(1, 3) n"
       local file = assert(io.open(path, "w"))
       file:write(SCRIPT)
@@ -55,7 +55,7 @@ if not os.getenv "PGQ_ASAN_LIBRARY" then
       assert.equal(0, result.status, told .. "\n" .. result.stderr:sub(-2000))
       assert.matches("ERROR SUMMARY: 0 errors", told)
       assert.is_true(told:find "no leaks are possible" ~= nil or told:find "definitely lost: 0 bytes" ~= nil, told)
-      -- All that was to happen did.
+      -- Everything happened as planned.
       assert.equal("500", pg:psql "SELECT count(*) FROM pgq_jobs")
       assert.equal("500", pg:psql "SELECT count(*) FROM pgq_jobs WHERE ran_at IS NOT NULL AND attempt = 2 AND error LIKE '%failed failed%'")
       for _, what in ipairs { "an executor died", "queue backs off", "msg=.job failed" } do

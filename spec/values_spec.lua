@@ -23,7 +23,7 @@ describe("values from Lua", function()
     return rows[1]
   end
 
-  -- Calls fn, which is to raise an error that says where in this file the wrong call stands.
+  -- Calls fn, and expects an error that names the line of the wrong call in this file.
   local function assert_misuse(message, fn)
     local ok, problem = pcall(fn)
     assert.is_false(ok)
@@ -130,7 +130,7 @@ describe("values from Lua", function()
       assert.equal(5000050000, one("SELECT sum(x) AS n FROM unnest($1::int8[]) x", list).n + 0)
     end)
 
-    it("that are none are refused, and the parameter is named", function()
+    it("with holes or other keys are refused, and the parameter is named", function()
       local itself = { 1 }
       itself[2] = itself
       local deep = {}
@@ -236,7 +236,7 @@ describe("values from Lua", function()
       assert.equal('{"a": [1], "b": [1]}', back { a = shared, b = shared })
     end)
 
-    it("converts a million values without trouble", function()
+    it("converts a million values", function()
       local list = {}
       for i = 1, 1000000 do list[i] = i end
       assert.equal(1000000, one("SELECT jsonb_array_length($1) AS n", pgq.json(list)).n)

@@ -100,7 +100,7 @@ describe("a handler that waits", function()
         assert(now() - began < 10)]]))
     end)
 
-    it("by thousands", function()
+    it("lets thousands of jobs wait at the same time", function()
       enqueue("q", "", 3000)
       local result = drain([[
         local begun = 0
@@ -127,7 +127,7 @@ describe("a handler that waits", function()
       end)
     end)
 
-    it("leaves room for those that do not wait, and when there is none for others, nobody asks again and again", function()
+    it("lets jobs run that do not wait; a full queue is not claimed from again and again", function()
       for _, queue in ipairs { "shared", "own", "tx" } do enqueue(queue, "", 100) end
       local worker = start [[
         local function handle(_, job) print(job.queue); pgq.sleep(60) end
@@ -151,7 +151,7 @@ describe("a handler that waits", function()
       assert.is_true(quickest(worker, "quick") < 1)
     end)
 
-    it("is refused wrong times", function()
+    it("gets an error for a wrong time", function()
       fail {
         { "pgq.sleep('soon')", '.*worker.lua:%d+: sleep: the time %("soon"%) .*; write seconds, or 1h30m' },
         { "pgq.sleep(-1)", ".*worker.lua:%d+: sleep: the time %(%-1%) is negative" },
@@ -198,7 +198,7 @@ describe("a handler that waits", function()
       }
     end)
 
-    it("that fires twice goes on once, and the error is in the log", function()
+    it("that is called twice goes on once, and the error is in the log", function()
       local left, result = run [[
         local value = pgq.await(function(resume)
           local timer = uv.new_timer()
@@ -215,13 +215,13 @@ describe("a handler that waits", function()
         result.stderr)
     end)
 
-    it("that can never fire is told so", function()
+    it("that can never be called gets an error", function()
       fail {
         { "pgq.await(function() end)", ".*worker.lua:%d+: pgq.await: resume can never be called any more" },
       }
     end)
 
-    it("comes to others too when the handler that was the first to need luv is gone", function()
+    it("works also after the handler that first required luv has ended", function()
       enqueue("first")
       enqueue("q", "", 100)
       local result = Worker.run { pg = pg, args = { "--executors", "1", "--drain" }, timeout = 60, script = [[
@@ -241,7 +241,7 @@ describe("a handler that waits", function()
       assert.equal("first|the handler yielded", pg:psql "SELECT queue_name, left(error, 19) FROM pgq_jobs")
     end)
 
-    it("that throws leaves the executor alive, with the error in the log", function()
+    it("that raises an error leaves the executor alive, with the error in the log", function()
       local left, result = run [[
         local timer = uv.new_timer()
         timer:start(1, 0, function() timer:close(); error "thrown in a callback" end)
@@ -253,7 +253,7 @@ describe("a handler that waits", function()
       assert.is_nil(result.stderr:find "an executor died")
     end)
 
-    it("in which nothing may wait is told so", function()
+    it("that tries to wait gets an error", function()
       local _, result = run [[
         local timer = uv.new_timer()
         timer:start(1, 0, function() timer:close(); pgq.sleep(1) end)
@@ -269,7 +269,7 @@ describe("a handler that waits", function()
   end)
 
   describe("in a coroutine of its own", function()
-    it("is one that waits as well", function()
+    it("waits in the same way", function()
       assert.equal("completed", (run [[
         local began, seen = now(), {}
         local co = coroutine.create(function(a)
@@ -293,7 +293,7 @@ describe("a handler that waits", function()
         assert(not ok and problem[1] == 42)]]))
     end)
 
-    it("is not resumed by anybody else while it waits, nor is the handler itself", function()
+    it("cannot be resumed by other code while it waits, nor can the handler itself", function()
       enqueue("a")
       enqueue("b")
       local result = drain [[
@@ -315,17 +315,17 @@ describe("a handler that waits", function()
       assert.matches("true\tslept\n", result.stdout)
     end)
 
-    it("fails when it yields to nobody", function()
+    it("fails when the handler itself yields", function()
       fail {
         { "pgq.sleep(0.01); coroutine.yield(1)", "the handler yielded, and nothing resumes it" },
       }
     end)
   end)
 
-  describe("where C code stands in between", function()
+  describe("inside of a call by C code", function()
     local WHERE = "sleep: nothing can wait in a function that C code has called"
 
-    it("is told so", function()
+    it("gets an error", function()
       fail {
         { "table.sort({ 2, 1 }, function(a, b) pgq.sleep(0.01); return a < b end)", WHERE },
         { "string.gsub('x', '.', function() pgq.sleep(0.01) end)", WHERE },
@@ -333,7 +333,7 @@ describe("a handler that waits", function()
       }
     end)
 
-    it("is told so in a coroutine inside of it too, and lives on", function()
+    it("gets an error in a coroutine inside of that call too, and goes on", function()
       assert.equal("completed", (run([[
         local inner = coroutine.wrap(function() pgq.sleep(0.01) end)
         local ok, problem = pcall(table.sort, { 2, 1 }, function(a, b) inner(); return a < b end)
@@ -342,7 +342,8 @@ describe("a handler that waits", function()
     end)
   end)
 
-  -- Limits are not shorter than what a busy machine may take from an executor: one that does not wait by then is killed.
+  -- Limits are not shorter than what a busy machine may take from an executor: one that does not wait by then is
+  -- killed.
   describe("past its time limit", function()
     it("gets pgq.timeout, fails with it, and its neighbours go on", function()
       enqueue("slow")
@@ -356,7 +357,7 @@ describe("a handler that waits", function()
       assert.is_nil(result.stderr:find "an executor died")
     end)
 
-    it("can clean up, and wait while it does; what swallows it and waits on fails in each further wait", function()
+    it("can clean up, and wait meanwhile; if it ignores pgq.timeout, each further wait fails", function()
       local result = fail({
         { [[
           local ok, why = pcall(pgq.sleep, 60)
@@ -371,7 +372,7 @@ describe("a handler that waits", function()
       assert.matches("cleaned up", result.stdout)
     end)
 
-    it("that goes on for ever all the same is killed", function()
+    it("that never ends is killed", function()
       local left = run("while true do pcall(pgq.sleep, 60) end", "--timeout", "200ms")
       assert.matches("^1|retried|the executor was killed at the time limit of 200ms while it ran this job", left)
     end)
@@ -382,11 +383,11 @@ describe("a handler that waits", function()
     end)
   end)
 
-  -- The sanitizer cannot live with a limit.
+  -- AddressSanitizer does not work with a memory limit.
   local describe_memory = os.getenv "PGQ_ASAN_LIBRARY" and function() end or describe
 
   describe_memory("in little memory", function()
-    it("keeps others from beginning when those that wait have most of it", function()
+    it("keeps other jobs from beginning when the jobs that wait use most of it", function()
       enqueue("q", "", 1000)
       local result = drain([[
         pgq.register_queue("q", function()
@@ -399,7 +400,7 @@ describe("a handler that waits", function()
       assert.is_nil(result.stderr:find "level=warn" or result.stderr:find "level=error", result.stderr)
     end)
 
-    it("is given up with its executor when callbacks find none any more", function()
+    it("ends with its executor when callbacks get no memory any more", function()
       enqueue("q")
       local result = drain([[
         pgq.register_queue("q", function()
@@ -426,7 +427,7 @@ describe("a handler that waits", function()
         retry_waits, error, ran_at IS NULL, lease IS NULL FROM pgq_jobs]] .. "\n")
     end)
 
-    it("discard is the end of it", function()
+    it("discard means that the job has failed for good", function()
       local left = fixture.run_all(pg, drain, { "return pgq.discard 'no use'", "error(pgq.discard 'no use')",
         "pgq.sleep(0.05); return pgq.discard 'no use'", "return { error = 'no use', discard = true }", "return pgq.discard()" })
       for i = 1, 4 do assert.equal("1|failed|no use", left[i]) end
@@ -434,7 +435,7 @@ describe("a handler that waits", function()
       assert.equal("completed", (run("return pgq.discard()", "--discard-failed")))
     end)
 
-    it("retry has this wait instead of the next", function()
+    it("retry means this wait instead of the next retry wait", function()
       local bodies = { "return pgq.retry(60, 'later')", "error(pgq.retry('1m', 'later'))",
         "pgq.sleep(0.05); return pgq.retry(60, 'later')", "return { error = 'later', retry = 60 }" }
       local script = fixture.queues_of(bodies)
@@ -471,7 +472,7 @@ describe("a handler that waits", function()
   end)
 
   describe("beside one that", function()
-    it("takes the executor down goes back and pays nothing", function()
+    it("crashes the executor goes back and loses no attempt", function()
       enqueue("crash")
       enqueue("q", "", 5)
       local result = drain [[
@@ -486,7 +487,7 @@ describe("a handler that waits", function()
       assert.equal("crash|1|t", pg:psql "SELECT queue_name, attempt, error LIKE 'the executor was killed by SIGKILL%' FROM pgq_jobs")
     end)
 
-    it("takes it down where nobody knows whose fault it is goes back too, and the guilty one is found", function()
+    it("crashes the executor while no handler runs goes back too, and the job that did it is found", function()
       enqueue("q", "", 60)
       enqueue("crash")
       enqueue("q", "", 60)
@@ -499,7 +500,7 @@ describe("a handler that waits", function()
         pgq.register_queue("q", function(_, job) pgq.sleep(0.3); print(job.id, job.attempt) end)]],
         "--drain", "--concurrency", "200"):wait(120)
       assert.equal(0, result.status)
-      -- One that ends at the moment of a death may run again: its outcome was not told.
+      -- A job that ends at the moment of a death may run again: its outcome was not sent.
       local done, count = {}, 0
       for id, attempt in result.stdout:gmatch "(%d+)\t(%d+)\n" do
         assert.equal("1", attempt)
@@ -513,7 +514,7 @@ describe("a handler that waits", function()
       assert.is_true(deaths <= 10, deaths .. " deaths") -- with 121, 60, 30, 15, 7, 1 together
     end)
 
-    it("is killed from without is tried again beside half of those that were there", function()
+    it("is killed from outside is tried again beside half of the jobs that were in flight", function()
       enqueue("q", "", 120)
       local worker = start([[
         local running = 0
@@ -541,7 +542,7 @@ describe("a handler that waits", function()
     end)
   end)
 
-  it("is given back when its worker is stopped before it ends, and paid for when it was killed", function()
+  it("is given back if its worker is stopped, and loses an attempt if its worker is killed", function()
     local script = [[pgq.register_queue("q", function() print "began"; pgq.sleep(60) end)]]
     enqueue("q", "", 3)
     local worker = start(script, "--grace", "100ms")
@@ -562,7 +563,7 @@ describe("a handler that waits", function()
     assert.equal("1|worker lost: lease ran out|3", pg:psql "SELECT attempt, error, count(*) FROM pgq_jobs GROUP BY 1, 2")
   end)
 
-  it("has others beside it soon, after a worker has died, though jobs are leased before they run", function()
+  it("does not keep other jobs from running after a worker has died, though jobs are leased before they run", function()
     local killed = start [[pgq.register_queue("q", function() pgq.sleep(60) end)]]
     enqueue "q"
     wait.till("the job to be leased", 30, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)

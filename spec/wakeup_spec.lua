@@ -5,14 +5,14 @@ local pgq = require "pgq"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
--- PGQ_BELL_SEED repeats a run that has failed; each client says its own seed when it does.
+-- PGQ_BELL_SEED repeats a run that has failed; a client that fails prints its seed.
 local seed = tonumber(os.getenv "PGQ_BELL_SEED" or os.time() % 100000)
 
 -- How long a job may wait: a worker that is awake looks every 250 ms while an enqueue is in flight. A machine that
 -- stands still for a moment is slower. A worker that misses a wake-up sleeps for an hour.
 local DEADLINE = 8
 
--- How long until a worker that has lost its sessions is back: it tries after 100 ms, then after twice that, and so on.
+-- How long until a worker that has lost its sessions is back: it tries after 100 ms, then after 200 ms, and so on.
 local BACK = 30
 
 describe("no wake-up is lost", function()
@@ -28,7 +28,7 @@ describe("no wake-up is lost", function()
 
   before_each(function() pg:psql "TRUNCATE pgq_jobs, pgq_workers RESTART IDENTITY" end)
 
-  -- Processes that a failed test has left.
+  -- Ends the processes that a failed test has left.
   after_each(function()
     for _, child in ipairs(started) do
       if child:kill "sigkill" then
@@ -146,7 +146,7 @@ describe("no wake-up is lost", function()
       pg:psql "ALTER ROLE worker CONNECTION LIMIT 0"
       pg:psql(("SELECT pg_terminate_backend(%s)"):format(bell.control_pid(pg)))
       worker:read_until "too many connections for role"
-      bell.wait_still(pg, "worker") -- it looks around when it has lost that session
+      bell.wait_still(pg, "worker") -- the worker looks for jobs when it has lost that session
       assert(conn:enqueue("q", "meanwhile"))
       wait.sleep(0.3)
       assert.is_nil(worker.stdout:find "ran")
@@ -184,7 +184,7 @@ describe("no wake-up is lost", function()
       worker:stop()
     end)
 
-    -- Cancels may come then, too, but seldom.
+    -- Cancels may also arrive at that moment, but seldom do.
     it("has a statement refused at its commit", function()
       pg:psql [[CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON pgq_workers DEFERRABLE INITIALLY DEFERRED
@@ -226,11 +226,11 @@ describe("a cancelled enqueue", function()
         PERFORM pg_stat_clear_snapshot();
         PERFORM pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'client' AND state = 'active';
         PERFORM pg_sleep(0.0002 + random() / 1000); END LOOP; END $$]] }
-    -- How many of a round are cancelled depends on the load.
+    -- How many statements of a round are cancelled depends on the load.
     local function round(number)
       local cancelled = 0
       for _, session in ipairs(sessions) do
-        session:write(many .. "\\echo done " .. number .. "\n") -- which is psql's own: nobody cancels it
+        session:write(many .. "\\echo done " .. number .. "\n") -- \echo is run by psql itself, so it cannot be cancelled
       end
       for _, session in ipairs(sessions) do
         session:read_until("done " .. number .. "\n", 60, "stdout")

@@ -77,7 +77,7 @@ describe("a worker", function()
       assert.equal("ran first\nran second\nran third\n", result.stdout)
     end)
 
-    it("takes turns between queues, so that a busy one does not hold up another", function()
+    it("takes turns between queues, so that a busy queue does not delay another", function()
       pg:psql "INSERT INTO pgq_jobs (queue_name, data, run_after) SELECT 'busy', '', now() - interval '1 hour' FROM generate_series(1, 20)"
       enqueue("rare", "x")
       local result = drain([[
@@ -210,7 +210,7 @@ describe("a worker", function()
         local stirred = bell.wait_still(pg, "pgq-lua")
         pg:psql(("SET pgq.bell = off; INSERT INTO pgq_jobs (queue_name, data) VALUES ('echo', '%s')"):format(data))
         local ran = tonumber((worker:read_until("ran " .. data .. " at ([%d.]+)")))
-        -- It may have looked once more before the job was there.
+        -- The worker may have looked once more before the job was there.
         local slept = ran - tonumber(pg:psql(("SELECT extract(epoch FROM '%s'::timestamptz)"):format(stirred)))
         assert.is_true(slept > 1.4 and slept < 8, ("slept %.3f s"):format(slept))
       end
@@ -236,7 +236,7 @@ describe("a worker", function()
       assert.is_true(took >= 699 and took < 8000, ("took %d ms"):format(took))
     end)
 
-    it("finds a job again after its holder died", function()
+    it("finds a job again after the session that held it died", function()
       enqueue("echo", "held")
       local holder = process.start { "psql", "-X", "-d", pg.conninfo, stdin = "pipe" }
       holder:write "BEGIN; SELECT 'locked', id FROM pgq_jobs FOR UPDATE;\n"
@@ -273,7 +273,7 @@ describe("a worker", function()
       worker:stop()
     end)
 
-    it("does not run the rest of the batch into the same wall", function()
+    it("does not run the rest of the batch during the pause", function()
       local script = [[
         local pgq = require "pgq"
         pgq.register_queue("mail", function(data)
@@ -312,7 +312,7 @@ describe("a worker", function()
       assert.equal("0", pg:psql "SELECT count(*) FROM pgq_workers")
     end)
 
-    it("says every ten seconds that it is alive, and puts back a row that was removed", function()
+    it("updates its row every ten seconds, and inserts it again if it was removed", function()
       local worker = Worker.start { pg = pg, script = ECHO, args = { "--executors", "1" } }
       wait.till("the worker's row", 30, function() return pg:psql "SELECT count(*) FROM pgq_workers" == "1" end)
       wait.till("a heartbeat", 30, function()
@@ -323,7 +323,7 @@ describe("a worker", function()
       worker:stop()
     end)
 
-    it("clears away the rows of workers that died, and not those of the living", function()
+    it("deletes the rows of dead workers, and keeps those of living workers", function()
       local other = Worker.start { pg = pg, script = ECHO, args = { "--executors", "1" } }
       wait.till("the other's row", 30, function() return pg:psql "SELECT count(*) FROM pgq_workers" == "1" end)
       pg:psql "INSERT INTO pgq_workers (host, pid, version) VALUES ('vanished', 1, 'x')"

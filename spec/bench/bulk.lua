@@ -1,4 +1,4 @@
--- Enqueueing from a file of lines.
+-- Measures enqueueing from a file of lines.
 
 local uv = require "luv"
 local process = require "spec.support.process"
@@ -27,7 +27,7 @@ function bulk.write_files(count)
   return folder
 end
 
--- Runs a command to its end. Returns the seconds that it took, and the most memory that it was seen with, in MB.
+-- Runs a command to its end. Returns its duration in seconds, and the largest memory that was seen, in MB.
 local function run(words)
   local began = uv.hrtime()
   local child, most = process.start(words), 0

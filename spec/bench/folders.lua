@@ -1,4 +1,4 @@
--- Temporary folders. All are gone at the end, however that comes.
+-- Temporary folders. All are removed at the end of the program, also if it is killed.
 
 local uv = require "luv"
 

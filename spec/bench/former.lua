@@ -1,4 +1,4 @@
--- pgq-lua as it was at another commit, built beside this one.
+-- Builds pgq-lua at an earlier commit, to compare it with this one.
 
 local process = require "spec.support.process"
 local folders = require "spec.bench.folders"
@@ -6,7 +6,7 @@ local machine = require "spec.bench.machine"
 
 local former = {}
 
--- A build that takes longer is stuck, in seconds.
+-- The time limit of a build, in seconds.
 local TIMEOUT = 600
 
 -- $1: the id of the commit; $2: an empty folder; $3: the build type; $4: how many processes.
@@ -18,7 +18,7 @@ tar -x -f "$2/source.tar" -C "$2/source"
 cmake -S "$2/source" -B "$2/build" -D CMAKE_BUILD_TYPE="$3" >"$2/log" 2>&1 &&
   cmake --build "$2/build" --target pgq-lua -j "$4" >>"$2/log" 2>&1 || { tail -n 20 "$2/log" >&2; exit 1; }]]
 
--- former.find(commit): the id of the commit as git knows it; or nil, and why there is none.
+-- former.find(commit): the id of the commit; or nil, and why it was not found.
 function former.find(commit)
   local ok, result = pcall(process.run, { "git", "rev-parse", "--verify", "--quiet", commit .. "^{commit}" })
   local id = ok and result.status == 0 and result.stdout:match "^%x+"

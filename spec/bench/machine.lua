@@ -1,4 +1,4 @@
--- What the figures were measured on and with.
+-- Describes the machine and the programs of a measurement.
 
 local uv = require "luv"
 local process = require "spec.support.process"
@@ -15,7 +15,7 @@ function machine.cores()
   return #uv.cpu_info()
 end
 
--- How the program that is measured was built: CMake's word for it.
+-- The build type (CMake's) of the program that is measured.
 function machine.build_type()
   local file = io.open(os.getenv "PGQ_BUILD" .. "/CMakeCache.txt")
   local text = file and file:read "*a" or ""

@@ -90,7 +90,7 @@ local function say(...)
   io.stderr:write("bench: ", string.format(...), "\n")
 end
 
--- What scenarios are given: the server, the peers (nil without them), the options, say(format, …), and size(n, least),
+-- The argument of scenarios: the server, the peers (nil without them), the options, say(format, …), and size(n, least),
 -- which is n at --scale 1 and never less than `least`.
 local function new_bench(options)
   local bench = { options = options, say = say }
@@ -121,7 +121,7 @@ local function play(bench, words)
     table.insert(run.results, results)
     print("\n" .. report.scenario(results))
     io.stdout:flush()
-    write_page(run, bench.options.results) -- as far as it is: a full run takes more than an hour
+    write_page(run, bench.options.results) -- the results so far, since a full run takes more than an hour
   end
   local goals = report.goals(run.results)
   if goals then

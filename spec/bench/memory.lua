@@ -1,4 +1,4 @@
--- What processes have in memory, in MB, from /proc; nil of one that is gone.
+-- The memory of processes in MB, from /proc; nil for a process that has ended.
 
 local memory = {}
 
@@ -17,17 +17,17 @@ local function field(pid, name, word)
   return kib and kib / 1024
 end
 
--- What is resident, shared pages included.
+-- Resident memory, including shared pages.
 function memory.resident(pid)
   return field(pid, "status", "VmRSS")
 end
 
--- The same with each shared page divided by those who share it.
+-- The same, but each shared page is divided by the number of processes that share it.
 function memory.proportional(pid)
   return field(pid, "smaps_rollup", "Pss")
 end
 
--- The most that has been resident so far.
+-- The peak of the resident memory.
 function memory.peak(pid)
   return field(pid, "status", "VmHWM")
 end
@@ -41,7 +41,7 @@ function memory.children(pid)
   return list
 end
 
--- What a process and its children have together; and whether resident sizes had to do for some of them, since the
+-- The memory of a process and its children together; and whether resident sizes were used for some of them, because the
 -- proportional ones cannot be read.
 function memory.together(pid)
   local sum, is_resident = 0, false

@@ -8,7 +8,7 @@ Peers.__index = Peers
 
 local SOURCE = "spec/bench/peers"
 
--- graphile-worker's page on performance has it so: a line of log for each job would be measured otherwise.
+-- As on graphile-worker's page on performance: otherwise the log line of each job would be measured.
 local ENV = { NO_LOG_SUCCESS = "1", NODE_ENV = "production" }
 
 Peers.names = { "graphile-worker", "pg-boss" }
@@ -21,7 +21,7 @@ local function version_of(folder, name)
   return version
 end
 
--- Peers.install(): makes sure that they are there, in build/bench/peers, which takes no time when they are.
+-- Peers.install(): installs them in build/bench/peers, if they are not there already.
 function Peers.install()
   local folder = os.getenv "PGQ_BUILD" .. "/bench/peers"
   process.check { "sh", "-c", [[
@@ -58,7 +58,7 @@ local function finish(child)
   return result.stdout
 end
 
--- A database of the peer's own, new, with so many jobs.
+-- Makes a new database for the peer, with this many jobs.
 function Peers:fill(server, name, jobs)
   local database = "peer_" .. name:gsub("%W", "_")
   server:drop(database)

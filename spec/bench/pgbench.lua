@@ -1,4 +1,4 @@
--- pgbench, which comes with Postgres: clients that cost as little as clients can.
+-- Runs pgbench, which comes with Postgres; its clients need very little CPU time.
 
 local uv = require "luv"
 local process = require "spec.support.process"

@@ -1,10 +1,10 @@
--- The figures of the scenarios as tables, for the eye and for results.md.
+-- The figures of the scenarios as tables, for the terminal and for results.md.
 
 local stats = require "spec.bench.stats"
 
 local report = {}
 
--- Three digits that tell something; no more are true.
+-- Three significant digits: the measurements are not more exact.
 function report.number(value)
   local size = math.abs(value)
   if size >= 100 then
@@ -44,7 +44,7 @@ local function spread(list)
   return #list == 1 and "" or ("%s – %s"):format(report.number(stats.least(list)), report.number(stats.most(list)))
 end
 
--- What comes of a goal, { at_least = } or { at_most = }, both inclusive.
+-- Whether a goal was reached: { at_least = } or { at_most = }, both inclusive.
 function report.verdict(goal, value)
   if not goal then
     return "", ""
@@ -54,7 +54,7 @@ function report.verdict(goal, value)
   return (goal.at_least and "≥ " or "≤ ") .. limit, reached and "reached" or "missed"
 end
 
--- One scenario's results as text: its figures, what they are to each other, and notes.
+-- One scenario's results as text: its figures, comparisons and notes.
 function report.scenario(results)
   local parts = { "## " .. results.title, "", results.about }
   if #results.figures > 0 then

@@ -1,4 +1,4 @@
--- Plays a scenario: its contenders in turn, A B C A B C …, so that what comes and goes on the machine meets them all.
+-- Runs a scenario: its contenders in turn, A B C A B C …, so that passing load on the machine affects all of them.
 
 local rounds = {}
 
@@ -12,7 +12,7 @@ local function add(samples, contender, values)
   end
 end
 
--- What two lists are to each other, round by round.
+-- Compares two lists, round by round.
 local function compare(of, to, as)
   local list = {}
   for i = 1, math.min(#of, #to) do
@@ -54,9 +54,9 @@ end
 
 -- rounds.play(bench, scenario): returns what report.scenario shows. A scenario has name, title and prepare(bench), and
 -- that returns its plan:
---   about        what it does, in a sentence or two
+--   about        what the scenario does, in a sentence or two
 --   contenders   list of { name =, run = function(round) return { key = value, … } end }
---   figures      what of these values is shown: list of { key =, name =, unit = }; the name is empty for the main one
+--   figures      which of these values are shown: list of { key =, name =, unit = }; the name is empty for the main one
 --   comparisons  list of { name =, of = { contender, key }, to = { contender, key } or nil, as = "ratio" (the default)
 --                or "difference", unit =, goal = { at_least = } or { at_most = } }
 --   notes        list of texts; contenders may add to it while they run

@@ -1,4 +1,4 @@
--- Runs of pgq-lua workers, and what is learnt from them.
+-- Runs pgq-lua workers, and measures them.
 
 local uv = require "luv"
 local process = require "spec.support.process"
@@ -8,7 +8,7 @@ local tally = require "spec.bench.tally"
 
 local runs = {}
 
--- A run that takes longer is broken, in seconds.
+-- The time limit of a run, in seconds.
 local TIMEOUT = 1800
 
 local help_texts = {}
@@ -23,7 +23,7 @@ function runs.has_option(command, option)
   return help_texts[command]:find(option, 1, true) ~= nil
 end
 
--- Every how many jobs an executor notes how far it is: some hundred notes a run, whatever its size.
+-- After how many jobs an executor notes its progress: some hundred notes in each run, whatever its size.
 function runs.step(jobs)
   return math.max(1, math.min(500, math.floor(jobs / 200)))
 end
@@ -54,7 +54,7 @@ function runs.start_serving(db, options)
   return worker
 end
 
--- Stops a worker by SIGTERM; an end in disorder is an error.
+-- Stops a worker by SIGTERM. Raises an error if its exit status is not 0.
 function runs.stop(worker)
   worker:kill "sigterm"
   local result = worker:wait(60)
@@ -65,7 +65,7 @@ end
 -- runs.drain(db, { jobs =, kind =, queues =, args =, program =, rows_left =, failed =, watch =, every = }): a worker
 -- runs all that is due and exits. Returns jobs per second from its first handler on, and those from its start, both
 -- till its exit, and so with the last commit; and the executors' CPU time for a job in µs, nil when there were too few
--- to tell. `watch` is called with the worker's process, `every` so many seconds (0.05).
+-- to measure. `watch` is called with the worker's process after each `every` seconds (0.05).
 function runs.drain(db, options)
   local args = { "--drain", unpack(options.args or {}) }
   local worker = runs.start(db, {

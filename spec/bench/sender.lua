@@ -1,7 +1,7 @@
--- Enqueues jobs one by one, as a program with something else to do. Arguments: connection string, how many, seed, the
+-- Enqueues jobs one by one, with pauses between them. Arguments: connection string, number of jobs, seed, the
 -- statement, which has the time of sending (ns) as its parameter. Prints how long each took to commit, in ns.
 --
--- Each waits for 60 ms and a random time with a mean of 40 more: a worker without work has then gone to sleep.
+-- Before each job it waits for 60 ms and a random time of 40 ms on average, so that an idle worker has gone to sleep.
 
 local pgq = require "pgq"
 local uv = require "luv"

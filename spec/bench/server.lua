@@ -1,4 +1,4 @@
--- The server that is measured on, with one database for each thing that needs rows of its own.
+-- The server for the measurements, with one database for each contender that needs its own rows.
 
 local pgq = require "pgq"
 local uv = require "luv"
@@ -12,7 +12,7 @@ Server.__index = Server
 local Database = {}
 Database.__index = Database
 
--- What is asked of a server in production. The rest is for calm figures: a checkpoint in the middle of one run and not
+-- The durability of a server in production. The other settings make figures steady: a checkpoint in one run and not
 -- of the next would be all that is seen.
 Server.settings = {
   { "fsync", "on" }, { "full_page_writes", "on" }, { "synchronous_commit", "on" }, { "wal_level", "replica" },
@@ -136,7 +136,7 @@ function Database:empty()
   self:psql "TRUNCATE pgq_jobs"
 end
 
--- Brings tables and disk to rest, so that no run pays for what came before it.
+-- Vacuums the tables and flushes the disk, so that earlier runs do not slow down the next one.
 function Database:settle()
   self:psql "VACUUM (ANALYZE)"
   self:psql "CHECKPOINT"

@@ -1,4 +1,4 @@
--- The few figures that are made of several.
+-- Statistics of lists of figures.
 
 local stats = {}
 
@@ -9,7 +9,7 @@ function stats.quantile(list, q)
   return sorted[math.max(1, math.ceil(#sorted * q))]
 end
 
--- The middle, or between the two in the middle.
+-- The median: the middle value, or the mean of the two in the middle.
 function stats.median(list)
   local sorted = { unpack(list) }
   table.sort(sorted)

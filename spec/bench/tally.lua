@@ -1,5 +1,5 @@
--- How far the handlers of a worker are. Each executor writes, every so many jobs, a line "time count CPU-time" into a
--- file of its own: this disturbs less than to ask the database, and tells more.
+-- Records the progress of a worker's handlers. After a number of jobs, each executor adds a line "time count CPU-time"
+-- to a file of its own. This disturbs the run less than queries would, and is more exact.
 
 local uv = require "luv"
 local folders = require "spec.bench.folders"
@@ -46,7 +46,7 @@ function tally.read(folder)
   return steps
 end
 
--- How many jobs were noted.
+-- The number of jobs that were noted.
 function tally.total(folder)
   local total = 0
   for _, step in ipairs(tally.read(folder)) do
@@ -55,7 +55,7 @@ function tally.total(folder)
   return total
 end
 
--- tally.time_of(folder, count): when that many jobs had begun, in ns; nil when there are fewer.
+-- tally.time_of(folder, count): the time when this number of jobs had begun, in ns; nil if there are fewer.
 function tally.time_of(folder, count)
   local total = 0
   for _, step in ipairs(tally.read(folder)) do

@@ -1,15 +1,15 @@
--- The audit at the end of a chaos run: figures, and what is wrong, each with the history of its job.
+-- The audit at the end of a chaos run: figures, and the broken rules, each with the history of its job.
 
 local books = {}
 
--- With leases, what is done is settled about once a second; without, a batch is held for as long as it takes.
+-- With leases, jobs that have ended are settled about once a second; without, a batch is held until all have ended.
 local REACH = { leases = "interval '3 s'", none = "interval '30 s'" }
 local SLACK = "interval '2 s'"
 
--- At most so many jobs are told of for each rule that is broken.
+-- The largest number of jobs that are shown for each broken rule.
 local SHOWN = 3
 
--- The rules. Each query gives the jobs that break one, with a few words each.
+-- The rules. Each query returns the jobs that break a rule, with a short text about each.
 books.rules = {
   { name = "lost", title = "acknowledged, but lost", sql = [[
     SELECT job, CASE WHEN r.job IS NULL THEN 'it never ran' ELSE 'it is gone, and nobody ended it' END
@@ -95,7 +95,7 @@ books.rules = {
     FROM chaos_repeats WHERE NOT undone AND NOT belated]] },
 }
 
--- What the table tells: title, and a query for one value.
+-- The rows of the table of figures: a title, and a query for one value.
 books.figures = {
   { "jobs acknowledged", "SELECT count(*) FROM chaos_acknowledged" },
   { "unknown that exist", [[SELECT count(*) FROM (SELECT job FROM chaos_plans UNION SELECT job FROM chaos_runs
@@ -159,7 +159,7 @@ function books.close(pg, faults, paths, leases)
     ("'%s'"):format(REACH[leases and "leases" or "none"]:gsub("'", "''")), ("'%s'"):format(SLACK:gsub("'", "''"))))
 end
 
--- Returns what breaks the rules: a list of { rule =, title =, count =, text = the first jobs with their histories }.
+-- Returns the broken rules: a list of { rule =, title =, count =, text = the first jobs with their histories }.
 function books.check(pg)
   local broken = {}
   for _, rule in ipairs(books.rules) do

@@ -1,4 +1,4 @@
--- Does to the fleet and the server what the schedule says, and keeps the list of what was done.
+-- Carries out the faults of the schedule on workers, enqueuers and the server, and keeps a list of them.
 
 local uv = require "luv"
 local loop = require "spec.support.loop"
@@ -7,7 +7,7 @@ local process = require "spec.support.process"
 local Faults = {}
 Faults.__index = Faults
 
--- How long a cut waits for a message to cut.
+-- How long a cut waits for a message that it can cut.
 local PATIENCE = 1
 
 local function now()
@@ -37,7 +37,7 @@ function Faults.new(options)
   }, Faults)
 end
 
--- Each of these does a fault, and calls done() when it is over; or returns false when there is nothing to do it to.
+-- Each function carries out a fault, and calls done() when it is over; or returns false when it finds no target.
 local acts = {}
 
 acts["kill supervisor"] = function(self, fault, done)
@@ -95,7 +95,7 @@ acts["stop executor"] = function(self, fault, done)
   return stop_and_continue(self, fault, pids[math.floor(fault.pick * #pids) + 1], done)
 end
 
--- The postmaster is told by signal and not by pg_ctl, which would be waited for.
+-- The postmaster is stopped by a signal; the program would have to wait for pg_ctl.
 local function restart(signal)
   return function(self, fault, done)
     local file = not self.server_down and io.open(self.pg.dir .. "/data/postmaster.pid")
@@ -156,7 +156,7 @@ acts["terminate backend"] = function(self, fault, done)
   end)
 end
 
--- Who in the books a fault is done to: a worker by its present name, since the next one starts with nothing.
+-- The target of a fault as the books name it: a worker by its current name, since its replacement has no jobs yet.
 local function victim(self, fault)
   if fault.target == "server" then
     return "*"
@@ -201,7 +201,7 @@ function Faults:start(list)
   end
 end
 
--- To be called often: starts the server again when it has stopped.
+-- Must be called often: starts the server again when it has stopped.
 function Faults:look()
   local down = self.server_down
   if down and now() >= down.up_at and not uv.fs_stat(self.pg.dir .. "/data/postmaster.pid") then
@@ -211,7 +211,7 @@ function Faults:look()
   end
 end
 
--- Those that happened.
+-- Returns the faults that happened.
 function Faults:happened()
   local list = {}
   for _, record in ipairs(self.done) do

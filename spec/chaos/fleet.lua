@@ -117,7 +117,7 @@ function Fleet:is_up(number)
   return worker.process and not worker.process._exit and not worker.killed
 end
 
--- To be called now and then: takes the supervisors' memory, and notes who ended unasked.
+-- Must be called from time to time: reads the supervisors' memory, and notes processes that ended by themselves.
 function Fleet:look()
   for number, worker in ipairs(self.workers) do
     local exit = worker.process and worker.process._exit
@@ -168,7 +168,7 @@ function Fleet:stop_workers()
   end
 end
 
--- Executors that were seen and still run, though their workers are gone.
+-- Returns executors that still run although their workers have ended.
 function Fleet:orphans()
   local found = {}
   for pid, seen in pairs(self.executors_seen) do
@@ -181,7 +181,7 @@ function Fleet:orphans()
   return found
 end
 
--- What a sanitizer said in the workers' logs, other than of leaks: an executor that ends by os.exit frees nothing. That
+-- Reports of a sanitizer in the workers' logs, except about leaks: an executor that ends by os.exit frees nothing. That
 -- a supervisor leaks shows in its status.
 function Fleet:complaints()
   local found = {}
@@ -207,7 +207,7 @@ function Fleet:stop_watch()
   return seen
 end
 
--- Ends whatever still runs, without asking: for a run that was interrupted.
+-- Kills all processes that still run, when the run was interrupted.
 function Fleet:kill_all()
   for _, list in ipairs { self.workers, self.enqueuers, { { process = self.watch } } } do
     for _, member in ipairs(list) do

@@ -1,4 +1,4 @@
--- The program of spec/chaos/run: breaks things around workers, then audits what became of the jobs.
+-- The program of spec/chaos/run: disturbs workers, connections and the server, then checks the outcomes of all jobs.
 
 local uv = require "luv"
 local loop = require "spec.support.loop"
@@ -17,7 +17,7 @@ local DRAIN = 60
 -- No transaction of a worker that is not disturbed may be older than this, in seconds (with leases).
 local TRANSACTION_MOST = 2
 
--- Where this process could not go on for so long, in seconds, the machine stood still.
+-- If this process could not go on for this long, in seconds, the machine stood still.
 local STANDSTILL = 0.6
 
 local OPTIONS = {
@@ -121,7 +121,7 @@ local function watch_machine(run)
   end)
 end
 
--- Lets things happen until fn() is true, or `seconds` have passed; looks after server and fleet meanwhile.
+-- Runs the loop until fn() is true, or `seconds` have passed; looks after the server and the workers meanwhile.
 local function live(run, seconds, fn)
   local deadline = uv.hrtime() + seconds * 1e9
   local next_look = 0
@@ -165,7 +165,7 @@ local function break_things(run)
   run.faults:close()
 end
 
--- Everything runs again: what is left in the queue has to be done in good order.
+-- The faults are over: the workers must now run all jobs that are left.
 local function settle_down(run)
   local fleet = run.fleet
   run.tried, run.unknown = fleet:stop_enqueuers()
@@ -191,7 +191,7 @@ local function settle_down(run)
   live(run, 2, function() return #fleet:orphans() == 0 end)
 end
 
--- Was the worker, its connection or the server disturbed at that time?
+-- Whether the worker, its connection or the server was disturbed at that time.
 local function is_disturbed(faults, seen)
   for _, fault in ipairs(faults) do
     if (fault.who == "*" or fault.who == seen.worker) and fault.began <= seen.now
@@ -206,7 +206,7 @@ local function clock(seconds)
   return os.date("%H:%M:%S", math.floor(seconds)) .. ("%.3f"):format(seconds % 1):sub(2)
 end
 
--- What was done to the worker and the server in the quarter of a minute before, for people.
+-- The faults of the worker and the server in the 15 seconds before, as a text for the report.
 local function faults_around(faults, seen)
   local lines = {}
   for _, fault in ipairs(faults) do
@@ -271,7 +271,7 @@ local function print_broken(broken, problems)
   end
 end
 
--- Closes the books, prints the table. Returns whether they balance.
+-- Checks the books and prints the table. Returns whether no rule is broken.
 local function report(run)
   local paths, problems = {}, run.fleet.problems
   for i, enqueuer in ipairs(run.fleet.enqueuers) do

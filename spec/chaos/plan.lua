@@ -17,7 +17,7 @@ plan.kinds = {
 
 plan.queues = { "quick", "slow", "flaky", "deadly" }
 
--- So many that no number of faults makes a job fail for good; a doomed one has few.
+-- So many retries that faults alone cannot make a job fail for good; a job whose plan is to fail has few.
 plan.retry_waits = {}
 for i = 1, 40 do
   plan.retry_waits[i] = i < 4 and 0.2 or 1

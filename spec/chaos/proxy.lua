@@ -85,7 +85,7 @@ function Proxy.listen(server_port)
   return proxy
 end
 
--- The connections that a fault meets: one of them in two cases out of three, else all.
+-- The connections that a fault affects: one of them in two cases of three, otherwise all.
 local function chosen(proxy, pick)
   local all = {}
   for connection in pairs(proxy.connections) do
@@ -111,7 +111,7 @@ function Proxy:cut(pick, with_reset, after, patience)
   return #connections
 end
 
--- For so many seconds whatever is sent vanishes, in both directions, and neither side hears of the other's end; then
+-- For this many seconds all messages are dropped, in both directions, and neither side notices the other's end; then
 -- the connections are reset, as by a router that has forgotten them. Returns how many.
 function Proxy:stall(pick, seconds, after, done)
   local connections = chosen(self, pick)
@@ -130,7 +130,7 @@ function Proxy:stall(pick, seconds, after, done)
   return #connections
 end
 
--- For so many seconds nothing is delivered; then everything is. Returns how many.
+-- For this many seconds nothing is delivered; then everything is. Returns the number of connections.
 function Proxy:delay(pick, seconds, after, done)
   local connections = chosen(self, pick)
   if #connections == 0 then

@@ -1,4 +1,4 @@
--- The faults of a chaos run, from its seed: what happens, when, to whom. Nothing here looks at the world, so the same
+-- The faults of a chaos run, from its seed: their kinds, times and targets. Nothing else influences them, so the same
 -- seed and options always give the same list.
 
 local new_random = require "spec.chaos.random"
@@ -40,7 +40,7 @@ local function within(range, random)
   return range[1] + random() * (range[2] - range[1])
 end
 
--- The number of a target from 1, and what it is called.
+-- The number of a target, from 1, and its name.
 local function choose_target(kind, options, random)
   local value = random()
   if kind.target == "server" then

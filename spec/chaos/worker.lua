@@ -9,7 +9,7 @@ local pid = uv.os_getpid()
 local runs = 0
 local audit
 
--- Writes the row of this run, however often the server goes away meanwhile. All handlers share the connection.
+-- Writes the row of this run, and tries again when the server goes away. All handlers share the connection.
 local function record(job)
   runs = runs + 1
   local run = runs

@@ -1,6 +1,6 @@
 /*
  * The executor's end of the socket: any bytes go through the code that reads a supervisor's frames and keeps the tasks,
- * up to the call of the script, which is played (player.h): no Lua, no thread, no socket. What becomes of each job is
+ * up to the call of the script, which player.h replaces: no Lua, no thread, no socket. The outcome of each job is
  * watched by a ledger of its own.
  */
 #include <sys/resource.h>
@@ -22,7 +22,7 @@ static void watched_cancel(struct task_list *list, uint32_t batch, uint32_t inde
 static bool watched_step(struct task_list *list);
 static void watched_close(uv_loop_t *loop);
 
-/* Its functions that take frames are nobody else's business. The limit it would set is this test's own. */
+/* Included, because its functions that take frames are static. This test replaces the limit that it would set. */
 #define setrlimit(resource, limit) keep_limit(limit)
 #define task_list_serve watched_serve
 #define task_list_add watched_add
@@ -42,7 +42,7 @@ static void watched_close(uv_loop_t *loop);
 /* Batches up to this one have been revoked when it starts: their jobs may not begin. */
 enum { REVOKED = 3 };
 
-/* A step takes longer than a turn of the loop, so that others wait while more comes in. */
+/* A step takes longer than an iteration of the loop, so that other tasks wait while more frames come in. */
 enum { STEP_US = TURN_US };
 
 /* In the end, all that is waited for comes every so many turns, and turns of which nothing comes take so long. */
@@ -105,7 +105,7 @@ static void watched_close(uv_loop_t *loop) {
   EXPECT(uv_loop_close(loop) == 0);
 }
 
-/* ── the outbox: what the executor says has to be understood at the other end ── */
+/* ── the outbox: the supervisor's readers must accept the frames of the executor ── */
 
 static struct frame frame_of(uint8_t type, const struct buffer *fields) {
   static const unsigned char none[1];
@@ -169,7 +169,7 @@ static void turn(struct executor *e, bool all) {
   int64_t now_us = clock_us();
   uv_run(&e->loop, UV_RUN_NOWAIT);
   ledger_check_limits(now_us);
-  EXPECT(!ledger_has_work() || uv_is_active((uv_handle_t *)&e->turn)); /* it does not fall asleep over it */
+  EXPECT(!ledger_has_work() || uv_is_active((uv_handle_t *)&e->turn)); /* it does not sleep while it has work */
 }
 
 /* A turn passes between any two pieces. */

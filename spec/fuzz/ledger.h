@@ -9,8 +9,8 @@
 #include "script.h"
 
 /*
- * What has to become of the jobs an executor is given, kept apart from the executor: whatever it does is told here, and
- * the process dies when that was not its turn. There is one ledger.
+ * The expected outcomes of the jobs of an executor, kept apart from the executor. All its actions are reported here,
+ * and the process aborts when an action is not allowed. There is one ledger.
  *
  *     to begin ─► runs ⇄ waits
  *         │         └─► ended
@@ -30,7 +30,7 @@ void ledger_recall(uint32_t batch, uint32_t queue);
 void ledger_cancel(uint32_t batch, uint32_t index);
 void ledger_check_cancelled(void);
 
-/* What the script is asked for: see script.h. */
+/* The calls of the script: see script.h. */
 uint32_t ledger_begin(uint32_t number, const struct message_job *job, bool preserve); /* returns the job's batch */
 void ledger_resume(uint32_t number);
 void ledger_interrupt(uint32_t number, enum script_interrupt why, bool final);

@@ -9,7 +9,7 @@
 
 #include "buffer.h"
 
-/* What both fuzz targets share: how an input becomes what a socket brings. */
+/* Shared by both fuzz targets: cuts an input into pieces, as a socket would deliver it. */
 
 /* EXPECT(condition): ends the process, with the place, when it does not hold; in every kind of build. */
 #define EXPECT(condition)                                                                                              \

@@ -4,8 +4,8 @@
 #include <stdint.h>
 
 /*
- * A script without Lua: script.h, played. Every job brings what its handler does, in its data, byte by byte; bytes
- * that mean nothing are passed over, and at their end the job completes.
+ * Implements script.h without Lua. The data of a job says what its handler does, byte by byte; bytes
+ * without a meaning are ignored, and at the end of the data the job completes.
  *
  *     0 to 9   takes 1, 10, 100 … µs
  *     w N      waits, until N more turns of the loop have passed (N modulo 8; 7: until somebody else wakes it)

@@ -1,7 +1,7 @@
 /*
  * Feeds the inputs of a corpus to a fuzz target, without a fuzzer: replay ARCHIVE. The archive is a tar file as
  * spec/fuzz/run writes it (ustar, regular files only). The name of each input is printed first, so that the last line
- * of a run that dies names the culprit.
+ * of a run that dies names the input that caused it.
  */
 #include <errno.h>
 #include <string.h>

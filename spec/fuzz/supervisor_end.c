@@ -3,7 +3,7 @@
  * code that reads them, into a batch as a hold has one, and into a list of leases.
  */
 
-/* Its functions that take frames are nobody else's business, and a process is what this test can do without. */
+/* Included, because its functions that take frames are static, and because this test has no process. */
 #include "child.c"
 #include "child_frames.c"
 #include "child_page.c"
@@ -91,7 +91,7 @@ static void on_broken(void *owner, const char *message, size_t length) {
   seen += sum(message, length);
 }
 
-/* ── outcomes: what is in the frames is told, once and in order ── */
+/* ── outcomes: each outcome in the frames is reported once and in order ── */
 
 static void foresee_outcomes(struct ending *end, struct frame *frame) {
   struct job_outcome outcome;
@@ -183,7 +183,7 @@ static void on_outcomes_end(void *owner) {
 
 /* ── what happens meanwhile ── */
 
-/* What has begun is leased, the rest goes back; nothing is open then. */
+/* Jobs that have begun are leased, the others go back; no job is open then. */
 static void split(struct ending *end) {
   int open = end->batch.open, leases = batch_split(&end->batch, BEGUN, TOKEN);
   lease_list_add_from(&end->leased, &end->batch);
@@ -199,7 +199,7 @@ static void lose(struct ending *end, int64_t id, bool cancelled) {
     lease->cancelled = cancelled;
 }
 
-/* Those that have ended are settled, unless they are somebody else's by now. */
+/* Jobs that have ended are settled, unless their lease was lost. */
 static void collect(struct ending *end) {
   int busy = lease_list_busy(&end->leased), ended = lease_list_ended(&end->leased), before = end->settling.count;
   lease_list_collect(&end->leased, &end->settling);
@@ -207,7 +207,7 @@ static void collect(struct ending *end) {
   EXPECT(end->settling.count >= before && end->settling.count - before <= ended);
 }
 
-/* One of its jobs is to blame: the others do not pay. */
+/* One of its jobs caused the death: the other jobs lose no attempt. */
 static void die(struct ending *end) {
   const struct child_death death = {.culprit = FIRST_ID + 2, .ran_us = 5, .cause = "the executor died"};
   lease_list_child_died(&end->leased, &death);

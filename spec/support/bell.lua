@@ -1,4 +1,4 @@
--- What specs of the doorbell observe: flags, rings, and whether a worker sends statements.
+-- Functions for specs of the doorbell: its flags, its rings, and whether a worker sends statements.
 
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
@@ -34,12 +34,12 @@ function bell.wait_still(pg, name, seconds)
   end)
 end
 
--- bell.control_pid(pg): of the control session of the only worker there is, as text; "" while it has none.
+-- bell.control_pid(pg): the process number of the only worker's control session, as text; "" while there is none.
 function bell.control_pid(pg)
   return pg:psql "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 'pgq_workers'::regclass"
 end
 
--- bell.lose_control(pg): ends the control session of the only worker there is, and waits until it has another. The one
+-- bell.lose_control(pg): ends the control session of the only worker, and waits until it has another. The session
 -- that was ended may be seen for a while.
 function bell.lose_control(pg)
   local pid = bell.control_pid(pg)
@@ -53,7 +53,7 @@ end
 local Listener = {}
 Listener.__index = Listener
 
--- bell.listen(pg): a psql session that hears the rings.
+-- bell.listen(pg): a psql session that listens to the rings.
 function bell.listen(pg)
   local psql = process.start { "psql", "-XqAt", "-d", pg.conninfo, stdin = "pipe" }
   local self = setmetatable({ _psql = psql, _asked = 0, _seen = 1 }, Listener)
@@ -62,12 +62,12 @@ function bell.listen(pg)
   return self
 end
 
--- How many rings have come in since the last call.
+-- Returns the number of rings since the last call.
 function Listener:heard()
   self._asked = self._asked + 1
   self._psql:write(("SELECT 'asked %d';\n"):format(self._asked))
   self._psql:read_until(("asked %d\n"):format(self._asked))
-  -- psql prints them behind the answer of a statement: those of the next one are all there.
+  -- psql prints notifications after the result of a statement, so the next statement shows all of them.
   self._psql:write(("SELECT 'again %d';\n"):format(self._asked))
   self._psql:read_until(("again %d\n"):format(self._asked))
   local _, rings = self._psql.stdout:gsub('Asynchronous notification "pgq_bell"', "")

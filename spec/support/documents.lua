@@ -1,4 +1,4 @@
--- README.md and the pages of the manual, as specs look at them.
+-- Reads README.md and the pages of the manual for specs.
 
 local uv = require "luv"
 

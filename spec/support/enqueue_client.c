@@ -1,4 +1,4 @@
-/* Calls pgq_enqueue as the command line says and prints what it gave. Compiled as C and as C++ by enqueue_c_spec.lua.
+/* Calls pgq_enqueue as the command line says, and prints its result. Compiled as C and as C++ by enqueue_c_spec.lua.
  *
  *     enqueue_client CONNINFO [NAME=VALUE]…
  *

@@ -1,4 +1,4 @@
--- What most specs begin with: a server with the tables, a clean start of each test, and short words to enqueue jobs and
+-- The beginning of most specs: a server with the tables, a clean start of each test, and functions to enqueue jobs and
 -- to run a worker. Called inside of a describe block.
 
 local busted = require "busted"
@@ -28,8 +28,8 @@ end
 
 -- fixture.server{ sql = "CREATE TABLE …", clean = "TRUNCATE …" }: a server that runs while the tests of this describe
 -- block do; the other options are those of Postgres.start. `sql` runs once. Before each test all jobs and all workers'
--- rows are deleted and `clean` runs; after each test its workers are killed: the workers of a failed test would take
--- the next one's jobs. Returns the server, which is not started before the tests are.
+-- rows are deleted and `clean` runs. After each test its workers are killed: the workers of a failed test would claim
+-- the jobs of the next test. Returns the server, which is started when the tests begin.
 function fixture.server(options)
   options = options or {}
   local pg = setmetatable({}, Postgres)
@@ -93,7 +93,7 @@ function fixture.queues_of(bodies)
 end
 
 -- fixture.run_all(pg, drain, bodies, …): runs one job for each of the bodies, all in the same worker, with the options
--- that follow. Returns a list of what is left of each job, "completed" or "attempt|retried or failed|error", and what
+-- that follow. Returns a list with the end of each job, "completed" or "attempt|retried or failed|error", and what
 -- drain returned. No jobs are left then.
 function fixture.run_all(pg, drain, bodies, ...)
   for i in ipairs(bodies) do

@@ -36,7 +36,7 @@ local SESSION = " connect_timeout=30 fallback_application_name=psql options='-c 
 
 local libpq = {}
 
--- libpq.can_run(sql): whether this is one statement. psql knows how to part several, and how to COPY.
+-- libpq.can_run(sql): whether this is one statement. psql can split several statements, and can COPY.
 function libpq.can_run(sql)
   return not sql:gsub("[;%s]+$", ""):find "[;\\]" and not sql:find "^%s*[Cc][Oo][Pp][Yy]"
 end

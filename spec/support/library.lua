@@ -1,4 +1,4 @@
--- The installed C library, and programs of the specs that are built on it as a user's are.
+-- The installed C library, and programs of the specs that are built with it in the same way as a user's programs.
 
 local uv = require "luv"
 local process = require "spec.support.process"
@@ -38,7 +38,7 @@ function Library:compile_statically(source, name)
     :format(self.flags, source, self.prefix, name, self.prefix, self.libdir))
 end
 
--- The names that libpgq.so defines for others, sorted, one a line.
+-- The names that libpgq.so exports, sorted, one on each line.
 function Library:exported_names()
   return sh(("nm -D --defined-only %s/libpgq.so | awk '$3 !~ /^_/ { print $3 }' | sort"):format(self.libdir))
 end

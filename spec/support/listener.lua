@@ -113,7 +113,7 @@ function Listener.start_http(port, answer)
   end)
 end
 
--- Listener.start_smtp(port): takes every mail, into its field `mails`.
+-- Listener.start_smtp(port): accepts every mail, and keeps it in its field `mails`.
 function Listener.start_smtp(port)
   local mails = {}
   local self = Listener.start(port, function(client)

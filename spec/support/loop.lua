@@ -4,7 +4,7 @@ local uv = require "luv"
 
 local loop = {}
 
--- luv 1.44 frees a handle that is collected between close() and the loop's next turn, and the loop then reads it. So
+-- luv 1.44 frees a handle that is collected between close() and the next iteration of the loop, which then reads it. So
 -- closing handles are kept here until the loop is done with them.
 local closing = {}
 
@@ -15,7 +15,7 @@ function loop.close(handle)
   end
 end
 
--- Lets go of all that is being closed; before the Lua state ends, too.
+-- Runs the loop until all handles are closed; also needed before the Lua state ends.
 function loop.settle()
   while next(closing) do
     uv.run("nowait")
@@ -26,7 +26,7 @@ end
 function loop.run_until(timeout, fn)
   local timer = uv.new_timer()
   local over = false
-  -- The loop's clock stands still while it does not run: the timer would else be over early by as much.
+  -- The loop's clock stands still while the loop does not run: without an update, the timer would fire too early.
   uv.update_time()
   -- It repeats: uv.run("once") fires a timer that is due before it polls, and would then wait for ever.
   timer:start(math.max(0, math.floor(timeout * 1000)), 10, function() over = true end)

@@ -1,4 +1,4 @@
-/* Calls pgq_enqueue_many or pgq_enqueue_stream as the command line says and prints what it gave. Compiled as C and as
+/* Calls pgq_enqueue_many or pgq_enqueue_stream as the command line says, and prints its result. Compiled as C and as
  * C++ by enqueue_many_c_spec.lua.
  *
  *     many_client CONNINFO [NAME=VALUE]…

@@ -1,4 +1,4 @@
--- The log messages in the program's sources, found by reading the calls of log_line() and its like.
+-- The log messages in the program's sources, found by reading the calls of log_line() and similar functions.
 
 local process = require "spec.support.process"
 
@@ -89,7 +89,7 @@ local function scan_c(found, path)
         local around = function_around(text, place)
         for _, its_arguments in calls(text, around) do
           for _, argument in ipairs(its_arguments) do
-            -- Which level goes with which message is not known: the function may log some of them at debug.
+            -- It is not known which message has which level: the function may log some messages at level debug.
             if argument:find '^%s*"' then
               add(found, path, read_literals(argument), levels)
               add(found, path, read_literals(argument), { debug = true })

@@ -69,7 +69,7 @@ function Pgbouncer:up()
   wait.till("pgbouncer to answer", 30, function() return self:admin "SHOW VERSION" end)
 end
 
--- Ends it at once, and with it all connections on either side.
+-- Ends it at once, and all its connections to clients and servers.
 function Pgbouncer:down()
   self._process:kill "sigterm"
   self._process:wait()
@@ -98,7 +98,7 @@ function Pgbouncer:log()
   return text
 end
 
--- Ends it and removes its folder. To do so twice is no error.
+-- Ends it and removes its folder. A second call does nothing.
 function Pgbouncer:stop()
   if not running[self] then
     return

@@ -18,7 +18,7 @@ local BASE_SETTINGS = {
   shared_buffers = "32MB",
 }
 
--- The last of the folders of versions such as /usr/lib/postgresql/15/bin is the newest.
+-- Of the folders of all versions, such as /usr/lib/postgresql/15/bin, the last one is the newest.
 local BINDIR = [[
 dir=$(pg_config --bindir 2>/dev/null)
 [ -x "$dir/initdb" ] || dir=$(ls -d /usr/lib/postgresql/*/bin /usr/pgsql-*/bin 2>/dev/null | sort -V | tail -n 1)
@@ -75,7 +75,7 @@ local function user_exists(name)
   return process.run { "id", "-u", name }.status == 0
 end
 
--- How to run the server's programs: Postgres refuses to run as root. Found once.
+-- How to run the server's programs, since Postgres refuses to run as root. It is determined once.
 local installation
 local function get_installation()
   if installation then
@@ -225,7 +225,7 @@ function Postgres.start_standby(primary)
   return self
 end
 
--- Makes a standby the primary; returns when it is.
+-- Promotes a standby, and returns when it is the primary.
 function Postgres:promote()
   self:_pg_ctl("promote")
 end
@@ -290,7 +290,7 @@ function Postgres:migrate()
   }
 end
 
--- Stops the server and removes its folder. To do so twice is no error.
+-- Stops the server and removes its folder. A second call does nothing.
 function Postgres:stop()
   if running[self] then
     running[self] = nil

@@ -64,7 +64,7 @@ local function tail(text)
   return #text > TAIL and "…" .. text:sub(-TAIL) or text
 end
 
--- What is known of the process, for error messages.
+-- A description of the process, for error messages.
 function Process:_describe()
   local state = "still running"
   if self._exit then
@@ -121,7 +121,7 @@ end
 
 -- Writes to the stdin of a process started with `stdin = "pipe"`.
 function Process:write(text)
-  -- A process that has closed its stdin may well be what the spec is about.
+  -- No error: the spec may be about a process that has closed its stdin.
   self._stdin:write(text, function() end)
 end
 
@@ -143,7 +143,7 @@ function Process:is_running()
   return self._exit == nil
 end
 
--- Waits until one of the streams has the Lua pattern, behind what an earlier call found there, and returns what
+-- Waits until one of the streams has the Lua pattern, behind the text that an earlier call found, and returns what
 -- string.match would. With `stream` ("stdout" or "stderr") only that one is searched. Raises an error after `timeout`
 -- seconds (30), or as soon as the process has ended without it.
 function Process:read_until(pattern, timeout, stream)
@@ -174,7 +174,7 @@ function Process:read_until(pattern, timeout, stream)
 end
 
 -- Waits for the end, for at most `timeout` seconds (30). Returns { status =, signal =, stdout =, stderr = }; signal is
--- 0 unless one ended it. Raises an error when it goes on; it is then killed.
+-- 0 unless a signal ended the process. If the process does not end, kills it and raises an error.
 function Process:wait(timeout)
   timeout = timeout or PATIENCE
   if not loop.run_until(timeout, function() return self._exit end) then
@@ -182,7 +182,7 @@ function Process:wait(timeout)
     self:kill("sigkill")
     error(("waited %gs for the end of %s"):format(timeout, seen), 2)
   end
-  -- A child of its own may hold the pipes open for as long as it likes.
+  -- A child of the process may keep the pipes open for longer.
   loop.run_until(1, function() return not self._out.open and not self._err.open end)
   return { status = self._exit.status, signal = self._exit.signal, stdout = self.stdout, stderr = self.stderr }
 end

@@ -1,4 +1,4 @@
--- A client that enqueues in every way there is, at random moments around a worker falling asleep, and waits for what it
+-- A client that enqueues in all possible ways, at random moments while a worker falls asleep, and waits for the jobs it
 -- enqueued to be done:
 --
 --     luajit spec/support/ringer.lua CONNINFO QUEUE,… SEED SECONDS DEADLINE
@@ -30,7 +30,7 @@ local function nap(most_ms)
   uv.sleep(math.random(0, most_ms))
 end
 
--- A long transaction is one in three.
+-- One transaction of three is long.
 local function hold()
   if math.random(3) == 1 then
     nap(300)
@@ -59,7 +59,7 @@ local function isolated(level)
   end
 end
 
--- Each enqueues jobs whose data is the tag, commits, and returns how many.
+-- Each function enqueues jobs whose data is the tag, commits, and returns the number of jobs.
 local ways = {
   plain = function(tag) return insert(conn, tag) end,
   enqueue = function(tag)
@@ -151,7 +151,7 @@ end
 local till = uv.hrtime() + seconds * 1e9
 while uv.hrtime() < till or rounds < 25 do
   round(names[math.random(#names)])
-  -- The worker looks around for 50 ms after its last job, and then goes to sleep.
+  -- The worker looks for jobs for 50 ms after its last job, and then goes to sleep.
   if math.random(4) == 1 then
     nap(300)
   else

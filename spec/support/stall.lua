@@ -1,4 +1,4 @@
--- How long the machine stood still, or gave the specs no processor time. The processes that they started may then have
+-- For how long the machine stood still, or gave the specs no processor time. The processes of the specs may then have
 -- had none either, so timers of the worker may have fired late and in another order.
 
 local uv = require "luv"

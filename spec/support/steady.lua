@@ -10,10 +10,10 @@ ffi.cdef [[
 
 local PR_SET_CHILD_SUBREAPER, WNOHANG = 36, 1
 
--- A run goes on for this long, at random, before it is stopped, and then stands still for this long (ms).
+-- A run goes on for a random time in the first range, and is then stopped for a time in the second range (ms).
 local RUNS_MS, STOPS_MS = { 200, 1500 }, { 20, 200 }
 
--- How long what a run has started may take to end after the run has (ms): servers are stopped, folders removed.
+-- How long the processes of a run may take to end after the run (ms): they stop servers and remove folders.
 local LEFTOVERS_MS = 15000
 
 local BUSY_LOOPS = 2

@@ -1,4 +1,4 @@
--- Waiting with a deadline, for conditions that have to be polled.
+-- Waits with a deadline for conditions that have to be polled.
 
 local uv = require "luv"
 local loop = require "spec.support.loop"

@@ -1,4 +1,4 @@
--- A pgq-lua worker with a script that the spec writes.
+-- Runs a pgq-lua worker on a script that is given as a text.
 
 local uv = require "luv"
 local process = require "spec.support.process"

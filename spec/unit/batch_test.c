@@ -14,7 +14,7 @@
 
 enum { BATCH = 6, JOBS = 5, FIRST_ID = 100, WAIT_MS = 60000, LEASE_MS = 5000, TIMEOUT_MS = 2000, MARGIN_MS = 10000 };
 
-/* ── the log: what is said, at which level ── */
+/* ── the log: messages and their levels ── */
 
 static enum log_level logged_level;
 static char logged[128];
@@ -40,7 +40,7 @@ struct log_field log_text_field(const char *key, const char *text) {
   return (struct log_field){.key = text ? key : NULL, .text = text, .length = text ? strlen(text) : 0};
 }
 
-/* ── a hold's batch, all of which is with the executor but the last, which is large ── */
+/* ── a hold's batch: the executor has all jobs except the last one, which is large ── */
 
 struct scene {
   struct queue_list queues;
@@ -84,7 +84,7 @@ static bool end(struct scene *scene, uint32_t index, enum outcome outcome) {
                                              .error_length = 2});
 }
 
-/* ── what an executor says of a job ── */
+/* ── outcomes that an executor sends ── */
 
 static void a_job_ends_once_and_only_if_it_was_sent(void **state) {
   struct scene *scene = *state;
@@ -97,7 +97,7 @@ static void a_job_ends_once_and_only_if_it_was_sent(void **state) {
   assert_null(scene->batch.jobs[0].error);
 }
 
-/* When the job runs again: as the handler says, if it may say so. */
+/* When the job runs again: at the time that the handler asks for, if its outcome may name a time. */
 static void the_handler_may_choose_the_wait_but_not_make_up_a_retry(void **state) {
   (void)state;
   static const struct {
@@ -127,7 +127,7 @@ static void the_handler_may_choose_the_wait_but_not_make_up_a_retry(void **state
   }
 }
 
-/* ── the time of the hold is up, or its executor dies ── */
+/* ── the hold limit is reached, or the executor dies ── */
 
 static void what_has_begun_is_leased_and_the_rest_goes_back(void **state) {
   struct scene *scene = *state;

@@ -1,5 +1,5 @@
 /*
- * For how many more jobs an executor has room, by what is with it already. The holds here are never opened, and the
+ * How many more jobs an executor can take, by the jobs that it has already. The holds here are never opened, and the
  * executor is not started.
  */
 #include <setjmp.h>
@@ -71,7 +71,7 @@ static void run(struct scene *scene, int lane, uint32_t queue, int count) {
   scene->holds[lane].state = HOLD_RUNNING;
 }
 
-/* The same, but they have outlived their hold. */
+/* The same, but the jobs have outlived their hold. */
 static void lease(struct scene *scene, int lane, uint32_t queue, int count) {
   struct lease_list *leased = &scene->holds[lane].leased;
   leased->items = memory_resize(leased->items, (size_t)(leased->count + count) * sizeof *leased->items);
@@ -79,7 +79,7 @@ static void lease(struct scene *scene, int lane, uint32_t queue, int count) {
     leased->items[leased->count++] = (struct lease){.job = {.queue = scene->queues[queue], .queue_index = queue}};
 }
 
-/* Its handlers wait, for so long. */
+/* The handlers of the queue wait for this long. */
 static void make_wait(struct scene *scene, int queue, int64_t run_us) {
   queue_saw_run(scene->queues[queue], true, run_us);
 }
@@ -137,7 +137,7 @@ static void jobs_of_queues_that_the_executor_no_longer_has_take_no_room(void **s
   assert_room(scene, CONCURRENCY - 1, PLENTY, PLENTY);
 }
 
-/* While some are being settled, as many are on their way. */
+/* While a batch is being settled, another batch of the same size is claimed. */
 static void brief_waits_have_twice_the_room_but_not_in_one_claim(void **state) {
   struct scene *scene = *state;
   make_wait(scene, 0, 5000);
@@ -151,7 +151,7 @@ static void brief_waits_have_twice_the_room_but_not_in_one_claim(void **state) {
   assert_room(scene, 0, PLENTY, PLENTY);
 }
 
-/* What is leased does not end in a moment. */
+/* Leased jobs do not end soon, so no further batch is claimed behind them. */
 static void behind_leased_jobs_there_is_no_room_ahead(void **state) {
   struct scene *scene = *state;
   make_wait(scene, 0, 5000);
@@ -177,7 +177,7 @@ static void a_queue_has_no_more_in_flight_than_it_asked_for(void **state) {
   assert_room(scene, 97, 8, PLENTY);
 }
 
-/* One connection of the pool is for others. */
+/* One connection of the pool is not for transactional jobs. */
 static void transactional_queues_share_the_connections_of_the_pool(void **state) {
   struct scene *scene = *state;
   scene->options.pool = 5;

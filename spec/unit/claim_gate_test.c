@@ -8,7 +8,7 @@
 
 #include "claim_gate.h"
 
-/* Holds are only told apart; what they do with their turn is up to each test. */
+/* The tests use holds only as distinct pointers, and decide what each hold does in the gate. */
 static char names[4];
 #define HOLD(i) ((struct hold *)&names[i])
 

@@ -49,7 +49,7 @@ static void set_room(struct scene *scene, int32_t a, int32_t b, int32_t c) {
   scene->claim.capacity[2] = c;
 }
 
-/* How many jobs of that queue are asked for; -1: it is not asked. */
+/* How many jobs of that queue the claim asks for; -1: the claim does not ask for this queue. */
 static int asked(const struct scene *scene, uint32_t index) {
   for (uint32_t i = 0; i < scene->claim.asked_count; i++)
     if (scene->claim.asked_index[i] == index) {
@@ -98,7 +98,7 @@ static void a_queue_without_room_is_not_asked_whatever_its_pace(void **state) {
   assert_asked(scene, -1, 1, -1);
 }
 
-/* Else a worker whose only busy queue is full would never sleep, nor look when the next job is due. */
+/* Otherwise a worker whose only busy queue is full would never sleep, and never ask when the next job is due. */
 static void a_claim_that_leaves_out_only_full_queues_is_complete(void **state) {
   struct scene *scene = *state;
   set_room(scene, 0, 1, 1);
@@ -157,7 +157,7 @@ static void set_i64(PGresult *result, int row, int column, int64_t value) {
   assert_true(PQsetvalue(result, row, column, bytes, 8));
 }
 
-/* What the server would answer: of one queue a job is due, and none to come. */
+/* The server's answer: one queue has a due job, and there are no future jobs. */
 static PGresult *due_in(int64_t position) {
   static PGresAttDesc columns[] = {{.name = "queue"}, {.name = "due"}, {.name = "wait_ms"}};
   static char due[] = {1};

@@ -13,7 +13,7 @@
 
 enum { TABLE = 16384, FIRST_BUCKET = 7, SECOND_BUCKET = 200 };
 
-/* ── the connection and the wakeup, which only note what they are told ── */
+/* ── the connection and the wake-up logic, which only record the calls ── */
 
 static enum statement sent[16];
 static int sent_count, session_failures, rung, raised, raised_clear;

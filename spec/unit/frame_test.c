@@ -95,7 +95,7 @@ static void a_length_inside_a_frame_is_not_believed(void **state) {
   struct frame frame;
   size_t size, length;
   size_t mark = frame_begin(&bytes, TYPE);
-  put_u32(&bytes, UINT32_MAX); /* says: four gigabytes follow */
+  put_u32(&bytes, UINT32_MAX); /* announces four gigabytes */
   put_u8(&bytes, 1);
   frame_finish(&bytes, mark);
   frame_next(bytes.bytes, bytes.length, MOST, &frame, &size);

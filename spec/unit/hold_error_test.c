@@ -34,7 +34,7 @@ struct log_field log_text_field(const char *key, const char *text) {
   return (struct log_field){.key = text ? key : NULL, .text = text, .length = text ? strlen(text) : 0};
 }
 
-/* ── results of statements, as the database would refuse them ── */
+/* ── results of statements that the database refuses ── */
 
 struct refusal {
   const char *sqlstate, *message;
@@ -91,7 +91,7 @@ static void pass_ms(int64_t ms) {
   uv_run(&loop, UV_RUN_NOWAIT);
 }
 
-/* An act has failed with this message: expects the hold to wait for so long. */
+/* An act has failed with this message: expects the hold to wait for this long. */
 static void expect_wait(const char *message, int64_t ms) {
   waits_over = 0;
   note(&error, "53100", message);

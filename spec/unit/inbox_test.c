@@ -24,7 +24,7 @@ static int tear_down(void **state) {
   return 0;
 }
 
-/* One job of a frame, as short as the tests want to name it. */
+/* One job of a frame, in a short form for the tests. */
 struct sent {
   uint32_t index, queue;
   const char *data;
@@ -56,7 +56,7 @@ static bool add(struct inbox *inbox, uint32_t batch, const struct sent *jobs, ui
   assert_true(add(inbox, batch, (const struct sent[]){__VA_ARGS__},                                                    \
                   sizeof((const struct sent[]){__VA_ARGS__}) / sizeof(struct sent)))
 
-/* The next job is that of this id. Takes it off, and tells whether it may begin. */
+/* Expects the next job to have this id. Removes it, and returns whether it may begin. */
 static bool next_is(struct inbox *inbox, int64_t id) {
   struct message_job job;
   uint32_t batch;
@@ -186,7 +186,7 @@ static void what_was_said_of_a_batch_goes_with_it(void **state) {
   assert_true(next_is(*state, 400));
 }
 
-/* A sanitizer sees what is lost. */
+/* A sanitizer reports memory that is not freed. */
 static void what_has_had_no_turn_is_freed(void **state) {
   struct message_job job;
   uint32_t batch;

@@ -14,7 +14,7 @@
 
 enum { BATCH = 6, JOBS = 5, FIRST_ID = 100, WAIT_MS = 60000 };
 
-/* A hold's batch whose time is up: of five jobs three had begun, and are leased. */
+/* A hold's batch at the hold limit: of five jobs three had begun, and are leased. */
 struct scene {
   struct queue_list queues;
   struct queue *queue;

@@ -8,7 +8,7 @@
 
 #include "pipeline.h"
 
-/* ── libpq, with results that the test has put there ── */
+/* ── libpq's functions, which return the results that the test has set ── */
 
 struct pg_result {
   ExecStatusType status;

@@ -81,7 +81,7 @@ static void a_queue_that_turns_slow_is_claimed_job_by_job(void **state) {
   assert_int_equal(queue.batch, 1);
 }
 
-/* Claims of a queue that waits are bounded by the room there is: one job that has waited is enough for that. */
+/* Claims of a queue whose handlers wait are limited by the capacity. One job that has waited is enough for that. */
 static void a_queue_waits_from_the_first_job_that_waited_until_dozens_have_not(void **state) {
   (void)state;
   struct queue queue = {.batch = 1};
@@ -123,7 +123,7 @@ static void a_queue_is_brief_when_its_jobs_are_with_their_waits(void **state) {
   assert_false(queue_is_brief(&queue));
 }
 
-/* How many jobs fit into a claim is a matter of what keeps the executor busy, not of waits. */
+/* The size of a claim depends on the time in which jobs keep the executor busy, not on the time in which they wait. */
 static void waits_do_not_make_claims_smaller(void **state) {
   (void)state;
   struct queue queue = {.batch = 1};

@@ -40,7 +40,7 @@ struct log_field log_text_field(const char *key, const char *text) {
   return (struct log_field){.key = text ? key : NULL, .text = text, .length = text ? strlen(text) : 0};
 }
 
-/* ── a hold's batch, and what is rescued of it ── */
+/* ── a hold's batch, and its rescue ── */
 
 static struct queue_list queues;
 static struct batch batch;
@@ -74,7 +74,7 @@ static int tear_down(void **state) {
   return 0;
 }
 
-/* Adds a job with this outcome to the batch; its id is FIRST_ID and how many there were before. */
+/* Adds a job with this outcome to the batch; its id is FIRST_ID plus the number of jobs before it. */
 static struct job *add(enum outcome outcome) {
   batch_add(&batch, &(struct job){.id = FIRST_ID + batch.count,
                                   .queue = queue_find(&queues, "mail"),

@@ -37,7 +37,7 @@ static void one_that_took_no_longer_than_other_claims_costs_nothing(void **state
   assert_in_range(sweep_wait_ms(&sweep, 2000), 0, 1);
   sweep_saw(&sweep, 3000, 108, true);
   assert_in_range(sweep_wait_ms(&sweep, 3000), 3900, 3901);
-  sweep_saw(&sweep, 9000, 3, true); /* shorter than usual: nothing is owed, nor given back */
+  sweep_saw(&sweep, 9000, 3, true); /* shorter than usual: the time for the next sweep does not change */
   assert_int_equal(sweep_wait_ms(&sweep, 9000), 0);
 }
 

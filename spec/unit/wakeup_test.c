@@ -19,7 +19,7 @@ static struct queue_list queues;
 static struct sweep sweep_state;
 static struct wakeup *wakeup;
 
-/* What the wake-up logic asked for, a letter each: a claim (c), a sweep (s), the flags up (U) or down (D), whether an
+/* The requests of the wake-up logic, a letter each: a claim (c), a sweep (s), the flags up (U) or down (D), whether an
  * enqueue is in flight (p), the end of a drain (d). */
 static char asked[256];
 
@@ -88,7 +88,7 @@ static int tear_down(void **state) {
   return uv_loop_close(&loop);
 }
 
-/* Expects what was asked for since the last call. */
+/* Expects these requests since the last call. */
 static void expect_asked(const char *expected) {
   assert_string_equal(asked, expected);
   asked[0] = '\0';
@@ -104,7 +104,7 @@ static void find_nothing(bool swept) {
   wakeup_slept(wakeup, &(struct idle_info){.complete = true, .swept = swept, .wait_ms = -1});
 }
 
-/* Brings the worker to sleep: no enqueue is in flight, and a sweep finds nothing. */
+/* Lets the worker fall asleep: no enqueue is in flight, and a sweep finds nothing. */
 static void fall_asleep(void) {
   find_nothing(false);
   wakeup_raised(wakeup, true);

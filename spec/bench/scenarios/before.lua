@@ -1,4 +1,4 @@
--- What changes cost a plain queue: the drain by this program, and by an earlier one.
+-- The drain by this program and by an earlier one: what the changes in between cost jobs that do nothing.
 
 local drain = require "spec.bench.scenarios.drain"
 local folders = require "spec.bench.folders"

@@ -1,4 +1,4 @@
--- Jobs that do nothing, drained by one worker: what the queue itself costs.
+-- Jobs that do nothing, drained by one worker: the cost of the queue itself.
 
 local Peers = require "spec.bench.peers"
 local pgbench = require "spec.bench.pgbench"
@@ -24,7 +24,7 @@ local function run_limit(db, jobs)
   local count, rate, took = pgbench.run(db, {
     sql = LIMIT_SQL:format(LIMIT_BATCH), clients = LIMIT_CLIENTS, transactions = each, env = LIMIT_ENV,
   })
-  -- Where the two met, one took less than a batch.
+  -- If the two clients met, one of them took less than a batch.
   local left = tonumber(db:psql "SELECT count(*) FROM pgq_jobs")
   assert(left <= LIMIT_BATCH * LIMIT_CLIENTS, left .. " jobs are left by the limit")
   return (jobs - left) / (count / rate), (jobs - left) / took

@@ -1,4 +1,4 @@
--- Enqueueing one by one: how many jobs clients get in, and what the doorbell takes from that.
+-- Enqueueing one by one: the rate of the clients, and how much the doorbell lowers it.
 
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
@@ -18,10 +18,10 @@ local SITUATIONS = {
 }
 local CLIENTS = { 1, 8, 32 }
 
--- With more than so many % of the jobs waiting at the end, the workers have not kept up.
+-- If more than this percentage of the jobs wait at the end, the workers have not kept up.
 local LEFT_MOST = 10
 
--- Without a doorbell nothing wakes a worker that sleeps while clients start: it has to look by itself.
+-- Without a doorbell nothing wakes a worker that sleeps when the clients start, so it has to poll.
 local POLLING = { "--poll-interval", "50ms" }
 
 local function start_workers(db, situation, bell)
@@ -107,7 +107,7 @@ local function add_comparison(plan, name, key, goal, bells)
   end
 end
 
--- A rate that left the workers behind is not the one that is asked for.
+-- A rate with which the workers did not keep up does not count.
 local function check_left(plan, name, values)
   if values.left and values.left > LEFT_MOST then
     table.insert(plan.notes, ("%s: the workers did not keep up, and %.0f %% waited at the end of one run."):format(

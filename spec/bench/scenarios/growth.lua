@@ -1,10 +1,10 @@
--- Whether the rate falls when more waits behind the jobs that run.
+-- Whether the rate falls when more jobs wait behind those that run.
 
 local runs = require "spec.bench.runs"
 
 local growth = { name = "growth", title = "Growth: the first jobs of a long queue" }
 
--- What waits behind the jobs that are counted. The first is what the others are compared to.
+-- The backlogs behind the jobs that are counted. The others are compared with the first.
 local BACKLOGS = {
   { name = "10 thousand", behind = 1e4, queues = 1 },
   { name = "1 million", behind = 1e6, queues = 1 },

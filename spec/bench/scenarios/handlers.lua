@@ -1,4 +1,4 @@
--- Handlers that do something, beside the rate at which it could be done without a queue.
+-- Handlers that compute or wait, compared with the rate that would be possible without a queue.
 
 local machine = require "spec.bench.machine"
 local drain = require "spec.bench.scenarios.drain"

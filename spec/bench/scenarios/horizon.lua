@@ -1,4 +1,4 @@
--- A million jobs that flow through the table while vacuum can remove nothing, and through one whose statistics lie.
+-- A million jobs in a table from which vacuum can remove nothing, and in a table whose statistics are wrong.
 
 local process = require "spec.support.process"
 local drain = require "spec.bench.scenarios.drain"

@@ -13,7 +13,7 @@ local latency = { name = "latency", title = "Latency: from enqueueing to the han
 local BARE = "bare commit"
 local QUANTILES = { { key = "p50", q = 0.5 }, { key = "p99", q = 0.99 }, { key = "max", q = 1 } }
 
--- A peer's client has the price of its client's language in it, too; where its own way in is SQL, ours is used.
+-- The latency of a peer includes its client for Node. If a peer can be used by SQL, our own client is used instead.
 local GRAPHILE = "SELECT graphile_worker.add_job('bench', json_build_object('sent', $1::text))"
 
 -- All numbers in the files of that name, in ms.
@@ -71,7 +71,7 @@ local function run_peer(bench, name, count, round)
     enqueue.send(db, count, round, GRAPHILE)
   end
   local waits = wait_for(count, function() return { path } end)
-  wait.sleep(0.5) -- till it has written that they are done
+  wait.sleep(0.5) -- until the worker has written the outcomes
   worker:kill "sigterm"
   worker:wait(60)
   Peers.expect_done(name, db)
@@ -94,7 +94,7 @@ local function contender(pooled, name, fn)
   end }
 end
 
--- A 99th percentile of one round is that of a few jobs; what is compared is that of all.
+-- The 99th percentile of one round depends on a few jobs, so the percentile of all rounds is compared.
 local function compare(results, pooled, names)
   for _, name in ipairs(names) do
     table.insert(results.figures, rounds.single(name .. ": p99 of all rounds", "ms",

@@ -1,4 +1,4 @@
--- How much memory the processes take.
+-- The memory of the processes.
 
 local wait = require "spec.support.wait"
 local bulk = require "spec.bench.bulk"

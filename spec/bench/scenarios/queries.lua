@@ -1,4 +1,4 @@
--- Handlers that use the database, beside pgbench with the same statements.
+-- Handlers that use the database, compared with pgbench and the same statements.
 
 local drain = require "spec.bench.scenarios.drain"
 local pgbench = require "spec.bench.pgbench"
@@ -85,7 +85,7 @@ function queries.prepare(bench)
     plan.notes[1] = "Skipped: the handlers of this pgq-lua have no connections (`--pool`)."
     return plan
   end
-  -- A thousand are done in less than a second; the many tell more, and have the default concurrency.
+  -- A thousand jobs take less than a second; the larger number is more exact, and has the default concurrency.
   add_size(plan, db, bench.size(1000, 100), "all at a time", { "--concurrency", 500 })
   add_size(plan, db, bench.size(20000, 200), "20 at a time", {})
   return plan

@@ -1,4 +1,4 @@
--- Thousands of jobs at a time, all of which wait.
+-- Thousands of jobs that all wait at the same time.
 
 local uv = require "luv"
 local wait = require "spec.support.wait"
@@ -15,7 +15,7 @@ local ARGS = { "--executors", EXECUTORS, "--concurrency", 5000, "--pool", POOL }
 -- it from getting more meanwhile.
 local EVERY, MEMORY_EVERY = 0.02, 0.2
 
--- A run that takes longer is broken, in seconds.
+-- The time limit of a run, in seconds.
 local TIMEOUT = 300
 
 local IDLE, FULL = "worker up and idle", "--drain on the full table"
@@ -38,7 +38,7 @@ local function run_idle(db, jobs, notes)
   db:empty()
   db:settle()
   local worker = runs.start_serving(db, { kind = "second", jobs = jobs, args = ARGS })
-  wait.sleep(1) -- till it has fallen asleep
+  wait.sleep(1) -- until the worker has fallen asleep
   local idle = db:sessions()
   local look, most = watcher(db, notes)
   local began = db:enqueue_timed(jobs)
