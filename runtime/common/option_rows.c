@@ -167,7 +167,7 @@ const struct option_row option_rows[] = {
      .script = true,
      .environment = "PGQ_NO_PREPARE",
      .help = "do not prepare statements, but send their whole text each time; behind a pooler that shares sessions "
-             "(see --pooler) the worker prepares none anyway"},
+             "(see --pooler) the worker never prepares statements"},
     {.name = "connect-timeout",
      .kind = OPTION_DURATION,
      .offset = AT(connect_timeout_ms),

@@ -84,39 +84,39 @@ static void make_wait(struct scene *scene, int queue, int64_t run_us) {
   queue_saw_run(scene->queues[queue], true, run_us);
 }
 
-static int32_t room[3];
+static int32_t capacity[3];
 
 static int32_t ask(struct scene *scene, int lane) {
   for (int i = 0; i < 3; i++)
-    room[i] = -77;
-  return slot_hold_events.capacity(&scene->slot, &scene->holds[lane], room);
+    capacity[i] = -77;
+  return slot_hold_events.capacity(&scene->slot, &scene->holds[lane], capacity);
 }
 
-static void assert_room(struct scene *scene, int32_t a, int32_t b, int32_t c) {
+static void assert_capacity(struct scene *scene, int32_t a, int32_t b, int32_t c) {
   assert_int_equal(ask(scene, SLOT_FIRST_HOLD), INT32_MAX);
-  assert_int_equal(room[0], a);
-  assert_int_equal(room[1], b);
-  assert_int_equal(room[2], c);
+  assert_int_equal(capacity[0], a);
+  assert_int_equal(capacity[1], b);
+  assert_int_equal(capacity[2], c);
 }
 
 static void handlers_that_do_not_wait_have_all_the_room(void **state) {
   struct scene *scene = *state;
   run(scene, SLOT_FIRST_HOLD, 0, 20);
-  assert_room(scene, PLENTY, PLENTY, PLENTY);
+  assert_capacity(scene, PLENTY, PLENTY, PLENTY);
 }
 
 static void those_that_wait_share_what_an_executor_may_have_in_flight(void **state) {
   struct scene *scene = *state;
   make_wait(scene, 0, 1000000);
   make_wait(scene, 1, 1000000);
-  assert_room(scene, CONCURRENCY, CONCURRENCY, PLENTY);
+  assert_capacity(scene, CONCURRENCY, CONCURRENCY, PLENTY);
   run(scene, SLOT_FIRST_HOLD, 0, 2);
   run(scene, SLOT_AHEAD_HOLD, 1, 1);
   lease(scene, SLOT_FIRST_HOLD, 1, 3);
   run(scene, SLOT_FIRST_HOLD, 2, 5); /* these do not wait, and do not count */
-  assert_room(scene, 4, 4, PLENTY);
+  assert_capacity(scene, 4, 4, PLENTY);
   lease(scene, SLOT_AHEAD_HOLD, 0, 9);
-  assert_room(scene, 0, 0, PLENTY); /* more than there may be: they began before it was known that they wait */
+  assert_capacity(scene, 0, 0, PLENTY); /* more than there may be: they began before it was known that they wait */
 }
 
 static void what_has_ended_takes_no_room(void **state) {
@@ -126,7 +126,7 @@ static void what_has_ended_takes_no_room(void **state) {
   lease(scene, SLOT_AHEAD_HOLD, 0, 4);
   scene->jobs[SLOT_FIRST_HOLD][0].outcome = OUTCOME_COMPLETE;
   scene->holds[SLOT_AHEAD_HOLD].leased.items[2].job.outcome = OUTCOME_FAIL;
-  assert_room(scene, CONCURRENCY - 6, PLENTY, PLENTY);
+  assert_capacity(scene, CONCURRENCY - 6, PLENTY, PLENTY);
 }
 
 static void jobs_of_queues_that_the_executor_no_longer_has_take_no_room(void **state) {
@@ -134,7 +134,7 @@ static void jobs_of_queues_that_the_executor_no_longer_has_take_no_room(void **s
   make_wait(scene, 0, 1000000);
   run(scene, SLOT_FIRST_HOLD, 0, 2);
   scene->jobs[SLOT_FIRST_HOLD][1].queue_index = 3;
-  assert_room(scene, CONCURRENCY - 1, PLENTY, PLENTY);
+  assert_capacity(scene, CONCURRENCY - 1, PLENTY, PLENTY);
 }
 
 /* While a batch is being settled, another batch of the same size is claimed. */
@@ -142,13 +142,13 @@ static void brief_waits_have_twice_the_room_but_not_in_one_claim(void **state) {
   struct scene *scene = *state;
   make_wait(scene, 0, 5000);
   assert_true(queue_is_brief(scene->queues[0]));
-  assert_room(scene, CONCURRENCY, PLENTY, PLENTY);
+  assert_capacity(scene, CONCURRENCY, PLENTY, PLENTY);
   run(scene, SLOT_FIRST_HOLD, 0, 8);
-  assert_room(scene, CONCURRENCY, PLENTY, PLENTY);
+  assert_capacity(scene, CONCURRENCY, PLENTY, PLENTY);
   run(scene, SLOT_AHEAD_HOLD, 0, 8);
-  assert_room(scene, 4, PLENTY, PLENTY);
+  assert_capacity(scene, 4, PLENTY, PLENTY);
   run(scene, SLOT_AHEAD_HOLD, 0, 4);
-  assert_room(scene, 0, PLENTY, PLENTY);
+  assert_capacity(scene, 0, PLENTY, PLENTY);
 }
 
 /* Leased jobs do not end soon, so no further batch is claimed behind them. */
@@ -156,11 +156,11 @@ static void behind_leased_jobs_there_is_no_room_ahead(void **state) {
   struct scene *scene = *state;
   make_wait(scene, 0, 5000);
   lease(scene, SLOT_FIRST_HOLD, 0, 2);
-  assert_room(scene, CONCURRENCY, PLENTY, PLENTY);
+  assert_capacity(scene, CONCURRENCY, PLENTY, PLENTY);
   run(scene, SLOT_FIRST_HOLD, 0, 8);
-  assert_room(scene, 6, PLENTY, PLENTY);
+  assert_capacity(scene, 6, PLENTY, PLENTY);
   lease(scene, SLOT_FIRST_HOLD, 0, 8);
-  assert_room(scene, 0, PLENTY, PLENTY);
+  assert_capacity(scene, 0, PLENTY, PLENTY);
 }
 
 static void a_queue_has_no_more_in_flight_than_it_asked_for(void **state) {
@@ -170,11 +170,11 @@ static void a_queue_has_no_more_in_flight_than_it_asked_for(void **state) {
   scene->queues[0]->concurrency = 3;
   run(scene, SLOT_FIRST_HOLD, 0, 1);
   run(scene, SLOT_FIRST_HOLD, 1, 2);
-  assert_room(scene, 2, 8, PLENTY); /* the others share what is the executor's */
+  assert_capacity(scene, 2, 8, PLENTY); /* the others share what is the executor's */
   run(scene, SLOT_FIRST_HOLD, 0, 2);
-  assert_room(scene, 0, 8, PLENTY);
+  assert_capacity(scene, 0, 8, PLENTY);
   scene->queues[0]->concurrency = 100;
-  assert_room(scene, 97, 8, PLENTY);
+  assert_capacity(scene, 97, 8, PLENTY);
 }
 
 /* One connection of the pool is not for transactional jobs. */
@@ -186,29 +186,29 @@ static void transactional_queues_share_the_connections_of_the_pool(void **state)
     scene->queues[i]->transactional = true;
     scene->queues[i]->concurrency = i == 0 ? 4 : 2;
   }
-  assert_room(scene, 4, 2, PLENTY);
+  assert_capacity(scene, 4, 2, PLENTY);
   lease(scene, SLOT_FIRST_HOLD, 0, 1);
-  assert_room(scene, 3, 2, PLENTY);
+  assert_capacity(scene, 3, 2, PLENTY);
   lease(scene, SLOT_FIRST_HOLD, 1, 2);
-  assert_room(scene, 1, 0, PLENTY);
+  assert_capacity(scene, 1, 0, PLENTY);
   run(scene, SLOT_AHEAD_HOLD, 0, 1);
-  assert_room(scene, 0, 0, PLENTY);
+  assert_capacity(scene, 0, 0, PLENTY);
 }
 
 static void the_most_that_an_executor_may_have_is_no_overflow(void **state) {
   struct scene *scene = *state;
   make_wait(scene, 0, 1000);
   scene->options.concurrency = INT32_MAX;
-  assert_room(scene, INT32_MAX, PLENTY, PLENTY);
+  assert_capacity(scene, INT32_MAX, PLENTY, PLENTY);
   run(scene, SLOT_FIRST_HOLD, 0, 1);
-  assert_room(scene, INT32_MAX, PLENTY, PLENTY);
+  assert_capacity(scene, INT32_MAX, PLENTY, PLENTY);
 }
 
 static void in_careful_times_jobs_come_one_by_one(void **state) {
   struct scene *scene = *state;
   scene->slot.careful_until_ms = clock_ms() + 60000;
   assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 1);
-  assert_int_equal(room[0], PLENTY);
+  assert_int_equal(capacity[0], PLENTY);
   assert_int_equal(ask(scene, SLOT_AHEAD_HOLD), 0);
   lease(scene, SLOT_FIRST_HOLD, 0, 1);
   assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 0);
