@@ -158,7 +158,7 @@ static int run(struct options *options, int argc, char **argv) {
   return row->run(options, argc - word, argv + word);
 }
 
-/* If the program was started with closed standard descriptors, what it opens must not take their place. */
+/* If the program was started with closed standard descriptors, files that it opens must not get their numbers. */
 static void open_standard_descriptors(void) {
   int fd;
   do

@@ -103,7 +103,7 @@ describe("with one executor", function()
         pcall(ffi.cdef, "long write(int fd, const char *bytes, size_t length);")
         ffi.C.write(3, "\255\255\0\0\7abc", 8)
       end]] .. RAN)
-    assert.equal("300|1|t", pg:psql "SELECT id, attempt, error LIKE '%with this job alone in it' FROM pgq_jobs")
+    assert.equal("300|1|t", pg:psql "SELECT id, attempt, error LIKE '%only this job was running in it' FROM pgq_jobs")
     for id = 1, 400 do
       assert.is_true(id == 300 or stdout:find("ran " .. id .. "\n") ~= nil, "job " .. id .. " did not run")
     end

@@ -612,7 +612,7 @@ describe("a transactional handler", function()
       wait.sleep(0.2)
       kill()
       wait.till("the others to be done", 30, function()
-        return jobs() == "1|retried|t|the executor was killed by SIGKILL, with this job alone in it"
+        return jobs() == "1|retried|t|the executor was killed by SIGKILL; only this job was running in it"
       end)
       worker:stop()
       assert.equal("1,1,1", marks())

@@ -413,7 +413,7 @@ describe("a handler that waits", function()
         end)]], "--max-memory", "64M")
       assert.matches("an error in a callback of luv: not enough memory", result.stderr)
       assert.matches("no memory is left for callbacks", result.stderr)
-      assert.equal("1|the executor exited with status 1, with this job alone in it", pg:psql "SELECT attempt, error FROM pgq_jobs")
+      assert.equal("1|the executor exited with status 1; only this job was running in it", pg:psql "SELECT attempt, error FROM pgq_jobs")
     end)
   end)
 
@@ -508,7 +508,7 @@ describe("a handler that waits", function()
         done[id] = true
       end
       assert.equal(120, count)
-      assert.equal("crash|1|the executor was killed by SIGKILL, with this job alone in it",
+      assert.equal("crash|1|the executor was killed by SIGKILL; only this job was running in it",
         pg:psql "SELECT queue_name, attempt, error FROM pgq_jobs")
       local _, deaths = result.stderr:gsub("an executor died", "")
       assert.is_true(deaths <= 10, deaths .. " deaths") -- with 121, 60, 30, 15, 7, 1 together

@@ -71,19 +71,19 @@ COMMENT ON COLUMN pgq_workers.started_at IS 'When the worker first connected to 
 COMMENT ON COLUMN pgq_workers.last_seen_at IS 'Time of the worker''s last heartbeat. A worker sends one every ten seconds.';
 COMMENT ON COLUMN pgq_workers.pooled IS 'True for a worker behind a pooler that shares sessions among its clients. This worker holds no lock, so only last_seen_at shows that it is alive.';
 
--- The doorbell: tells sleeping workers that there is a job, and costs little while no worker sleeps. NOTIFY takes one
--- lock of the whole cluster at commit, so it is sent only when a worker sleeps. Two flags decide that, and both are shared
--- advisory locks:
+-- The doorbell: tells sleeping workers that there is a job, and costs little while no worker sleeps. At commit NOTIFY
+-- takes a lock that the whole cluster shares, so it is sent only when a worker sleeps. Two flags decide that, and both
+-- are shared advisory locks:
 --   "enqueueing"  raised by a session that enqueues, until its transaction has ended
 --   "asleep"      raised by a worker, while it sleeps
 -- The session raises its flag and then looks at the workers' flag. A worker raises its flag and then looks at the
 -- sessions' flag. Whatever the order, at least one of the two sees the other. A worker that sees the flag of a session
 -- keeps polling until the flag is down.
 --
--- The class of each lock is the oid of the table. Its object is one of 256 buckets, into which the names of the queues are
--- hashed, for "enqueueing", and the bucket plus 256 for "asleep". To look at a flag is to try to lock it exclusively.
--- Locking and unlocking are one expression, so that no end of the statement can leave the lock behind. Two sessions that
--- look at the same moment hinder each other, so a flag that seems to be up is looked at a second time.
+-- The class of each lock is the oid of the table. Its object is one of 256 buckets, into which the names of the queues
+-- are hashed, for "enqueueing", and the bucket plus 256 for "asleep". A session looks at a flag by trying to lock it
+-- exclusively. Locking and unlocking are one expression, so that no end of the statement can leave the lock behind. Two
+-- sessions that look at the same moment hinder each other, so a flag that seems to be up is looked at a second time.
 --
 -- The setting pgq.bell has two uses. A transaction sets it to "off" (SET LOCAL pgq.bell = off) if it will be prepared with
 -- PREPARE TRANSACTION, where NOTIFY is forbidden. Otherwise the function keeps in it the table and the queue for which it
@@ -123,10 +123,10 @@ END
 $pgq$;
 COMMENT ON FUNCTION pgq_ring() IS 'Trigger function of pgq_jobs: notifies sleeping workers that a job was enqueued into one of their queues.';
 
--- The trigger that calls pgq_ring. A queue needs to be rung for only once in a transaction, so the condition excludes the
+-- The trigger that calls pgq_ring. One ring for each queue is enough in a transaction, so the condition excludes the
 -- queue for which pgq_ring was last called. It contains the oid of the table as a constant, because looking it up would
--- cost each INSERT more than all the rest. In a table that was restored from a dump the constant is wrong, so that the
--- condition is always true, which is only slower. This block then creates the trigger again.
+-- cost each INSERT more than the rest of the trigger. In a table that was restored from a dump the constant is wrong,
+-- so that the condition is always true, which is only slower. This block then creates the trigger again.
 DO $pgq$
 DECLARE
   served text := quote_literal('pgq_jobs'::regclass::oid || ':');
@@ -143,9 +143,9 @@ END
 $pgq$;
 COMMENT ON TRIGGER pgq_ring ON pgq_jobs IS 'Notifies sleeping workers of enqueued jobs; see the function pgq_ring.';
 
--- Enqueues one job, for programs in any language, and returns its id. It refuses what a worker could not run: an empty
--- queue name, too much data, waits that are not durations. The search path is the one of the installation, so that the
--- function finds its table whatever the caller's search path is.
+-- Enqueues one job, for programs in any language, and returns its id. It refuses jobs that a worker could not run: an
+-- empty queue name, too much data, waits that are not durations. The search path is the one of the installation, so
+-- that the function finds its table whatever the caller's search path is.
 CREATE OR REPLACE FUNCTION pgq_enqueue(
   queue_name text,
   data bytea,
@@ -155,7 +155,8 @@ CREATE OR REPLACE FUNCTION pgq_enqueue(
 DECLARE
   wait text;
   job_id bigint;
-  -- A duration in the form of Go, as the worker reads it, such as 1h30m or 250ms. There are two characters for micro.
+  -- A duration in the form of Go, as the worker reads it, such as 1h30m or 250ms. There are two characters for the
+  -- prefix micro.
   pattern text := '^[+-]?(0|(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|'
     || CASE getdatabaseencoding() WHEN 'UTF8' THEN chr(181) || 's|' || chr(956) || 's|' ELSE '' END || 'ms|s|m|h))+)$';
   sum_ns numeric;
@@ -211,7 +212,7 @@ COMMENT ON FUNCTION pgq_enqueue(text, bytea, timestamptz, text[]) IS 'Enqueues a
 --   cancelled  the job was waiting, and will not run
 --   running    a worker had leased the job; the worker is notified, and ends the handler
 --   ended      the job had ended before: it had failed, or was completed and preserved
---   unknown    there is no job of that id; completed jobs are deleted, and so unknown
+--   unknown    there is no job with that id; completed jobs are deleted, and so they are unknown
 -- If a worker has locked the row, the call waits for it, at most a second. The caller needs SELECT and UPDATE on pgq_jobs.
 CREATE OR REPLACE FUNCTION pgq_cancel(id bigint) RETURNS text LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $pgq$
 DECLARE

@@ -2,7 +2,7 @@
 -- create_table.sql, in the same transaction. It keeps all rows, changes nothing in a current table, and does nothing where
 -- there is no table. Each step looks at the table to find out whether it is needed; there is no table of versions.
 
--- Of two migrations at the same time, the second waits here, and then has nothing left to do.
+-- If two migrations run at the same time, the second waits here, and then has nothing left to do.
 SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgq-lua migrate'));
 
 ALTER TABLE IF EXISTS pgq_workers ADD COLUMN IF NOT EXISTS pooled boolean NOT NULL DEFAULT false;

@@ -11,7 +11,7 @@
 #include "failure.h"
 #include "stream.h"
 
-/* One call. */
+/* The state of one call. */
 struct call {
   struct stream stream;
   pgq_next_function *next;
@@ -24,8 +24,8 @@ struct call {
 
 /* ---- Callbacks */
 
-/* Fails if a callback has used the connection, as far as its state shows that. The next statement notices a broken
- * connection. */
+/* Fails if the connection's state shows that a callback has used it. If the connection is broken, the next statement
+ * fails. */
 static int check_untouched(const struct stream *stream, struct pgq_error *error) {
   PGTransactionStatusType expected = stream->in_flight > 0 ? PQTRANS_ACTIVE : stream->at_rest;
   if (PQstatus(stream->conn) != CONNECTION_OK || PQtransactionStatus(stream->conn) == expected)
@@ -49,7 +49,7 @@ static int ask_for_job(struct call *call, struct pgq_error *error) {
   return 0;
 }
 
-/* Fills the empty batch with as many jobs as there are and fit. */
+/* Fills the empty batch with the next jobs, until it is full or no job is left. */
 static int fill(struct call *call, struct pgq_error *error) {
   int added = 1;
   while (added == 1) {

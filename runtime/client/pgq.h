@@ -13,8 +13,8 @@
  * Life cycle: the library has no state of its own. Nothing is to be initialised before the first call, and nothing is
  * to be released after the last one.
  *
- *   1. Prepare   Connect with libpq. If the defaults do not fit, set up a struct pgq_options. If the reason of a
- * failure is wanted, declare a struct pgq_error. Both are plain values of the caller.
+ *   1. Prepare   Connect with libpq. If the defaults do not fit, set up a struct pgq_options. To learn why a call
+ *                failed, declare a struct pgq_error. Both are plain values of the caller.
  *   2. Enqueue   pgq_enqueue(), pgq_enqueue_many() or pgq_enqueue_stream(), any number of times, inside or outside of
  *                a transaction.
  *   3. Finish    Commit the transaction, if one is open, and close the connection with libpq.
@@ -48,7 +48,7 @@ extern "C" {
 #define PGQ_MESSAGE_SIZE 1024
 
 /* When a job is to run, and how often it is retried. Start with PGQ_OPTIONS_INIT (all bytes zero mean the same) and set
- * the fields that differ. The library reads what the pointers point to during the call only, and never frees it. */
+ * the fields that differ. The library reads the memory behind the pointers during the call only, and never frees it. */
 struct pgq_options {
   /* The earliest time to run, as the text of a timestamptz such as "2030-01-31 12:00:00+00"; NULL: none. A time without
    * an offset is in the time zone of the connection. */
@@ -98,7 +98,7 @@ struct pgq_error {
 
 /* Enqueues one job and returns its id, which is greater than 0.
  *
- * `conn` is a connection of the caller, who still owns it afterwards. If a transaction is open on it, the job belongs
+ * `conn` is a connection of the caller, which still owns it afterwards. If a transaction is open on it, the job belongs
  * to that transaction: workers see the job when the transaction commits, and never if it rolls back. The call blocks
  * until the server has answered, even if the connection is in non-blocking mode.
  *

@@ -42,8 +42,8 @@ int request_send_moment(const struct request *request, PGconn *conn, struct pgq_
 int request_take_moment(struct request *request, const PGconn *conn, const PGresult *result, struct pgq_error *error)
     __attribute__((warn_unused_result));
 
-/* The INSERT of one job, whose result request_take_id() reads: returns the id, or -1 with an error. The result is one
- * in text, and stays the caller's. */
+/* The INSERT of one job. request_take_id() reads its result, which is in text format and stays the caller's, and
+ * returns the id, or -1 with an error. */
 extern const char request_insert_sql[];
 int64_t request_take_id(const PGconn *conn, const PGresult *result, struct pgq_error *error)
     __attribute__((warn_unused_result));

@@ -2,7 +2,8 @@
 #define PGQ_STREAM_H
 
 /* Enqueues many jobs step by step: a stream of jobs is cut into batches, and each batch is one INSERT. The caller runs
- * the steps and waits for the server; pgq_enqueue_stream() blocks meanwhile, the Lua module need not. The order is:
+ * the steps and waits for the server: pgq_enqueue_stream() blocks, the Lua module can let other tasks run. The order
+ * is:
  *
  *   stream_init()
  *   stream_add() until it returns 0, or no job is left
@@ -20,7 +21,7 @@
 /* Larger batches are not faster; smaller ones are slower over a network. */
 enum { STREAM_BATCH_JOBS = 8192, STREAM_BATCH_BYTES = 1 << 20 };
 
-/* One call. Callers only read the fields. */
+/* The state of one call. Callers only read the fields. */
 struct stream {
   PGconn *conn;
   struct request request;
@@ -61,8 +62,8 @@ int stream_send_moment(struct stream *stream, struct pgq_error *error) __attribu
 int stream_take_moment(struct stream *stream, const PGresult *result, struct pgq_error *error)
     __attribute__((warn_unused_result));
 
-/* Sends the batch, which must not be empty, and empties it. Libpq copies what it cannot send at once. Returns 0, or -1
- * and an error. */
+/* Sends the batch, which must not be empty, and empties it. Libpq copies the bytes that it cannot send at once. Returns
+ * 0, or -1 and an error. */
 int stream_send(struct stream *stream, struct pgq_error *error) __attribute__((warn_unused_result));
 
 /* Reads the answer to stream_send(), the ids in the order of the jobs. Returns 0, or -1 and an error. */

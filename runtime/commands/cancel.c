@@ -30,7 +30,7 @@ static const struct answer_row *find_answer(const char *text) {
   return NULL;
 }
 
-/* What is wrong with an id, or NULL. */
+/* Returns the problem with an id as the end of a sentence, or NULL. */
 static const char *find_misuse(const char *word) {
   const char *digits = word + (*word == '-');
   if (*digits == '\0' || digits[strspn(digits, "0123456789")] != '\0')
@@ -62,7 +62,7 @@ static const struct answer_row *cancel(PGconn *conn, const char *id) {
   return answer;
 }
 
-/* 0 when the job is cancelled and the line about it printed, else 1. */
+/* Cancels a job and prints a line about it. Returns 0, or 1 if the job was not cancelled or the line not printed. */
 static int cancel_and_tell(PGconn *conn, const char *id) {
   const struct answer_row *answer = cancel(conn, id);
   if (!answer)

@@ -77,7 +77,7 @@ static int fail_with_log(const struct dev_folder *folder, const char *what, off_
                   "solve the problem, or remove the folder .pgq-dev, which only has this database, and start again");
 }
 
-/* One attempt to start the server. Returns 0, or -1 with a message. */
+/* Tries once to start the server. Returns 0, or -1 with a message. */
 static int try_start(const struct dev_folder *folder, const struct dev_programs *programs, char *message, size_t size) {
   char socket[DEV_SOCKET_SIZE], conninfo[256];
   struct dev_start start;
@@ -142,7 +142,8 @@ static int ensure(const struct dev_folder *folder, struct dev_server *server, ch
   return dev_fail(message, size, "the server ended right after its start; see .pgq-dev/log");
 }
 
-/* Asks the database: a command that created the cluster may have been stopped before it created the tables. */
+/* Whether the database lacks the tables: a command that created the cluster may have been stopped before it created
+ * them. */
 static bool lacks_tables(const char *conninfo) {
   PGconn *connection = PQconnectdb(conninfo);
   PGresult *result = PQexec(connection, "SELECT FROM pg_catalog.pg_class WHERE relname = 'pgq_jobs'");

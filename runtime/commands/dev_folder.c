@@ -24,7 +24,8 @@ int dev_fail(char *message, size_t size, const char *format, ...) {
   return -1;
 }
 
-/* Reads the first line of a file, without the newline. False if there is no such file or the line is empty. */
+/* Reads the first line of a file, without the newline. Returns false if the file does not exist or the line is
+ * empty. */
 static bool read_line(const struct dev_folder *folder, const char *name, char *line, size_t size) {
   int fd = openat(folder->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   if (fd == -1)

@@ -84,7 +84,7 @@ static bool use_bindir(struct dev_programs *programs, const char *folder) {
   return true;
 }
 
-/* The programs of the version that created the cluster: those of another version would refuse to start. */
+/* Sets bindir to the folder of the version that created the cluster. Another version would refuse to start. */
 static bool use_version_of_cluster(const struct dev_folder *folder, struct dev_programs *programs) {
   static const char *const places[] = {"/usr/lib/postgresql/%s/bin", "/usr/pgsql-%s/bin",
                                        "/opt/homebrew/opt/postgresql@%s/bin", "/usr/local/opt/postgresql@%s/bin"};
@@ -209,7 +209,7 @@ static void die(const char *what) {
  * the programs of Postgres return to it by its path when they start.
  */
 static void detach(int data_fd, int log_fd) {
-  /* Away from the numbers that dup2() is about to use. */
+  /* Moves the descriptor away from the numbers that dup2() uses below. */
   data_fd = fcntl(data_fd, F_DUPFD, 10);
   log_fd = fcntl(log_fd, F_DUPFD, 10);
   int null_fd = open("/dev/null", O_RDONLY);
@@ -244,8 +244,8 @@ static void become(const struct dev_programs *programs) {
 }
 
 /*
- * A path of the cluster for its user, who may lack permission for the folders above it: by the descriptor, which is
- * open in each process of the server.
+ * Returns a path of the cluster's folder for the user that runs the server. The path leads through the descriptor that
+ * each process of the server has, since the user may lack permission for the folders above.
  */
 static const char *data_path(char *path, size_t size) {
   snprintf(path, size, "/proc/self/fd/%d", DATA_FD);
@@ -261,7 +261,7 @@ static void run_program(const struct dev_programs *programs, const char *name, c
   become(programs);
   arguments[0] = path;
   arguments[2] = (char *)data_path(data, sizeof(data));
-  /* English messages: some are searched for, others are shown. */
+  /* Messages must be in English: pgq-lua searches for some of them, and shows others. */
   setenv("LC_ALL", "C", 1);
   execv(path, arguments);
   die(path);

@@ -24,9 +24,9 @@ struct dev_programs {
 int dev_find_user(const struct dev_folder *folder, struct dev_programs *programs, char *message, size_t size);
 
 /*
- * dev_find_bindir(folder, programs, message, size): sets bindir to the first that exists: of the version that created
- * the cluster, of `pg_config --bindir`, in PATH, or the newest version in the usual places. Returns 0, or -1 and a
- * message that names the package to install.
+ * dev_find_bindir(folder, programs, message, size): sets bindir to the first folder that exists: that of the version
+ * that created the cluster, that of `pg_config --bindir`, one in PATH, or that of the newest version in the usual
+ * places. Returns 0, or -1 and a message that names the package to install.
  */
 int dev_find_bindir(const struct dev_folder *folder, struct dev_programs *programs, char *message, size_t size);
 

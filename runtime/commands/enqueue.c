@@ -54,7 +54,7 @@ static int read_waits(struct wait_list *waits, const char *text) {
   return 0;
 }
 
-/* Reads all of standard input. -1 and a message if that fails or the data is too long for a job. */
+/* Reads all of standard input. Returns -1 and prints a message if that fails or the data is too long for a job. */
 static int read_input(struct buffer *data) {
   ssize_t length;
   while ((length = read(STDIN_FILENO, buffer_space(data, READ_SIZE), READ_SIZE)) > 0) {
@@ -102,7 +102,7 @@ static int enqueue(const struct options *options, const char *queue, const struc
   return status;
 }
 
-/* What is wrong with the words of the command; NULL: nothing. */
+/* Returns the problem with the words of the command, or NULL. */
 static const char *find_misuse(const struct options *options, int argc) {
   if (argc < 1)
     return "the name of the queue is missing";

@@ -6,7 +6,7 @@
 
 enum { READ_SIZE = 1 << 16 };
 
-/* Reads more bytes, replacing the lines that were returned. False if reading fails. */
+/* Reads more bytes, replacing the lines that were returned. Returns false if reading fails. */
 static bool read_more(struct lines *lines) {
   ssize_t length;
   buffer_drop(&lines->buffer, lines->start);
@@ -32,7 +32,7 @@ static enum lines_result give(struct lines *lines, const void **line, size_t len
   return LINES_LINE;
 }
 
-/* The newline of the line at the start; NULL if it has not been read yet. */
+/* Finds the newline of the line at the start; NULL if it has not been read yet. */
 static const unsigned char *find_newline(const struct lines *lines) {
   const struct buffer *buffer = &lines->buffer;
   if (lines->searched == buffer->length)

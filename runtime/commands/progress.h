@@ -19,7 +19,8 @@ struct progress {
  */
 void progress_begin(struct progress *progress, int fd);
 
-/* progress_update(progress, lines, bytes): so many lines and bytes have been read. Draws at most ten times a second. */
+/* progress_update(progress, lines, bytes): `lines` lines and `bytes` bytes have been read so far. Draws at most ten
+ * times a second. */
 void progress_update(struct progress *progress, int64_t lines, int64_t bytes);
 
 /* progress_done(progress, lines, bytes): the file has been read and enqueued. Draws the line a last time. */

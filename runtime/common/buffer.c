@@ -5,7 +5,7 @@
 
 #include "memory.h"
 
-/* buffer_drop() frees an empty buffer larger than this, so that one big job does not occupy its memory for ever. */
+/* buffer_drop() frees an empty buffer larger than this, so that the memory of one large job is freed. */
 enum { BUFFER_KEEP = 1 << 20 };
 
 void buffer_free(struct buffer *buffer) {

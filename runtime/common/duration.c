@@ -47,7 +47,7 @@ static int read_number(const char **at, const char *end, struct number *number, 
   if (p < end && *p == '.') {
     for (p++; p < end && is_digit(*p); p++, any = true) {
       if (number->fraction > (LIMIT_NS - 9) / 10)
-        continue; /* further digits are below a nanosecond */
+        continue; /* further digits are fractions of a nanosecond */
       number->fraction = number->fraction * 10 + (uint64_t)(*p - '0');
       number->scale *= 10;
     }

@@ -13,7 +13,8 @@ struct embedded_file {
   size_t length;              /* bytes of content */
 };
 
-/* embedded_find(name): the file of that name, which lives as long as the program; NULL if there is none. */
+/* embedded_find(name): returns the file of that name, which is valid as long as the program runs; NULL if there is
+ * none. */
 const struct embedded_file *embedded_find(const char *name);
 
 #endif

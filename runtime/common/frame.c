@@ -61,7 +61,7 @@ int frame_next(const unsigned char *bytes, size_t length, size_t most, struct fr
   return 1;
 }
 
-/* The next `length` bytes, or NULL and a bad frame when they are not there. */
+/* Returns the next `length` bytes. If the frame has fewer, marks it as bad and returns NULL. */
 static const unsigned char *take(struct frame *frame, size_t length) {
   const unsigned char *at = frame->at;
   if (frame->bad || (size_t)(frame->end - at) < length) {

@@ -13,7 +13,7 @@
  * program on the same machine, so numbers have the machine's byte order.
  *
  * A reader does not trust the writer. A get_* function that would read beyond the end marks the frame as bad and
- * returns zeroes. frame_end_ok() tells in the end whether all fields were there and no byte is left.
+ * returns zeroes. frame_end_ok() tells at the end whether all fields were there and no byte is left.
  */
 
 /* frame_begin(out, type): starts a frame at the end of `out`. Returns the mark to pass to frame_finish(). */

@@ -39,7 +39,7 @@ static void time_text(char text[static 32]) {
   snprintf(text + length, 32 - length, ".%03dZ", (int)(now.tv_nsec / 1000000));
 }
 
-/* A field's value as valid UTF-8: in `scratch`, or in *owned, which the caller frees. */
+/* Returns a field's value as valid UTF-8: in `scratch`, or in *owned, which the caller frees. */
 static const char *value_text(const struct log_field *field, char scratch[static 32], char **owned) {
   *owned = NULL;
   switch (field->kind) {

@@ -4,8 +4,8 @@
 #include <stddef.h>
 
 /*
- * Allocation that does not return on failure: the process writes a line to stderr and aborts. A supervisor that dies
- * loses no job, since the server releases its locks; one that continues after a failed allocation might.
+ * These functions do not return on failure: the process writes a line to stderr and aborts. A supervisor that dies
+ * loses no job, since the server releases its locks; one that continues after a failed allocation might lose jobs.
  */
 
 /* memory_new(size): `size` zeroed bytes; the caller frees them with free(). */

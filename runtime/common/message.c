@@ -5,7 +5,7 @@
 #include "duration.h"
 #include "memory.h"
 
-/* The least size of each in bytes. A count that promises more than the frame can hold is rejected before memory is
+/* The least size of each item in bytes. A count of more items than the frame can hold is rejected before memory is
  * allocated for it. */
 enum {
   TEXT_LEAST = 4,
@@ -21,7 +21,8 @@ static bool check(struct frame *frame, bool right) {
   return !frame->bad;
 }
 
-/* A count of items of at least `least` bytes each; 0, and a bad frame, if that many do not fit. */
+/* Reads a count of items of at least `least` bytes each. Returns 0 and marks the frame as bad if the items do not fit
+ * into it. */
 static uint32_t get_count(struct frame *frame, size_t least) {
   uint32_t count = get_u32(frame);
   return check(frame, count <= frame_left(frame) / least) ? count : 0;

@@ -54,7 +54,7 @@ struct message_job {
   uint32_t attempt, retries_left;
   double created_at, run_after; /* Unix seconds */
   int64_t lease;                /* not 0: the handler completes the job itself, with this lease token */
-  const char *data;             /* any bytes, not NUL-terminated, not copied: they live as long as the frame's */
+  const char *data;             /* any bytes, not NUL-terminated, not copied: valid as long as the frame's bytes */
   size_t data_length;
 };
 
@@ -148,7 +148,7 @@ bool message_get_broken(struct frame *frame, const char **message, size_t *lengt
 
 /*
  * How a job ended: from the handler's return in the executor to the settle in the supervisor. FRAME_OUTCOMES holds any
- * number of them, one behind the other, until frame_left() is 0.
+ * number of them, one after the other, until frame_left() is 0.
  */
 struct job_outcome {
   uint32_t batch, index;

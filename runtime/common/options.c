@@ -39,7 +39,7 @@ static int parse_integer(const char *text, int64_t *value, const char **why) {
   return -1;
 }
 
-/* A number of bytes, or of kibi-, mebi- or gibibytes if K, M or G follows. */
+/* Reads a number of bytes, or of kibi-, mebi- or gibibytes if K, M or G follows. */
 static int parse_size(const char *text, int64_t *value, const char **why) {
   static const char units[] = "KMG";
   char *end;
@@ -217,7 +217,7 @@ int options_from_script(struct options *options, const char *name, const char *v
   return -1;
 }
 
-/* The first of these commands. */
+/* Returns the name of the first of these commands. */
 static const char *command_name(int commands) {
   static const char *const names[] = {"a worker", "pgq-lua enqueue", "pgq-lua migrate", "pgq-lua dev",
                                       "pgq-lua cancel"};

@@ -9,17 +9,17 @@
 #include "log.h"
 
 /*
- * All options. The table in option_rows.c defines the command line, the environment variables, what pgq.configure() may
- * set, --help and the checks. An option on the command line overrides the environment, which overrides the script,
- * which overrides the default.
+ * All options. The table in option_rows.c defines the command line, the environment variables, the settings of
+ * pgq.configure(), --help and the checks. An option on the command line overrides the environment, which overrides the
+ * script, which overrides the default.
  */
 
 /* The commands; one bit each, since an option may belong to several. */
 enum command { COMMAND_WORKER = 1, COMMAND_ENQUEUE = 2, COMMAND_MIGRATE = 4, COMMAND_DEV = 8, COMMAND_CANCEL = 16 };
 
-/* What --pooler says about the connection pooler between the worker and the server. */
+/* The values of --pooler: which connection pooler is between the worker and the server. */
 enum pooler {
-  POOLER_AUTO,        /* the first connection finds out whether there is one; then it is taken for POOLER_TRANSACTION */
+  POOLER_AUTO,        /* the first connection finds out whether there is one, and treats it as POOLER_TRANSACTION */
   POOLER_NONE,        /* the connections are direct */
   POOLER_SESSION,     /* a client keeps its session until it disconnects */
   POOLER_TRANSACTION, /* a client has a session for one transaction */
@@ -55,7 +55,7 @@ struct options {
   unsigned char source[32]; /* for each row of the table, where the value comes from: enum option_source in options.c */
 };
 
-/* What is wrong with an option, as a message for the user. */
+/* A message for the user about an option that is wrong. */
 struct option_problem {
   char message[512];
 };
@@ -64,25 +64,26 @@ struct option_problem {
 void options_init(struct options *options);
 void options_free(struct options *options);
 
-/* options_from_environment(options, problem): reads the variables. 0, or -1 and a problem that names the variable. */
+/* options_from_environment(options, problem): reads the variables. Returns 0, or -1 and a problem that names the
+ * variable. */
 int options_from_environment(struct options *options, struct option_problem *problem);
 
 /*
  * options_from_arguments(options, argc, argv, mixed, problem): reads options from argv[1] on. If `mixed`, options may
- * stand between other words, which are moved behind the options; else reading stops at the first other word. Returns
- * the index of the first word that is no option, or -1 and a problem.
+ * stand between other words, which are moved after the options; else reading stops at the first other word. Returns the
+ * index of the first word that is no option, or -1 and a problem.
  */
 int options_from_arguments(struct options *options, int argc, char **argv, bool mixed, struct option_problem *problem);
 
 /*
- * options_from_script(options, name, value, problem): sets what pgq.configure{ name = value } asks for; the name has
- * underscores. Does nothing if the command line or the environment has set the option. `options` may be NULL: then name
- * and value are only checked. 0, or -1 and a problem.
+ * options_from_script(options, name, value, problem): sets an option as pgq.configure{ name = value } does; the name
+ * has underscores. Does nothing if the command line or the environment has set the option. `options` may be NULL: then
+ * name and value are only checked. Returns 0, or -1 and a problem.
  */
 int options_from_script(struct options *options, const char *name, const char *value, struct option_problem *problem);
 
-/* options_check_command(options, command, problem): 0, or -1 and a problem if the command line has an option that
- * `command` does not take. */
+/* options_check_command(options, command, problem): returns 0, or -1 and a problem if the command line has an option
+ * that `command` does not take. */
 int options_check_command(const struct options *options, enum command command, struct option_problem *problem);
 
 /* options_forced(options, name): whether the command line or the environment has set the option, so that the script

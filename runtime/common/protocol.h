@@ -12,7 +12,7 @@
  *     CONFIGURE ───────────────────►            once, first
  *               ◄─────────────────── READY      the script has loaded; or
  *               ◄─────────────────── BROKEN     it has not, and the executor exits with status 1
- *     SERVE     ───────────────────►            once, then: the settings that apply
+ *     SERVE     ───────────────────►            once: the settings that apply
  *     JOBS      ───────────────────►            any number of times: jobs of a batch
  *               ◄─────────────────── OUTCOMES   exactly one outcome for each job, in frames of any size
  *     RECALL    ───────────────────►            jobs that have not begun come back as OUTCOME_UNRUN
@@ -21,7 +21,7 @@
  *               ◄─────────────────── LOG        a line for the log
  *     LEAVE     ───────────────────►            (or the end of the socket) the executor exits with status 0
  *
- * The fields of a frame stand in message.h, in their order on the wire.
+ * The structs of message.h have the fields of each frame, in their order in the frame.
  */
 enum frame_type {
   FRAME_CONFIGURE = 1,
@@ -37,10 +37,11 @@ enum frame_type {
   FRAME_LOG,
 };
 
-/* In FRAME_RECALL, instead of the number of a queue. */
+/* Stands for all queues in FRAME_RECALL. */
 enum { QUEUE_ALL = 0xffffffff };
 
-/* The longest frame in bytes: to the executor a job with the most data, to the supervisor the names of all queues. */
+/* The longest frame in bytes. DOWN, to the executor: a job with the most data. UP, to the supervisor: the names of all
+ * queues. */
 #define FRAME_MOST_DOWN ((size_t)300 << 20)
 #define FRAME_MOST_UP ((size_t)64 << 20)
 
@@ -57,13 +58,13 @@ enum { ERROR_TEXT_MOST = 10 * 1024 };
 enum outcome {
   OUTCOME_NONE,     /* the job has not ended */
   OUTCOME_COMPLETE, /* the handler succeeded */
-  OUTCOME_FAIL,     /* the handler failed; the error says why */
-  OUTCOME_UNRUN,    /* the handler did not begin: the job becomes as if it had not been claimed */
+  OUTCOME_FAIL,     /* the handler failed; the error states the reason */
+  OUTCOME_UNRUN,    /* the handler did not begin: the job goes back as if it had not been claimed */
   OUTCOME_SNOOZE,   /* the job runs again after a wait; this run does not count as an attempt */
   OUTCOME_SETTLED,  /* the handler succeeded, and its own transaction has completed the job */
-  /* Never in a frame, used by the supervisor only: */
+  /* Only the supervisor uses the following outcomes; no frame has them. */
   OUTCOME_LEASE,   /* the job still runs, and is to be leased */
-  OUTCOME_SUSPECT, /* the job was running when its executor died of an unknown cause: the job goes back, to run alone */
+  OUTCOME_SUSPECT, /* the job was running when its executor died without a culprit: it goes back, to run apart */
 };
 
 /* A yes-or-no setting of a queue; unset: the worker's setting applies. */
@@ -90,7 +91,7 @@ struct page_lane {
  *
  * It lets the supervisor take back the jobs of a batch that have not begun, even if a busy executor reads no frames.
  * The supervisor writes `revoked` and then reads `begun`. The executor writes `begun` and then reads `revoked`, before
- * each job. In whatever order these happen, both agree for each job on whether it runs.
+ * each job. Whatever the order, both sides agree for each job whether it runs.
  */
 struct shared_page {
   _Atomic int64_t current_job;  /* id of the job whose handler is running now; 0: none */

@@ -5,7 +5,7 @@
 #define REPLACEMENT "\xef\xbf\xbd"
 #define ELLIPSIS "\xe2\x80\xa6"
 
-/* The length of the character at `p`, where `left` bytes are readable; 0 if there is no valid character, or a NUL. */
+/* Returns the length of the character at `p`, where `left` bytes are readable; 0 if it is not valid or is a NUL. */
 static size_t character_length(const unsigned char *p, size_t left) {
   unsigned char first = p[0];
   if (first < 0x80)

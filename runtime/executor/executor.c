@@ -31,7 +31,7 @@ struct executor {
   uv_loop_t loop;
   uv_pipe_t socket;
   uv_idle_t turn;  /* active while there is work to do */
-  uv_timer_t idle; /* collects garbage when there is none */
+  uv_timer_t idle; /* collects garbage when there is no work */
   struct shared_page *page;
   struct buffer in;
   struct outbox *outbox;
@@ -52,10 +52,10 @@ static void flush_at_exit(void) {
     outbox_flush(the_executor->outbox);
 }
 
-/* ── what the script asks for ── */
+/* ── requests of the script ── */
 
 static size_t at_most(size_t length) {
-  return length > ERROR_TEXT_MOST ? ERROR_TEXT_MOST + 1 : length; /* the supervisor sees that the text was cut */
+  return length > ERROR_TEXT_MOST ? ERROR_TEXT_MOST + 1 : length; /* one byte more shows that the text was cut */
 }
 
 static void on_script_stop(void *owner) {
@@ -71,7 +71,7 @@ static void on_script_log(void *owner, enum log_level level, const char *text, s
   buffer_free(&fields);
 }
 
-/* A callback failed for want of memory, so the task that it was to wake will never continue. The executor exits, and
+/* A callback failed for lack of memory, so the task that it should wake will never continue. The executor exits, and
  * its jobs run elsewhere, unless collecting garbage helps. */
 static void on_script_starved(void *owner) {
   struct executor *e = owner;
@@ -209,7 +209,7 @@ static bool take_cancel(struct executor *e, struct frame *frame) {
   return true;
 }
 
-/* False for a frame that is malformed or comes at the wrong time. */
+/* Returns false for a frame that is malformed or comes at the wrong time. */
 static bool take_frame(struct executor *e, struct frame *frame) {
   switch (frame->type) {
   case FRAME_CONFIGURE:
@@ -258,7 +258,7 @@ static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space) {
 static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space) {
   struct executor *e = stream->data;
   (void)space;
-  if (length < 0) { /* the supervisor has gone, and with it the claims: other workers may run these jobs now */
+  if (length < 0) { /* the supervisor has ended, and its claims with it: other workers may run these jobs now */
     leave(e);
     return;
   }
@@ -281,7 +281,7 @@ static void prepare_process(void) {
   for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
     sigaction(signals[i], &action, NULL);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  prctl(PR_SET_NAME, "pgq-executor");     /* else the name of the descriptor that it was started from */
+  prctl(PR_SET_NAME, "pgq-executor");     /* otherwise the name would be that of a descriptor */
   if (parent == 1 || getppid() != parent) /* the supervisor died before that took effect */
     _exit(0);
   fcntl(EXECUTOR_SOCKET, F_SETFD, FD_CLOEXEC);

@@ -4,7 +4,7 @@
 
 #include "memory.h"
 
-/* A set of numbers, which is mostly empty. */
+/* A set of numbers. It is mostly empty. */
 struct numbers {
   uint32_t *items;
   uint32_t count;
@@ -18,8 +18,8 @@ struct received_batch {
   struct message_job job; /* the next job, if `peeked` */
   bool peeked;
   uint32_t number;
-  uint32_t left;                  /* jobs that have not been dropped */
-  bool recalled;                  /* all jobs */
+  uint32_t left;                  /* number of jobs that have not been dropped */
+  bool recalled;                  /* all jobs were recalled */
   struct numbers queues, indexes; /* queues that were recalled, jobs that were cancelled */
 };
 

@@ -19,20 +19,20 @@ void inbox_init(struct inbox *inbox);
 void inbox_free(struct inbox *inbox);
 
 /*
- * inbox_add(inbox, frame, queue_count): copies the jobs of a FRAME_JOBS. False, and nothing is added, if the frame is
- * malformed or has a job of a queue whose number is not below `queue_count`.
+ * inbox_add(inbox, frame, queue_count): copies the jobs of a FRAME_JOBS. Returns false, and adds nothing, if the frame
+ * is malformed or has a job of a queue whose number is not below `queue_count`.
  */
 bool inbox_add(struct inbox *inbox, struct frame *frame, uint32_t queue_count) __attribute__((warn_unused_result));
 
-/* inbox_recall(inbox, batch, queue): the jobs of that batch (0: of all batches) and queue (or QUEUE_ALL) that are here
- * now must not begin. They stay in the inbox. */
+/* inbox_recall(inbox, batch, queue): the jobs of that batch (0: of all batches) and queue (or QUEUE_ALL) that are in
+ * the inbox now must not begin. They stay in the inbox. */
 void inbox_recall(struct inbox *inbox, uint32_t batch, uint32_t queue);
 
 /* inbox_cancel(inbox, batch, index): that job must not begin. */
 void inbox_cancel(struct inbox *inbox, uint32_t batch, uint32_t index);
 
 /* inbox_peek(inbox, batch, job): the next job and the number of its batch. The job's data is valid until inbox_drop().
- * False if the inbox is empty. */
+ * Returns false if the inbox is empty. */
 bool inbox_peek(struct inbox *inbox, uint32_t *batch, struct message_job *job);
 
 /* inbox_may_begin(inbox, job): whether `job`, which inbox_peek() has returned, was neither recalled nor cancelled. */

@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 /*
- * Whether this executor has used most of its memory (memory_is_scarce()). Then no further job begins beside those that
- * wait. The supervisor measures the same and replaces the executor.
+ * Measures whether this executor has used most of its memory (memory_is_scarce()). If it has, no further job begins
+ * beside waiting jobs. The supervisor measures the same, and replaces the executor.
  */
 struct memory_pressure {
   uint64_t limit; /* bytes; 0: none */
@@ -22,7 +22,8 @@ void memory_pressure_free(struct memory_pressure *pressure);
 /* memory_pressure_measure(pressure): measures, which takes microseconds, and returns whether the pressure is high. */
 bool memory_pressure_measure(struct memory_pressure *pressure);
 
-/* memory_pressure_is_high(pressure): the same, but measures at every eighth call only: it is asked for every job. */
+/* memory_pressure_is_high(pressure): the same, but measures at every eighth call only, since it is called for every
+ * job. */
 bool memory_pressure_is_high(struct memory_pressure *pressure);
 
 #endif

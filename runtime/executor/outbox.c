@@ -33,7 +33,7 @@ static void send_all(struct outbox *outbox, const unsigned char *bytes, size_t l
   while (length > 0) {
     ssize_t sent = send(outbox->socket, bytes, length, MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN && errno != EINTR)
-      _exit(0); /* the supervisor has gone, and with it the claims */
+      _exit(0); /* the supervisor has ended, and its claims with it */
     if (sent < 0)
       poll(&(struct pollfd){.fd = outbox->socket, .events = POLLOUT}, 1, -1);
     bytes += sent > 0 ? sent : 0;

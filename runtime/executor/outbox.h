@@ -17,14 +17,14 @@ struct outbox *outbox_new(int socket);
 /* outbox_add_outcome(outbox, fields): adds an outcome, whose fields, as in FRAME_OUTCOMES, are copied. */
 void outbox_add_outcome(struct outbox *outbox, const struct buffer *fields);
 
-/* outbox_send(outbox, type, fields): sends the outcomes that wait, then a frame of this type with these fields. */
+/* outbox_send(outbox, type, fields): sends the collected outcomes, then a frame of this type with these fields. */
 void outbox_send(struct outbox *outbox, uint8_t type, const struct buffer *fields);
 
-/* outbox_flush(outbox): sends the outcomes that wait. All sends block while the socket is full; if the supervisor has
- * closed it, the process exits. */
+/* outbox_flush(outbox): sends the collected outcomes. All sends block while the socket is full. If the supervisor has
+ * closed the socket, the process exits. */
 void outbox_flush(struct outbox *outbox);
 
-/* outbox_free(outbox): ends the thread, and discards outcomes that wait. NULL is allowed. */
+/* outbox_free(outbox): ends the thread, and discards outcomes that were not sent. NULL is allowed. */
 void outbox_free(struct outbox *outbox);
 
 #endif

@@ -13,7 +13,7 @@
 #include "memory.h"
 #include "message.h"
 
-/* The C half of the module, linked in (lua/core/core.c). */
+/* The C half of the module pgq, which is linked into the program (lua/core/core.c). */
 int luaopen_pgq_core(lua_State *L);
 
 /* ── the state ── */
@@ -38,7 +38,7 @@ static int load_embedded(lua_State *L) {
   return 1;
 }
 
-/* Puts load_embedded() before the loaders of files: a pgq that is installed may be another version. */
+/* Puts load_embedded() before the loaders of files: an installed pgq may have another version. */
 static void add_loaders(lua_State *L) {
   lua_getglobal(L, "package");
   lua_getfield(L, -1, "preload");
@@ -70,7 +70,7 @@ static void set_arg(lua_State *L, const struct script_config *config) {
   lua_setglobal(L, "arg");
 }
 
-/* LuaJIT gives every state the same seed, with which all executors would draw the same numbers. */
+/* LuaJIT gives every state the same seed, so that math.random() would return the same numbers in all executors. */
 static void seed_random(lua_State *L) {
   uint32_t seed;
   if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
@@ -82,7 +82,8 @@ static void seed_random(lua_State *L) {
   lua_pop(L, 1);
 }
 
-/* Comes before the script, which may keep references to functions of coroutine and luv that pgq.tasks replaces. */
+/* This must happen before the script runs: the script may keep references to functions of coroutine and luv that
+ * pgq.tasks replaces. */
 static void load_tasks(lua_State *L) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "pgq.running.tasks");
@@ -133,7 +134,7 @@ static int add_traceback(lua_State *L) {
   return 1;
 }
 
-/* Ends the time in which queues may be registered, and keeps what the host table has by now. */
+/* Ends the registration of queues, and stores the values of the host table that C needs. */
 static int end_loading(lua_State *L) {
   struct script *script = lua_touserdata(L, 1);
   script_push_host(L);
@@ -193,7 +194,7 @@ int script_load(struct script *script, struct buffer *message) {
 
 /* ── describing ── */
 
-/* The string at the top of the stack, which it pops. It lives on in the table that it came from. */
+/* Pops the string at the top of the stack, and returns it. The table that it came from keeps it alive. */
 static char *pop_text(lua_State *L) {
   const char *text = lua_tostring(L, -1);
   lua_pop(L, 1);
@@ -214,7 +215,7 @@ static enum choice get_choice(lua_State *L, const char *name) {
   return choice;
 }
 
-/* The queue whose table is at the top of the stack. */
+/* Returns the queue whose table is at the top of the stack. */
 static struct message_queue get_queue(lua_State *L) {
   struct message_queue queue = {.preserve_completed = get_choice(L, "preserve_completed"),
                                 .discard_failed = get_choice(L, "discard_failed"),

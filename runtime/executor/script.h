@@ -30,21 +30,21 @@ struct script_config {
   void *owner;               /* first argument of the functions below */
   void (*stop)(void *owner); /* pgq.stop() was called */
   void (*log)(void *owner, enum log_level level, const char *text, size_t length);
-  void (*starved)(void *owner);                   /* a callback of luv has failed for want of memory */
-  bool (*current)(void *owner, uint32_t *number); /* returns whether a task is running now, and sets its number */
+  void (*starved)(void *owner);                   /* a callback of luv has failed for lack of memory */
+  bool (*current)(void *owner, uint32_t *number); /* returns whether a task runs now, and sets its number */
   void (*ready)(void *owner, uint32_t number);    /* the wait of the task is over; to be ignored if it does not wait */
   void (*callback)(void *owner, bool begins);     /* a callback of luv begins, or has ended */
   void (*watch)(void *owner, uint32_t number);    /* script_ended() is to be called when the task has ended */
 };
 
-/* script_new(config): a new Lua state, or NULL if memory is short. `config` must outlive it. script_free(script):
- * closes the state; NULL is allowed. */
+/* script_new(config): creates a Lua state. Returns NULL if memory is short. `config` must outlive it.
+ * script_free(script): closes the state; NULL is allowed. */
 struct script *script_new(const struct script_config *config);
 void script_free(struct script *script);
 
 /*
- * script_load(script, message): runs the script file. 0, or -1 after an error, or if the script has registered no
- * queue; `message` then receives the reason, with file and line.
+ * script_load(script, message): runs the script file. Returns 0, or -1 after an error, or if the script has registered
+ * no queue; `message` then receives the reason, with file and line.
  */
 int script_load(struct script *script, struct buffer *message);
 
@@ -60,10 +60,10 @@ void script_serve(struct script *script, uint32_t pool, bool prepare);
 
 /*
  * script_begin(script, number, job, preserve, outcome): calls the queue's handler in the task of that number.
- * `preserve`: a handler that completes the job itself (job->lease is not 0) is to keep its row. Whatever the handler
- * does, short of ending the process, the call returns, and fills *outcome: OUTCOME_NONE when the handler waits. Of the
- * other fields it sets `backoff`, `discard`, `wait_ms` and the texts, which live until the next call of any script_
- * function; it clears the rest. The job's data is copied.
+ * `preserve`: a handler that completes the job itself (job->lease is not 0) is to keep its row. Unless the handler ends
+ * the process, the call returns, and fills *outcome: OUTCOME_NONE when the handler waits. Of the other fields it sets
+ * `backoff`, `discard`, `wait_ms` and the texts, which are valid until the next call of any script_ function; it clears
+ * the rest. The job's data is copied.
  */
 void script_begin(struct script *script, uint32_t number, const struct message_job *job, bool preserve,
                   struct job_outcome *outcome);
@@ -81,7 +81,7 @@ enum script_interrupt { SCRIPT_TIMEOUT, SCRIPT_CANCELLED };
 void script_interrupt(struct script *script, uint32_t number, enum script_interrupt why, bool final);
 
 /* script_ended(script, number): to be called when a task has ended for which script_config.watch was called. Releases
- * what the task has left, such as connections. */
+ * the resources that the task has left open, for example connections. */
 void script_ended(struct script *script, uint32_t number);
 
 /* script_collect(script): runs a full garbage collection. */

@@ -1,4 +1,4 @@
-/* What Lua calls: the functions of require "pgq.host", and the luv of the executor. */
+/* The functions that Lua calls: those of require "pgq.host", and the luv of the executor. */
 #include <lauxlib.h>
 #include <luv/luv.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "buffer.h"
 #include "script_state.h"
 
-/* The host table's key in the registry is the address of this. */
+/* The address of this variable is the host table's key in the registry. */
 static const char host_key;
 
 static struct script *self(lua_State *L) {
@@ -59,7 +59,8 @@ static int host_log(lua_State *L) {
 
 /* ── the table ── */
 
-/* Its address is the registry's key of add_traceback(): luv's callbacks may come when there is no memory to make it. */
+/* The address of this variable is the key of add_traceback() in the registry. The function is created in advance, since
+ * memory may be short when luv calls back. */
 static const char traceback_key;
 
 static int add_traceback(lua_State *L) {

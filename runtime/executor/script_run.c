@@ -1,4 +1,4 @@
-/* What C calls: begins, resumes and interrupts tasks. */
+/* The functions that C calls: they begin, resume and interrupt tasks. */
 #include <lauxlib.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 /* After a job with this much data the garbage is collected at once. */
 enum { LARGE_DATA = 1 << 20 };
 
-/* The key in the registry of the table of coroutines, by task number, is the address of this. */
+/* The address of this variable is the registry key of the table of coroutines, by task number. */
 static const char threads_key;
 
 /* The argument of run(), which is called in protected mode. */
@@ -43,7 +43,8 @@ static void make_room(struct script *script, uint32_t number) {
   script->thread_count = count;
 }
 
-/* The coroutine for that number: that of the last task, if it can be used again, else a new one. */
+/* Returns the coroutine for that number: the coroutine of the last task if it can be used again, otherwise a new
+ * one. */
 static lua_State *take_thread(lua_State *L, struct script *script, uint32_t number) {
   make_room(script, number);
   if (script->threads[number])
@@ -66,7 +67,7 @@ static void drop_thread(lua_State *L, struct script *script, uint32_t number) {
 
 /* ── running ── */
 
-/* A number if a double represents the id exactly, else text. */
+/* Pushes a number if a double represents the id exactly, otherwise a text. */
 static void push_id(lua_State *L, int64_t id) {
   char text[24];
   if (id >= -(INT64_C(1) << 53) && id <= INT64_C(1) << 53) {
@@ -121,7 +122,7 @@ static void push_run(lua_State *thread, const struct call *call) {
   current->has_lease = job->lease != 0;
 }
 
-/* A task waits if it has yielded host.wait, a table that scripts cannot get at. */
+/* A task waits if it has yielded host.wait, a table that scripts cannot reach. */
 static bool has_waited(lua_State *thread, const struct script *script) {
   return lua_gettop(thread) == 1 && lua_topointer(thread, 1) == script->wait;
 }
@@ -154,7 +155,8 @@ static int run(lua_State *L) {
 
 enum { OK = 1, MESSAGE, HOW, WAIT, TRACEBACK, RESULTS = TRACEBACK };
 
-/* Garbage is then collected, so that there is memory to report the error. */
+/* Whether the handler failed for lack of memory. Garbage is then collected, so that there is memory to report the
+ * error. */
 static bool is_of_memory(const struct job_outcome *end) {
   static const char message[] = "not enough memory";
   return end->error && memmem(end->error, end->error_length, message, sizeof message - 1) != NULL;
@@ -171,7 +173,8 @@ static void read_failure(lua_State *L, struct job_outcome *end) {
   end->traceback = lua_tolstring(L, TRACEBACK, &end->traceback_length);
 }
 
-/* The key of run() in the registry is the address of this. Pushing a C function needs memory, which may be short. */
+/* The address of this variable is the key of run() in the registry. Pushing a C function needs memory, which may be
+ * short. */
 static const char run_key;
 
 void script_keep_run(lua_State *L) {
@@ -226,7 +229,7 @@ void script_resume(struct script *script, uint32_t number, struct job_outcome *e
 struct telling {
   const char *function;
   uint32_t number;
-  const char *name; /* NULL: the number is all */
+  const char *name; /* NULL: the number is the only argument */
   bool final;
 };
 

@@ -14,8 +14,8 @@ struct script_call {
 
 /*
  * For the three script files only. script.c has the Lua state, the loading of the user's file and its description.
- * script_host.c has what Lua calls: the functions of require "pgq.host", and luv. script_run.c has what C calls: the
- * tasks.
+ * script_host.c has the functions that Lua calls: require "pgq.host", and luv. script_run.c has the functions that C
+ * calls: the tasks.
  */
 struct script {
   lua_State *L;
@@ -32,7 +32,8 @@ struct script {
 void script_make_host(lua_State *L, struct script *script);
 void script_push_host(lua_State *L);
 
-/* script_keep_run(L): creates in advance what the calls of script_run.c need, since memory may be short later. */
+/* script_keep_run(L): creates in advance the values that the calls of script_run.c need, since memory may be short
+ * later. */
 void script_keep_run(lua_State *L);
 
 /* The loaders of require "pgq.host" and require "luv". */

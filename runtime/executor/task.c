@@ -7,10 +7,11 @@
 #include "memory.h"
 #include "message.h"
 
-/* How long a task may wait during its clean-up after an interrupt. After that, each of its waits raises at once … */
+/* How long a task may wait during its clean-up after an interrupt. After that, each of its waits raises an error at
+ * once. */
 enum { TIMEOUT_CLEAN_MS = 5000, CANCEL_CLEAN_MS = 1000 };
 
-/* … and after this time the supervisor kills its process. */
+/* How long the task may then run until the supervisor kills its process. */
 enum { FINAL_MS = 1000 };
 
 /* A job from its begin to its end. */
@@ -209,7 +210,7 @@ void task_list_cancel(struct task_list *list, uint32_t batch, uint32_t index) {
 /* ── running ── */
 
 static size_t at_most(size_t length) {
-  /* Longer than the supervisor keeps: it thus sees that the text was cut, and adds an ellipsis. */
+  /* The length is more than the supervisor keeps, so that it notices the cut and adds an ellipsis. */
   return length < ERROR_TEXT_MOST + 4 ? length : ERROR_TEXT_MOST + 4;
 }
 
@@ -303,7 +304,7 @@ static void end_task(struct task_list *list, struct task *task, const struct job
   free_task(list, task);
 }
 
-/* The handler has returned to us: its task waits or has ended. */
+/* The handler has returned to C: its task waits or has ended. */
 static void leave(struct task_list *list, struct task *task, const struct job_outcome *end, int64_t entered_us) {
   int64_t now_us = clock_us();
   list->current = NULL;
@@ -327,7 +328,8 @@ static void go_on(struct task_list *list) {
   leave(list, task, &end, entered_us);
 }
 
-/* Writes to the shared page that a job begins. False if the supervisor has revoked its batch (see protocol.h). */
+/* Writes to the shared page that a job begins. Returns false if the supervisor has revoked its batch (see
+ * protocol.h). */
 static bool may_begin(struct task_list *list, uint32_t batch, uint32_t position) {
   struct page_lane *lane = &list->page->lanes[batch % HOLDS_PER_EXECUTOR];
   atomic_store(&lane->begun, PAGE_TASK(batch, position));

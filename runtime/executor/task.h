@@ -19,8 +19,8 @@ struct task_list;
 
 /*
  * task_list_new(loop, script, page, outbox, pressure, work, owner): the arguments must outlive the list. While the
- * memory pressure is high and a task waits, jobs do not begin but come back. The list calls work(owner) when there is
- * something to do again; the caller then calls task_list_step() from its loop.
+ * memory pressure is high and a task waits, jobs do not begin but go back to the supervisor. The list calls work(owner)
+ * when there is something to do again; the caller then calls task_list_step() from its loop.
  */
 struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct shared_page *page, struct outbox *outbox,
                                 struct memory_pressure *pressure, void (*work)(void *owner), void *owner);
@@ -29,23 +29,23 @@ struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct s
 void task_list_close(struct task_list *list);
 void task_list_free(struct task_list *list);
 
-/* task_list_serve(list, frame): takes a FRAME_SERVE, the limits of the executor and of its queues. False if it is
- * malformed, a second one, or of another number of queues than the script has registered. */
+/* task_list_serve(list, frame): takes a FRAME_SERVE, the limits of the executor and of its queues. Returns false if the
+ * frame is malformed, is a second one, or has another number of queues than the script has registered. */
 bool task_list_serve(struct task_list *list, struct frame *frame) __attribute__((warn_unused_result));
 
-/* task_list_add(list, frame): copies a FRAME_JOBS into the inbox. False, and nothing is added, if it is malformed or
- * came before FRAME_SERVE. */
+/* task_list_add(list, frame): copies a FRAME_JOBS into the inbox. Returns false, and adds nothing, if the frame is
+ * malformed or came before FRAME_SERVE. */
 bool task_list_add(struct task_list *list, struct frame *frame) __attribute__((warn_unused_result));
 
-/* task_list_recall(list, batch, queue): jobs of the batch and queue (or QUEUE_ALL) that have not begun never will: they
- * come back as OUTCOME_UNRUN, in their order. */
+/* task_list_recall(list, batch, queue): jobs of the batch and queue (or QUEUE_ALL) that have not begun go back to the
+ * supervisor as OUTCOME_UNRUN, in their order. */
 void task_list_recall(struct task_list *list, uint32_t batch, uint32_t queue);
 
 /* task_list_cancel(list, batch, index): raises pgq.cancelled in the handler of that job, if it waits; a job that has
- * not begun comes back. */
+ * not begun goes back. */
 void task_list_cancel(struct task_list *list, uint32_t batch, uint32_t index);
 
-/* task_list_step(list): continues a task or begins the next job. False when there is nothing to do. */
+/* task_list_step(list): continues a task or begins the next job. Returns false when there is nothing to do. */
 bool task_list_step(struct task_list *list);
 
 /* task_list_count_waiting(list): the number of tasks that wait. */

@@ -28,13 +28,13 @@ static void print_escaped(const char *text) {
   }
 }
 
-/* The name that pgq.configure takes: the option's, with underscores. */
+/* Prints the name that pgq.configure takes: that of the option, with underscores. */
 static void print_setting(const char *name) {
   for (; *name; name++)
     putchar(*name == '-' ? '_' : *name);
 }
 
-/* The help text as a sentence: a capital first, a full stop at the end. */
+/* Prints the help text as a sentence: with a capital first and a full stop at the end. */
 static void print_sentence(const char *help) {
   size_t length = strlen(help);
   putchar(toupper((unsigned char)*help));

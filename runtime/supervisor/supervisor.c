@@ -24,7 +24,7 @@ enum stage {
   STAGE_SERVING,    /* jobs are claimed and run */
   STAGE_FINISHING,  /* SIGTERM: no more claims; running jobs may end within the grace time */
   STAGE_BREAKING,   /* a second signal, or the grace time is over: executors are killed, and their jobs go back */
-  STAGE_LEAVING,    /* no jobs are here any more: executors exit, and the worker's row is deleted */
+  STAGE_LEAVING,    /* the worker has no jobs any more: executors exit, and the worker's row is deleted */
   STAGE_GONE,       /* everything is closed; the loop ends */
 };
 
@@ -50,7 +50,7 @@ struct supervisor {
   int suspect_group_size; /* how many suspects may run together */
   struct wakeup *wakeup;
   uv_timer_t stop_timer; /* connecting: connect timeout; later the end of the current stage */
-  uv_timer_t free_timer; /* frees what has ended, after its last callback has returned */
+  uv_timer_t free_timer; /* frees objects that have ended, after their last callbacks have returned */
   uv_signal_t terminate, interrupt;
   bool control_left;
 };
@@ -146,7 +146,8 @@ static void on_slot_died(void *owner, const char *cause) {
   advance(s);
 }
 
-/* Another slot takes its place, unless as many slots as there are executors are being replaced already. */
+/* Another slot takes the slot's place, unless the number of replaced slots that still run equals the number of
+ * executors. */
 static void on_slot_outlived(void *owner, struct slot *slot) {
   struct supervisor *s = owner;
   if (s->stage != STAGE_SERVING || s->slots.count >= 2 * s->options->executors)

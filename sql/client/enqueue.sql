@@ -1,5 +1,5 @@
--- Enqueues one job, and returns its id. The queue's name is sent as bytes, which the server decodes: it does not depend
--- on the client encoding of the connection, which is the caller's to choose. Times are those of the database's clock.
+-- Enqueues one job, and returns its id. The queue's name is sent as bytes, which the server decodes: so it does not
+-- depend on the client encoding of the connection, which the caller chooses. Times are those of the database's clock.
 --
 -- $1 bytea: name of the queue, in UTF-8
 -- $2 bytea: data of the job

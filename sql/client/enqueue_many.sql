@@ -1,5 +1,5 @@
--- Enqueues one job for each element of $2, and returns their ids. The ids have the order of the elements: they are drawn
--- above the ORDER BY, which costs no sort. All else is as in enqueue.sql.
+-- Enqueues one job for each element of $2, and returns their ids. The ids have the order of the elements: they are
+-- drawn above the ORDER BY, which costs no sort. Everything else is as in enqueue.sql.
 --
 -- $1 bytea: name of the queue, in UTF-8
 -- $2 bytea[]: data of the jobs

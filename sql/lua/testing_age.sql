@@ -1,5 +1,5 @@
--- Makes all jobs older, which stands for moving the server's clock. Skips the jobs that the script under test has locked
--- in a transaction.
+-- Makes all jobs older, which has the effect of moving the server's clock forward. Skips the jobs that the script under
+-- test has locked in a transaction.
 --
 -- $1 float8: seconds
 WITH free AS (

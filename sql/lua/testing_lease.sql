@@ -1,5 +1,6 @@
--- Leases a job that this transaction has locked, counts the attempt, and returns the number of the attempt and the token.
--- The lease lasts longer than any test, because it is not extended. A job that was leased had counted its attempt then.
+-- Leases a job that this transaction has locked, counts the attempt, and returns the number of the attempt and the
+-- token. The lease lasts longer than any test, because it is not extended. The attempt of a job that is leased already
+-- is not counted again.
 --
 -- $1 int8: id of the job
 UPDATE pgq_jobs

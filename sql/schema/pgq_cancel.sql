@@ -2,7 +2,7 @@
 --   cancelled  the job was waiting, and will not run
 --   running    a worker had leased the job; the worker is notified, and ends the handler
 --   ended      the job had ended before: it had failed, or was completed and preserved
---   unknown    there is no job of that id; completed jobs are deleted, and so unknown
+--   unknown    there is no job with that id; completed jobs are deleted, and so they are unknown
 -- If a worker has locked the row, the call waits for it, at most a second. The caller needs SELECT and UPDATE on pgq_jobs.
 CREATE OR REPLACE FUNCTION pgq_cancel(id bigint) RETURNS text LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $pgq$
 DECLARE

@@ -1,6 +1,6 @@
--- Enqueues one job, for programs in any language, and returns its id. It refuses what a worker could not run: an empty
--- queue name, too much data, waits that are not durations. The search path is the one of the installation, so that the
--- function finds its table whatever the caller's search path is.
+-- Enqueues one job, for programs in any language, and returns its id. It refuses jobs that a worker could not run: an
+-- empty queue name, too much data, waits that are not durations. The search path is the one of the installation, so
+-- that the function finds its table whatever the caller's search path is.
 CREATE OR REPLACE FUNCTION pgq_enqueue(
   queue_name text,
   data bytea,
@@ -10,7 +10,8 @@ CREATE OR REPLACE FUNCTION pgq_enqueue(
 DECLARE
   wait text;
   job_id bigint;
-  -- A duration in the form of Go, as the worker reads it, such as 1h30m or 250ms. There are two characters for micro.
+  -- A duration in the form of Go, as the worker reads it, such as 1h30m or 250ms. There are two characters for the
+  -- prefix micro.
   pattern text := '^[+-]?(0|(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|'
     || CASE getdatabaseencoding() WHEN 'UTF8' THEN chr(181) || 's|' || chr(956) || 's|' ELSE '' END || 'ms|s|m|h))+)$';
   sum_ns numeric;

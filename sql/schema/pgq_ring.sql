@@ -1,16 +1,16 @@
--- The doorbell: tells sleeping workers that there is a job, and costs little while no worker sleeps. NOTIFY takes one
--- lock of the whole cluster at commit, so it is sent only when a worker sleeps. Two flags decide that, and both are shared
--- advisory locks:
+-- The doorbell: tells sleeping workers that there is a job, and costs little while no worker sleeps. At commit NOTIFY
+-- takes a lock that the whole cluster shares, so it is sent only when a worker sleeps. Two flags decide that, and both
+-- are shared advisory locks:
 --   "enqueueing"  raised by a session that enqueues, until its transaction has ended
 --   "asleep"      raised by a worker, while it sleeps
 -- The session raises its flag and then looks at the workers' flag. A worker raises its flag and then looks at the
 -- sessions' flag. Whatever the order, at least one of the two sees the other. A worker that sees the flag of a session
 -- keeps polling until the flag is down.
 --
--- The class of each lock is the oid of the table. Its object is one of 256 buckets, into which the names of the queues are
--- hashed, for "enqueueing", and the bucket plus 256 for "asleep". To look at a flag is to try to lock it exclusively.
--- Locking and unlocking are one expression, so that no end of the statement can leave the lock behind. Two sessions that
--- look at the same moment hinder each other, so a flag that seems to be up is looked at a second time.
+-- The class of each lock is the oid of the table. Its object is one of 256 buckets, into which the names of the queues
+-- are hashed, for "enqueueing", and the bucket plus 256 for "asleep". A session looks at a flag by trying to lock it
+-- exclusively. Locking and unlocking are one expression, so that no end of the statement can leave the lock behind. Two
+-- sessions that look at the same moment hinder each other, so a flag that seems to be up is looked at a second time.
 --
 -- The setting pgq.bell has two uses. A transaction sets it to "off" (SET LOCAL pgq.bell = off) if it will be prepared with
 -- PREPARE TRANSACTION, where NOTIFY is forbidden. Otherwise the function keeps in it the table and the queue for which it

@@ -1,7 +1,7 @@
--- The trigger that calls pgq_ring. A queue needs to be rung for only once in a transaction, so the condition excludes the
+-- The trigger that calls pgq_ring. One ring for each queue is enough in a transaction, so the condition excludes the
 -- queue for which pgq_ring was last called. It contains the oid of the table as a constant, because looking it up would
--- cost each INSERT more than all the rest. In a table that was restored from a dump the constant is wrong, so that the
--- condition is always true, which is only slower. This block then creates the trigger again.
+-- cost each INSERT more than the rest of the trigger. In a table that was restored from a dump the constant is wrong,
+-- so that the condition is always true, which is only slower. This block then creates the trigger again.
 DO $pgq$
 DECLARE
   served text := quote_literal('pgq_jobs'::regclass::oid || ':');

@@ -1,7 +1,7 @@
--- Claims due jobs: locks their rows until the transaction ends, writes nothing, and returns them by queue, in the
--- order in which they fell due. This is one range scan of the index pgq_jobs_fetch for each queue. The columns are
--- those of enum claim_column in statements.h. A value that most jobs share is returned as null, which costs the
--- least. The floor of a queue is where its last full claim ended; the scan need not read again what lies before it.
+-- Claims due jobs: locks their rows until the transaction ends, writes nothing, and returns them by queue, in the order
+-- in which they fell due. This is one range scan of the index pgq_jobs_fetch for each queue. The columns are those of
+-- enum claim_column in statements.h. A value that most jobs share is returned as null, which costs the least. The floor
+-- of a queue is where its last full claim ended; the scan does not read the rows before it again.
 --
 -- $1 text[]: names of the queues
 -- $2 int4[]: for each queue, the greatest number of jobs to claim

@@ -1,5 +1,5 @@
--- Deletes completed jobs that are leased, and returns the ids of those that it deleted. A worker that has lost the lease
--- of a job no longer has the right token, so it deletes nothing.
+-- Deletes completed jobs that are leased, and returns the ids of the jobs that it deleted. A worker that has lost the
+-- lease of a job no longer has the right token, so it deletes nothing.
 --
 -- $1 int8[]: ids of the jobs
 -- $2 int8[]: for each job, the token of its lease

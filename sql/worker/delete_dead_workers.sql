@@ -2,10 +2,10 @@
 -- lock is free, or when it has sent no heartbeat for an hour. A worker behind a pooler has no lock: it is dead when it
 -- has sent no heartbeat for a minute. A worker whose last heartbeat is recent is not dead in any case: it may have lost
 -- its session and be connecting again. Locking and unlocking are one expression, because a statement that is cancelled
--- between two could leave the lock behind.
+-- between the two could leave the lock behind.
 --
--- $1 int8: id of this worker's row, which is left alone
--- $2 int8: how many milliseconds a heartbeat is recent
+-- $1 int8: id of this worker's row, which is never deleted here
+-- $2 int8: for how many milliseconds a heartbeat counts as recent
 DELETE FROM pgq_workers
 WHERE id <> $1 AND last_seen_at < now() - $2::int8 * interval '1 ms'
   AND (last_seen_at < now() - CASE WHEN pooled THEN interval '1 min' ELSE interval '1 hour' END

@@ -1,5 +1,5 @@
 -- Returns true when no open transaction has enqueued into one of the buckets: none has raised its flag "enqueueing".
--- Locking and unlocking are one expression, because a statement that is cancelled between two could leave the lock
+-- Locking and unlocking are one expression, because a statement that is cancelled between the two could leave the lock
 -- behind, and then no enqueue would ring for that bucket.
 --
 -- $1 int4[]: buckets

@@ -1,4 +1,4 @@
--- Tells, before the worker sleeps, whether each queue has a due job after all, and in how many milliseconds its next
+-- Returns, before the worker sleeps, whether each queue has a due job after all, and in how many milliseconds its next
 -- job falls due. The columns are those of enum next_due_column in statements.h. The statement is sent in the
 -- transaction of a claim, whose now() is too old: jobs may have failed, and may be due again, since it began. A job
 -- whose run_after is infinity never falls due.

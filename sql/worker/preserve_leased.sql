@@ -1,4 +1,4 @@
--- Marks leased jobs as completed instead of deleting them, and returns the ids of those that it wrote; see
+-- Marks leased jobs as completed instead of deleting them, and returns the ids of the jobs that it wrote; see
 -- complete_leased.sql. The lease has counted the attempt already.
 --
 -- $1 int8[]: ids of the jobs

@@ -1,4 +1,4 @@
--- Gives leased jobs back as if they had never been claimed, and returns the ids of those that it wrote.
+-- Gives leased jobs back as if they had never been claimed, and returns the ids of the jobs that it wrote.
 --
 -- $1 int8[]: ids of the jobs
 -- $2 int8[]: for each job, the token of its lease

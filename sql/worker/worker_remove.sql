@@ -1,4 +1,4 @@
--- Deletes the row of this worker, which stops.
+-- Deletes the row of this worker when it stops.
 --
 -- $1 int8: id of the worker's row
 DELETE FROM pgq_workers WHERE id = $1

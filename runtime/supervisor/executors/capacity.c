@@ -4,15 +4,16 @@
 
 #include "protocol.h"
 
-/* What is with an executor: jobs that share its concurrency, transactional jobs, and, of all its jobs, the leased ones,
- * which wait for longer than a moment. */
+/* The numbers of jobs that are with an executor: those that share its concurrency, the transactional ones, and the
+ * leased ones of all kinds, whose handlers have waited for a while. */
 struct load {
   int32_t shared, transactional, leased;
 };
 
 /*
- * The capacity for a queue of which `running` jobs are with the executor. Where jobs end within milliseconds there may
- * be twice as many, in two batches: while one is settled the other one runs. But not behind jobs that do not end.
+ * Returns the capacity for a queue of which `running` jobs are with the executor. If jobs end within milliseconds,
+ * there may be twice as many, in two batches: one runs while the other is settled. Leased jobs reduce this, since they
+ * take longer.
  */
 static int32_t capacity_of(const struct queue *queue, const struct options *options, int32_t running,
                            struct load load) {
@@ -32,7 +33,7 @@ static int32_t capacity_of(const struct queue *queue, const struct options *opti
 void capacity_find(struct hold *const *holds, struct queue *const *queues, uint32_t count,
                    const struct options *options, int32_t *capacity) {
   struct load load = {0};
-  int32_t *running = capacity; /* first the jobs of each queue that are with the executor */
+  int32_t *running = capacity; /* the array first has the jobs of each queue that are with the executor */
   memset(running, 0, count * sizeof *running);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++) {
     hold_count_running(holds[lane], running, count);

@@ -15,7 +15,7 @@
 enum { YOUNG_MS = 5000, RESTART_LEAST_MS = 100, RESTART_MOST_MS = 10000 };
 
 /* A retiring executor is checked this often. At the first check another slot takes its place, and its jobs run on
- * beside that slot's. */
+ * beside the jobs of that slot. */
 enum { RETIRE_CHECK_MS = 1000 };
 
 /* A process that has no jobs any more and does not exit is killed at this check. */
@@ -46,14 +46,15 @@ static void free_slot(uv_handle_t *timer) {
   free(slot);
 }
 
-/* One handle after the other: the loop's callbacks come in any order, and the last one frees the memory. */
+/* The handles are closed one after the other, because the loop calls back in any order. The last callback frees the
+ * memory. */
 static void close_timer(uv_handle_t *idle_timer) {
   struct slot *slot = idle_timer->data;
   uv_close((uv_handle_t *)&slot->timer, free_slot);
 }
 
 void slot_free(struct slot *slot) {
-  uv_timer_stop(&slot->timer); /* it may be due at this moment, and is closed later */
+  uv_timer_stop(&slot->timer); /* the timer may be due now, and is closed later */
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_free(slot->holds[lane]);
   child_free(slot->child);
@@ -64,7 +65,7 @@ void slot_free(struct slot *slot) {
 
 #define TO(state) (1u << (state))
 
-/* Which states may follow each. */
+/* The states that may follow each state. */
 static const unsigned successors[] = {
     [SLOT_DEAD] = TO(SLOT_LOADING),
     [SLOT_LOADING] = TO(SLOT_READY) | TO(SLOT_BROKEN) | TO(SLOT_DEAD),
@@ -117,7 +118,7 @@ void slot_let_exit(struct slot *slot) {
   child_leave(slot->child);
 }
 
-/* A retiring executor is still here: its jobs take long, or it has none and something keeps it from exiting. */
+/* A retiring executor is still alive: its jobs take long, or it has no jobs and does not exit. */
 static void on_retire_check(uv_timer_t *timer) {
   struct slot *slot = timer->data;
   if (slot->state == SLOT_EXITING && --slot->exit_checks == 0)
@@ -135,7 +136,7 @@ static void retire(struct slot *slot) {
     hold_recall(slot->holds[lane], NULL);
 }
 
-/* The executor has run its number of jobs, or has most of the memory that it may have. */
+/* Whether the executor has run its number of jobs, or uses most of the memory that it may use. */
 static bool has_had_enough(struct slot *slot) {
   const struct options *options = slot->start.options;
   if (options->max_jobs > 0 && slot->jobs >= options->max_jobs)
@@ -150,9 +151,9 @@ bool slot_is_dead(const struct slot *slot) {
   return !child_is_alive(slot->child);
 }
 
-/* ── what the worker asks ── */
+/* ── requests of the worker ── */
 
-/* Tells the executor the settings as they were resolved from the script, the flags and the environment. */
+/* Sends the executor the settings, as they were resolved from the script, the command line and the environment. */
 static void tell_settings(const struct slot *slot) {
   const struct options *options = slot->start.options;
   const struct session_mode *mode = slot->start.mode;
@@ -253,7 +254,7 @@ bool slot_is_replaced(const struct slot *slot) {
   return slot->replaced;
 }
 
-/* ── what the executor reports ── */
+/* ── reports of the executor ── */
 
 static void make_holds(struct slot *slot) {
   for (uint32_t lane = 0; lane < HOLDS_PER_EXECUTOR; lane++) {
@@ -274,7 +275,8 @@ static void make_holds(struct slot *slot) {
   }
 }
 
-/* A flag or the environment wins over the script's setting for one queue, which wins over its setting for all. */
+/* The command line and the environment override the script's setting for a queue, which overrides its setting for all
+ * queues. */
 static bool resolve(const struct options *options, const char *name, bool set, enum choice choice) {
   return choice == CHOICE_UNSET || options_forced(options, name) ? set : choice == CHOICE_YES;
 }
@@ -303,7 +305,7 @@ static void on_ready(void *owner, const struct message_ready *script) {
     return;
   slot->start.events->ready(slot->start.owner, script);
   log_debug("executor is ready", LOG_I("executor", slot->number), LOG_I("pid", child_pid(slot->child)));
-  if (slot->stage >= SLOT_FINISHING) /* something in the script prevents the worker from going on */
+  if (slot->stage >= SLOT_FINISHING) /* a wrong setting in the script has stopped the worker */
     return;
   if (!slot->holds[SLOT_FIRST_HOLD])
     make_holds(slot);
@@ -325,7 +327,7 @@ static void on_broken(void *owner, const char *message, size_t length) {
 
 static bool on_outcome(void *owner, const struct job_outcome *outcome) {
   struct slot *slot = owner;
-  slot->jobs += outcome->outcome != OUTCOME_UNRUN; /* such a job has not begun */
+  slot->jobs += outcome->outcome != OUTCOME_UNRUN; /* a job that did not run does not count */
   struct hold *hold = slot->holds[outcome->batch % HOLDS_PER_EXECUTOR];
   return hold && hold_outcome(hold, outcome);
 }
@@ -365,16 +367,17 @@ static void on_died(void *owner, const struct child_death *death) {
   bool intended = slot->stage >= SLOT_BREAKING, replace = is_to_be_replaced(slot);
   int begun = count_begun(slot);
   char message[320];
-  struct child_death told = {0}; /* an intended death costs no job anything */
+  struct child_death told = {0}; /* after an intended death all jobs go back unchanged */
   if (death->culprit)
     snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", death->cause, death->run);
   else
-    snprintf(message, sizeof message, "the executor %s, with this job alone in it", death->cause);
+    snprintf(message, sizeof message, "the executor %s; only this job was running in it", death->cause);
   if (!intended)
     told = (struct child_death){
         .culprit = death->culprit, .alone = begun == 1, .ran_us = death->ran_us, .cause = message, .run = death->run};
   log_death(slot, death);
-  /* If the culprit is unknown, half of the jobs that had begun run together next time, and so on; a few one by one. */
+  /* If the culprit is unknown, half of the jobs that had begun run together next time, and half of these after another
+   * death. A few jobs run one by one. */
   if (!death->culprit && !intended && begun > 0)
     *slot->start.suspect_group_size = begun > FEW_SUSPECTS ? begun / 2 : 1;
   slot->last_were_suspects = false;

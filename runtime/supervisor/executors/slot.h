@@ -12,23 +12,25 @@
 #include "wakeup.h"
 
 /*
- * A slot: an executor and its holds. The first hold claims when the executor is free. While it brings as many jobs as
- * it asks for, the other hold claims ahead, so that the executor works on one batch while the other one is settled.
+ * A slot: an executor and its holds. The first hold claims when the executor is free. While its claims bring as many
+ * jobs as they ask for, the other hold claims ahead, so that the executor works on one batch while the other one is
+ * settled.
  *
  * The executor is replaced when it dies, when it has run its number of jobs, and when it has grown too large; the holds
- * stay. If jobs of the old executor take long, they keep it and its slot: then another slot takes this slot's place,
- * and this one ends when its jobs have ended.
+ * stay. If jobs of the old executor take long, the executor and its slot stay: another slot then takes this slot's
+ * place, and this one ends when its jobs have ended.
  */
 struct slot;
 
 struct slot_events {
-  /* The executor has loaded the script. Told before the slot looks at the script's settings and queues. */
+  /* The executor has loaded the script. Called before the slot reads the script's settings and queues. */
   void (*ready)(void *owner, const struct message_ready *script);
   /* The script could not be loaded, or the executor could not be started (message NULL). The slot tries again later. */
   void (*broken)(void *owner, const char *message, size_t length);
   /* The executor died; see struct child_events. */
   void (*died)(void *owner, const char *cause);
-  /* The executor is to be replaced, and its jobs take long. Told every second until slot_be_replaced() or its end. */
+  /* The executor is to be replaced, and its jobs take long. Called every second until slot_be_replaced() is called or
+   * the executor ends. */
   void (*outlived)(void *owner, struct slot *slot);
   /* A handler called pgq.stop(). */
   void (*stop)(void *owner);
@@ -37,7 +39,7 @@ struct slot_events {
   void (*rested)(void *owner);
 };
 
-/* What all slots of a worker share. Everything it points to must outlive them. */
+/* The data that all slots of a worker share. Everything it points to must outlive them. */
 struct slot_start {
   uv_loop_t *loop;
   const struct options *options;
@@ -67,22 +69,24 @@ struct hold *slot_hold(const struct slot *slot, int lane);
 /* slot_wake(slot, sweep): see hold_wake(). Returns whether the slot claims now. */
 bool slot_wake(struct slot *slot, bool sweep);
 
-/* slot_is_at_rest(slot): no jobs are here. slot_is_asleep(slot): executor and hold are ready as well. */
+/* slot_is_at_rest(slot): whether the slot has no jobs. slot_is_asleep(slot): whether its executor and hold are ready as
+ * well. */
 bool slot_is_asleep(const struct slot *slot);
 bool slot_is_at_rest(const struct slot *slot);
 
 /* slot_be_careful(slot, until_ms): see hold_be_careful(). */
 void slot_be_careful(struct slot *slot, int64_t until_ms);
 
-/* The stages of a stop, in this order. slot_finish(): no more claims. slot_break(): kills the executor, at no cost for
- * its jobs. slot_leave(): asks the executor to exit. */
+/* The stages of a stop, in this order. slot_finish(): no more claims. slot_break(): kills the executor; its jobs go
+ * back and lose no attempt. slot_leave(): asks the executor to exit. */
 void slot_finish(struct slot *slot);
 void slot_break(struct slot *slot);
 void slot_leave(struct slot *slot);
 
 /*
  * slot_be_replaced(slot): another slot has its number now. This one claims nothing more, and its executor exits when
- * its jobs have ended; then it is dead and at rest, and can be freed. slot_is_replaced(slot): whether that was said.
+ * its jobs have ended; then it is dead and at rest, and can be freed. slot_is_replaced(slot): whether
+ * slot_be_replaced() was called.
  */
 void slot_be_replaced(struct slot *slot);
 bool slot_is_replaced(const struct slot *slot);
@@ -90,10 +94,10 @@ bool slot_is_replaced(const struct slot *slot);
 /* slot_number(slot): the number given to slot_new(). */
 int slot_number(const struct slot *slot);
 
-/* slot_is_dead(slot): there is no executor process. */
+/* slot_is_dead(slot): whether there is no executor process. */
 bool slot_is_dead(const struct slot *slot);
 
-/* slot_free(slot): only when it is dead. The memory is freed in the loop's next turn. */
+/* slot_free(slot): frees a slot that is dead. The memory is freed in the loop's next turn. */
 void slot_free(struct slot *slot);
 
 #endif

@@ -1,15 +1,15 @@
-/* The part of slot.h that answers the questions of the slot's holds, and hears what they report. */
+/* The part of slot.h that answers the questions of the slot's holds, and takes their reports. */
 #include "capacity.h"
 #include "clock.h"
 #include "slot_state.h"
 
-/* A hold that claims ahead is closed when it has not been of use for this long. */
+/* A hold that claims ahead is closed when there were no jobs for it for this long. */
 enum { AHEAD_IDLE_MS = 10000 };
 
 /* A handler that has not waited for this long keeps its executor from other jobs. */
 enum { STUCK_MS = 10 };
 
-/* After a worker died, a job begins beside jobs that wait once these have waited for this long. */
+/* After a worker died, another job begins beside waiting jobs only when they have waited for this long. */
 enum { CAREFUL_GAP_MS = 500 };
 
 /* No claim brings more suspects than this. */
@@ -30,9 +30,9 @@ static bool has_unacknowledged(const struct slot *slot) {
 }
 
 /*
- * While suspects are tried, only the first hold claims, when nothing else is in the executor. While the worker is
- * careful, only the first hold claims, one job at a time: when the jobs that have begun have ended, or have waited for
- * a while without harm.
+ * While suspects are tried, only the first hold claims, and only when the executor has no other job. While the worker
+ * is careful, only the first hold claims, one job at a time: when the jobs that have begun have ended, or have waited
+ * for a while without harm.
  */
 static int32_t on_hold_capacity(void *owner, const struct hold *hold, int32_t *of_queues) {
   const struct slot *slot = owner;
@@ -46,7 +46,7 @@ static int32_t on_hold_capacity(void *owner, const struct hold *hold, int32_t *o
   if (careful && leased && (!child_is_all_waiting(slot->child) || clock_ms() - slot->found_ms < CAREFUL_GAP_MS))
     return 0;
   if ((leased && child_busy_ms(slot->child) >= STUCK_MS) || has_unacknowledged(slot))
-    return 0; /* a job takes long, and it is unknown how long */
+    return 0; /* a job takes long, and its end is not known */
   capacity_find(slot->holds, slot->queues, slot->queue_count, slot->start.options, of_queues);
   return careful ? 1 : slot->isolates ? *slot->start.suspect_group_size : INT32_MAX;
 }
@@ -68,7 +68,7 @@ static void on_hold_found(void *owner, const struct hold *hold) {
   if (hold == slot->holds[SLOT_FIRST_HOLD]) {
     int *size = slot->start.suspect_group_size;
     bool suspects = hold_runs_suspects(hold);
-    if (suspects && slot->last_were_suspects) /* the group before has done no harm: the next one may be larger */
+    if (suspects && slot->last_were_suspects) /* the last group was harmless: the next one may be larger */
       *size = *size < SUSPECT_GROUP_MOST / 2 ? *size * 2 : SUSPECT_GROUP_MOST;
     slot->last_were_suspects = suspects;
     slot->isolates = slot->isolates && suspects;

@@ -79,7 +79,7 @@ bool slot_list_wake(const struct slot_list *list, bool sweep) {
   return false;
 }
 
-/* ── all holds; those of a slot whose script was never loaded are not there yet ── */
+/* ── all holds; a slot whose script was never loaded has none ── */
 
 static int hold_count(const struct slot_list *list) {
   return list->count * HOLDS_PER_EXECUTOR;

@@ -6,8 +6,8 @@
 #include "slot.h"
 
 /*
- * The slots of a worker: one for each number, from 1, and behind these the replaced slots whose jobs have not ended. A
- * list that is all zero but for `start` is empty.
+ * The slots of a worker: one for each number, from 1, and after these the replaced slots whose jobs have not ended. A
+ * list is empty if all fields except `start` are zero.
  */
 struct slot_list {
   const struct slot_start *start;
@@ -16,11 +16,12 @@ struct slot_list {
   int64_t careful_until_ms; /* see slot_be_careful(); also applies to slots that are added */
 };
 
-/* slot_list_add(list): adds a slot with the next number; its executor is not started. Only before any was replaced. */
+/* slot_list_add(list): adds a slot with the next number; its executor is not started. Must not be called after a slot
+ * was replaced. */
 struct slot *slot_list_add(struct slot_list *list);
 
-/* slot_list_replace(list, slot): a new slot, which is returned, takes the number of this one; see slot_be_replaced().
- */
+/* slot_list_replace(list, slot): a new slot takes the number of this one; see slot_be_replaced(). Returns the new
+ * slot. */
 struct slot *slot_list_replace(struct slot_list *list, struct slot *slot);
 
 /* slot_list_has_ended(list): whether replaced slots have ended. slot_list_free_ended(list): frees them, and returns

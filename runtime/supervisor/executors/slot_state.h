@@ -4,26 +4,26 @@
 #include "slot.h"
 
 /*
- * The inside of a slot, for its own two files only: slot.c has the life of the executor, slot_holds.c what the holds
- * ask and report.
+ * The inside of a slot, for its own two files only: slot.c has the life of the executor, slot_holds.c answers the
+ * questions of the holds and takes their reports.
  */
 
 /* The life of the slot's executor. Only set_state() in slot.c writes it. */
 enum slot_state {
   SLOT_DEAD,     /* no process; `timer` runs if another is to be started */
   SLOT_LOADING,  /* the process loads the script */
-  SLOT_BROKEN,   /* it could not load the script, which was reported, and ends */
-  SLOT_READY,    /* it runs jobs */
-  SLOT_RETIRING, /* it is to be replaced: it gets no more jobs, and `timer` runs */
-  SLOT_EXITING,  /* the same, and it has no jobs any more: it was asked to exit; `exit_checks` is valid */
+  SLOT_BROKEN,   /* the process could not load the script, has reported this, and exits */
+  SLOT_READY,    /* the process runs jobs */
+  SLOT_RETIRING, /* the process is to be replaced: it gets no more jobs, and `timer` runs */
+  SLOT_EXITING,  /* the same, and it has no jobs and was asked to exit; `exit_checks` is valid */
 };
 
-/* What the slot is for. It only rises. */
+/* The stage of the slot's life. It only rises. */
 enum slot_stage {
   SLOT_PREPARING, /* the database has not been reached: nothing is claimed */
   SLOT_SERVING,
-  SLOT_FINISHING, /* no more claims, no new executor */
-  SLOT_BREAKING,  /* the executor was killed at no cost for its jobs */
+  SLOT_FINISHING, /* the slot makes no more claims and starts no executor */
+  SLOT_BREAKING,  /* the executor was killed; its jobs go back and lose no attempt */
   SLOT_LEAVING,   /* the executor was asked to exit */
 };
 
@@ -41,21 +41,21 @@ struct slot {
   enum slot_stage stage;
   bool replaced; /* another slot has taken its place; it ends when its jobs have ended */
 
-  bool isolates;            /* suspects are to run, or run, with nothing beside them */
-  bool last_were_suspects;  /* the jobs that came last were suspects, and none has killed the executor */
+  bool isolates;            /* suspects are to run, or run, with no other job beside them */
+  bool last_were_suspects;  /* the last jobs were suspects, and none has killed the executor */
   int64_t careful_until_ms; /* see hold_be_careful() */
   int64_t found_ms;         /* when a claim last brought jobs */
 
   uv_timer_t timer;      /* dead: starts another executor; retiring, exiting: checks every second */
-  uv_timer_t idle_timer; /* closes holds that claim ahead and have not been of use */
+  uv_timer_t idle_timer; /* closes holds that claim ahead and have had no jobs for a while */
   int64_t started_ms;
   int64_t restart_wait_ms;
   int64_t memory_checked_ms;
-  int64_t jobs;    /* that this executor has run */
+  int64_t jobs;    /* number of jobs that this executor has run */
   int exit_checks; /* exiting: checks left before the process is killed */
 };
 
-/* The slot's end of its holds; the owner is the slot. */
+/* The slot's callbacks for its holds; their owner is the slot. */
 extern const struct hold_events slot_hold_events;
 
 /* slot_let_exit(slot): asks a retiring executor, which has no jobs any more, to exit. */

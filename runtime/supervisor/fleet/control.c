@@ -13,13 +13,13 @@
 
 enum { HEARTBEAT_MS = 10000, LEAVE_TIMEOUT_MS = 2000 };
 
-/* A worker without a session is not taken for dead before it has been silent for this long: it may be reconnecting. */
+/* A worker without a session counts as dead only after it has been silent for this long: it may be reconnecting. */
 enum { SILENT_MS = 15000 };
 
-/* How soon leases are looked at again when one of them was lost. */
+/* The wait before leases are checked again when one of them was lost. */
 enum { LOST_AGAIN_MS = 1000 };
 
-/* States are passed in this order, and some are left out. */
+/* The states follow each other in this order. Some may be left out. */
 enum control_state {
   CONTROL_CHECKING, /* it is not known whether the database has the tables */
   CONTROL_JOINING,  /* the worker's row is added, and dead workers are looked for */
@@ -40,7 +40,7 @@ struct control {
   const struct control_events *events;
   void *owner;
   enum control_state state;
-  uv_timer_t timer;        /* until the next heartbeat; after control_leave(), until it has taken too long */
+  uv_timer_t timer;        /* until the next heartbeat; after control_leave(), until leaving has taken too long */
   uv_timer_t extend_timer; /* until leases are extended */
   int busy;                /* acts without an answer, other than the doorbell's */
   bool bell_answered;      /* the act that was answered last is the doorbell's */
@@ -92,7 +92,7 @@ static void close_timer(uv_handle_t *extend_timer) {
 void control_free(struct control *control) {
   if (!control)
     return;
-  uv_timer_stop(&control->timer); /* it may be due at this moment, and is closed later */
+  uv_timer_stop(&control->timer); /* the timer may be due now, and is closed later */
   wakeup_set_doorbell(control->wakeup, NULL);
   connection_free(control->connection);
   doorbell_free(control->bell);
@@ -101,7 +101,7 @@ void control_free(struct control *control) {
 
 /* ── statements ── */
 
-/* Acts queue up on the connection. */
+/* Sends an act of one statement. Several acts may be under way. */
 static void act(struct control *control, enum statement statement, const struct parameters *parameters) {
   control->busy++;
   connection_send(control->connection, statement, parameters);
@@ -134,7 +134,7 @@ static void add_row(struct control *control) {
   free(names);
 }
 
-/* A worker is dead if it has been silent for `silent_ms` and its session is gone. */
+/* A worker is dead if it has been silent for `silent_ms` and its session has ended. */
 static void delete_dead_workers(struct control *control, int64_t silent_ms) {
   struct parameters parameters = {0};
   parameters_add_i64(&parameters, control->worker_id);
@@ -151,7 +151,7 @@ static void start_listening(struct control *control) {
   doorbell_open(control->bell);
 }
 
-/* Sends a heartbeat, or adds the row if there is none, or none any more. */
+/* Sends a heartbeat, or adds the worker's row if it is missing. */
 static void on_heartbeat(uv_timer_t *timer) {
   struct control *control = timer->data;
   if (!connection_is_up(control->connection) || control->busy > 0)
@@ -161,7 +161,8 @@ static void on_heartbeat(uv_timer_t *timer) {
     return;
   }
   act_on_row(control, STATEMENT_WORKER_HEARTBEAT);
-  /* Only with a row: this session could take its own lock once more, so the worker's own row must be left out. */
+  /* Needs the worker's own row: the statement leaves this row out, because this session could take its own lock
+   * again. */
   delete_dead_workers(control, SILENT_MS);
 }
 
@@ -197,7 +198,7 @@ static void on_extend_timer(uv_timer_t *timer) {
 }
 
 /* A job whose lease was lost may have been completed by its own transaction: then it ends at once, and its lease is not
- * asked for again. */
+ * checked again. */
 static void take_lost_leases(struct control *control, const PGresult *result) {
   control->extend_failure_logged = false;
   for (int row = 0; row < PQntuples(result); row++)
@@ -208,7 +209,7 @@ static void take_lost_leases(struct control *control, const PGresult *result) {
 
 /* ── the session begins and ends ── */
 
-/* In this state of affairs the user may know better; that is said once. */
+/* Logs once that the worker treats the pooler as one that shares sessions. The user may know better. */
 static void log_pooler(struct control *control) {
   if (control->pooler_logged || control->options->pooler != POOLER_AUTO || control->mode->kind != SESSION_SHARED)
     return;
@@ -229,7 +230,7 @@ static void on_up(void *owner) {
     return;
   }
   if (control->worker_id && control->mode->kind == SESSION_OWN)
-    act_on_row(control, STATEMENT_WORKER_LOCK); /* the lock went with the last session */
+    act_on_row(control, STATEMENT_WORKER_LOCK); /* the lock ended with the last session */
   start_listening(control);
   extend(control);
   on_heartbeat(&control->timer);
@@ -240,7 +241,7 @@ static void on_down(void *owner, const char *reason) {
   (void)reason;
   control->busy = 0;
   doorbell_down(control->bell);
-  if (control->state >= CONTROL_LEAVING) /* the row stays; other workers will find that this one is silent */
+  if (control->state >= CONTROL_LEAVING) /* the row stays until another worker finds that this one is silent */
     uv_timer_start(&control->timer, on_leave_timeout, 0, 0);
 }
 
@@ -263,13 +264,13 @@ static void take_check(struct control *control, const PGresult *result) {
 
 /* ── results ── */
 
-/* The server's message, or libpq's own when the connection is gone. */
+/* Returns the server's message, or libpq's own message if the connection was lost. */
 static const char *error_text(const PGresult *result) {
   const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
   return primary ? primary : PQresultErrorMessage(result);
 }
 
-/* The worker works on without its row or its leases; each of these failures is logged once. */
+/* The worker continues without its row or its leases. Each of these failures is logged once. */
 static void take_failure(struct control *control, enum statement statement, const PGresult *result) {
   if (statement == STATEMENT_CHECK_SCHEMA) {
     log_error("cannot check the tables of the database: connecting again", LOG_T("error", error_text(result)));
@@ -324,7 +325,7 @@ static void leave(struct control *control) {
   control->events->left(control->owner);
 }
 
-/* Nothing is under way: takes the next step. */
+/* No act is under way: takes the next step. */
 static void advance(struct control *control) {
   switch (control->state) {
   case CONTROL_CHECKING:
@@ -369,7 +370,7 @@ static void on_notified(void *owner, const char *channel, const char *payload) {
     return;
   }
   int64_t table = strtoll(payload, &rest, 10);
-  if (*rest == ':' && table == doorbell_table(control->bell)) /* the database may have several such tables */
+  if (*rest == ':' && table == doorbell_table(control->bell)) /* the database may have several tables pgq_jobs */
     slot_list_cancel(control->slots, strtoll(rest + 1, NULL, 10));
 }
 

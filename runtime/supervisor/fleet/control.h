@@ -11,18 +11,18 @@
 #include "wakeup.h"
 
 /*
- * The control session of a worker. It finds out whether a pooler is in between, checks that the database has the
- * tables, keeps the worker's row in pgq_workers, deletes the rows of dead workers, extends the leases of all holds, and
- * listens to the doorbell and to cancellations of jobs.
+ * The control session of a worker. It finds out whether there is a pooler between worker and server, checks that the
+ * database has the tables, keeps the worker's row in pgq_workers, deletes the rows of dead workers, extends the leases
+ * of all holds, and listens to the doorbell and to cancellations of jobs.
  */
 struct control;
 
 struct control_events {
-  /* The tables are there, the worker has its row, and it is known whether other workers have died. Called once. */
+  /* The tables exist, the worker has its row, and the control knows whether other workers have died. Called once. */
   void (*checked)(void *owner);
-  /* The database has no `what`: "table pgq_jobs", or "column pgq_jobs.attempt". */
+  /* The database lacks `what`, for example "table pgq_jobs" or "column pgq_jobs.attempt". */
   void (*lacking)(void *owner, const char *what);
-  /* The row of a dead worker was deleted. It had been started on `host` as process `pid`. */
+  /* The row of a dead worker was deleted. That worker was process `pid` on `host`. */
   void (*worker_died)(void *owner, const char *host, int pid);
   /* After control_leave(): the row is deleted, or could not be deleted in time. Called once. */
   void (*left)(void *owner);
@@ -30,7 +30,7 @@ struct control_events {
 
 /*
  * control_new(loop, options, queues, mode, wakeup, slots, events, owner): connects at once. All of them must outlive
- * the control. The control gives its doorbell to the wakeup for as long as it lives, and tells the slots which of their
+ * the control. The wakeup uses the control's doorbell until control_free(). The control tells the slots which of their
  * leases are lost and which of their jobs are cancelled.
  */
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,

@@ -8,8 +8,8 @@
 #include "token.h"
 
 /*
- * Jobs of transactional queues are leased, and with them all jobs of their batch. If there are other jobs too, the
- * transactional ones go back, to be claimed alone. Returns whether the batch has transactional jobs to run.
+ * Jobs of transactional queues are leased, and so are all other jobs of their batch. If the batch has other jobs, the
+ * transactional ones go back and are claimed separately. Returns whether the batch has transactional jobs to run.
  */
 static bool separate_transactional(struct batch *batch) {
   int count[2] = {0, 0};
@@ -249,7 +249,7 @@ void batch_learn_waiting(const struct batch *batch, int64_t busy_us) {
 void batch_learn(const struct batch *batch) {
   for (int i = 0; i < batch->count; i++)
     if (batch->jobs[i].position > 0 && batch->jobs[i].outcome != OUTCOME_UNRUN &&
-        batch->jobs[i].outcome != OUTCOME_LEASE) /* its time counts when it ends */
+        batch->jobs[i].outcome != OUTCOME_LEASE) /* the job's time is counted when it ends */
       job_learn(&batch->jobs[i]);
   for (int i = 0; i < batch->count; i++)
     queue_learn(batch->jobs[i].queue);

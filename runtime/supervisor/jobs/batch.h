@@ -14,17 +14,17 @@ struct batch {
   struct job *jobs;
   int count;
   int open;              /* jobs without an outcome */
-  uint32_t number;       /* of the batch in frames; batch % HOLDS_PER_EXECUTOR is the lane of its hold */
-  uint32_t sent;         /* the last position given to a job */
-  int64_t token;         /* first of the tokens under which the jobs are leased before they run; 0: they are not */
-  bool is_suspect_group; /* its jobs are suspects: nothing else may run in the executor */
+  uint32_t number;       /* the batch's number in frames; number % HOLDS_PER_EXECUTOR is the lane of its hold */
+  uint32_t sent;         /* the highest position that a job has got so far */
+  int64_t token;         /* first token of the leases that the jobs get before they run; 0: they are not leased */
+  bool is_suspect_group; /* its jobs are suspects: no other job may run in the executor */
 };
 
 /*
  * batch_take(batch, result, queues, indexes, suspect_group_size): fills an empty batch from STATEMENT_CLAIM's rows. A
  * row of queue position p belongs to queues[p - 1], which is the executor's queue indexes[p - 1]. Jobs that cannot be
- * run have their outcome already. Of suspects, at most `suspect_group_size` run together, with nothing beside them; the
- * other jobs go back.
+ * run get their outcome here. At most `suspect_group_size` suspects run together, and no other job runs beside them;
+ * the other jobs go back.
  */
 void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes,
                 int suspect_group_size);
@@ -38,23 +38,25 @@ int batch_next_large(const struct batch *batch);
 /* batch_send_large(batch, index, data, length, out): adds a frame with that one job. */
 void batch_send_large(struct batch *batch, int index, const char *data, size_t length, struct buffer *out);
 
-/* batch_end_job(batch, index, outcome): see job_end(). False if there is no such job, or it has ended before. */
+/* batch_end_job(batch, index, outcome): see job_end(). Returns false if the batch has no job at `index`, or if the job
+ * has ended before. */
 bool batch_end_job(struct batch *batch, uint32_t index, const struct job_outcome *outcome);
 
-/* batch_fail_culprit(batch, death): the executor died while it ran this job: if the job is here, its attempt fails. */
+/* batch_fail_culprit(batch, death): the executor died while it ran the job death->culprit. If the batch has that job,
+ * its attempt fails. */
 void batch_fail_culprit(struct batch *batch, const struct child_death *death);
 
 /*
  * batch_suspect(batch, begun, death): the executor died and the culprit is unknown. Jobs that had begun, up to position
- * `begun`, become suspects; a suspect that was alone fails with the cause. The other jobs go back.
+ * `begun`, become suspects; a suspect that ran alone fails with the cause of the death. The other jobs go back.
  */
 void batch_suspect(struct batch *batch, uint32_t begun, const struct child_death *death);
 
-/* batch_release(batch, queue, only_unsent): open jobs of the queue (NULL: of all) go back as if they had not been
- * claimed. With `only_unsent`, jobs that were sent to the executor stay. */
+/* batch_release(batch, queue, only_unsent): open jobs of the queue (NULL: of all queues) go back as if they had not
+ * been claimed. With `only_unsent`, jobs that were sent to the executor stay. */
 void batch_release(struct batch *batch, const struct queue *queue, bool only_unsent);
 
-/* batch_count_unbegun(batch, begun): counts the open jobs behind position `begun`. */
+/* batch_count_unbegun(batch, begun): counts the open jobs after position `begun`. */
 int batch_count_unbegun(const struct batch *batch, uint32_t begun);
 
 /*
@@ -72,7 +74,7 @@ void batch_move(struct batch *to, struct batch *from);
 /* batch_find(batch, id): returns the open job with that id, or NULL. */
 const struct job *batch_find(const struct batch *batch, int64_t id);
 
-/* batch_has_unwritten_lease(batch, id): whether the batch holds that job in order to lease it. */
+/* batch_has_unwritten_lease(batch, id): whether the batch has that job, and its lease is not written yet. */
 bool batch_has_unwritten_lease(const struct batch *batch, int64_t id);
 
 /* batch_has_open(batch, queue, index): whether a job of the queue is open; sets *index to the queue's index in the
@@ -83,12 +85,13 @@ bool batch_has_open(const struct batch *batch, const struct queue *queue, uint32
  * UTF-8. */
 void batch_make_ascii(struct batch *batch);
 
-/* batch_sweep_next(batch): the next claim of each queue whose jobs go back is a sweep; otherwise these jobs would lie
- * below the queue's floor. */
+/* batch_sweep_next(batch): the next claim of each queue whose jobs go back is a sweep; these jobs may lie below the
+ * queue's floor, where other claims do not look. */
 void batch_sweep_next(const struct batch *batch);
 
 /* batch_learn(batch): tells the queues how long their jobs took. batch_learn_waiting(batch, busy_us): tells the queues
- * of jobs that are being leased that all of them wait, and kept the executor busy for at most `busy_us` each. */
+ * of the jobs that are being leased that their handlers wait, and that each kept the executor busy for at most
+ * `busy_us`. */
 void batch_learn(const struct batch *batch);
 void batch_learn_waiting(const struct batch *batch, int64_t busy_us);
 

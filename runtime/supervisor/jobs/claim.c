@@ -12,7 +12,8 @@ enum { CLAIM_BYTES = 8 << 20, CLAIM_BYTES_LEAST = 16 << 10 };
 /* A claim takes at most this many jobs. */
 enum { CLAIM_MOST = 1000 };
 
-/* A claim ahead asks queues of which a claim may take this many jobs: each job takes a dozen milliseconds at most. */
+/* A claim ahead asks only queues from which a claim may take at least this many jobs: each of them takes a dozen
+ * milliseconds at most. */
 enum { AHEAD_LEAST = 4 };
 
 void claim_free(struct claim *claim) {
@@ -36,22 +37,22 @@ void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t coun
   claim->stale = true;
 }
 
-/* Several jobs of the queue fit into a claim. */
+/* Whether several jobs of the queue fit into a claim. */
 static bool is_quick(const struct queue *queue) {
   return queue->batch > 1;
 }
 
-/* Jobs of the queue are so short that they may wait behind another batch. */
+/* Whether the queue's jobs are so short that they may wait until another batch has run. */
 static bool is_quick_enough(const struct queue *queue, enum claim_kind kind) {
   return kind == CLAIM_ANY ? is_quick(queue) : queue->batch >= AHEAD_LEAST;
 }
 
-/* The queue is not asked: it is paused, or the executor has no capacity for its jobs. */
+/* Whether no claim may ask the queue: it is paused, or the executor has no capacity for its jobs. */
 static bool is_shut(const struct claim *claim, uint32_t index, int64_t now_ms) {
   return claim->capacity[index] <= 0 || queue_is_paused(claim->queues[index], now_ms);
 }
 
-/* This claim asks only queues of the other kind. */
+/* Whether this claim asks only queues of the other kind. */
 static bool is_left_out(const struct claim *claim, uint32_t index) {
   enum claim_only kind = claim->queues[index]->transactional ? CLAIM_ONLY_TRANSACTIONAL : CLAIM_ONLY_PLAIN;
   return claim->only != CLAIM_ONLY_NONE && claim->only != kind;
@@ -68,7 +69,7 @@ static void choose_kind(struct claim *claim, int64_t now_ms) {
     claim->only = claim->last_only = claim->last_only == CLAIM_ONLY_PLAIN ? CLAIM_ONLY_TRANSACTIONAL : CLAIM_ONLY_PLAIN;
 }
 
-/* Asks for no more jobs than the claim can bring with their data, judging by earlier ones. */
+/* Asks for no more jobs than the claim can bring with their data. Earlier jobs show how large the data is. */
 static void ask(struct claim *claim, uint32_t index, int32_t most) {
   double bring = CLAIM_BYTES / (2 * claim->queues[index]->data_bytes + 1);
   if (bring < most)
@@ -94,8 +95,8 @@ static void ask_quick(struct claim *claim, enum claim_kind kind, int64_t now_ms)
   }
 }
 
-/* Asks all queues, or only slow ones if `only_slow`. Without `all`, beside quick queues that have jobs, asks one slow
- * queue, each time the next. */
+/* Asks each queue for one job; with `only_slow`, only slow queues. Without `all`, which is so if quick queues have
+ * jobs, it asks one queue, each time the next. */
 static void ask_slow(struct claim *claim, bool all, bool only_slow, int64_t now_ms) {
   uint32_t turn = all ? claim->first_queue : claim->first_slow_queue;
   for (uint32_t i = 0; i < claim->queue_count; i++) {
@@ -117,7 +118,7 @@ static bool has_asked_all(const struct claim *claim, int64_t now_ms) {
   return claim->only == CLAIM_ONLY_NONE && claim->asked_count + shut == claim->queue_count;
 }
 
-/* The number of jobs in total; the one beyond CLAIM_MOST is for the slow queue. */
+/* Returns the number of jobs in total. The job beyond CLAIM_MOST is for the slow queue. */
 static int32_t asked_jobs(const struct claim *claim) {
   int32_t jobs = 0;
   for (uint32_t i = 0; i < claim->asked_count && jobs < CLAIM_MOST; i++)

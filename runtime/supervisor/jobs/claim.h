@@ -8,18 +8,18 @@
 #include "statements.h"
 
 /*
- * What a hold asks for in a claim: which queues, in which order, and how many jobs of each.
+ * The request of a claim: which queues a hold asks, in which order, and how many jobs of each it wants.
  *
  * A claim should bring about as much work as an executor does in 50 ms. While quick queues (several of their jobs fit
- * into that time) have jobs, they share the claim, and one slow queue, each time another, adds one job. Otherwise all
- * queues are asked, for one job in total.
+ * into that time) have jobs, they share the claim, and one slow queue, another one in each claim, adds one job.
+ * Otherwise the claim asks all queues for one job in total.
  *
  * Jobs of transactional queues are leased before they run, and so are all jobs of the same claim. While transactional
  * and plain queues both have jobs, claims therefore ask for one kind and the other alternately. Transactional jobs that
  * came together with plain ones go back.
  */
 
-/* What a hold knows about the next job when it finds none. */
+/* The knowledge of a hold about the next job, after a claim that found no job. */
 struct idle_info {
   bool complete;   /* the last claim asked all queues that are not paused, and found nothing */
   bool swept;      /* that claim was a sweep; the fields below are known */
@@ -30,7 +30,7 @@ struct idle_info {
 
 enum claim_kind {
   CLAIM_ANY,   /* for a free executor: one job of a queue is enough */
-  CLAIM_AHEAD, /* while the executor works: only quick queues, whose jobs do not wait long here */
+  CLAIM_AHEAD, /* while the executor works: asks only queues with short jobs */
 };
 
 /* Which kind of queues a claim may ask. */
@@ -40,25 +40,25 @@ enum claim_only { CLAIM_ONLY_NONE, CLAIM_ONLY_PLAIN, CLAIM_ONLY_TRANSACTIONAL };
 struct claim {
   struct queue **queues; /* in the executor's order */
   uint32_t queue_count;
-  int32_t *capacity; /* of each queue: how many more jobs the executor can take; set before choosing */
-  uint32_t first_queue, first_slow_queue; /* the queue that the next claim asks first, so that each has its turn */
-  enum claim_only only, last_only;        /* of this claim; of the last claim that was limited to one kind */
+  int32_t *capacity; /* for each queue: how many more jobs the executor can take; set before choosing */
+  uint32_t first_queue, first_slow_queue; /* where the next claim starts, so that no queue is always last */
+  enum claim_only only, last_only; /* the kind of this claim; the kind of the last claim that was limited to one */
 
-  /* What the claim under way asks for. */
+  /* The request of the claim that is under way. */
   struct queue **asked;
   uint32_t *asked_index; /* in the executor's order */
-  int32_t *most;         /* jobs of each asked queue */
+  int32_t *most;         /* for each asked queue: the most jobs to claim */
   uint32_t asked_count;
   int32_t most_jobs; /* in total */
   bool complete;     /* all queues that are not paused are asked */
-  bool *swept;       /* of each asked queue: from its beginning, not from its floor */
+  bool *swept;       /* for each asked queue: the claim starts at its beginning, not at its floor */
   bool sweeps_all;   /* all asked queues are swept */
   bool sweeps_any;   /* at least one is */
   int64_t sent_ms;
-  bool stale; /* the executor was replaced since: it does not know these indexes */
+  bool stale; /* the executor was replaced since: the new one does not know these indexes */
 
-  /* What it brought. */
-  bool full; /* as much as was asked for, of at least one queue: there may be more */
+  /* The answer to the last request. */
+  bool full; /* at least one queue gave all the jobs that were asked for: it may have more */
 };
 
 void claim_free(struct claim *claim);
@@ -66,11 +66,11 @@ void claim_free(struct claim *claim);
 /* claim_serve(claim, queues, count): sets the queues of a new executor. The list is copied. */
 void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t count);
 
-/* claim_choose(claim, kind, most): chooses queues that are not paused, and `most` jobs at most. False: no queue to ask.
- */
+/* claim_choose(claim, kind, most): chooses queues that are not paused, and `most` jobs at most. Returns false if there
+ * is no queue to ask. */
 bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most);
 
-/* claim_parameters(claim, parameters): adds the parameters of STATEMENT_CLAIM, which is to be sent now. */
+/* claim_parameters(claim, parameters): adds the parameters of STATEMENT_CLAIM, which the caller sends now. */
 void claim_parameters(struct claim *claim, struct parameters *parameters);
 
 /* claim_take(claim, result): reads the answer: moves the floors, and finds out whether there may be more jobs. */
@@ -79,7 +79,7 @@ void claim_take(struct claim *claim, const PGresult *result);
 /* claim_sweep(claim): the next claim of each queue is a sweep. */
 void claim_sweep(const struct claim *claim);
 
-/* claim_forget_floors(claim): the session was lost, and the next one may lead elsewhere: no floor is valid. */
+/* claim_forget_floors(claim): the session was lost, and the next one may reach another server: no floor is valid. */
 void claim_forget_floors(const struct claim *claim);
 
 /* idle_info_parameters(claim, parameters): adds the parameters of STATEMENT_NEXT_DUE. idle_info_take(claim, result,

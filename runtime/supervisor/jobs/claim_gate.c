@@ -5,8 +5,8 @@
 
 #include "memory.h"
 
-/* The time for an answer is measured in parts. If this process or the whole machine stood still, only one part is over
- * at once, and the answer is read before the next part is over. */
+/* The second for an answer is measured in parts. After this process or the machine has stood still, only one part is
+ * over, and the answer is read before the next part is over. */
 enum { PART_MS = 250, PARTS = 4 };
 
 struct claim_gate {
@@ -15,7 +15,7 @@ struct claim_gate {
   struct hold **waiting; /* the wait queue, oldest first */
   int count;
   uv_timer_t timer; /* runs while a hold waits */
-  int parts;        /* that are over since the timer started */
+  int parts;        /* number of parts that are over since the timer started */
 };
 
 struct claim_gate *claim_gate_new(uv_loop_t *loop, bool (*open)(struct hold *hold)) {

@@ -7,23 +7,24 @@
 /*
  * The gate through which the holds of a worker make their large claims, one at a time.
  *
- * Of two claims that run side by side, each reads through the rows that the other has locked, and skips them. A claim
- * that waits for the other's answer starts behind it, at the floor, and skips nothing. With one executor the gate also
- * keeps jobs in order. A claim that is not answered within a second no longer keeps the gate: its connection may be
- * dead without the worker knowing it yet.
+ * If two claims ran at the same time, each would read and skip the rows that the other has locked. A claim that waits
+ * for the answer to the other one starts at the new floor, and skips nothing. With one executor the gate also keeps
+ * jobs in order. A claim that is not answered within a second no longer blocks the gate: its connection may be dead,
+ * and the worker may not know it yet.
  */
 struct claim_gate;
 struct hold;
 
-/* claim_gate_new(loop, open): open(hold) is called when the gate opens for a hold that waits; it returns whether the
- * hold claims. If not, the gate opens for the next one. */
+/* claim_gate_new(loop, open): open(hold) is called when the gate opens for a hold that waits, and returns whether the
+ * hold claims. If it does not, the gate opens for the next hold. */
 struct claim_gate *claim_gate_new(uv_loop_t *loop, bool (*open)(struct hold *hold));
 
 /* claim_gate_enter(gate, hold): returns true if the hold may claim now. Otherwise the hold joins the end of the wait
  * queue. */
 bool claim_gate_enter(struct claim_gate *gate, struct hold *hold);
 
-/* claim_gate_leave(gate, hold): the hold's claim was answered, or failed. Does nothing if the hold has not entered. */
+/* claim_gate_leave(gate, hold): the hold's claim was answered, or has failed. Does nothing if the hold has not
+ * entered. */
 void claim_gate_leave(struct claim_gate *gate, struct hold *hold);
 
 /* claim_gate_withdraw(gate, hold): the hold neither claims nor waits any more. */

@@ -48,7 +48,7 @@ static void close_check_timer(uv_handle_t *timer) {
 void hold_free(struct hold *hold) {
   if (!hold)
     return;
-  uv_timer_stop(&hold->check_timer); /* it may be due at this moment, and is closed later */
+  uv_timer_stop(&hold->check_timer); /* the timer may be due now, and is closed later */
   claim_gate_withdraw(hold->start.gate, hold);
   connection_free(hold->connection);
   hold_error_close(&hold->error, close_check_timer); /* one handle after the other: the last one frees the memory */
@@ -70,7 +70,7 @@ void hold_be_careful(struct hold *hold, int64_t until_ms) {
 
 #define TO(state) (1u << (state))
 
-/* Which states may follow each. Every state but HOLD_DOWN may also become HOLD_DOWN. */
+/* The states that may follow each state. Every state but HOLD_DOWN may also become HOLD_DOWN. */
 static const unsigned successors[] = {
     [HOLD_DOWN] = TO(HOLD_IDLE),
     [HOLD_IDLE] = TO(HOLD_CLAIMING) | TO(HOLD_CLOSING) | TO(HOLD_LOCKING),
@@ -157,7 +157,8 @@ void hold_settle(struct hold *hold) {
     batch_make_ascii(&hold->settling);
   settle_send(&hold->settling, hold->start.options->lease_ms, send_statement, hold);
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
-  /* Jobs go back because a long job keeps the executor busy. It may be another hold's, whose own return comes first. */
+  /* After jobs went back, no claim follows at once: the long job that keeps the executor busy may belong to another
+   * hold, which gives its own jobs back first. */
   bool more = !hold->gave_back && (!hold->start.ahead || hold->claim.full);
   if (hold->out.length > 0)
     hold_set_state(hold, HOLD_LEASING);
@@ -168,7 +169,7 @@ void hold_settle(struct hold *hold) {
   connection_sync(hold->connection);
 }
 
-/* Locks the rows of the jobs to be rescued, where nobody else has had them since. */
+/* Locks the rows of the jobs to be rescued, except rows that another session has locked or changed. */
 static void lock_rescue(struct hold *hold) {
   struct parameters parameters = {0};
   rescue_next(&hold->rescue, &hold->settling, &parameters);
@@ -192,7 +193,7 @@ void hold_proceed(struct hold *hold) {
   }
 }
 
-/* ── what the connection reports ── */
+/* ── reports of the connection ── */
 
 static void lose_lease(void *context, int64_t id) {
   hold_lease_lost(context, id);
@@ -228,7 +229,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   }
 }
 
-/* A statement failed, and the session has survived it: nothing of the act was done. */
+/* A statement failed, and the session has survived it: no statement of the act had an effect. */
 static void undo(struct hold *hold) {
   bool content = hold_error_is_content(&hold->error);
   if (content && hold->rescue.singly && hold->settling.count == 1)
@@ -310,7 +311,7 @@ static void on_up(void *owner) {
   struct hold *hold = owner;
   hold_set_state(hold, HOLD_IDLE);
   hold_proceed(hold);
-  if (hold->start.ahead) /* it was opened to claim */
+  if (hold->start.ahead) /* the connection was opened for a claim */
     hold_wake(hold, false);
 }
 

@@ -26,21 +26,22 @@
  * jobs that still run become leased (lease.h) until their outcome is known. When all handlers of a hold wait, this
  * happens within a few milliseconds, so that the hold is free for other jobs.
  *
- * When a statement fails or the session is lost, outcomes may remain unwritten. They are rescued: the hold locks those
- * of their rows that nobody has changed since, and settles these.
+ * When a statement fails or the session is lost, outcomes may remain unwritten. The hold then rescues them: it locks
+ * the rows again, except rows that another session has changed or locked, and settles these jobs.
  */
 struct hold;
 
 struct hold_events {
-  /* How many more jobs of this hold the executor can take: 0, a number, or INT32_MAX for no limit. Sets the capacity of
-   * each queue, in the executor's order. */
+  /* Returns how many more jobs of this hold the executor can take: 0, a number, or INT32_MAX for no limit. Sets
+   * of_queues[] to the capacity of each queue, in the executor's order. */
   int32_t (*capacity)(void *owner, const struct hold *hold, int32_t *of_queues);
-  /* A claim brought suspects. Whether they may run now, with no other job in the executor; otherwise they go back. */
-  bool (*may_run_suspects)(void *owner, const struct hold *hold);
-  /* How many suspects may run together. */
-  int (*suspect_group_size)(void *owner);
-  /* The hold limit is over and a handler keeps the executor busy: jobs of other holds that wait behind it should go
+  /* A claim brought suspects. Returns whether they may run now, with no other job in the executor; otherwise they go
    * back. */
+  bool (*may_run_suspects)(void *owner, const struct hold *hold);
+  /* Returns how many suspects may run together. */
+  int (*suspect_group_size)(void *owner);
+  /* The hold limit is over and a handler keeps the executor busy: jobs of other holds that wait for the executor should
+   * go back. */
   void (*blocked)(void *owner, const struct hold *hold);
   /* A claim brought jobs. */
   void (*found)(void *owner, const struct hold *hold);
@@ -50,18 +51,18 @@ struct hold_events {
   void (*slept)(void *owner, const struct hold *hold, const struct idle_info *idle);
   /* A handler asked for backoff: jobs of the queue that have not begun should come back. */
   void (*backed_off)(void *owner, struct queue *queue);
-  /* Something ended: hold_is_at_rest() may have become true. */
+  /* A job or a statement has ended: hold_is_at_rest() may have become true. */
   void (*rested)(void *owner, const struct hold *hold);
 };
 
-/* What a hold is made with. Everything it points to must outlive the hold. */
+/* The arguments of hold_new(). Everything it points to must outlive the hold. */
 struct hold_start {
   uv_loop_t *loop;
   const struct options *options;
   struct child *child;
   uint32_t lane;       /* number of the hold among the executor's holds, from 0 */
-  bool ahead;          /* it claims only ahead of time, while the executor works on another hold's jobs */
-  struct sweep *sweep; /* of the worker */
+  bool ahead;          /* the hold claims only ahead of time, while the executor works on another hold's jobs */
+  struct sweep *sweep; /* shared by all holds of the worker */
   struct session_mode *mode;
   struct claim_gate *gate;
   const struct hold_events *events;
@@ -84,29 +85,31 @@ void hold_open(struct hold *hold);
  */
 bool hold_wake(struct hold *hold, bool sweep);
 
-/* hold_close(hold): closes the connection if the hold sleeps. Returns whether it is closed. */
+/* hold_close(hold): closes the connection if the hold sleeps. Returns whether the connection is closed now. */
 bool hold_close(struct hold *hold);
 
 /* hold_claim_through_gate(hold): the claim gate is open for the hold, which waited there. Returns whether it claims. */
 bool hold_claim_through_gate(struct hold *hold);
 
-/* hold_claim_ahead(hold): claims with a hold that claims ahead; connects it first if there is a queue for it. */
+/* hold_claim_ahead(hold): claims with a hold that claims ahead. If a queue can be asked and the hold is not connected,
+ * it connects first. */
 void hold_claim_ahead(struct hold *hold);
 
-/* hold_runs_suspects(hold): the hold's jobs are suspects, and nothing may run beside them. */
+/* hold_runs_suspects(hold): whether the hold's jobs are suspects, beside which no other job may run. */
 bool hold_runs_suspects(const struct hold *hold);
 
-/* hold_be_careful(hold, until_ms): until that clock_ms(), jobs are leased before they run. */
+/* hold_be_careful(hold, until_ms): until `until_ms`, a time of clock_ms(), jobs are leased before they run. */
 void hold_be_careful(struct hold *hold, int64_t until_ms);
 
-/* hold_outcome(hold, outcome): the executor reports how a job ended. False for an outcome that cannot be; see struct
- * child_events. hold_outcomes_end(hold): all outcomes that came together have been reported. */
+/* hold_outcome(hold, outcome): the executor reports how a job ended. Returns false for an outcome that no job can have;
+ * see struct child_events. hold_outcomes_end(hold): all outcomes that came together have been reported. */
 bool hold_outcome(struct hold *hold, const struct job_outcome *outcome);
 void hold_outcomes_end(struct hold *hold);
 
 /*
  * hold_child_died(hold, death): the executor died. The culprit fails, with the death's cause as its error; the other
- * jobs go back. Without a culprit, jobs that had begun become suspects. Without a cause, all jobs just go back.
+ * jobs go back. Without a culprit, jobs that had begun become suspects. If the death has no cause, all jobs go back
+ * unchanged.
  */
 void hold_child_died(struct hold *hold, const struct child_death *death);
 
@@ -116,7 +119,8 @@ void hold_recall(struct hold *hold, const struct queue *queue);
 /* hold_give_back(hold): another hold's job keeps the executor busy: all jobs that have not begun go back. */
 void hold_give_back(struct hold *hold);
 
-/* hold_stop(hold): claims no more. Jobs that have not begun go back; running ones are settled when they end. */
+/* hold_stop(hold): the hold makes no more claims. Jobs that have not begun go back; running jobs are settled when they
+ * end. */
 void hold_stop(struct hold *hold);
 
 /*
@@ -130,32 +134,32 @@ int hold_lease_count(const struct hold *hold);
 /*
  * hold_lease_lost(hold, id): the job's lease is no longer this worker's. If the job still runs here, pgq.cancelled is
  * raised in its handler; if the handler does not end soon, its executor is killed. hold_cancel(hold, id): the same,
- * because the job was cancelled. Both do nothing if the job is not here.
+ * because the job was cancelled. Both do nothing if the hold does not have the job.
  */
 void hold_lease_lost(struct hold *hold, int64_t id);
 void hold_cancel(struct hold *hold, int64_t id);
 
-/* hold_has_leased(hold): a leased job of the hold runs. hold_count_leased(hold): how many do. */
+/* hold_has_leased(hold): whether a leased job of the hold runs. hold_count_leased(hold): how many leased jobs run. */
 bool hold_has_leased(const struct hold *hold);
 int hold_count_leased(const struct hold *hold);
 
-/* hold_count_begun(hold): how many of its jobs have begun and not ended. */
+/* hold_count_begun(hold): how many jobs of the hold have begun and not ended. */
 int hold_count_begun(const struct hold *hold);
 
-/* hold_has_unacknowledged(hold): jobs went back before they began, because the executor was busy, and the executor must
- * still acknowledge each of them. More jobs would only go back too. */
+/* hold_has_unacknowledged(hold): whether the executor must still acknowledge jobs that went back before they began,
+ * because it was busy. Further jobs would go back, too. */
 bool hold_has_unacknowledged(const struct hold *hold);
 
 /* hold_count_running(hold, counts, queue_count): adds the jobs that are with the executor to counts[], by queue in the
  * executor's order. */
 void hold_count_running(const struct hold *hold, int32_t *counts, uint32_t queue_count);
 
-/* hold_is_at_rest(hold): no jobs are here and nothing is under way. hold_is_asleep(hold): it is also connected, and
- * does not wait at the claim gate. */
+/* hold_is_at_rest(hold): whether the hold has no jobs and no statement under way. hold_is_asleep(hold): whether it is
+ * also connected and does not wait at the claim gate. */
 bool hold_is_at_rest(const struct hold *hold);
 bool hold_is_asleep(const struct hold *hold);
 
-/* hold_free(hold): closes the connection at once; the server gives back the locked jobs. The memory goes with the
+/* hold_free(hold): closes the connection at once; the server then unlocks the claimed jobs. The memory is freed in the
  * loop's next turn. NULL is allowed. */
 void hold_free(struct hold *hold);
 

@@ -1,4 +1,4 @@
-/* The part of hold.h that decides when the hold claims, and what it does when nothing is due. */
+/* The part of hold.h that decides when the hold claims, and handles claims that find no job. */
 #include "hold_state.h"
 
 #include "clock.h"
@@ -15,7 +15,7 @@ bool hold_may_claim(struct hold *hold) {
     return false;
   if (hold->claim.most_jobs > 1 || start->options->executors == 1)
     return claim_gate_enter(start->gate, hold);
-  claim_gate_withdraw(start->gate, hold); /* a claim of one job need not wait */
+  claim_gate_withdraw(start->gate, hold); /* a claim of one job does not have to wait */
   return true;
 }
 
@@ -69,7 +69,7 @@ bool hold_close(struct hold *hold) {
   return hold->state == HOLD_DOWN;
 }
 
-/* ── what the claim brought ── */
+/* ── the answer to a claim ── */
 
 void hold_add_claim_cost(struct hold *hold, bool swept) {
   int64_t now_ms = clock_ms();
@@ -101,7 +101,8 @@ static void close_empty(struct hold *hold) {
   connection_sync(hold->connection);
 }
 
-/* The jobs of the claim can go to the executor: it is still there, is wanted, and may run them. */
+/* Whether the claim's jobs may go to the executor: it was not replaced, it takes jobs, and it may run them if they are
+ * suspects. */
 static bool may_run(struct hold *hold) {
   if (hold->stopping || hold->claim.stale || !child_is_ready(hold->child))
     return false;

@@ -45,7 +45,7 @@ const char *hold_error_message(const struct hold_error *error) {
 }
 
 bool hold_error_is_content(const struct hold_error *error) {
-  /* data exceptions, constraints, errors raised by triggers */
+  /* classes of data exceptions, violated constraints and errors raised by triggers */
   static const char *const classes[] = {"22", "23", "27", "38", "39", "44", "P0"};
   for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
     if (strncmp(error->sqlstate, classes[i], 2) == 0)

@@ -27,25 +27,26 @@ void hold_error_init(struct hold_error *error, uv_loop_t *loop, void *hold);
 void hold_error_close(struct hold_error *error, uv_close_cb closed);
 
 /* hold_error_note(error, result): a statement failed; only the first error of an act counts. hold_error_forget(error):
- * the session is gone, and the error with it. */
+ * the session has ended, so its error no longer matters. */
 void hold_error_note(struct hold_error *error, const PGresult *result);
 void hold_error_forget(struct hold_error *error);
 bool hold_error_is_noted(const struct hold_error *error);
 const char *hold_error_message(const struct hold_error *error);
 
-/* The cause of the error. Content: the database refuses the content of an outcome. Session: the session cannot write (a
- * standby, a shutdown, a broken protocol), and must be replaced. */
+/* hold_error_is_content(error): the database refuses the content of an outcome. hold_error_is_of_session(error): the
+ * session cannot write (the server is a standby or shuts down, or the protocol is broken), and must be replaced. */
 bool hold_error_is_content(const struct hold_error *error);
 bool hold_error_is_of_session(const struct hold_error *error);
 
-/* hold_error_begin(error, name, wait): logs the error, unless it was logged last, and starts the wait if `wait`. */
+/* hold_error_begin(error, name, wait): logs the error, unless the same message was logged last. Starts the wait if
+ * `wait` is true. */
 void hold_error_begin(struct hold_error *error, const char *name, bool wait);
 bool hold_error_is_waiting(const struct hold_error *error);
 
 /* hold_error_reset(error): an act succeeded: the next wait is short again. */
 void hold_error_reset(struct hold_error *error);
 
-/* Implemented by the hold. */
+/* The hold implements this function. It is called when a wait is over. */
 void hold_error_wait_over(void *hold);
 
 #endif

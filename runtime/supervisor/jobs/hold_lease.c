@@ -5,7 +5,7 @@
 #include "log.h"
 #include "token.h"
 
-/* How long the handler of a lost lease may run without waiting, and how long it may run at all. */
+/* How long the handler of a lost lease may run without a wait, and how long it may run in total. */
 enum { LOST_BUSY_MS = 1000, LOST_MS = 10000 };
 
 int64_t hold_token(const struct hold *hold) {
@@ -39,7 +39,7 @@ int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int64_t 
 /* ── leases that are lost ── */
 
 void hold_lease_lost(struct hold *hold, int64_t id) {
-  if (lease_list_miss(&hold->leased, id)) /* its handler may just have completed it */
+  if (lease_list_miss(&hold->leased, id)) /* the handler may just have completed the job */
     return;
   const struct lease *lease = lease_list_lose(&hold->leased, id);
   if (!lease)
@@ -59,7 +59,7 @@ void hold_cancel(struct hold *hold, int64_t id) {
   hold_start_checks(hold);
 }
 
-/* The handler of a lost lease had its time to end. */
+/* Whether the handler of a lost lease has not ended in time. */
 static bool must_be_killed(const struct hold *hold, const struct lease *lease) {
   int64_t id, ran_ms, lost_ms = clock_ms() - lease->lost_ms;
   if (!lease->lost || lease->job.outcome != OUTCOME_NONE || lost_ms < LOST_BUSY_MS)
@@ -78,8 +78,8 @@ void hold_kill_stuck_lost(struct hold *hold) {
 /* ── jobs that are leased before they run ── */
 
 /*
- * Leased jobs that have not begun in time go back: something else keeps their executor busy. Those of earlier batches
- * cannot begin any more, since a newer batch of the same hold has begun.
+ * Leased jobs that have not begun in time go back: other jobs keep their executor busy. Those of earlier batches cannot
+ * begin any more, since a newer batch of the same hold has begun.
  */
 void hold_give_back_unbegun_leased(struct hold *hold, int64_t most_ms) {
   bool found = false;
@@ -93,7 +93,7 @@ void hold_give_back_unbegun_leased(struct hold *hold, int64_t most_ms) {
       continue;
     if (lease->batch == hold->batch.number)
       child_revoke(hold->child, lease->batch);
-    if (child_has_begun(hold->child, lease->batch, lease->job.position)) /* it began in between */
+    if (child_has_begun(hold->child, lease->batch, lease->job.position)) /* the job has begun meanwhile */
       continue;
     lease->job.outcome = OUTCOME_UNRUN;
     hold->unacknowledged++;
@@ -117,7 +117,7 @@ void hold_send_leased(struct hold *hold) {
 
 /*
  * The jobs have not been sent, so no lease is wanted. Whether a lease was written may be unknown, because the answer to
- * the COMMIT was lost: then the row's token tells, and the lease is given back.
+ * the COMMIT was lost: then the token in the row shows it, and the lease is given back.
  */
 static void forget_leases_being_written(struct hold *hold) {
   for (int i = 0; i < hold->settling.count; i++) {

@@ -1,5 +1,5 @@
-/* The part of hold.h about jobs that are with the executor: they are sent, checked, taken back, and their outcomes come
- * in. */
+/* The part of hold.h about jobs that are with the executor: it sends, checks and takes back jobs, and receives their
+ * outcomes. */
 #include "hold_state.h"
 
 #include <stdio.h>
@@ -8,10 +8,10 @@
 #include "duration.h"
 #include "log.h"
 
-/* How often running jobs are checked, and at every how many checks the process and the leases are. */
+/* Running jobs are checked every CHECK_MS; the process and the leases at every PROCESS_CHECKS-th check. */
 enum { CHECK_MS = 10, PROCESS_CHECKS = 10 };
 
-/* Jobs that all wait are leased after this long; later, if more jobs could begin at any moment. */
+/* If all jobs wait, they are leased after LEASE_WAITING_MS; after LEASE_WAITING_FULL_MS if more jobs could begin. */
 enum { LEASE_WAITING_MS = 10, LEASE_WAITING_FULL_MS = 50 };
 
 /* A handler that has not waited for this long keeps its executor from other jobs. */
@@ -30,8 +30,8 @@ void hold_start_checks(struct hold *hold) {
 /* ── jobs go to the executor ── */
 
 /*
- * Jobs are leased before they run in two cases: after a worker died, so that the next death leaves evidence, and in
- * transactional queues, whose handlers complete their jobs themselves.
+ * Jobs are leased before they run in two cases: after a worker died, so that the rows show which jobs ran if this
+ * worker dies, too; and in transactional queues, whose handlers complete their jobs themselves.
  */
 void hold_dispatch(struct hold *hold) {
   if (hold->out.length == 0)
@@ -80,7 +80,7 @@ void hold_go_on(struct hold *hold) {
 
 void hold_take_data(struct hold *hold, const PGresult *result) {
   const struct job *job = hold->large_job < hold->batch.count ? &hold->batch.jobs[hold->large_job] : NULL;
-  if (!job || job->outcome != OUTCOME_NONE || job->position > 0) /* given back while its data was on the way */
+  if (!job || job->outcome != OUTCOME_NONE || job->position > 0) /* it was given back before its data came */
     return;
   if (PQntuples(result) == 1)
     batch_send_large(&hold->batch, hold->large_job, PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0),
@@ -93,7 +93,7 @@ void hold_split(struct hold *hold) {
   int open = hold->batch.open;
   uint32_t begun = child_revoke(hold->child, hold->batch.number);
   int unbegun = child_is_alive(hold->child) ? batch_count_unbegun(&hold->batch, begun) : 0;
-  if (unbegun > 0) /* jobs that wait for others to end come back at once */
+  if (unbegun > 0) /* jobs that wait until others end come back at once */
     child_recall(hold->child, hold->batch.number, QUEUE_ALL);
   hold->unacknowledged += unbegun;
   int leases = batch_split(&hold->batch, begun, hold_token(hold));
@@ -200,9 +200,9 @@ static void on_check(uv_timer_t *timer) {
 
 /* ── outcomes ── */
 
-/* What an outcome tells about its queue. */
+/* Updates the statistics of the job's queue. */
 static void learn(struct hold *hold, const struct job *job) {
-  if (job->outcome == OUTCOME_UNRUN && job->queue->concurrency > 0) /* it found as many jobs as the queue may have */
+  if (job->outcome == OUTCOME_UNRUN && job->queue->concurrency > 0) /* the queue had reached its own limit */
     queue_saw_waiting(job->queue);
   if (job->outcome == OUTCOME_COMPLETE || job->outcome == OUTCOME_SETTLED)
     queue_succeeded(job->queue);
@@ -216,7 +216,7 @@ static void learn(struct hold *hold, const struct job *job) {
   hold->start.events->backed_off(hold->start.owner, job->queue);
 }
 
-/* The outcome of a job that was given back is too late to count, but the executor has come to where the job was. */
+/* The outcome of a job that was given back comes too late to count, but it acknowledges the job. */
 static bool take_late(struct hold *hold, bool possible) {
   hold->unacknowledged -= hold->unacknowledged > 0;
   return possible;

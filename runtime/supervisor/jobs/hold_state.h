@@ -12,14 +12,14 @@
 /*
  * The inside of a hold, for its own files only:
  *
- *     hold.c        its life, its states, and what its connection reports
- *     hold_claim.c  when it claims, and what it does when nothing is due
+ *     hold.c        its life, its states, and the reports of its connection
+ *     hold_claim.c  when it claims, and its steps when no job is due
  *     hold_run.c    the jobs that are with the executor, and their outcomes
  *     hold_lease.c  the jobs that are leased, and run without a transaction
  */
 
 /*
- * What the hold's connection is doing. Only hold_set_state() writes it. The columns say which fields have jobs in that
+ * The state of the hold's connection. Only hold_set_state() writes it. The columns say which fields have jobs in that
  * state: `batch` (claimed, locked by the open transaction), `settling` (outcomes on their way to the server) and `out`
  * (a frame for the executor).
  *
@@ -47,7 +47,7 @@ struct hold {
   struct connection *connection;
   struct child *child;
   enum hold_state state;
-  bool stopping; /* no more claims */
+  bool stopping; /* the hold makes no more claims */
   int64_t careful_until_ms;
 
   struct claim claim;
@@ -61,53 +61,53 @@ struct hold {
   int64_t running_since_ms; /* running, fetching */
   uint32_t waiting_batch;   /* the batch whose jobs were all waiting at the last check; 0: none */
   bool gave_back;           /* the act under way gives back jobs that had not begun */
-  int unacknowledged;       /* jobs given back that the executor has not come to yet */
+  int unacknowledged;       /* number of jobs given back that the executor has not acknowledged yet */
 
   bool no_capacity;      /* the last attempt to claim found no capacity in the executor */
   bool sweep_at_gate;    /* while the hold waits at the claim gate: its claim is to be a sweep */
   struct idle_info idle; /* closing_empty, idle: what is known about the next job that falls due */
 
-  int64_t leases_lost; /* since the start, for the log */
+  int64_t leases_lost; /* number of lost leases since the start, for the log */
   bool loss_logged;    /* the loss of the session was logged, and nothing has been committed since */
   struct hold_error error;
-  uv_timer_t check_timer; /* looks at running jobs, and for capacity */
+  uv_timer_t check_timer; /* checks running jobs, and whether the executor has capacity */
   unsigned checks;
 };
 
 /* ── hold.c ── */
 
 /* hold_set_state(hold, state): changes the state. A change that the table in hold.c does not list is a fault of the
- * program: it is logged, and the supervisor aborts; the server then gives back what the hold had locked. */
+ * program: it is logged, and the supervisor aborts; the server then unlocks the hold's jobs. */
 void hold_set_state(struct hold *hold, enum hold_state state);
 
-/* hold_has_batch(hold): jobs of an open transaction are here (running or fetching). */
+/* hold_has_batch(hold): whether the hold has jobs of an open transaction (state running or fetching). */
 bool hold_has_batch(const struct hold *hold);
 
-/* hold_settle(hold): in a transaction: sends all known outcomes and COMMIT, and the next claim behind them if there may
- * be one. */
+/* hold_settle(hold): sends all known outcomes and COMMIT in the open transaction, and then the next claim if the hold
+ * may claim. */
 void hold_settle(struct hold *hold);
 
-/* hold_proceed(hold): when idle, does what is next: rescue, settle, claim or rest. */
+/* hold_proceed(hold): if the hold is idle, takes the next step: rescue, settle, claim or rest. */
 void hold_proceed(struct hold *hold);
 
 /* ── hold_claim.c ── */
 
-/* hold_may_claim(hold): chooses the queues of the next claim. False when there is nothing to ask for, when the executor
- * has no capacity, or when the hold has to wait at the claim gate. */
+/* hold_may_claim(hold): chooses the queues of the next claim. Returns false if there is no queue to ask, if the
+ * executor has no capacity, or if the hold has to wait at the claim gate. */
 bool hold_may_claim(struct hold *hold);
 
 /* hold_send_claim(hold, sweep): sends BEGIN and the claim that hold_may_claim() has chosen. */
 void hold_send_claim(struct hold *hold, bool sweep);
 
-/* hold_take_claim(hold, result), hold_end_claim(hold): the claim's rows have come; its act has ended. */
+/* hold_take_claim(hold, result): the claim's rows have come. hold_end_claim(hold): the claim's act has ended. */
 void hold_take_claim(struct hold *hold, const PGresult *result);
 void hold_end_claim(struct hold *hold);
 
-/* hold_add_claim_cost(hold, swept): the claim, or the look at what falls due next, was answered: sweeps have a budget.
- */
+/* hold_add_claim_cost(hold, swept): the claim or STATEMENT_NEXT_DUE was answered; if it swept, the time that it took
+ * counts towards the limit on sweeps. */
 void hold_add_claim_cost(struct hold *hold, bool swept);
 
-/* hold_rest(hold): nothing to do: tells the owner what is known about the next job that falls due. */
+/* hold_rest(hold): the hold has nothing to do, and tells the owner what it knows about the next job. */
 void hold_rest(struct hold *hold);
 
 /* ── hold_run.c ── */
@@ -118,15 +118,16 @@ void hold_dispatch(struct hold *hold);
 /* hold_take_data(hold, result): the data of the large job has come. */
 void hold_take_data(struct hold *hold, const PGresult *result);
 
-/* hold_go_on(hold): when running, settles once all outcomes are known, and fetches the next large job's data when the
- * executor is free for it. When idle, see hold_proceed(). */
+/* hold_go_on(hold): in state running, settles once all outcomes are known, and fetches the next large job's data when
+ * the executor is free for it. In state idle, does the same as hold_proceed(). */
 void hold_go_on(struct hold *hold);
 
 /* hold_split(hold): the transaction must end: jobs that have begun become leased, the others go back. The settle that
- * follows writes it. */
+ * follows writes both. */
 void hold_split(struct hold *hold);
 
-/* hold_start_checks(hold): starts the timer that looks at running jobs, and for capacity, every few milliseconds. */
+/* hold_start_checks(hold): starts the timer that checks, every few milliseconds, running jobs and whether the executor
+ * has capacity. */
 void hold_start_checks(struct hold *hold);
 
 /* ── hold_lease.c ── */
@@ -134,7 +135,8 @@ void hold_start_checks(struct hold *hold);
 /* hold_token(hold): the first token of the batch's leases. */
 int64_t hold_token(const struct hold *hold);
 
-/* hold_send_leased(hold): the leases of the jobs in `out` are committed: the jobs go to the executor, or back. */
+/* hold_send_leased(hold): the leases of the jobs in `out` are committed: the jobs go to the executor, or go back if it
+ * can no longer run them. */
 void hold_send_leased(struct hold *hold);
 
 /* hold_keep_for_rescue(hold): the act failed or its session is lost: outcomes that were not written are kept, and jobs

@@ -19,7 +19,7 @@ static char *clean_copy(const char *text, size_t length) {
   return copy;
 }
 
-/* What the array of a job's retry waits contains. */
+/* The content of a job's array of retry waits. */
 struct waits {
   int count;
   int64_t first_ms;
@@ -83,7 +83,7 @@ void job_end(struct job *job, const struct job_outcome *outcome) {
   job->backoff = outcome->backoff;
   job->outcome = outcome->outcome;
   if (outcome->outcome == OUTCOME_SETTLED &&
-      !job->queue->transactional) /* such a handler cannot complete its job itself */
+      !job->queue->transactional) /* only a transactional handler can complete its job itself */
     job->outcome = OUTCOME_COMPLETE;
   if (outcome->outcome == OUTCOME_FAIL)
     job->error = clean_copy(outcome->error, outcome->error_length);
@@ -113,8 +113,8 @@ void job_take(struct job *job, const PGresult *result, int row) {
   if (*waits.problem) {
     job_fail_for_good(job, waits.problem);
   } else if (job->data_length > JOB_DATA_MOST) {
-    job_fail_for_good(job, "data is larger than 256 MiB, which no handler is given");
-  } else if (job->lease) { /* the lease has counted the attempt that was lost */
+    job_fail_for_good(job, "data is larger than 256 MiB, the limit of a job's data");
+  } else if (job->lease) { /* the lost attempt was counted when the job was leased */
     job->attempt--;
     job_fail(job, "worker lost: lease ran out");
   }

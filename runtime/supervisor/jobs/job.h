@@ -14,21 +14,21 @@ struct job {
   int64_t id;
   uint64_t tid; /* place of the row during the claim's transaction; 0: unknown, the row is found by its id */
   struct queue *queue;
-  uint32_t queue_index;                /* of the queue in the executor's list */
-  int32_t attempt;                     /* this one, from 1 */
-  bool suspect;                        /* it was running when an executor died and no culprit was known */
-  int64_t lease;                       /* token; 0: the job is not leased, the transaction's lock holds it */
-  int32_t retries_left;                /* after this attempt */
-  int64_t next_wait_ms;                /* until the next attempt; PARAMETER_NULL_I64: there is none */
-  int64_t created_at_us, run_after_us; /* as Postgres counts time */
-  int32_t data_length;                 /* of large data, which has to be fetched; 0: the claim brought the data */
-  uint32_t position;                   /* among the jobs of its batch sent to the executor, from 1; 0: not sent yet */
-  enum outcome outcome;                /* OUTCOME_NONE while the job runs; the fields below are valid after it ended */
-  bool backoff, waited;                /* see struct job_outcome */
+  uint32_t queue_index; /* index of the queue in the executor's list */
+  int32_t attempt;      /* number of this attempt, from 1 */
+  bool suspect;         /* the job was running when an executor died and no culprit was known */
+  int64_t lease;        /* token of the lease; 0: the job is not leased, the transaction's lock holds it */
+  int32_t retries_left; /* number of retries after this attempt */
+  int64_t next_wait_ms; /* wait before the next attempt; PARAMETER_NULL_I64: there is no next attempt */
+  int64_t created_at_us, run_after_us; /* microseconds since 2000, as Postgres counts */
+  int32_t data_length;                 /* bytes of large data, which has to be fetched; 0: the claim brought the data */
+  uint32_t position;    /* number among the jobs of its batch that were sent to the executor, from 1; 0: not sent */
+  enum outcome outcome; /* OUTCOME_NONE while the job runs; the fields below are valid after it ended */
+  bool backoff, waited; /* see struct job_outcome */
   uint64_t duration_us, busy_us;
   char *error, *traceback; /* valid UTF-8 without NUL, owned by the job; NULL: none */
   bool written;            /* the database has accepted the outcome */
-  bool blamed;             /* the outcome could not be written, not even alone: the job's error says so now */
+  bool blamed;             /* the outcome could not be written, not even alone: the job's error states this now */
 };
 
 /*
@@ -40,8 +40,8 @@ void job_take(struct job *job, const PGresult *result, int row);
 /* job_end(job, outcome): the executor reports how the job ended. Texts are copied and cleaned. */
 void job_end(struct job *job, const struct job_outcome *outcome);
 
-/* job_fail(job, error): the attempt failed with this error, which is copied and cleaned. job_fail_for_good(): and the
- * job is not retried. */
+/* job_fail(job, error): the attempt failed with this error, which is copied and cleaned. job_fail_for_good(): the same,
+ * and the job is not retried. */
 void job_fail(struct job *job, const char *error);
 void job_fail_for_good(struct job *job, const char *error);
 

@@ -12,12 +12,12 @@
  */
 struct lease {
   struct job job;        /* job.outcome is OUTCOME_NONE while it runs */
-  uint32_t batch, index; /* as the executor knows the job */
+  uint32_t batch, index; /* the executor's numbers for the job */
   int64_t since_ms;      /* clock_ms() when it was leased */
-  bool lost;             /* the row has another token or is gone: the outcome will be dropped */
+  bool lost;             /* the row has another token or was deleted: the outcome will be dropped */
   int64_t lost_ms;       /* clock_ms() when the loss was noticed */
-  bool missed;           /* the row was not found once: the lease is lost, or the handler has completed the job */
-  bool cancelled;        /* it is lost because the job was cancelled */
+  bool missed;    /* the last check did not find the row: the lease is lost, or the handler has completed the job */
+  bool cancelled; /* the lease is lost because the job was cancelled */
 };
 
 /* A zeroed list is empty. */
@@ -32,7 +32,8 @@ void lease_list_free(struct lease_list *list);
  * until their leases are written. */
 void lease_list_add_from(struct lease_list *list, const struct batch *batch);
 
-/* lease_list_end(list, outcome): see job_end(). Returns the job, or NULL if it is not here or has ended before. */
+/* lease_list_end(list, outcome): see job_end(). Returns the job, or NULL if the list does not have it or it has ended
+ * before. */
 struct job *lease_list_end(struct lease_list *list, const struct job_outcome *outcome);
 
 /* lease_list_child_died(list, death): see hold_child_died(). */
@@ -45,7 +46,8 @@ void lease_list_give_back(struct lease_list *list, uint32_t batch);
 struct lease *lease_list_lose(struct lease_list *list, int64_t id);
 
 /* lease_list_miss(list, id): the row of the job was not found under its token. Returns true if its transactional
- * handler may just have completed it, which is so the first time; the next time the lease is lost. */
+ * handler may just have completed it: this is possible the first time. The next time the lease is lost, and the
+ * function returns false. */
 bool lease_list_miss(struct lease_list *list, int64_t id);
 
 /* lease_list_drop(list, id): removes the job, which was never sent to the executor. */

@@ -8,10 +8,11 @@
 
 enum { BACKOFF_LEAST_MS = 100, BACKOFF_MOST_MS = 60000 };
 
-/* A claim brings about this much work: so little that a crash repeats little, so much that round trips are rare. */
+/* A claim brings about this much work: a crash repeats only a little, and round trips are still rare. */
 enum { BATCH_WORK_US = 50000, BATCH_MOST = 1000 };
 
-/* Handlers of a queue wait if one of its last few dozen jobs has; the queue is brief if its jobs take no longer. */
+/* The handlers of a queue count as waiting if one of its last few dozen handlers has waited. The queue is brief if its
+ * jobs take BRIEF_US at most. */
 #define WAITS_LEAST 0.02
 enum { BRIEF_US = 12500 };
 
@@ -46,7 +47,7 @@ int64_t queue_back_off(struct queue *queue, int64_t now_ms) {
     return 0;
   queue->backoff_ms = growing_wait_after(queue->backoff_ms, BACKOFF_LEAST_MS, BACKOFF_MOST_MS);
   queue->paused_until_ms = now_ms + queue->backoff_ms;
-  queue->batch = 1; /* one job will try whether the cause is gone */
+  queue->batch = 1; /* one job will show whether handlers succeed again */
   return queue->backoff_ms;
 }
 

@@ -4,34 +4,34 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The floor below all jobs: -infinity in Postgres, and the least id but the one that stands for null. */
+/* The floor below all jobs: -infinity in Postgres, and the least id that does not stand for null. */
 #define FLOOR_US_LEAST INT64_MIN
 #define FLOOR_ID_LEAST (INT64_MIN + 1)
 
 /*
- * A queue as this worker sees it: what the script asked for, what was learned about its handlers, and its backoff.
- * Queues live as long as the worker. Times are clock_ms().
+ * A queue as this worker sees it: its settings, the statistics about its handlers, and its backoff. Queues live as long
+ * as the worker. Times are clock_ms().
  */
 struct queue {
   char *name;
-  bool preserve_completed; /* resolved from flags, environment, script and queue */
+  bool preserve_completed; /* these settings are resolved from command line, environment and script */
   bool discard_failed;
-  int64_t timeout_ms;      /* how long a handler may run; 0: as long as it likes */
+  int64_t timeout_ms;      /* how long a handler may run; 0: no limit */
   int32_t concurrency;     /* how many jobs an executor may have in flight; 0: no limit of its own */
-  bool transactional;      /* its handlers complete their jobs themselves: leased at once, and not extended */
-  int64_t backoff_ms;      /* 0: none; else the last pause */
-  int64_t paused_until_ms; /* the pause ends then; in the past: not paused */
+  bool transactional;      /* its handlers complete their jobs themselves: jobs are leased at once, and not extended */
+  int64_t backoff_ms;      /* length of the last pause; 0: the queue does not back off */
+  int64_t paused_until_ms; /* end of the pause; in the past: the queue is not paused */
   double job_us;           /* how long a job keeps its executor busy: moving average, 0 while unknown */
-  double run_us;           /* the same, with its waits */
+  double run_us;           /* how long a job runs, waits included: moving average */
   double waited;           /* share of jobs whose handlers waited: moving average */
   int seen;                /* jobs since the last queue_learn(), and their busy time */
   int64_t seen_us;
   int batch;         /* how many jobs a claim may take */
-  double data_bytes; /* of a job: moving average */
-  bool busy;         /* the last claim that asked it brought jobs */
+  double data_bytes; /* size of a job's data: moving average */
+  bool busy;         /* the last claim that asked this queue brought jobs */
   /*
-   * The floor: claims start behind it, in the order of run_after (as Postgres counts) and id. A job below it was
-   * enqueued by a transaction that began early and committed late, or was given back. A sweep finds it.
+   * The floor: claims start after it, in the order of run_after (as Postgres counts) and id. A job below it was
+   * enqueued by a transaction that began early and committed late, or was given back. Only a sweep finds that job.
    */
   int64_t floor_us, floor_id;
   bool sweep_next; /* the next claim is a sweep: it starts from the beginning */
@@ -44,12 +44,12 @@ struct queue_list {
   int count;
 };
 
-/* queue_find(list, name): returns the queue with that name; makes it if there is none. */
+/* queue_find(list, name): returns the queue with that name, and creates it if there is none. */
 struct queue *queue_find(struct queue_list *list, const char *name);
 void queue_list_free(struct queue_list *list);
 
 /* queue_back_off(queue, now_ms): a handler asked for backoff: the queue pauses, twice as long as last time. Returns the
- * pause in ms; 0 if a pause is on already, since the handler had then begun before it. */
+ * pause in ms; 0 if the queue is paused already, since that handler began before the pause. */
 int64_t queue_back_off(struct queue *queue, int64_t now_ms);
 
 /* queue_succeeded(queue): a job completed: the next backoff starts with the shortest pause again. */
@@ -72,14 +72,14 @@ void queue_saw_data(struct queue *queue, int jobs, int64_t bytes);
 /* queue_saw(queue, busy_us): a job ran, and kept its executor busy for `busy_us`. */
 void queue_saw(struct queue *queue, int64_t busy_us);
 
-/* queue_saw_run(queue, waited, run_us): the handler waited or not, and took `run_us` in total. */
+/* queue_saw_run(queue, waited, run_us): a handler took `run_us` in total; `waited`: it waited at least once. */
 void queue_saw_run(struct queue *queue, bool waited, int64_t run_us);
 
 /* queue_saw_waiting(queue): the handler of a job waits, and it is unknown for how long. */
 void queue_saw_waiting(struct queue *queue);
 
 /* queue_handlers_wait(queue): some of its handlers wait, so the number of jobs in flight must be limited.
- * queue_is_brief(queue): they end within milliseconds. */
+ * queue_is_brief(queue): its jobs end within milliseconds. */
 bool queue_handlers_wait(const struct queue *queue);
 bool queue_is_brief(const struct queue *queue);
 

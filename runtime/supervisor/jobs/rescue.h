@@ -13,7 +13,7 @@
  */
 struct rescue {
   struct batch jobs;
-  bool singly; /* the content of one outcome makes the settle fail: they are settled one at a time */
+  bool singly; /* the content of one outcome makes the settle fail: outcomes are settled one at a time */
 };
 
 void rescue_free(struct rescue *rescue);
@@ -34,7 +34,8 @@ void rescue_drop_unlocked(struct batch *batch, void (*lost)(void *context, int64
 
 /*
  * rescue_blame(batch, message, lost, context): the only job of the batch cannot be settled, not even alone. It will be
- * failed for good, with the database's message as its error. If even that was refused before, the job is given up.
+ * failed for good, with the database's message as its error. If that was refused before, too, the worker gives the job
+ * up.
  */
 void rescue_blame(struct batch *batch, const char *message, void (*lost)(void *context, int64_t id), void *context);
 

@@ -96,7 +96,8 @@ void settle_send(const struct batch *batch, int64_t lease_ms,
                  void (*send)(void *context, enum statement statement, const struct parameters *parameters),
                  void *context) {
   static const enum statement statements[] = {
-      /* The leases first: a leased job may have ended meanwhile, and is settled under its lease in the same act. */
+      /* The leases come first: a leased job may have ended meanwhile, and is settled under its lease in the same
+       * act. */
       STATEMENT_LEASE,          STATEMENT_COMPLETE_BY_TID, STATEMENT_PRESERVE_BY_TID, STATEMENT_COMPLETE_BY_ID,
       STATEMENT_PRESERVE_BY_ID, STATEMENT_COMPLETE_LEASED, STATEMENT_PRESERVE_LEASED, STATEMENT_FAIL,
       STATEMENT_RELEASE,        STATEMENT_MARK_SUSPECT,    STATEMENT_SNOOZE,
@@ -128,7 +129,7 @@ void settle_lock_parameters(const struct batch *batch, struct parameters *parame
   int32_t *attempts = memory_new(count * sizeof *attempts);
   for (size_t i = 0; i < count; i++) {
     const struct job *job = &batch->jobs[i];
-    bool leased = job->lease && job->outcome != OUTCOME_LEASE; /* a lease that was not written yet does not count */
+    bool leased = job->lease && job->outcome != OUTCOME_LEASE; /* a lease that is not written does not count */
     numbers[i] = job->id;
     numbers[count + i] = leased ? job->lease : PARAMETER_NULL_I64;
     numbers[2 * count + i] = job->run_after_us;
@@ -142,7 +143,8 @@ void settle_lock_parameters(const struct batch *batch, struct parameters *parame
   free(numbers);
 }
 
-/* Marks the jobs whose ids came back. Both lists are mostly short, and in the same order if they are long. */
+/* Marks the jobs whose ids the statement has returned. Both lists are mostly short, and in the same order if they are
+ * long. */
 static void mark_returned(struct batch *batch, enum statement statement, const PGresult *result) {
   int job = 0;
   for (int row = 0; row < PQntuples(result); row++) {

@@ -7,9 +7,9 @@
 /* Settling: writing the outcomes of a batch to the database, with one statement for all jobs that end alike. */
 
 /*
- * settle_send(batch, lease_ms, send, context): calls send() with each statement that is needed; with none if all jobs
- * go back and none was leased. Leases last `lease_ms`; those of transactional jobs last for the time limit and a
- * margin.
+ * settle_send(batch, lease_ms, send, context): calls send() with each statement that is needed. No statement is needed
+ * if all jobs go back and none was leased. Leases last `lease_ms`; those of transactional jobs last for the time limit
+ * and a margin.
  */
 void settle_send(const struct batch *batch, int64_t lease_ms,
                  void (*send)(void *context, enum statement statement, const struct parameters *parameters),

@@ -1,4 +1,4 @@
-/* The part of child.h that starts the process, looks after it, and reports its death. */
+/* The part of child.h that starts the process, checks it, and reports its death. */
 #include "child_state.h"
 
 #include <errno.h>
@@ -13,13 +13,14 @@
 #include "log.h"
 #include "memory.h"
 
-/* An executor writes a frame in one go. If the rest does not come, something else in its process has written. */
+/* An executor writes a frame completely. If the rest does not come, other code in its process has written to the
+ * socket. */
 enum { PARTIAL_MS = 5000 };
 
 /* A callback of luv belongs to no job, so that no job's time limit ends it. */
 enum { CALLBACK_MS = 30000 };
 
-/* Descriptors below are the child's. */
+/* Lower descriptors are needed for the child. */
 enum { OWN_FILE_LEAST = 10 };
 
 /* The only function that writes the state. A transition that is not in its table is a fault of the program. */
@@ -76,9 +77,9 @@ static void free_handle(uv_handle_t *handle) {
 static void on_death(uv_process_t *process, int64_t status, int signal);
 
 /*
- * The program that runs, for starting it once more. It is held open, so that the executors run this program even when
- * its file has been replaced meanwhile. (Under valgrind /proc/self/exe is valgrind's own program, but its link reads as
- * ours.)
+ * Returns a path from which this program can be started again. The file is kept open, so that executors run this
+ * program even if the file was replaced meanwhile. (Under valgrind, opening /proc/self/exe opens valgrind, but the link
+ * names our program.)
  */
 static const char *own_file(void) {
   static char file[32];
@@ -145,7 +146,7 @@ int child_start(struct child *child) {
 
 /* ── its life ── */
 
-/* Reads a line of /proc/PID/status, in kB; -1 if it is not there. */
+/* Reads a number of kB from /proc/PID/status; -1 if it is missing. */
 static long read_status(const struct child *child, const char *format) {
   char path[64], line[128];
   long kb = -1;

@@ -121,7 +121,7 @@ static bool take_stop(struct child *child, struct frame *frame) {
   return true;
 }
 
-/* A message from its handlers, or from their callbacks. */
+/* Logs a message from the executor's handlers, or from their callbacks. */
 static bool take_log(struct child *child, struct frame *frame) {
   struct message_log log;
   char text[ERROR_TEXT_MOST + 1];
@@ -182,7 +182,7 @@ static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space) {
 static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space) {
   struct child *child = stream->data;
   (void)space;
-  if (length < 0) { /* it closed its end: it is dying, or of no more use */
+  if (length < 0) { /* the process has closed its end: it is dying, or cannot be used any more */
     uv_read_stop(stream);
     if (child->state != CHILD_LEAVING) /* exiting takes a while when the process has much memory */
       child_kill(child, NULL);

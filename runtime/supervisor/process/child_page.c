@@ -61,7 +61,7 @@ bool child_has_begun(const struct child *child, uint32_t batch, uint32_t positio
   return beyond > 0 || (beyond == 0 && position <= (uint32_t)begun);
 }
 
-/* ── what the process is doing ── */
+/* ── the activity of the process ── */
 
 bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms) {
   *id = child->page ? atomic_load(&child->page->current_job) : 0;

@@ -6,8 +6,8 @@
 #include <sys/types.h>
 
 /*
- * What a child consists of, for its three files only: child.c has the life of the process, child_frames.c the frames to
- * it and from it, child_page.c the shared page.
+ * The inside of a child, for its three files only: child.c has the life of the process, child_frames.c the frames to it
+ * and from it, child_page.c the shared page.
  *
  *     CHILD_DEAD ─► CHILD_RUNNING ─► CHILD_RETIRED ─► CHILD_LEAVING ─► CHILD_DEAD
  *
@@ -17,9 +17,9 @@
  */
 enum child_state {
   CHILD_DEAD,    /* there is no process */
-  CHILD_RUNNING, /* it loads its script, and then gets jobs */
-  CHILD_RETIRED, /* it gets no more jobs */
-  CHILD_LEAVING, /* it was asked to exit when its jobs have ended */
+  CHILD_RUNNING, /* the process loads its script, and then gets jobs */
+  CHILD_RETIRED, /* the process gets no more jobs */
+  CHILD_LEAVING, /* the process was asked to exit when its jobs have ended */
   CHILD_STATE_COUNT,
 };
 
@@ -29,25 +29,25 @@ struct child {
   const struct child_events *events;
   void *owner;
   enum child_state state;
-  bool reported;         /* it has sent READY or BROKEN, and may send neither again */
-  bool loaded;           /* it has sent READY */
+  bool reported;         /* the process has sent READY or BROKEN, and may send neither again */
+  bool loaded;           /* the process has sent READY */
   uv_process_t *process; /* process and socket are allocated by themselves: they outlive the child by one loop turn */
   uv_pipe_t *socket;
   int page_fd; /* -1: there is no page yet */
   struct shared_page *page;
-  struct buffer in;         /* bytes that have come in, from the first frame that is not complete */
-  char fault[128];          /* why it was killed; "": it was not */
-  int64_t partial_since_ms; /* since when a frame is incomplete; 0: none is */
-  long peak_kb;             /* its peak memory, as of the last look; 0: never looked at */
+  struct buffer in;         /* received bytes, from the first incomplete frame on */
+  char fault[128];          /* why the supervisor has killed the process; "": it has not */
+  int64_t partial_since_ms; /* since when a frame is incomplete; 0: no frame is */
+  long peak_kb;             /* peak memory of the process when last measured; 0: never measured */
 };
 
-/* child_open_page(child): makes the shared page, or clears it for the next process. 0, or -1 and errno. */
+/* child_open_page(child): creates the shared page, or clears it for the next process. Returns 0, or -1 and errno. */
 int child_open_page(struct child *child);
 
 /* child_close_page(child): unmaps the page, if there is one. */
 void child_close_page(struct child *child);
 
-/* child_callback_ms(child): for how long a callback of luv has run in the process; 0: none runs. */
+/* child_callback_ms(child): for how long a callback of luv has run in the process; 0: no callback runs. */
 int64_t child_callback_ms(const struct child *child);
 
 /* child_configure(child): sends the first frame. child_ask_to_leave(child): sends the last one. */

@@ -53,20 +53,21 @@ void parameters_add_text_array(struct parameters *parameters, const char *const 
 /* The value in an int8[] that stands for null: no wait, no id. */
 #define PARAMETER_NULL_I64 INT64_MIN
 
-/* Values out of a binary result. */
+/* These functions read a value of a binary result. */
 int64_t result_i64(const PGresult *result, int row, int column);
 int32_t result_i32(const PGresult *result, int row, int column);
 
 /* result_tid(result, row, column): a tid as a number, never 0; 0 for null. */
 uint64_t result_tid(const PGresult *result, int row, int column);
 
-/* time_as_seconds(us): a timestamptz, read with result_i64(), as Unix seconds; ±infinity for those of Postgres. */
+/* time_as_seconds(us): a timestamptz, read with result_i64(), as Unix seconds; Postgres' ±infinity becomes
+ * ±infinity. */
 double time_as_seconds(int64_t us);
 
 /*
  * result_text_array(bytes, length, each, context): calls each(context, text, length) for every element of a binary
- * text[]; text is NULL for a null element. 0, or -1 if it is no one-dimensional array. each() may return non-zero to
- * end early with that result.
+ * text[]; text is NULL for a null element. Returns 0, or -1 if the value is not a one-dimensional array. each() may
+ * return non-zero to end early with that result.
  */
 int result_text_array(const char *bytes, int length, int (*each)(void *context, const char *text, size_t length),
                       void *context);

@@ -34,7 +34,7 @@ enum connection_state {
   CONNECTION_CLOSED,
   CONNECTION_RETRYING,
   CONNECTION_CONNECTING,
-  CONNECTION_ASKING, /* asks which process serves the connection: a pooler gave it another number */
+  CONNECTION_ASKING, /* asks for the number of the server's process: a pooler has told the client another number */
   CONNECTION_PREPARING,
   CONNECTION_UP,
   CONNECTION_STATE_COUNT,
@@ -60,7 +60,7 @@ struct connection {
 
   int64_t wait_ms;               /* before the next attempt */
   char last_reason[REASON_SIZE]; /* why the last session or attempt ended: the same reason is not logged twice */
-  bool loss_logged;              /* that a loss was logged: that the connection is back is to be logged, too */
+  bool loss_logged;              /* a loss was logged, so the next connect is logged, too */
 };
 
 static void on_socket(uv_poll_t *poll, int status, int events);
@@ -151,15 +151,15 @@ static void poll_socket(struct connection *c, int events) {
     c->poll_socket = socket;
     c->poll_events = 0;
   }
-  if (c->poll_events != events) /* asking again for the same costs two system calls */
+  if (c->poll_events != events) /* asking again for the same events costs two system calls */
     uv_poll_start(c->poll, events, on_socket);
   c->poll_events = events;
 }
 
-/* Sends what libpq has collected; the loop sends what the socket does not take now. */
+/* Sends the bytes that libpq has collected. The loop sends the rest when the socket takes it. */
 static void flush(struct connection *c) {
   int more = PQflush(c->pg);
-  if (more >= 0) /* else on_socket() will read that the connection is lost */
+  if (more >= 0) /* otherwise on_socket() will notice that the connection is lost */
     poll_socket(c, UV_READABLE | (more ? UV_WRITABLE : 0));
 }
 
@@ -179,8 +179,9 @@ static void copy_reason(char to[static REASON_SIZE], const char *from) {
 }
 
 /*
- * Every session, and every attempt to have one, ends here. `message` and `reason` are logged. The next state is
- * CONNECTION_CLOSED, at the owner's wish, or CONNECTION_RETRYING: then down() is called if the connection was up.
+ * Every session, and every attempt to connect, ends here. `message` and `reason` are logged. The next state is
+ * CONNECTION_CLOSED if the owner closes the connection, or CONNECTION_RETRYING: then down() is called if the connection
+ * was up.
  */
 static void disconnect(struct connection *c, enum connection_state next, const char *message, const char *reason) {
   char text[REASON_SIZE];
@@ -314,8 +315,8 @@ static void on_timer(uv_timer_t *timer) {
 
 /* ── sending ── */
 
-/* libpq has refused a statement. That is reported from the loop, as any other loss, since the caller is not prepared to
- * lose its session now. */
+/* libpq has refused a statement. This is reported from the loop, like any other loss, since the caller cannot handle
+ * the loss during its call. */
 static void check_sent(struct connection *c, int result) {
   if (result == 0)
     return;
@@ -365,7 +366,7 @@ static void come_up(struct connection *c) {
   c->events->up(c->owner);
 }
 
-/* A session of our own gets its settings, and the prepared statements of holds. Nothing is left in a shared one. */
+/* A session of our own gets its settings, and the prepared statements of holds. A shared session gets neither. */
 static void prepare_session(struct connection *c) {
   if (c->mode->kind == SESSION_SHARED) {
     come_up(c);
@@ -394,8 +395,8 @@ static void begin_session(struct connection *c) {
 
 /* ── answers ── */
 
-/* An answer before the connection is up. A pooler gives its clients a process number of its own making. How it lends
- * sessions is not known then, so the worker assumes that it shares them. */
+/* Takes an answer that comes before the connection is up. A pooler gives its clients process numbers of its own. The
+ * worker then does not know whether the pooler shares sessions, and assumes that it does. */
 static void take_first_answer(struct connection *c, enum statement statement, const PGresult *result) {
   if (result_is_cause(result) && !c->error)
     c->error = memory_text(PQresultErrorMessage(result));
@@ -450,7 +451,7 @@ static void take_notifications(struct connection *c) {
 static void on_socket(uv_poll_t *poll, int status, int events) {
   struct connection *c = poll->data;
   PGconn *pg = c->pg;
-  if (status < 0) { /* libuv has stopped the handle: reading tells what is wrong with the socket */
+  if (status < 0) { /* libuv has stopped the handle: reading shows what is wrong with the socket */
     c->poll_events = 0;
     events |= UV_READABLE;
   }

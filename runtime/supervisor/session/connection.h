@@ -10,8 +10,8 @@
 #include "statements.h"
 
 /*
- * One connection to Postgres on the supervisor's loop, in pipeline mode. It reconnects by itself: when it cannot
- * connect or has lost its session, it tries again after a wait that grows from 100 ms to 10 s.
+ * One connection to Postgres on the supervisor's loop, in pipeline mode. The connection reconnects by itself: when it
+ * cannot connect or has lost its session, it tries again after a wait that grows from 100 ms to 10 s.
  *
  *     connection_new ─ connection_open ─► (up ─ send… sync ─► result… synced ─► down)* ─ connection_free
  *
@@ -24,8 +24,8 @@ struct connection;
 struct connection_events {
   /* The session is ready: its settings are made, its statements are prepared, and nothing is under way. */
   void (*up)(void *owner);
-  /* The session is gone, and with it its transaction and all statements that were not answered. The connection tries to
-   * connect again. `reason` is a message for people. */
+  /* The session was lost, and with it its transaction and all statements that were not answered. The connection tries
+   * to connect again. `reason` is a message for people. */
   void (*down)(void *owner, const char *reason);
   /* The answer to one statement. The result is freed afterwards. */
   void (*result)(void *owner, enum statement statement, PGresult *result);
@@ -38,12 +38,12 @@ struct connection_events {
 /* How long a connection keeps its server session. */
 enum session_kind {
   SESSION_UNKNOWN, /* no connection has asked the server yet */
-  SESSION_OWN,     /* until it is closed: settings, prepared statements, locks and LISTEN last */
-  SESSION_SHARED,  /* for a transaction: a pooler lends the session to others then, so nothing may be left in it */
+  SESSION_OWN,     /* until the connection closes: settings, prepared statements, locks and LISTEN last */
+  SESSION_SHARED,  /* for one transaction: then a pooler gives the session to others, so nothing may be left in it */
 };
 
-/* What all connections of a worker share. While the kind is unknown, only one connection may be opened; it finds out
- * the kind before it is up. */
+/* The data that all connections of a worker share. While the kind is unknown, only one connection may be opened; it
+ * finds out the kind before it is up. */
 struct session_mode {
   enum session_kind kind;
   bool unprepared; /* statements are not to be prepared */
@@ -72,20 +72,20 @@ void connection_open(struct connection *connection);
 void connection_fail(struct connection *connection, const char *reason);
 
 /*
- * connection_works(connection): the session has been of use: its next loss is logged even if the reason is the same as
- * before, and waits are short again. The owner calls it when something was committed, since an answered statement alone
- * proves little.
+ * connection_works(connection): the session works: its next loss is logged even if the reason is the same as before,
+ * and waits are short again. The owner calls this after a commit, since a single answered statement does not prove that
+ * the session works.
  */
 void connection_works(struct connection *connection);
 
-/* connection_close(connection, reason): ends the session, or the attempts to have one, without calling down(). The
+/* connection_close(connection, reason): ends the session, or the attempts to connect, without calling down(). The
  * reason is logged at level debug. connection_open() begins another session. */
 void connection_close(struct connection *connection, const char *reason);
 
 /* connection_free(connection): closes the connection without calling down(), and frees it. NULL is allowed. */
 void connection_free(struct connection *connection);
 
-/* connection_is_up(connection): whether the owner may send: from up() to down() or connection_close(). */
+/* connection_is_up(connection): whether the owner may send: true from up() to down() or connection_close(). */
 bool connection_is_up(const struct connection *connection);
 
 /* connection_is_unicode(connection): whether the database takes any valid UTF-8 text. Only while it is up. */

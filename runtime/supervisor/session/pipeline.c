@@ -67,8 +67,8 @@ int pipeline_sync(struct pipeline *pipeline) {
 }
 
 /*
- * The entry at the head has no more results. A result that came while a sync was at the head belonged to the act before
- * it: the error of a commit, in an act without BEGIN. The sync itself is still to come then.
+ * To be called when the entry at the head has no more results. A result that came while a sync was at the head belonged
+ * to the act before it: the error of a commit, in an act without BEGIN. The sync itself is still to come then.
  */
 static void close_answer(struct pipeline *pipeline) {
   if (pipeline->answered && pipeline->entries[pipeline->head] != ENTRY_SYNC)
@@ -81,7 +81,7 @@ enum pipeline_answer pipeline_next(struct pipeline *pipeline, enum statement *st
     PGresult *next = PQgetResult(pipeline->pg);
     if (!next && !pipeline->answered)
       return PIPELINE_NOTHING;
-    close_answer(pipeline); /* libpq leaves out the NULL behind an error when a statement was sent before it asked */
+    close_answer(pipeline); /* after an error, libpq may omit the NULL that ends the results of a statement */
     if (!next)
       continue;
     if (PQresultStatus(next) == PGRES_PIPELINE_SYNC) {

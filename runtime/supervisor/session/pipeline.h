@@ -20,7 +20,7 @@ struct pipeline {
   /* Entries head to tail - 1 are to be answered: a statement, or the sync that ends an act. */
   unsigned char *entries;
   size_t head, tail, capacity;
-  bool answered;                 /* the entry at the head has had its result; the NULL behind it is still to come */
+  bool answered;                 /* the entry at the head has got its result; the NULL after it is still to come */
   enum statement last_statement; /* the last one that was answered */
 };
 
@@ -40,10 +40,10 @@ void pipeline_clear(struct pipeline *pipeline);
 void pipeline_free(struct pipeline *pipeline);
 
 /*
- * Each puts something into the pipeline: pipeline_send() a statement with its parameters (NULL: none), as text if it is
- * not prepared; pipeline_send_text() always as text; pipeline_prepare() the preparation of a statement, whose result
- * comes as that of STATEMENT_SESSION_SETTINGS; pipeline_sync() the end of the act. Returns 0, or -1 when libpq refuses
- * it: the session is of no more use then, and libpq's message says why.
+ * pipeline_send() puts a statement with its parameters (NULL: none) into the pipeline, as text if it is not prepared;
+ * pipeline_send_text() always sends the text. pipeline_prepare() prepares a statement; the result comes as that of
+ * STATEMENT_SESSION_SETTINGS. pipeline_sync() ends the act. Each function returns 0, or -1 when libpq refuses the call:
+ * then the session cannot be used any more, and libpq's message says why.
  */
 int pipeline_send(struct pipeline *pipeline, enum statement statement, const struct parameters *parameters);
 int pipeline_send_text(struct pipeline *pipeline, enum statement statement, const struct parameters *parameters);
@@ -51,12 +51,13 @@ int pipeline_prepare(struct pipeline *pipeline, enum statement statement);
 int pipeline_sync(struct pipeline *pipeline);
 
 /*
- * pipeline_next(pipeline, statement, result): takes the next answer out of what has come in. With PIPELINE_RESULT,
- * `statement` and `result` are set, and the caller clears the result.
+ * pipeline_next(pipeline, statement, result): takes the next answer from the results that have come in. With
+ * PIPELINE_RESULT, `statement` and `result` are set, and the caller clears the result.
  */
 enum pipeline_answer pipeline_next(struct pipeline *pipeline, enum statement *statement, PGresult **result);
 
-/* result_failed(result): the statement failed, or was skipped. result_is_cause(result): it failed by itself. */
+/* result_failed(result): whether the statement failed or was skipped. result_is_cause(result): whether the statement
+ * itself failed. */
 bool result_failed(const PGresult *result);
 bool result_is_cause(const PGresult *result);
 

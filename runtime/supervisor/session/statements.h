@@ -35,13 +35,13 @@ enum claim_column {
 enum next_due_column {
   NEXT_DUE_QUEUE,   /* int8: position of the queue in $1, counted from 1 */
   NEXT_DUE_NOW,     /* bool: a job is due, although another session may have locked it */
-  NEXT_DUE_WAIT_MS, /* int8: milliseconds until the next job falls due that is not due yet; null: there is none */
+  NEXT_DUE_WAIT_MS, /* int8: milliseconds until the next job that is not due yet falls due; null: there is none */
 };
 
 /* Columns of STATEMENT_DOORBELL_KEYS's rows, one row for each bucket. */
 enum doorbell_keys_column {
   DOORBELL_KEYS_TABLE,   /* int8: oid of pgq_jobs */
-  DOORBELL_KEYS_TRIGGER, /* bool: the trigger pgq_ring is there and enabled */
+  DOORBELL_KEYS_TRIGGER, /* bool: the trigger pgq_ring exists and is enabled */
   DOORBELL_KEYS_BUCKET,
 };
 

@@ -6,18 +6,19 @@
 #include "log.h"
 #include "memory.h"
 
-/* How soon to try again to raise a flag: a session that enqueues has locked it for a moment, to see whether it is up.
- */
+/* The wait before trying again to raise a flag: a session that enqueues has locked it for a moment, to see whether it
+ * is up. */
 enum { RAISE_AGAIN_MS = 1 };
 
-/* How soon to open the doorbell again after one of its statements has failed; it may have been cancelled. */
+/* The wait before opening the doorbell again after one of its statements has failed. The statement may have been
+ * cancelled. */
 enum { OPEN_AGAIN_MS = 1000 };
 
 /* `table`, `buckets` and `raised` are valid in DOORBELL_READY, DOORBELL_MISSING and DOORBELL_FAILED. */
 enum doorbell_state {
   DOORBELL_CLOSED,  /* there is no session, or it is shared */
-  DOORBELL_OPENING, /* LISTEN, and the question for the buckets, are under way */
-  DOORBELL_READY,   /* the worker hears a ring */
+  DOORBELL_OPENING, /* LISTEN and STATEMENT_DOORBELL_KEYS are under way */
+  DOORBELL_READY,   /* rings reach the worker */
   DOORBELL_MISSING, /* the table has no trigger that rings */
   DOORBELL_FAILED,  /* a statement has failed: `again` runs until the doorbell is opened again */
 };
@@ -31,10 +32,10 @@ struct doorbell {
   int64_t table;    /* oid of pgq_jobs, which every ring names */
   int32_t *buckets;
   bool *raised; /* for each bucket: its flag is up */
-  int count;    /* of buckets */
-  bool wanted;  /* the flags are to be up */
-  int acts;     /* under way */
-  bool logged;  /* that the worker cannot be woken was logged */
+  int count;    /* number of buckets */
+  bool wanted;  /* the flags should be up */
+  int acts;     /* number of acts under way */
+  bool logged;  /* it was logged that the worker cannot be woken */
 };
 
 static void on_again(uv_timer_t *timer);
@@ -96,8 +97,8 @@ static void probe(struct doorbell *bell) {
   parameters_free(&parameters);
 }
 
-/* Brings the flags to where they are wanted, when nothing is under way. The probe tells something only if all flags are
- * up by then. */
+/* Raises or lowers the flags as wanted, when no statement is under way. The probe is reliable only if all flags are up
+ * before it. */
 static void advance(struct doorbell *bell) {
   int raised = count_raised(bell);
   if (bell->state != DOORBELL_READY || bell->acts > 0 || uv_is_active((uv_handle_t *)&bell->again))
@@ -139,7 +140,7 @@ void doorbell_down(struct doorbell *bell) {
   bell->state = DOORBELL_CLOSED;
   bell->acts = bell->count = 0;
   uv_timer_stop(&bell->again);
-  if (awaited) /* the wakeup must not wait for flags that nobody raises */
+  if (awaited) /* the wakeup must not wait for flags that are not raised */
     wakeup_raised(bell->wakeup, true);
 }
 
@@ -179,7 +180,7 @@ static void take_keys(struct doorbell *bell, const PGresult *result) {
   if (bell->state == DOORBELL_READY)
     bell->logged = false;
   else
-    log_deaf(bell, "pgq_jobs has no trigger pgq_ring that is enabled; 'pgq-lua migrate' makes it");
+    log_deaf(bell, "pgq_jobs has no trigger pgq_ring that is enabled; 'pgq-lua migrate' creates it");
 }
 
 static void mark(struct doorbell *bell, int32_t bucket, bool raised) {
@@ -188,16 +189,17 @@ static void mark(struct doorbell *bell, int32_t bucket, bool raised) {
       bell->raised[i] = raised;
 }
 
-/* It is not known now which flags are up: all are lowered, and in a moment the doorbell is opened again. */
+/* After a failed statement the worker does not know which flags are up: it lowers all of them, and later opens the
+ * doorbell again. */
 static void fail(struct doorbell *bell, enum statement statement, const PGresult *result) {
   const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
   bool awaited = bell->wanted && bell->state == DOORBELL_READY;
-  if (!primary) /* libpq's message, not the server's: the connection is lost, and doorbell_down() follows */
+  if (!primary) /* the message is libpq's, not the server's: the connection is lost, and doorbell_down() follows */
     return;
   log_deaf(bell, primary);
   bell->state = DOORBELL_FAILED;
   uv_timer_start(&bell->again, on_again, OPEN_AGAIN_MS, 0);
-  if (statement == STATEMENT_DOORBELL_LOWER_FLAGS) { /* sessions would ring for ever at flags that stay up */
+  if (statement == STATEMENT_DOORBELL_LOWER_FLAGS) { /* while flags stay up, sessions ring for nothing */
     connection_fail(bell->connection, "the doorbell's flags could not be lowered");
     return;
   }
@@ -259,7 +261,8 @@ bool doorbell_result(struct doorbell *bell, enum statement statement, const PGre
   return true;
 }
 
-/* The payload is the table's oid and the bucket ("16384:77"). Rings for other tables and queues come in, too. */
+/* The payload is the table's oid and the bucket ("16384:77"). Notifications for other tables and queues come in,
+ * too. */
 void doorbell_notified(struct doorbell *bell, const char *payload) {
   char *rest;
   if (bell->state != DOORBELL_READY || strtoll(payload, &rest, 10) != bell->table || *rest != ':')

@@ -9,13 +9,13 @@
 #include "wakeup.h"
 
 /*
- * The worker's end of the doorbell (see DESIGN.md): while the worker's flags are up, every session that enqueues a job
- * for it rings, by NOTIFY.
+ * The worker's part of the doorbell (see DESIGN.md): while the worker's flags are up, every session that enqueues a job
+ * for the worker rings, which means that it sends a NOTIFY.
  *
- * The flags are advisory locks of the control session, one for each bucket into which a name of the worker's queues
- * falls. A session that enqueues takes a lock of its own first ("enqueueing", until its transaction ends), and then
- * looks for flags. The worker raises its flags first, and then looks for those locks: this is the probe. So of a worker
- * and an enqueuing session at least one sees the other.
+ * The flags are advisory locks of the control session, one for each bucket into which the names of the worker's queues
+ * are hashed. A session that enqueues takes a lock of its own first ("enqueueing", until its transaction ends), and
+ * then looks for flags. The worker raises its flags first, and then looks for those locks: this is the probe. So at
+ * least one of the two sees the other.
  *
  * The control connection sends the doorbell's statements and passes their results on. The doorbell reports to the
  * wakeup: wakeup_raised() after doorbell_flag(bell, true) and doorbell_probe(), wakeup_rung() when a session has rung.
@@ -26,11 +26,11 @@ struct doorbell;
 struct doorbell *doorbell_new(uv_loop_t *loop, struct connection *connection, const struct queue_list *queues,
                               struct wakeup *wakeup);
 
-/* doorbell_open(bell): listens; flags that are wanted are raised then. To be called when the connection has come up, if
- * its session is not shared. */
+/* doorbell_open(bell): starts listening, and then raises the flags if they are wanted. To be called when the connection
+ * has come up, if its session is not shared. */
 void doorbell_open(struct doorbell *bell);
 
-/* doorbell_down(bell): the session is gone, and with it the flags. */
+/* doorbell_down(bell): the session was lost, and its flags with it. */
 void doorbell_down(struct doorbell *bell);
 
 /* doorbell_result(bell, statement, result): a result has come in. Returns false for a statement that is not the
@@ -40,8 +40,8 @@ bool doorbell_result(struct doorbell *bell, enum statement statement, const PGre
 /* doorbell_notified(bell, payload): a notification has come in. */
 void doorbell_notified(struct doorbell *bell, const char *payload);
 
-/* doorbell_flag(bell, up): raises or lowers the flags. Returns false if the worker cannot hear a ring: then no flag
- * goes up, and wakeup_raised() is not called. */
+/* doorbell_flag(bell, up): raises or lowers the flags. Returns false if a ring cannot reach the worker: then no flag is
+ * raised, and wakeup_raised() is not called. */
 bool doorbell_flag(struct doorbell *bell, bool up);
 
 /* doorbell_probe(bell): if the flags are up, looks again for sessions that are enqueueing; wakeup_raised() follows. */

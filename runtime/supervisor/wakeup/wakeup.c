@@ -13,10 +13,10 @@ enum { LINGER_MS = 50, LINGER_LEAST_MS = 2, LINGER_MOST_MS = 4 };
 /* If two claims brought jobs within BUSY_MS, the worker looks less often, and finds more jobs at a time. */
 enum { BUSY_MS = 20, LINGER_BUSY_MS = 10 };
 
-/* How often to ask whether an enqueue is still in flight. */
+/* How often to ask whether a transaction that has enqueued is still open. */
 enum { FLIGHT_LEAST_MS = 2, FLIGHT_MOST_MS = 250 };
 
-/* How soon to look again for a due job that another session has locked: that session may end. */
+/* The wait before looking again for a due job that another session has locked: that session may end. */
 enum { LOCKED_LOOK_MS = 500 };
 
 /* See wakeup.h. `wait_ms` is valid in all states but the last two, `clear` in WAKEUP_CONFIRMING. */
@@ -31,8 +31,8 @@ struct wakeup {
   struct doorbell *doorbell; /* NULL: there is none */
   enum wakeup_state state;
   int64_t found_ms; /* when a claim last brought jobs */
-  int64_t wait_ms;  /* the next wait: while lingering, or while an enqueue is in flight */
-  bool clear;       /* no enqueue is in flight */
+  int64_t wait_ms;  /* the next wait: while lingering, or while a transaction that has enqueued is open */
+  bool clear;       /* no transaction that has enqueued is open */
   bool again;       /* the doorbell rang while every hold was busy */
   uv_timer_t timer;
   int64_t claim_at_ms, sweep_at_ms, probe_at_ms; /* when the timer does each; INT64_MAX: never */
@@ -106,7 +106,7 @@ static int64_t pause_left_ms(const struct wakeup *wakeup) {
   return least;
 }
 
-/* Plans what is due in any state: the next poll, and the end of a pause. */
+/* Plans the events that may come in any state: the next poll, and the end of a pause. */
 static void plan_poll(struct wakeup *wakeup) {
   int64_t pause_ms = pause_left_ms(wakeup);
   do_within(wakeup, &wakeup->sweep_at_ms, wakeup->options->poll_interval_ms);
@@ -120,7 +120,8 @@ static bool wake(struct wakeup *wakeup, bool sweep) {
 
 /* ── from the last job to sleep ── */
 
-/* Sweeps as soon as a sweep may be made. If no hold is free for it, the next hold that has nothing to do leads here. */
+/* Sweeps as soon as a sweep may be made. If no hold is free for it, this is called again when a hold has nothing to
+ * do. */
 static void sweep(struct wakeup *wakeup) {
   int64_t wait_ms = sweep_wait_ms(wakeup->sweep, clock_ms());
   if (wait_ms > 0)
@@ -142,7 +143,7 @@ static void raise_flags(struct wakeup *wakeup) {
     confirm(wakeup, true);
 }
 
-/* Lingering, and nothing was found. */
+/* A claim found nothing while the worker lingers. */
 static void linger(struct wakeup *wakeup) {
   if (clock_ms() - wakeup->found_ms >= LINGER_MS) {
     raise_flags(wakeup);
@@ -163,7 +164,7 @@ static void fall_asleep(struct wakeup *wakeup) {
   wakeup->wait_ms = growing_wait_after(wakeup->wait_ms, FLIGHT_LEAST_MS, FLIGHT_MOST_MS);
 }
 
-/* Once all holds are asleep, the last sweep need not wait until sweeps have used up less of the time. */
+/* Once all holds are asleep, the last sweep does not have to wait for the limit on sweeps. */
 static void drain(struct wakeup *wakeup, const struct idle_info *idle) {
   if (!idle->swept && wakeup->events->all_asleep(wakeup->owner))
     wake(wakeup, true);
@@ -211,7 +212,7 @@ void wakeup_slept(struct wakeup *wakeup, const struct idle_info *idle) {
     go_on(wakeup, idle);
 }
 
-/* ── what the holds and the doorbell report ── */
+/* ── reports of the holds and the doorbell ── */
 
 void wakeup_found(struct wakeup *wakeup) {
   if (wakeup->state == WAKEUP_STOPPED)

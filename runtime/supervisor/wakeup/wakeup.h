@@ -16,9 +16,9 @@
  *        ▲              a claim brought jobs      │
  *        └────────────────────────────────────────┘
  *
- * lingering   jobs were found a moment ago: the worker looks again every few milliseconds, for 50 ms
+ * lingering   jobs were found a short time ago: the worker looks again every few milliseconds, for 50 ms
  * raising     the doorbell's flags go up: from now on an enqueue rings
- * confirming  enqueues that began before may still commit: the worker looks until there are none, and sweeps
+ * confirming  transactions that enqueued before may still commit: the worker looks until there are none, and sweeps
  * asleep      a sweep has found nothing: the worker looks when the doorbell rings, when the next job falls due, or when
  *             the polling interval is over
  *
@@ -29,11 +29,11 @@ struct wakeup;
 struct doorbell;
 
 struct wakeup_events {
-  /* A sleeping hold should claim; see hold_wake(). False: no hold sleeps, or none may claim. */
+  /* A sleeping hold should claim; see hold_wake(). Returns false if no hold sleeps, or none may claim. */
   bool (*wake)(void *owner, bool sweep);
-  /* Whether all holds sleep. */
+  /* Returns whether all holds sleep. */
   bool (*all_asleep)(void *owner);
-  /* With --drain: nothing is due any more. */
+  /* With --drain: no job is due any more. */
   void (*drained)(void *owner);
 };
 
@@ -51,7 +51,7 @@ void wakeup_more(struct wakeup *wakeup);
 /* wakeup_slept(wakeup, idle): a hold has nothing to do. */
 void wakeup_slept(struct wakeup *wakeup, const struct idle_info *idle);
 
-/* wakeup_raised(wakeup, clear): the flags are up; `clear`: no enqueue that began before is still in flight. */
+/* wakeup_raised(wakeup, clear): the flags are up; `clear`: no transaction that enqueued before is still open. */
 void wakeup_raised(struct wakeup *wakeup, bool clear);
 
 /* wakeup_rung(wakeup): the doorbell rang: a job was enqueued. */
