@@ -221,17 +221,6 @@ bool batch_has_open(const struct batch *batch, const struct queue *queue, uint32
   return false;
 }
 
-void batch_make_ascii(struct batch *batch) {
-  for (int i = 0; i < batch->count; i++) {
-    char *to = batch->jobs[i].error;
-    for (const char *from = to; from && *from; from++)
-      if ((*from & 0xc0) != 0x80) /* the first byte of a character */
-        *to++ = (*from & 0x80) ? '?' : *from;
-    if (to)
-      *to = '\0';
-  }
-}
-
 void batch_sweep_next(const struct batch *batch) {
   for (int i = 0; i < batch->count; i++)
     if (batch->jobs[i].outcome == OUTCOME_UNRUN || batch->jobs[i].outcome == OUTCOME_SUSPECT)

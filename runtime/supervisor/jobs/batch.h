@@ -81,10 +81,6 @@ bool batch_has_unwritten_lease(const struct batch *batch, int64_t id);
  * executor. */
 bool batch_has_open(const struct batch *batch, const struct queue *queue, uint32_t *index);
 
-/* batch_make_ascii(batch): replaces every character beyond ASCII in error texts, for databases in another encoding than
- * UTF-8. */
-void batch_make_ascii(struct batch *batch);
-
 /* batch_sweep_next(batch): the next claim of each queue whose jobs go back is a sweep; these jobs may lie below the
  * queue's floor, where other claims do not look. */
 void batch_sweep_next(const struct batch *batch);

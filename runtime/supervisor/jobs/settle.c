@@ -92,6 +92,17 @@ static void collect(const struct batch *batch, enum statement statement, int64_t
   }
 }
 
+void settle_make_ascii(struct batch *batch) {
+  for (int i = 0; i < batch->count; i++) {
+    char *to = batch->jobs[i].error;
+    for (const char *from = to; from && *from; from++)
+      if ((*from & 0xc0) != 0x80) /* the first byte of a character */
+        *to++ = (*from & 0x80) ? '?' : *from;
+    if (to)
+      *to = '\0';
+  }
+}
+
 void settle_send(const struct batch *batch, int64_t lease_ms,
                  void (*send)(void *context, enum statement statement, const struct parameters *parameters),
                  void *context) {

@@ -6,6 +6,10 @@
 
 /* Settling: writing the outcomes of a batch to the database, with one statement for all jobs that end alike. */
 
+/* settle_make_ascii(batch): replaces every character beyond ASCII in error texts, for databases in another encoding
+ * than UTF-8. */
+void settle_make_ascii(struct batch *batch);
+
 /*
  * settle_send(batch, lease_ms, send, context): calls send() with each statement that is needed. No statement is needed
  * if all jobs go back and none was leased. Leases last `lease_ms`; those of transactional jobs last for the time limit
