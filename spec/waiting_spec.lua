@@ -606,6 +606,6 @@ describe("a plain script", function()
       print(value, (uv.hrtime() - began) / 1e9 > 0.39)
       print(pcall(pgq.await, function() end))]]
     assert.equal("", result.stderr)
-    assert.matches("^rung\ttrue\nfalse\t.*its callback never fires", result.stdout)
+    assert.matches("^rung\ttrue\nfalse\t.*resume can never be called any more", result.stdout)
   end)
 end)
