@@ -5,8 +5,8 @@ local loop = require "spec.support.loop"
 
 local port = {}
 
--- port.free(): a port of 127.0.0.1 that no process listens on. It is not one of those that the kernel gives to clients
--- (32768 and above): a client could take such a port before the server does, or while the server is down.
+-- port.free(): returns a port of 127.0.0.1 that no process listens on. The port is below 32768: the kernel gives ports
+-- above that to clients, so a client could take such a port before the server does, or while the server is down.
 function port.free()
   for _ = 1, 100 do
     local high, low = uv.random(2):byte(1, 2)
