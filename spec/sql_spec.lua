@@ -37,6 +37,8 @@ describe("the tables and pgq_enqueue in SQL", function()
       "attempt|integer|NO|0",
       "lease|bigint|YES|-",
       "suspect|boolean|NO|false",
+      "started_at|timestamp with time zone|YES|-",
+      "deaths|smallint|NO|0",
     }, "\n"), columns "pgq_jobs")
   end)
 

@@ -47,13 +47,15 @@ BEGIN
   END IF;
 
   IF EXISTS (
-    SELECT FROM (VALUES ('attempt'), ('lease'), ('suspect')) AS wanted (name)
+    SELECT FROM (VALUES ('attempt'), ('lease'), ('suspect'), ('started_at'), ('deaths')) AS wanted (name)
     WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = jobs AND attname = wanted.name AND NOT attisdropped)
   ) THEN
     ALTER TABLE pgq_jobs
       ADD COLUMN IF NOT EXISTS attempt integer NOT NULL DEFAULT 0,
       ADD COLUMN IF NOT EXISTS lease bigint,
       ADD COLUMN IF NOT EXISTS suspect boolean NOT NULL DEFAULT false,
+      ADD COLUMN IF NOT EXISTS started_at timestamptz,
+      ADD COLUMN IF NOT EXISTS deaths smallint NOT NULL DEFAULT 0,
       ALTER COLUMN run_after SET DEFAULT now(),
       ALTER COLUMN retry_waits SET DEFAULT '{1m0s,10m0s,30m0s}';
     ALTER TABLE pgq_jobs SET (

@@ -14,6 +14,8 @@ FROM (VALUES
   ('pgq_jobs', 'attempt'),
   ('pgq_jobs', 'lease'),
   ('pgq_jobs', 'suspect'),
+  ('pgq_jobs', 'started_at'),
+  ('pgq_jobs', 'deaths'),
   ('pgq_workers', 'last_seen_at'),
   ('pgq_workers', 'pooled')) AS wanted (relation, name)
 WHERE NOT EXISTS (
