@@ -28,14 +28,14 @@ function runs.step(jobs)
   return math.max(1, math.min(500, math.floor(jobs / 200)))
 end
 
--- runs.start(db, { kind =, queues =, args =, jobs =, program = }): starts a worker on worker.lua, which notes into the
--- field `folder`. The program is pgq-lua as built, or another one.
+-- runs.start(db, { kind =, queues =, args =, jobs =, program =, folder = }): starts a worker on worker.lua, which notes
+-- into the field `folder`: a new folder, unless one is given. The program is pgq-lua as built, or another one.
 function runs.start(db, options)
   local words = { options.program or os.getenv "PGQ_LUA", "--db", db.conninfo, "--log-level", "info" }
   for _, word in ipairs(options.args or {}) do
     words[#words + 1] = word
   end
-  local folder = folders.new()
+  local folder = options.folder or folders.new()
   for _, word in ipairs { "spec/bench/worker.lua", options.kind or "nothing", folder, options.queues or 1,
     runs.step(options.jobs or 1000) } do
     words[#words + 1] = word
@@ -60,6 +60,41 @@ function runs.stop(worker)
   local result = worker:wait(60)
   assert(result.status == 0 and result.signal == 0, "a worker did not stop in good order: " .. result.stderr)
   folders.remove(worker.folder)
+end
+
+-- runs.start_fleet(db, count, options): starts so many workers with one executor each, all of which note into the same
+-- folder, and waits until they sleep. Returns the list of them. Options are those of runs.start.
+function runs.start_fleet(db, count, options)
+  local workers, all = {}, { folder = folders.new(), args = { "--executors", 1, unpack(options.args or {}) } }
+  for key, value in pairs(options) do
+    all[key] = all[key] or value
+  end
+  for i = 1, count do
+    workers[i] = runs.start(db, all)
+  end
+  for _, worker in ipairs(workers) do
+    worker:read_until("worker is serving", 60, "stderr")
+  end
+  wait.till("all workers to sleep", 60, function()
+    local asleep = db:query([[SELECT count(DISTINCT pid) AS workers FROM pg_locks WHERE locktype = 'advisory'
+      AND classid = 'pgq_jobs'::regclass AND objid >= 256 AND mode = 'ShareLock' AND granted]])[1].workers
+    return asleep == count, asleep
+  end)
+  return workers
+end
+
+-- Stops all workers of a fleet.
+function runs.stop_fleet(workers)
+  for _, worker in ipairs(workers) do
+    worker:kill "sigterm"
+  end
+  for i, worker in ipairs(workers) do
+    local result = worker:wait(60)
+    assert(result.status == 0 and result.signal == 0, "a worker did not stop in good order: " .. result.stderr)
+    if i == #workers then
+      folders.remove(worker.folder)
+    end
+  end
 end
 
 -- runs.drain(db, { jobs =, kind =, queues =, args =, program =, rows_left =, failed =, watch =, every = }): a worker
