@@ -1,8 +1,10 @@
 #include "handle.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cancel.h"
 #include "conninfo.h"
@@ -106,6 +108,7 @@ static struct handle *push_handle(lua_State *L, PGconn *connect(const char *cons
   struct handle *handle = lua_newuserdata(L, sizeof *handle);
   *handle = (struct handle){0};
   luaL_setmetatable(L, HANDLE_TYPE);
+  handle->pid = getpid();
   handle->conn = connect(keywords, values, 1);
   return handle;
 }
@@ -181,13 +184,28 @@ static int handle_connect_timeout(lua_State *L) {
 /* ---- State */
 
 struct handle *handle_check(lua_State *L) {
-  return luaL_checkudata(L, 1, HANDLE_TYPE);
+  struct handle *handle = luaL_checkudata(L, 1, HANDLE_TYPE);
+  if (handle->conn != NULL && handle->pid != getpid())
+    handle_shut(handle, NULL, "the connection belongs to the process that has forked this one");
+  return handle;
+}
+
+/* Makes PQfinish() write to nothing. In a child it would end the session, which is the parent's. */
+static void detach(struct handle *handle) {
+  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null < 0)
+    return;
+  if (PQsocket(handle->conn) >= 0)
+    dup3(null, PQsocket(handle->conn), O_CLOEXEC);
+  close(null);
 }
 
 void handle_shut(struct handle *handle, const char *code, const char *message) {
   results_clear(&handle->answer);
   if (handle->conn == NULL)
     return;
+  if (handle->pid != getpid())
+    detach(handle);
   PQfinish(handle->conn);
   *handle = (struct handle){.closed_message = message, .closed_code = code};
 }

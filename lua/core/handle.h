@@ -17,6 +17,7 @@
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "pgq.h"
 #include "results.h"
@@ -33,6 +34,7 @@ enum handle_copy {
  */
 struct handle {
   PGconn *conn;
+  pid_t pid;            /* the process that has opened it; a child of that process must not use it */
   struct answer answer; /* the result of the last statement, until it is taken */
   enum handle_copy copy;
   size_t copy_bytes;      /* of the rows dropped */
@@ -61,7 +63,8 @@ void handle_init(lua_State *L);
 /* Adds methods to all handles; the list ends with {NULL, NULL}. */
 void handle_add_methods(lua_State *L, const luaL_Reg *methods);
 
-/* Returns the handle at stack index 1. Raises a Lua error if there is none. */
+/* Returns the handle at stack index 1. Raises a Lua error if there is none. In a child of the process that has opened
+ * the connection, it is closed. */
 struct handle *handle_check(lua_State *L);
 
 /* Closes the connection if it is open, and frees the result that was not taken. `message` says why, or is NULL; `code`

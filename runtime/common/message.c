@@ -9,7 +9,7 @@
  * allocated for it. */
 enum {
   TEXT_LEAST = 4,
-  JOB_LEAST = 5 * 4 + 4 * 8 + 4,
+  JOB_LEAST = 5 * 4 + 4 * 8 + 1 + 4,
   QUEUE_LEAST = TEXT_LEAST + 2 + 8 + 4 + 1,
   SERVE_QUEUE_LEAST = 4 + 8 + 1,
   SETTING_LEAST = 2 * TEXT_LEAST,
@@ -26,6 +26,11 @@ static bool check(struct frame *frame, bool right) {
 static uint32_t get_count(struct frame *frame, size_t least) {
   uint32_t count = get_u32(frame);
   return check(frame, count <= frame_left(frame) / least) ? count : 0;
+}
+
+static bool get_flag(struct frame *frame) {
+  uint8_t flag = get_u8(frame);
+  return check(frame, flag <= 1) && flag == 1;
 }
 
 static bool check_end(struct frame *frame) {
@@ -82,6 +87,7 @@ void message_put_job(struct buffer *out, const struct message_job *job) {
   put_u32(out, job->retries_left);
   put_f64(out, job->created_at);
   put_f64(out, job->run_after);
+  put_u8(out, job->settles);
   put_i64(out, job->lease);
   put_bytes(out, job->data, job->data_length);
 }
@@ -95,6 +101,7 @@ bool message_get_job(struct frame *frame, struct message_job *job) {
   job->retries_left = get_u32(frame);
   job->created_at = get_f64(frame);
   job->run_after = get_f64(frame);
+  job->settles = get_flag(frame);
   job->lease = get_i64(frame);
   job->data = get_bytes(frame, &job->data_length);
   return check(frame, job->position > 0 && job->data_length <= JOB_DATA_MOST);
@@ -156,11 +163,6 @@ void message_put_ready(struct buffer *out, const struct message_ready *ready) {
 static enum choice get_choice(struct frame *frame) {
   uint8_t choice = get_u8(frame);
   return check(frame, choice <= CHOICE_YES) ? choice : CHOICE_UNSET;
-}
-
-static bool get_flag(struct frame *frame) {
-  uint8_t flag = get_u8(frame);
-  return check(frame, flag <= 1) && flag == 1;
 }
 
 static void get_queue(struct frame *frame, struct message_queue *queue) {

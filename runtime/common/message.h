@@ -53,7 +53,8 @@ struct message_job {
   int64_t id;
   uint32_t attempt, retries_left;
   double created_at, run_after; /* Unix seconds */
-  int64_t lease;                /* not 0: the handler completes the job itself, with this lease token */
+  bool settles;                 /* the handler completes the job itself, in its transaction */
+  int64_t lease;                /* the token of the lease, if `settles`; any value */
   const char *data;             /* any bytes, not NUL-terminated, not copied: valid as long as the frame's bytes */
   size_t data_length;
 };

@@ -94,15 +94,28 @@ struct page_lane {
  * each job. Whatever the order, both sides agree for each job whether it runs.
  */
 struct shared_page {
-  _Atomic int64_t current_job;  /* id of the job whose handler is running now; 0: none */
-  _Atomic int64_t started_us;   /* clock_us() when that job began */
+  _Atomic uint32_t runs;        /* 1: a handler is running now, and the next four fields are about its job */
+  _Atomic int64_t current_job;  /* id of the job: any value */
+  _Atomic int64_t started_us;   /* clock_us() when the job began */
   _Atomic int64_t resumed_us;   /* clock_us() when its handler began or last continued after a wait */
   _Atomic int64_t kill_at_us;   /* clock_us() from which a handler that does not wait is killed; 0: never */
   _Atomic int64_t callback_us;  /* clock_us() when the luv callback began that is running now; 0: none */
   _Atomic uint32_t all_waiting; /* 1: every task waits, and no job can begin, until an event comes in */
   struct page_lane lanes[HOLDS_PER_EXECUTOR]; /* by batch % HOLDS_PER_EXECUTOR */
+  _Atomic uint64_t seal;                      /* written by the executor after `begun`: page_seal() */
 };
 
 #define PAGE_TASK(batch, position) ((uint64_t)(batch) << 32 | (position))
+
+/*
+ * page_seal(page): a number that depends on both `begun`. If `seal` is another one when the executor has died, a
+ * handler has written to the page (with a wild pointer of a C module), and nothing on it can be believed.
+ */
+static inline uint64_t page_seal(struct shared_page *page) {
+  uint64_t seal = UINT64_C(0x9e3779b97f4a7c15);
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    seal = (seal ^ atomic_load_explicit(&page->lanes[lane].begun, memory_order_relaxed)) * UINT64_C(0xff51afd7ed558ccd);
+  return seal;
+}
 
 #endif

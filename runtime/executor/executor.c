@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "clock.h"
+#include "forked.h"
 #include "message.h"
 #include "outbox.h"
 #include "protocol.h"
@@ -48,7 +49,7 @@ static struct executor *the_executor; /* for flush_at_exit() */
 
 /* If a handler calls os.exit(), outcomes of other jobs must not be lost with the process. */
 static void flush_at_exit(void) {
-  if (the_executor && the_executor->outbox)
+  if (the_executor && the_executor->outbox && !forked_is_other_process())
     outbox_flush(the_executor->outbox);
 }
 
@@ -95,6 +96,8 @@ static void on_script_ready(void *owner, uint32_t number) {
 
 static void on_script_callback(void *owner, bool begins) {
   struct executor *e = owner;
+  if (forked_is_child())
+    forked_end(false, NULL, 0);
   atomic_store_explicit(&e->page->callback_us, begins ? clock_us() : 0, memory_order_release);
 }
 
@@ -140,7 +143,10 @@ static void on_idle(uv_timer_t *timer) {
 static void start_script(struct executor *e) {
   struct buffer fields = {0}, message = {0};
   e->script = script_new(&e->config);
-  if (!e->script || script_load(e->script, &message) != 0) {
+  bool loaded = e->script && script_load(e->script, &message) == 0;
+  if (forked_is_child())
+    forked_end(!loaded, (const char *)message.bytes, message.length);
+  if (!loaded) {
     message_put_broken(&fields, message.bytes, at_most(message.length));
     outbox_send(e->outbox, FRAME_BROKEN, &fields);
     e->status = 1;
@@ -285,7 +291,6 @@ static void prepare_process(void) {
   if (parent == 1 || getppid() != parent) /* the supervisor died before that took effect */
     _exit(0);
   fcntl(EXECUTOR_SOCKET, F_SETFD, FD_CLOEXEC);
-  fcntl(EXECUTOR_PAGE, F_SETFD, FD_CLOEXEC);
   setvbuf(stdout, NULL, _IOLBF, 0); /* output of handlers appears at once, and is not lost if the process is killed */
   int adjust = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
   if (adjust >= 0) { /* when memory runs out, the kernel is to kill an executor rather than the supervisor */
@@ -323,15 +328,33 @@ static void tear_down(struct executor *e) {
   message_free_configure(&e->configure);
 }
 
+/*
+ * Maps the shared page between two pages that nothing can be written to, so that code that writes beyond the end of its
+ * memory crashes. The descriptor is closed: handlers have no use for it. Returns NULL if there is none.
+ */
+static struct shared_page *map_page(void) {
+  size_t size = (size_t)sysconf(_SC_PAGESIZE);
+  char *around = mmap(NULL, 3 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (around == MAP_FAILED)
+    return NULL;
+  void *page = mmap(around + size, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, EXECUTOR_PAGE, 0);
+  if (page == MAP_FAILED)
+    return NULL;
+  madvise(page, size, MADV_DONTFORK);
+  close(EXECUTOR_PAGE);
+  return page;
+}
+
 int executor_main(void) {
   struct executor executor = {.pressure.statm = -1}, *e = &executor;
   prepare_process();
-  e->page = mmap(NULL, sizeof *e->page, PROT_READ | PROT_WRITE, MAP_SHARED, EXECUTOR_PAGE, 0);
-  if (e->page == MAP_FAILED) {
+  e->page = map_page();
+  if (!e->page) {
     fprintf(stderr, "pgq-lua executor: this command is started by pgq-lua itself; start a worker with: pgq-lua FILE\n");
     return STATUS_MISUSED;
   }
   uv_loop_init(&e->loop);
+  forked_prepare(&e->loop);
   uv_pipe_init(&e->loop, &e->socket, 0);
   uv_idle_init(&e->loop, &e->turn);
   uv_timer_init(&e->loop, &e->idle);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "forked.h"
 #include "frame.h"
 #include "memory.h"
 #include "protocol.h"
@@ -98,6 +99,8 @@ void outbox_add_outcome(struct outbox *outbox, const struct buffer *fields) {
 }
 
 void outbox_send(struct outbox *outbox, uint8_t type, const struct buffer *fields) {
+  if (forked_is_child())
+    return;
   uv_mutex_lock(&outbox->lock);
   flush(outbox);
   send_frame(outbox, type, fields);
@@ -105,6 +108,8 @@ void outbox_send(struct outbox *outbox, uint8_t type, const struct buffer *field
 }
 
 void outbox_flush(struct outbox *outbox) {
+  if (forked_is_child()) /* another thread may have held the lock */
+    return;
   uv_mutex_lock(&outbox->lock);
   flush(outbox);
   uv_mutex_unlock(&outbox->lock);

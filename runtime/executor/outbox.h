@@ -21,7 +21,7 @@ void outbox_add_outcome(struct outbox *outbox, const struct buffer *fields);
 void outbox_send(struct outbox *outbox, uint8_t type, const struct buffer *fields);
 
 /* outbox_flush(outbox): sends the collected outcomes. All sends block while the socket is full. If the supervisor has
- * closed the socket, the process exits. */
+ * closed the socket, the process exits. In a child that a handler has forked, nothing is sent. */
 void outbox_flush(struct outbox *outbox);
 
 /* outbox_free(outbox): ends the thread, and discards outcomes that were not sent. NULL is allowed. */

@@ -60,7 +60,7 @@ void script_serve(struct script *script, uint32_t pool, bool prepare);
 
 /*
  * script_begin(script, number, job, preserve, outcome): calls the queue's handler in the task of that number.
- * `preserve`: a handler that completes the job itself (job->lease is not 0) is to keep its row. Unless the handler ends
+ * `preserve`: a handler that completes the job itself (job->settles) is to keep its row. Unless the handler ends
  * the process, the call returns, and fills *outcome: OUTCOME_NONE when the handler waits. Of the other fields it sets
  * `backoff`, `discard`, `wait_ms` and the texts, which are valid until the next call of any script_ function; it clears
  * the rest. The job's data is copied.

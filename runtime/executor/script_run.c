@@ -110,7 +110,7 @@ static void push_run(lua_State *thread, const struct call *call) {
   set_number(thread, "created_at", job->created_at, &current->created_at);
   set_number(thread, "run_after", job->run_after, &current->run_after);
   set_number(thread, "retries_left", job->retries_left, &current->retries_left);
-  if (job->lease != 0) {
+  if (job->settles) {
     lua_pushboolean(thread, call->preserve);
     lua_setfield(thread, -2, "preserve");
     push_token(thread, job->lease);
@@ -119,7 +119,7 @@ static void push_run(lua_State *thread, const struct call *call) {
     lua_pushnil(thread);
     lua_setfield(thread, -2, "lease");
   }
-  current->has_lease = job->lease != 0;
+  current->has_lease = job->settles;
 }
 
 /* A task waits if it has yielded host.wait, a table that scripts cannot reach. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "forked.h"
 #include "inbox.h"
 #include "memory.h"
 #include "message.h"
@@ -240,7 +241,8 @@ static int64_t enter(struct task_list *list, struct task *task) {
   atomic_store_explicit(&page->started_us, task->started_us, memory_order_relaxed);
   atomic_store_explicit(&page->resumed_us, now_us, memory_order_relaxed);
   atomic_store_explicit(&page->kill_at_us, task->kill_at_us, memory_order_relaxed);
-  atomic_store_explicit(&page->current_job, task->id, memory_order_release);
+  atomic_store_explicit(&page->current_job, task->id, memory_order_relaxed);
+  atomic_store_explicit(&page->runs, 1, memory_order_release);
   return now_us;
 }
 
@@ -252,7 +254,7 @@ static bool is_full(const struct task_list *list, const struct message_job *job)
   const struct queue_limit *limit = &list->queues[job->queue];
   if (list->waiting > 0 && memory_pressure_is_high(list->pressure))
     return true;
-  if (job->lease != 0 && list->transactional >= list->transactional_most)
+  if (job->settles && list->transactional >= list->transactional_most)
     return true;
   return limit->concurrency > 0 && limit->waiting >= limit->concurrency;
 }
@@ -306,6 +308,8 @@ static void end_task(struct task_list *list, struct task *task, const struct job
 
 /* The handler has returned to C: its task waits or has ended. */
 static void leave(struct task_list *list, struct task *task, const struct job_outcome *end, int64_t entered_us) {
+  if (forked_is_child()) /* the handler has forked, and the child has returned: the job is its parent's */
+    forked_end(end->outcome != OUTCOME_COMPLETE && end->outcome != OUTCOME_SETTLED, end->error, end->error_length);
   int64_t now_us = clock_us();
   list->current = NULL;
   task->busy_us += now_us - entered_us;
@@ -313,7 +317,7 @@ static void leave(struct task_list *list, struct task *task, const struct job_ou
     set_aside(list, task, now_us);
   else
     end_task(list, task, end, now_us);
-  atomic_store_explicit(&list->page->current_job, 0, memory_order_release); /* after its outcome is in the outbox */
+  atomic_store_explicit(&list->page->runs, 0, memory_order_release); /* after its outcome is in the outbox */
 }
 
 static void go_on(struct task_list *list) {
@@ -333,6 +337,7 @@ static void go_on(struct task_list *list) {
 static bool may_begin(struct task_list *list, uint32_t batch, uint32_t position) {
   struct page_lane *lane = &list->page->lanes[batch % HOLDS_PER_EXECUTOR];
   atomic_store(&lane->begun, PAGE_TASK(batch, position));
+  atomic_store_explicit(&list->page->seal, page_seal(list->page), memory_order_relaxed);
   return (int32_t)(batch - atomic_load(&lane->revoked)) > 0;
 }
 
@@ -351,7 +356,7 @@ static void begin(struct task_list *list, uint32_t batch, const struct message_j
     free_task(list, task);
     return;
   }
-  task->transactional = job->lease != 0;
+  task->transactional = job->settles;
   list->transactional += task->transactional;
   int64_t entered_us = enter(list, task);
   script_begin(list->script, task->number, job, list->queues[job->queue].preserve, &end);

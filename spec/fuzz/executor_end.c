@@ -94,7 +94,7 @@ static bool watched_step(struct task_list *list) {
   bool work = ledger_has_work();
   bool worked = task_list_step(list);
   EXPECT(worked == work && atomic_load(&page.all_waiting) == !work);
-  EXPECT(atomic_load(&page.current_job) == 0 && !task_list_current(list, &number));
+  EXPECT(atomic_load(&page.runs) == 0 && !task_list_current(list, &number));
   EXPECT(task_list_count_waiting(list) == ledger_waits());
   fake_clock_advance(STEP_US);
   return worked;

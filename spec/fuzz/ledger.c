@@ -151,7 +151,7 @@ uint32_t ledger_left(void) {
 static uint32_t transactional(void) {
   uint32_t count = 0;
   for (const struct known *job = jobs; job < jobs + next; job++)
-    count += (job->state == RUNS || job->state == WAITS) && job->job.lease != 0;
+    count += (job->state == RUNS || job->state == WAITS) && job->job.settles;
   return count;
 }
 
@@ -159,7 +159,7 @@ static bool may_begin(const struct known *job) {
   uint32_t most = serve.queues[job->job.queue].concurrency;
   uint32_t revoked = atomic_load(&page->lanes[job->batch % HOLDS_PER_EXECUTOR].revoked);
   return !job->recalled && !job->cancelled && (int32_t)(job->batch - revoked) > 0 &&
-         (job->job.lease == 0 || transactional() < TRANSACTIONAL_MOST(serve.pool)) &&
+         (!job->job.settles || transactional() < TRANSACTIONAL_MOST(serve.pool)) &&
          (most == 0 || waits_of(job->job.queue) < most);
 }
 
@@ -182,14 +182,15 @@ static void enter(struct known *job) {
   job->state = RUNS;
   job->ready = 0;
   job->entered_us = clock_us();
-  EXPECT(atomic_load(&page->current_job) == job->job.id && atomic_load(&page->all_waiting) == 0);
+  EXPECT(atomic_load(&page->runs) == 1 && atomic_load(&page->current_job) == job->job.id &&
+         atomic_load(&page->all_waiting) == 0);
   EXPECT(atomic_load(&page->started_us) == job->started_us && atomic_load(&page->resumed_us) == job->entered_us);
   EXPECT(atomic_load(&page->kill_at_us) == job->kill_at_us);
 }
 
 static bool is_same(const struct message_job *begun, const struct message_job *sent) {
   return begun->queue == sent->queue && begun->id == sent->id && begun->attempt == sent->attempt &&
-         begun->retries_left == sent->retries_left && begun->lease == sent->lease &&
+         begun->retries_left == sent->retries_left && begun->settles == sent->settles && begun->lease == sent->lease &&
          memcmp(&begun->created_at, &sent->created_at, sizeof sent->created_at) == 0 && /* it may be no number */
          memcmp(&begun->run_after, &sent->run_after, sizeof sent->run_after) == 0 &&
          begun->data_length == sent->data_length && memcmp(begun->data, sent->data, sent->data_length) == 0;
@@ -259,7 +260,7 @@ void ledger_check_limits(int64_t now_us) {
 
 void ledger_return(uint32_t number, const struct job_outcome *end) {
   struct known *job = task_of(number);
-  EXPECT(job && job == running && atomic_load(&page->current_job) == job->job.id);
+  EXPECT(job && job == running && atomic_load(&page->runs) == 1 && atomic_load(&page->current_job) == job->job.id);
   job->left_us = clock_us();
   job->busy_us += job->left_us - job->entered_us;
   last_waited[job->job.queue] = job->waited || end->outcome == OUTCOME_NONE;

@@ -14,7 +14,7 @@ enum { FOR_OTHERS = 7, WAITS_MOST = 8 };
 /* A task. */
 struct part {
   uint32_t batch;
-  int64_t lease;
+  bool settles;
   unsigned char *bytes; /* NULL: there is no such task */
   size_t length, at;
   int turns; /* until its wait is over; 0: somebody else ends it */
@@ -128,7 +128,7 @@ static struct part *new_part(uint32_t number, const struct message_job *job) {
   }
   struct part *part = &parts[number];
   EXPECT(!part->bytes && !part->watched);
-  *part = (struct part){.lease = job->lease, .length = job->data_length};
+  *part = (struct part){.settles = job->settles, .length = job->data_length};
   part->bytes = memory_new(job->data_length + 1);
   if (job->data_length > 0)
     memcpy(part->bytes, job->data, job->data_length);
@@ -198,7 +198,7 @@ static bool ends(struct part *part, unsigned byte, struct job_outcome *end) {
     failed.wait_ms = next_byte(part);
   else if (byte == 's')
     failed = (struct job_outcome){.outcome = OUTCOME_SNOOZE, .wait_ms = next_byte(part)};
-  else if (byte == 't' && part->lease != 0)
+  else if (byte == 't' && part->settles)
     failed = (struct job_outcome){.outcome = OUTCOME_SETTLED, .wait_ms = -1};
   else if (byte != 'f' && byte != 'b' && byte != 'd')
     return false;

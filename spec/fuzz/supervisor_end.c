@@ -209,7 +209,8 @@ static void collect(struct ending *end) {
 
 /* One of its jobs caused the death: the other jobs lose no attempt. */
 static void die(struct ending *end) {
-  const struct child_death death = {.culprit = FIRST_ID + 2, .ran_us = 5, .cause = "the executor died"};
+  const struct child_death death = {
+      .has_culprit = true, .culprit = FIRST_ID + 2, .ran_us = 5, .cause = "the executor died"};
   lease_list_child_died(&end->leased, &death);
   batch_fail_culprit(&end->batch, &death);
   batch_release(&end->batch, NULL, false);

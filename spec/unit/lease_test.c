@@ -59,7 +59,9 @@ static struct job *end(struct scene *scene, uint32_t index, enum outcome outcome
 }
 
 static void die(struct scene *scene, int64_t culprit, const char *cause) {
-  lease_list_child_died(&scene->list, &(struct child_death){.culprit = culprit, .ran_us = 1500, .cause = cause});
+  lease_list_child_died(
+      &scene->list,
+      &(struct child_death){.has_culprit = culprit != 0, .culprit = culprit, .ran_us = 1500, .cause = cause});
 }
 
 static enum outcome outcome_of(const struct scene *scene, int at) {

@@ -73,6 +73,7 @@ static void write_jobs(struct buffer *out, uint32_t count, uint32_t first, uint3
                                              .retries_left = 5,
                                              .created_at = 0.5,
                                              .run_after = 1.5,
+                                             .settles = true,
                                              .lease = INT64_MAX});
 }
 
@@ -82,6 +83,7 @@ static void check_second_job(const struct message_job *job) {
   assert_int_equal(job->attempt, 4);
   assert_int_equal(job->retries_left, 5);
   assert_true(job->created_at == 0.5 && job->run_after == 1.5);
+  assert_true(job->settles);
   assert_true(job->lease == INT64_MAX);
   assert_int_equal(job->data_length, 0);
 }
@@ -97,7 +99,7 @@ static bool reads_jobs(struct buffer *out) {
     assert_int_equal(jobs.last_queue, 3);
     assert_true(message_get_job(&frame, &job));
     assert_true(job.id == INT64_MIN);
-    assert_true(job.lease == 0);
+    assert_true(job.lease == 0 && !job.settles);
     assert_memory_equal(job.data, "a\0b", 3);
     assert_true(message_get_job(&frame, &job));
     check_second_job(&job);

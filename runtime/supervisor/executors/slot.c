@@ -354,31 +354,45 @@ static int count_begun(const struct slot *slot) {
   return begun;
 }
 
-static void log_death(const struct slot *slot, const struct child_death *death) {
+/* Whether the executor had the job that its shared page names. Otherwise a handler has written to the page, and the
+ * culprit is unknown. */
+static bool is_culprit_known(const struct slot *slot, const struct child_death *death) {
+  bool known = false;
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR && death->has_culprit; lane++)
+    known = known || (slot->holds[lane] && hold_may_run(slot->holds[lane], death->culprit));
+  return known;
+}
+
+static void log_death(const struct slot *slot, const struct child_death *death, bool known) {
   if (is_to_be_replaced(slot) && death->orderly)
     log_debug("an executor has run its jobs and is replaced", LOG_I("executor", slot->number));
   else if (slot->stage < SLOT_BREAKING && slot->state != SLOT_BROKEN)
     log_error("an executor died", LOG_I("executor", slot->number), LOG_T("cause", death->cause),
-              death->culprit ? LOG_I("job", death->culprit) : (struct log_field){0});
+              known ? LOG_I("job", death->culprit) : (struct log_field){0});
 }
 
 static void on_died(void *owner, const struct child_death *death) {
   struct slot *slot = owner;
   bool intended = slot->stage >= SLOT_BREAKING, replace = is_to_be_replaced(slot);
+  bool known = is_culprit_known(slot, death);
   int begun = count_begun(slot);
   char message[320];
   struct child_death told = {0}; /* after an intended death all jobs go back unchanged */
-  if (death->culprit)
+  if (known)
     snprintf(message, sizeof message, "the executor %s while it ran this job (%s)", death->cause, death->run);
   else
     snprintf(message, sizeof message, "the executor %s; only this job was running in it", death->cause);
   if (!intended)
-    told = (struct child_death){
-        .culprit = death->culprit, .alone = begun == 1, .ran_us = death->ran_us, .cause = message, .run = death->run};
-  log_death(slot, death);
+    told = (struct child_death){.has_culprit = known,
+                                .culprit = death->culprit,
+                                .alone = begun == 1,
+                                .ran_us = death->ran_us,
+                                .cause = message,
+                                .run = death->run};
+  log_death(slot, death, known);
   /* If the culprit is unknown, half of the jobs that had begun run together next time, and half of these after another
    * death. A few jobs run one by one. */
-  if (!death->culprit && !intended && begun > 0)
+  if (!known && !intended && begun > 0)
     *slot->start.suspect_group_size = begun > FEW_SUSPECTS ? begun / 2 : 1;
   slot->last_were_suspects = false;
   set_state(slot, SLOT_DEAD);

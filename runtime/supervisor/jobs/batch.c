@@ -80,7 +80,8 @@ static void put_job(struct batch *batch, int index, const char *data, size_t len
                            .retries_left = (uint32_t)job->retries_left,
                            .created_at = time_as_seconds(job->created_at_us),
                            .run_after = time_as_seconds(job->run_after_us),
-                           .lease = job->queue->transactional ? batch->token + index : 0,
+                           .settles = job->queue->transactional,
+                           .lease = batch->token + index,
                            .data = data,
                            .data_length = length,
                        });
@@ -124,7 +125,7 @@ bool batch_end_job(struct batch *batch, uint32_t index, const struct job_outcome
 }
 
 void batch_fail_culprit(struct batch *batch, const struct child_death *death) {
-  for (int i = 0; i < batch->count; i++) {
+  for (int i = 0; i < batch->count && death->has_culprit; i++) {
     struct job *job = &batch->jobs[i];
     if (job->id != death->culprit || job->outcome != OUTCOME_NONE)
       continue;

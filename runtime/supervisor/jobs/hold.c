@@ -131,6 +131,11 @@ int hold_count_begun(const struct hold *hold) {
   return count;
 }
 
+bool hold_may_run(const struct hold *hold, int64_t id) {
+  const struct job *job = batch_find(&hold->batch, id);
+  return (job && job->position > 0) || lease_list_find(&hold->leased, id);
+}
+
 void hold_count_running(const struct hold *hold, int32_t *counts, uint32_t queue_count) {
   for (int i = 0; i < hold->batch.count; i++)
     if (hold->batch.jobs[i].outcome == OUTCOME_NONE && hold->batch.jobs[i].queue_index < queue_count)

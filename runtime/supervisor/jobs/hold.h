@@ -146,6 +146,9 @@ int hold_count_leased(const struct hold *hold);
 /* hold_count_begun(hold): how many jobs of the hold have begun and not ended. */
 int hold_count_begun(const struct hold *hold);
 
+/* hold_may_run(hold, id): whether the executor has a job of the hold with that id, which has not ended. */
+bool hold_may_run(const struct hold *hold, int64_t id);
+
 /* hold_has_unacknowledged(hold): whether the executor must still acknowledge jobs that went back before they began,
  * because it was busy. Further jobs would go back, too. */
 bool hold_has_unacknowledged(const struct hold *hold);

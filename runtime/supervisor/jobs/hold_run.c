@@ -243,7 +243,7 @@ void hold_child_died(struct hold *hold, const struct child_death *death) {
   hold->unacknowledged = 0;
   lease_list_child_died(&hold->leased, death);
   if (hold_has_batch(hold)) {
-    if (death->culprit)
+    if (death->has_culprit)
       batch_fail_culprit(&hold->batch, death);
     else if (death->cause)
       batch_suspect(&hold->batch, child_begun(hold->child, hold->batch.number), death);

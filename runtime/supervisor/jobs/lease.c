@@ -41,8 +41,8 @@ void lease_list_child_died(struct lease_list *list, const struct child_death *de
     struct job *job = &list->items[i].job;
     if (job->outcome != OUTCOME_NONE)
       continue;
-    bool blamed = death->culprit ? job->id == death->culprit : job->suspect && death->alone;
-    job->outcome = death->cause && !death->culprit ? OUTCOME_SUSPECT : OUTCOME_UNRUN;
+    bool blamed = death->has_culprit ? job->id == death->culprit : job->suspect && death->alone;
+    job->outcome = death->cause && !death->has_culprit ? OUTCOME_SUSPECT : OUTCOME_UNRUN;
     if (!death->cause || !blamed)
       continue;
     job->duration_us = (uint64_t)death->ran_us;
@@ -129,7 +129,7 @@ void lease_list_collect(struct lease_list *list, struct batch *batch) {
   list->count = kept;
 }
 
-struct job *lease_list_find(struct lease_list *list, int64_t id) {
+struct job *lease_list_find(const struct lease_list *list, int64_t id) {
   for (int i = 0; i < list->count; i++)
     if (list->items[i].job.id == id && list->items[i].job.outcome == OUTCOME_NONE)
       return &list->items[i].job;

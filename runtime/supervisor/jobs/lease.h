@@ -65,6 +65,6 @@ int lease_list_ended(const struct lease_list *list);
 void lease_list_collect(struct lease_list *list, struct batch *batch);
 
 /* lease_list_find(list, id): returns the open job with that id, or NULL. */
-struct job *lease_list_find(struct lease_list *list, int64_t id);
+struct job *lease_list_find(const struct lease_list *list, int64_t id);
 
 #endif

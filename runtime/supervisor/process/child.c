@@ -172,6 +172,9 @@ void child_check_process(struct child *child) {
     child->peak_kb = kb;
   if (child->partial_since_ms > 0 && clock_ms() - child->partial_since_ms > PARTIAL_MS)
     child_kill(child, "was killed: it sent a part of a frame and no more");
+  if (!child_page_is_intact(child))
+    child_kill(child,
+               "was killed: something in its process has written over the memory that it shares with the worker");
   if (child_callback_ms(child) > CALLBACK_MS)
     child_kill(child, "was killed: a callback of luv did not return for 30 s");
 }
@@ -219,16 +222,22 @@ static void on_death(uv_process_t *process, int64_t status, int signal) {
   char cause[160], run[80] = "";
   int64_t id, ran_ms;
   child_read_rest(child);
-  if (child_current(child, &id, &ran_ms))
+  bool has_culprit = child_current(child, &id, &ran_ms);
+  if (has_culprit)
     describe_run(child, ran_ms, run, sizeof run);
   describe_death(child, status, signal, cause, sizeof cause);
   kill(-process->pid, SIGKILL); /* ends the processes that its handlers have started and left in its group */
   bool orderly = child->state == CHILD_LEAVING && status == 0 && signal == 0 && !*child->fault;
   child_set_state(child, CHILD_DEAD);
+  child->page_damaged = !child_page_is_intact(child);
   uv_close((uv_handle_t *)child->socket, free_handle);
   uv_close((uv_handle_t *)process, free_handle);
   buffer_free(&child->in);
-  const struct child_death death = {
-      .culprit = id, .orderly = orderly, .ran_us = ran_ms * 1000, .cause = cause, .run = run};
+  const struct child_death death = {.has_culprit = has_culprit && !child->page_damaged,
+                                    .culprit = id,
+                                    .orderly = orderly,
+                                    .ran_us = ran_ms * 1000,
+                                    .cause = cause,
+                                    .run = run};
   child->events->died(child->owner, &death);
 }

@@ -21,7 +21,8 @@ struct child;
 
 /* How a process died. The texts are valid during the call. */
 struct child_death {
-  int64_t culprit;   /* id of the job that was running; 0: none was */
+  bool has_culprit;  /* a job was running, and is known */
+  int64_t culprit;   /* its id, if `has_culprit`; any value */
   bool orderly;      /* the process was asked to leave, and exited with status 0 */
   bool alone;        /* only one job had begun and not ended; the slot, which counts jobs, sets this */
   int64_t ran_us;    /* for how long the culprit ran */
@@ -91,7 +92,8 @@ void child_retire(struct child *child);
  */
 void child_begin_batch(struct child *child, uint32_t batch);
 
-/* child_begun(child, batch): the position of the last job of the batch that has begun, 0 for none. */
+/* child_begun(child, batch): the position of the last job of the batch that has begun, 0 for none. During died(), if
+ * the process has written over the page, it is UINT32_MAX: all jobs of the batch may have begun. */
 uint32_t child_begun(const struct child *child, uint32_t batch);
 
 /*

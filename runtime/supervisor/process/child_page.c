@@ -8,9 +8,17 @@
 
 #include "clock.h"
 
+/* Brings the page into the state that a new process expects. */
+static void clear_page(struct child *child) {
+  memset(child->page, 0, sizeof *child->page);
+  atomic_store(&child->page->seal, page_seal(child->page));
+  memset(child->revoked, 0, sizeof child->revoked);
+  child->page_damaged = false;
+}
+
 int child_open_page(struct child *child) {
   if (child->page) {
-    memset(child->page, 0, sizeof *child->page);
+    clear_page(child);
     return 0;
   }
   child->page_fd = memfd_create("pgq-lua executor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -23,6 +31,7 @@ int child_open_page(struct child *child) {
   if (page == MAP_FAILED)
     return -1;
   child->page = page;
+  clear_page(child);
   return 0;
 }
 
@@ -33,51 +42,75 @@ void child_close_page(struct child *child) {
     close(child->page_fd);
 }
 
+bool child_page_is_intact(const struct child *child) {
+  bool intact = true;
+  for (int lane = 0; child->page && lane < HOLDS_PER_EXECUTOR; lane++)
+    intact = intact && atomic_load(&child->page->lanes[lane].revoked) == child->revoked[lane];
+  if (child->page && child->state == CHILD_DEAD) /* a live process may be between the two writes */
+    intact = intact && atomic_load(&child->page->seal) == page_seal(child->page);
+  return intact;
+}
+
 /* ── batches ── */
 
-static struct page_lane *lane_of(const struct child *child, uint32_t batch) {
-  return &child->page->lanes[batch % HOLDS_PER_EXECUTOR];
+static void write_revoked(struct child *child, uint32_t batch, uint32_t revoked) {
+  uint32_t lane = batch % HOLDS_PER_EXECUTOR;
+  if (!child->page)
+    return;
+  child->revoked[lane] = revoked;
+  atomic_store(&child->page->lanes[lane].revoked, revoked);
+}
+
+/* The last job of that hold that has begun: PAGE_TASK(batch, position). */
+static uint64_t read_begun(const struct child *child, uint32_t batch) {
+  if (child->page_damaged)
+    return PAGE_TASK(batch, UINT32_MAX);
+  return child->page ? atomic_load(&child->page->lanes[batch % HOLDS_PER_EXECUTOR].begun) : 0;
 }
 
 void child_begin_batch(struct child *child, uint32_t batch) {
-  if (child->page)
-    atomic_store(&lane_of(child, batch)->revoked, batch - HOLDS_PER_EXECUTOR);
+  write_revoked(child, batch, batch - HOLDS_PER_EXECUTOR);
 }
 
 uint32_t child_revoke(struct child *child, uint32_t batch) {
-  if (child->page)
-    atomic_store(&lane_of(child, batch)->revoked, batch);
+  write_revoked(child, batch, batch);
   return child_begun(child, batch);
 }
 
 uint32_t child_begun(const struct child *child, uint32_t batch) {
-  uint64_t begun = child->page ? atomic_load(&lane_of(child, batch)->begun) : 0;
+  uint64_t begun = read_begun(child, batch);
   return begun >> 32 == batch ? (uint32_t)begun : 0;
 }
 
 bool child_has_begun(const struct child *child, uint32_t batch, uint32_t position) {
-  uint64_t begun = child->page ? atomic_load(&lane_of(child, batch)->begun) : 0;
+  uint64_t begun = read_begun(child, batch);
   int32_t beyond = (int32_t)((uint32_t)(begun >> 32) - batch);
   return beyond > 0 || (beyond == 0 && position <= (uint32_t)begun);
 }
 
 /* ── the activity of the process ── */
 
+/* The time since a moment on the page, which is any number if a handler has written over the page. */
+static int64_t since_us(int64_t began_us) {
+  int64_t now_us = clock_us();
+  return began_us > 0 && began_us < now_us ? now_us - began_us : 0;
+}
+
 bool child_current(const struct child *child, int64_t *id, int64_t *ran_ms) {
-  *id = child->page ? atomic_load(&child->page->current_job) : 0;
-  *ran_ms = *id ? (clock_us() - atomic_load(&child->page->started_us)) / 1000 : 0;
-  return child->state != CHILD_DEAD && *id != 0;
+  bool runs = child->state != CHILD_DEAD && child->page && atomic_load(&child->page->runs) == 1;
+  *id = runs ? atomic_load(&child->page->current_job) : 0;
+  *ran_ms = runs ? since_us(atomic_load(&child->page->started_us)) / 1000 : 0;
+  return runs;
 }
 
 int64_t child_callback_ms(const struct child *child) {
-  int64_t began_us = child->page ? atomic_load(&child->page->callback_us) : 0;
-  return began_us ? (clock_us() - began_us) / 1000 : 0;
+  return child->page ? since_us(atomic_load(&child->page->callback_us)) / 1000 : 0;
 }
 
 int64_t child_busy_ms(const struct child *child) {
   int64_t id, ran_ms;
   if (child_current(child, &id, &ran_ms))
-    return (clock_us() - atomic_load(&child->page->resumed_us)) / 1000;
+    return since_us(atomic_load(&child->page->resumed_us)) / 1000;
   return child->state != CHILD_DEAD ? child_callback_ms(child) : 0;
 }
 

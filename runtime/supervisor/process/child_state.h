@@ -35,14 +35,20 @@ struct child {
   uv_pipe_t *socket;
   int page_fd; /* -1: there is no page yet */
   struct shared_page *page;
-  struct buffer in;         /* received bytes, from the first incomplete frame on */
-  char fault[128];          /* why the supervisor has killed the process; "": it has not */
-  int64_t partial_since_ms; /* since when a frame is incomplete; 0: no frame is */
-  long peak_kb;             /* peak memory of the process when last measured; 0: never measured */
+  uint32_t revoked[HOLDS_PER_EXECUTOR]; /* what this side has written to the page */
+  bool page_damaged;                    /* found at its death: nothing on the page can be believed */
+  struct buffer in;                     /* received bytes, from the first incomplete frame on */
+  char fault[128];                      /* why the supervisor has killed the process; "": it has not */
+  int64_t partial_since_ms;             /* since when a frame is incomplete; 0: no frame is */
+  long peak_kb;                         /* peak memory of the process when last measured; 0: never measured */
 };
 
 /* child_open_page(child): creates the shared page, or clears it for the next process. Returns 0, or -1 and errno. */
 int child_open_page(struct child *child);
+
+/* child_page_is_intact(child): whether what this side has written to the page is still there; once the process is dead,
+ * also whether its own part is consistent. */
+bool child_page_is_intact(const struct child *child);
 
 /* child_close_page(child): unmaps the page, if there is one. */
 void child_close_page(struct child *child);
