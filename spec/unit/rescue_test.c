@@ -161,7 +161,7 @@ static void jobs_whose_rows_could_not_be_locked_are_forgotten(void **state) {
   add(OUTCOME_COMPLETE);
   add(OUTCOME_FAIL)->written = false;
   add(OUTCOME_FAIL);
-  rescue_drop_unlocked(&batch, on_lost, &rescue);
+  rescue_sort(&rescue, &batch, on_lost, &rescue);
   expect_ids(&batch, (int64_t[]){FIRST_ID, FIRST_ID + 2}, 2);
   assert_false(batch.jobs[0].written); /* locked is not yet settled */
   assert_false(batch.jobs[1].written);
@@ -175,11 +175,66 @@ static void the_executor_is_told_of_a_job_that_was_to_be_leased_and_was_not_lock
   (void)state;
   add(OUTCOME_LEASE)->written = false;
   add(OUTCOME_UNRUN)->written = false;
-  rescue_drop_unlocked(&batch, on_lost, &rescue);
+  rescue_sort(&rescue, &batch, on_lost, &rescue);
   assert_int_equal(batch.count, 0);
   assert_int_equal(lost_count, 1);
   assert_int_equal(lost[0], FIRST_ID);
   assert_int_equal(lines, 0);
+}
+
+static void a_job_whose_row_is_only_locked_is_tried_again_later(void **state) {
+  (void)state;
+  struct job *job = add(OUTCOME_LEASE);
+  job->written = false;
+  job->locked_elsewhere = true;
+  add(OUTCOME_COMPLETE);
+  rescue_sort(&rescue, &batch, on_lost, &rescue);
+  expect_ids(&batch, (int64_t[]){FIRST_ID + 1}, 1);
+  expect_ids(&rescue.jobs, (int64_t[]){FIRST_ID}, 1);
+  assert_int_equal(lost_count, 0);
+  assert_true(rescue.locked);
+  assert_false(rescue_is_due(&rescue));
+  rescue.again_ms = 0;
+  assert_true(rescue_is_due(&rescue));
+  assert_false(rescue.jobs.jobs[0].locked_elsewhere);
+}
+
+static void after_a_lost_session_the_first_attempt_waits_for_locks(void **state) {
+  (void)state;
+  add(OUTCOME_COMPLETE);
+  rescue_keep(&rescue, &batch);
+  rescue.wait = true;
+  assert_int_equal(rescue_next(&rescue, &batch, &parameters), STATEMENT_WAIT_FOR_RESCUE);
+  parameters_free(&parameters);
+  parameters = (struct parameters){0};
+  rescue_keep(&rescue, &batch);
+  assert_int_equal(rescue_next(&rescue, &batch, &parameters), STATEMENT_LOCK_FOR_RESCUE);
+}
+
+/* The number of elements of the first parameter, an array. */
+static uint32_t elements(void) {
+  uint32_t count;
+  memcpy(&count, (const char *)parameters.bytes.bytes + parameters.offsets[0] + 12, sizeof count);
+  return __builtin_bswap32(count);
+}
+
+static void a_job_whose_lease_may_have_been_written_is_looked_for_with_and_without_it(void **state) {
+  (void)state;
+  add(OUTCOME_LEASE)->lease = 5;
+  rescue_keep(&rescue, &batch);
+  (void)rescue_next(&rescue, &batch, &parameters);
+  assert_int_equal(elements(), 2);
+}
+
+static void so_is_the_outcome_of_a_job_that_has_ended_meanwhile(void **state) {
+  (void)state;
+  add(OUTCOME_LEASE)->lease = 5;
+  *add(OUTCOME_COMPLETE) =
+      (struct job){.id = FIRST_ID, .queue = batch.jobs[0].queue, .lease = 5, .outcome = OUTCOME_COMPLETE};
+  add(OUTCOME_COMPLETE)->lease = 6; /* its lease was written before */
+  rescue_keep(&rescue, &batch);
+  (void)rescue_next(&rescue, &batch, &parameters);
+  assert_int_equal(elements(), 5);
 }
 
 static void a_job_that_cannot_be_settled_fails_for_good_with_the_message_of_the_database(void **state) {
@@ -225,6 +280,10 @@ int main(void) {
       TEST(or_one_at_a_time_in_their_order_when_one_of_them_makes_the_settling_fail),
       TEST(jobs_whose_rows_could_not_be_locked_are_forgotten),
       TEST(the_executor_is_told_of_a_job_that_was_to_be_leased_and_was_not_locked),
+      TEST(a_job_whose_row_is_only_locked_is_tried_again_later),
+      TEST(after_a_lost_session_the_first_attempt_waits_for_locks),
+      TEST(a_job_whose_lease_may_have_been_written_is_looked_for_with_and_without_it),
+      TEST(so_is_the_outcome_of_a_job_that_has_ended_meanwhile),
       TEST(a_job_that_cannot_be_settled_fails_for_good_with_the_message_of_the_database),
       TEST(and_is_forgotten_when_that_cannot_be_written_either),
       TEST(a_lease_that_cannot_be_written_is_lost_at_once),

@@ -16,6 +16,10 @@ enum { HEARTBEAT_MS = 10000, LEAVE_TIMEOUT_MS = 2000 };
 /* A worker without a session counts as dead only after it has been silent for this long: it may be reconnecting. */
 enum { SILENT_MS = 15000 };
 
+/* The wait before the lock of the worker's row is tried again: the server may not know yet that the last session of
+ * this worker was lost, and then that session has the lock. */
+enum { LOCK_AGAIN_MS = 1000 };
+
 /* The wait before leases are checked again when one of them was lost. */
 enum { LOST_AGAIN_MS = 1000 };
 
@@ -42,6 +46,7 @@ struct control {
   enum control_state state;
   uv_timer_t timer;        /* until the next heartbeat; after control_leave(), until leaving has taken too long */
   uv_timer_t extend_timer; /* until leases are extended */
+  uv_timer_t lock_timer;   /* until the lock of the worker's row is tried again */
   int busy;                /* acts without an answer, other than the doorbell's */
   bool bell_answered;      /* the act that was answered last is the doorbell's */
   int64_t worker_id;       /* 0: the worker has no row */
@@ -49,6 +54,7 @@ struct control {
 };
 
 static void on_extend_timer(uv_timer_t *timer);
+static void on_lock_timer(uv_timer_t *timer);
 static void on_leave_timeout(uv_timer_t *timer);
 static void on_up(void *owner);
 static void on_down(void *owner, const char *reason);
@@ -71,7 +77,8 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   control->owner = owner;
   uv_timer_init(loop, &control->timer);
   uv_timer_init(loop, &control->extend_timer);
-  control->timer.data = control->extend_timer.data = control;
+  uv_timer_init(loop, &control->lock_timer);
+  control->timer.data = control->extend_timer.data = control->lock_timer.data = control;
   control->connection = connection_new(loop, "control", options->db, 0, mode, &connection_events, control);
   control->bell = doorbell_new(loop, control->connection, queues, wakeup);
   wakeup_set_doorbell(wakeup, control->bell);
@@ -83,20 +90,26 @@ static void free_control(uv_handle_t *timer) {
   free(timer->data);
 }
 
-/* The two timers are closed one after the other, because the loop calls back in an order of its own. */
+/* The timers are closed one after the other, because the loop calls back in an order of its own. */
 static void close_timer(uv_handle_t *extend_timer) {
   struct control *control = extend_timer->data;
   uv_close((uv_handle_t *)&control->timer, free_control);
 }
 
+static void close_extend_timer(uv_handle_t *lock_timer) {
+  struct control *control = lock_timer->data;
+  uv_close((uv_handle_t *)&control->extend_timer, close_timer);
+}
+
 void control_free(struct control *control) {
   if (!control)
     return;
-  uv_timer_stop(&control->timer); /* the timer may be due now, and is closed later */
+  uv_timer_stop(&control->timer); /* the timers may be due now, and are closed later */
+  uv_timer_stop(&control->extend_timer);
   wakeup_set_doorbell(control->wakeup, NULL);
   connection_free(control->connection);
   doorbell_free(control->bell);
-  uv_close((uv_handle_t *)&control->extend_timer, close_timer);
+  uv_close((uv_handle_t *)&control->lock_timer, close_extend_timer);
 }
 
 /* ── statements ── */
@@ -132,6 +145,24 @@ static void add_row(struct control *control) {
   act(control, STATEMENT_WORKER_ADD, &parameters);
   parameters_free(&parameters);
   free(names);
+}
+
+/* Takes the lock of the worker's row, which ends with each session. A worker without it counts as dead. */
+static void lock_row(struct control *control) {
+  if (control->worker_id && control->mode->kind == SESSION_OWN && control->state < CONTROL_LEAVING &&
+      connection_is_up(control->connection))
+    act_on_row(control, STATEMENT_WORKER_LOCK);
+}
+
+static void on_lock_timer(uv_timer_t *timer) {
+  lock_row(timer->data);
+}
+
+/* Takes the answer: the lock may still be with another session. */
+static void take_lock(struct control *control, const PGresult *result, int column) {
+  bool without = PQgetisnull(result, 0, column); /* a session that a pooler shares takes no lock */
+  if (!without && *PQgetvalue(result, 0, column) == 0)
+    uv_timer_start(&control->lock_timer, on_lock_timer, LOCK_AGAIN_MS, 0);
 }
 
 /* A worker is dead if it has been silent for `silent_ms` and its session has ended. */
@@ -229,8 +260,7 @@ static void on_up(void *owner) {
     act(control, STATEMENT_CHECK_SCHEMA, NULL);
     return;
   }
-  if (control->worker_id && control->mode->kind == SESSION_OWN)
-    act_on_row(control, STATEMENT_WORKER_LOCK); /* the lock ended with the last session */
+  lock_row(control);
   start_listening(control);
   extend(control);
   on_heartbeat(&control->timer);
@@ -283,6 +313,8 @@ static void take_failure(struct control *control, enum statement statement, cons
              "cannot write this worker's row in pgq_workers: trying again", LOG_T("error", error_text(result)),
              LOG_US("retry_in", HEARTBEAT_MS * 1000));
     control->row_failure_logged = true;
+    if (statement == STATEMENT_WORKER_LOCK)
+      uv_timer_start(&control->lock_timer, on_lock_timer, LOCK_AGAIN_MS, 0);
   }
 }
 
@@ -302,6 +334,10 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   case STATEMENT_WORKER_ADD:
     control->worker_id = result_i64(result, 0, 0);
     control->row_failure_logged = false;
+    take_lock(control, result, 1);
+    break;
+  case STATEMENT_WORKER_LOCK:
+    take_lock(control, result, 0);
     break;
   case STATEMENT_WORKER_HEARTBEAT:
     if (*PQcmdTuples(result) == '0') /* the row was deleted: the next heartbeat adds it again */

@@ -156,7 +156,7 @@ void hold_settle(struct hold *hold) {
   batch_learn(&hold->batch);
   batch_sweep_next(&hold->batch);
   batch_move(&hold->settling, &hold->batch);
-  if (!hold->rescue.singly)
+  if (hold_may_settle_leased(hold))
     lease_list_collect(&hold->leased, &hold->settling);
   if (!connection_is_unicode(hold->connection))
     settle_make_ascii(&hold->settling);
@@ -167,20 +167,20 @@ void hold_settle(struct hold *hold) {
   bool more = !hold->gave_back && (!hold->start.ahead || hold->claim.full);
   if (hold->out.length > 0)
     hold_set_state(hold, HOLD_LEASING);
-  else if (hold->rescue.jobs.count == 0 && more && hold_may_claim(hold))
+  else if (!rescue_is_due(&hold->rescue) && more && hold_may_claim(hold))
     hold_send_claim(hold, sweep_is_wanted(hold->start.sweep, clock_ms()));
   else
     hold_set_state(hold, HOLD_CLOSING);
   connection_sync(hold->connection);
 }
 
-/* Locks the rows of the jobs to be rescued, except rows that another session has locked or changed. */
+/* Locks the rows of the jobs to be rescued, except rows that have changed. */
 static void lock_rescue(struct hold *hold) {
   struct parameters parameters = {0};
-  rescue_next(&hold->rescue, &hold->settling, &parameters);
+  enum statement statement = rescue_next(&hold->rescue, &hold->settling, &parameters);
   hold_set_state(hold, HOLD_LOCKING);
   connection_begin(hold->connection);
-  connection_send(hold->connection, STATEMENT_LOCK_FOR_RESCUE, &parameters);
+  connection_send(hold->connection, statement, &parameters);
   connection_sync(hold->connection);
   parameters_free(&parameters);
 }
@@ -188,9 +188,9 @@ static void lock_rescue(struct hold *hold) {
 void hold_proceed(struct hold *hold) {
   if (hold->state != HOLD_IDLE || hold_error_is_waiting(&hold->error))
     return;
-  if (hold->rescue.jobs.count > 0) {
+  if (rescue_is_due(&hold->rescue)) {
     lock_rescue(hold);
-  } else if (lease_list_ended(&hold->leased) > 0) {
+  } else if (hold_has_ended_leased(hold)) {
     connection_begin(hold->connection);
     hold_settle(hold);
   } else if (hold->start.ahead || !hold_wake(hold, false)) {
@@ -258,7 +258,7 @@ static void end_closing(struct hold *hold) {
     hold_send_leased(hold);
   if (gave_back)
     hold->start.events->more(hold->start.owner, hold);
-  if (hold->rescue.jobs.count > 0 || lease_list_ended(&hold->leased) > 0 || closed != HOLD_CLOSING_EMPTY)
+  if (rescue_is_due(&hold->rescue) || hold_has_ended_leased(hold) || closed != HOLD_CLOSING_EMPTY)
     hold_proceed(hold);
   else
     hold_rest(hold);
@@ -289,7 +289,8 @@ static void on_synced(void *owner) {
     hold_go_on(hold);
     break;
   case HOLD_LOCKING:
-    rescue_drop_unlocked(&hold->settling, lose_lease, hold);
+    rescue_sort(&hold->rescue, &hold->settling, lose_lease, hold);
+    hold_start_checks(hold); /* jobs that are still locked are tried again */
     hold_settle(hold);
     break;
   case HOLD_LEASING:
@@ -325,6 +326,8 @@ static void on_down(void *owner, const char *reason) {
   int jobs = hold->batch.count + hold->settling.count;
   (void)reason;
   hold_keep_for_rescue(hold);
+  hold->rescue.wait = true;
+  hold->rescue.locked = false;
   hold_error_forget(&hold->error);
   if (jobs > 0)
     log_line(hold->loss_logged ? LOG_DEBUG : LOG_WARN, "the session of a hold was lost: its jobs are due again",

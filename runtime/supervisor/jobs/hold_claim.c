@@ -33,7 +33,7 @@ void hold_send_claim(struct hold *hold, bool sweep) {
 }
 
 bool hold_wake(struct hold *hold, bool sweep) {
-  bool has_outcomes = lease_list_ended(&hold->leased) > 0 || hold->rescue.jobs.count > 0;
+  bool has_outcomes = hold_has_ended_leased(hold) || rescue_is_due(&hold->rescue);
   if (hold->state != HOLD_IDLE || has_outcomes || hold_error_is_waiting(&hold->error))
     return false;
   bool waits = claim_gate_is_waiting(hold->start.gate, hold);

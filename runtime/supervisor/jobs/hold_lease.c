@@ -16,6 +16,19 @@ bool hold_has_leased(const struct hold *hold) {
   return lease_list_busy(&hold->leased) > 0;
 }
 
+bool hold_may_settle_leased(const struct hold *hold) {
+  if (hold->rescue.singly)
+    return false;
+  for (int i = 0; hold->rescue.locked && i < hold->rescue.jobs.count; i++)
+    if (hold->rescue.jobs.jobs[i].outcome == OUTCOME_LEASE)
+      return false;
+  return true;
+}
+
+bool hold_has_ended_leased(const struct hold *hold) {
+  return lease_list_ended(&hold->leased) > 0 && hold_may_settle_leased(hold);
+}
+
 int hold_lease_count(const struct hold *hold) {
   return hold->leased.count;
 }

@@ -183,7 +183,7 @@ static void check_hold_limit(struct hold *hold) {
 
 static void on_check(uv_timer_t *timer) {
   struct hold *hold = timer->data;
-  if (!hold_has_batch(hold) && hold->leased.count == 0 && !hold->no_capacity) {
+  if (!hold_has_batch(hold) && hold->leased.count == 0 && !hold->no_capacity && !hold->rescue.locked) {
     uv_timer_stop(timer);
     return;
   }
@@ -194,7 +194,10 @@ static void on_check(uv_timer_t *timer) {
     hold_give_back_unbegun_leased(hold, hold->start.options->hold_limit_ms);
   }
   check_hold_limit(hold);
-  if (hold->no_capacity && hold->state == HOLD_IDLE && child_busy_ms(hold->child) < STUCK_MS)
+  if (hold->state != HOLD_IDLE)
+    return;
+  if ((hold->rescue.locked && rescue_is_due(&hold->rescue)) ||
+      (hold->no_capacity && child_busy_ms(hold->child) < STUCK_MS))
     hold_proceed(hold); /* a handler that kept the executor busy may wait by now */
 }
 

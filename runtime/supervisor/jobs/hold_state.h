@@ -135,6 +135,12 @@ void hold_start_checks(struct hold *hold);
 /* hold_token(hold): the first token of the batch's leases. */
 int64_t hold_token(const struct hold *hold);
 
+/* hold_may_settle_leased(hold): whether outcomes of leased jobs may be written now. They may not while outcomes are
+ * settled one by one, nor while a lease could not be written, because another session has locked the row.
+ * hold_has_ended_leased(hold): whether there are outcomes that may. */
+bool hold_may_settle_leased(const struct hold *hold);
+bool hold_has_ended_leased(const struct hold *hold);
+
 /* hold_send_leased(hold): the leases of the jobs in `out` are committed: the jobs go to the executor, or go back if it
  * can no longer run them. */
 void hold_send_leased(struct hold *hold);

@@ -28,6 +28,7 @@ struct job {
   uint64_t duration_us, busy_us;
   char *error, *traceback; /* valid UTF-8 without NUL, owned by the job; NULL: none */
   bool written;            /* the database has accepted the outcome */
+  bool locked_elsewhere;   /* the row has not changed, but another session has locked it */
   bool blamed;             /* the outcome could not be written, not even alone: the job's error states this now */
 };
 

@@ -13,6 +13,9 @@
  */
 struct rescue {
   struct batch jobs;
+  bool wait;   /* a lost session may still have the rows: the next attempt waits until they are unlocked */
+  bool locked; /* other sessions have locked the rows of the jobs: they are tried again at again_ms */
+  int64_t again_ms;
   bool singly; /* the content of one outcome makes the settle fail: outcomes are settled one at a time */
 };
 
@@ -22,15 +25,20 @@ void rescue_free(struct rescue *rescue);
  */
 void rescue_keep(struct rescue *rescue, struct batch *batch);
 
+/* rescue_is_due(rescue): whether it has jobs, and they are to be tried now. */
+bool rescue_is_due(const struct rescue *rescue);
+
 /* rescue_next(rescue, batch, parameters): moves all jobs, or the next one if `singly`, to the batch, and adds the
- * parameters of STATEMENT_LOCK_FOR_RESCUE. */
-void rescue_next(struct rescue *rescue, struct batch *batch, struct parameters *parameters);
+ * parameters of the statement that it returns, which locks their rows. */
+enum statement rescue_next(struct rescue *rescue, struct batch *batch, struct parameters *parameters);
 
 /*
- * rescue_drop_unlocked(batch, lost, context): removes the jobs that could not be locked: another session has settled or
- * claimed them. lost(context, id) is called for each of them that was to be leased.
+ * rescue_sort(rescue, batch, lost, context): removes the jobs that could not be locked. Those whose rows have changed
+ * are dropped: their outcome is written already, or another worker has claimed them; lost(context, id) is called for
+ * each of them that was to be leased. Those whose rows are only locked by another session go back to the rescue, for
+ * another attempt a second later.
  */
-void rescue_drop_unlocked(struct batch *batch, void (*lost)(void *context, int64_t id), void *context);
+void rescue_sort(struct rescue *rescue, struct batch *batch, void (*lost)(void *context, int64_t id), void *context);
 
 /*
  * rescue_blame(batch, message, lost, context): the only job of the batch cannot be settled, not even alone. It will be

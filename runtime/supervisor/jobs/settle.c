@@ -135,23 +135,31 @@ void settle_send(const struct batch *batch, int64_t lease_ms,
 }
 
 void settle_lock_parameters(const struct batch *batch, struct parameters *parameters) {
-  size_t count = (size_t)batch->count;
-  int64_t *numbers = memory_new(3 * count * sizeof *numbers);
-  int32_t *attempts = memory_new(count * sizeof *attempts);
-  for (size_t i = 0; i < count; i++) {
+  size_t most = 2 * (size_t)batch->count;
+  int64_t *ids = memory_new(3 * most * sizeof *ids), *leases = ids + most, *times = leases + most;
+  int32_t *attempts = memory_new(most * sizeof *attempts);
+  int count = 0;
+  for (int i = 0; i < batch->count; i++) {
     const struct job *job = &batch->jobs[i];
-    bool leased = job->lease && job->outcome != OUTCOME_LEASE; /* a lease that is not written does not count */
-    numbers[i] = job->id;
-    numbers[count + i] = leased ? job->lease : PARAMETER_NULL_I64;
-    numbers[2 * count + i] = job->run_after_us;
-    attempts[i] = job->attempt - 1;
+    /* The answer to the COMMIT that writes the lease may have been lost: then the row shows whether it was written. */
+    bool unsure = job->lease && batch_has_unwritten_lease(batch, job->id);
+    for (int leased = job->lease && !unsure; leased <= (job->lease != 0); leased++) {
+      ids[count] = job->id;
+      leases[count] = leased ? job->lease : PARAMETER_NULL_I64;
+      times[count] = job->run_after_us;
+      attempts[count++] = job->attempt - 1;
+    }
   }
-  parameters_add_i64_array(parameters, numbers, batch->count);
-  parameters_add_i32_array(parameters, attempts, batch->count);
-  parameters_add_i64_array(parameters, numbers + count, batch->count);
-  parameters_add_time_array(parameters, numbers + 2 * count, batch->count);
+  parameters_add_i64_array(parameters, ids, count);
+  parameters_add_i32_array(parameters, attempts, count);
+  parameters_add_i64_array(parameters, leases, count);
+  parameters_add_time_array(parameters, times, count);
   free(attempts);
-  free(numbers);
+  free(ids);
+}
+
+static bool locks_for_rescue(enum statement statement) {
+  return statement == STATEMENT_LOCK_FOR_RESCUE || statement == STATEMENT_WAIT_FOR_RESCUE;
 }
 
 /* Marks the jobs whose ids the statement has returned. Both lists are mostly short, and in the same order if they are
@@ -163,10 +171,11 @@ static void mark_returned(struct batch *batch, enum statement statement, const P
     for (int tried = 0; tried < batch->count; tried++) {
       struct job *candidate = &batch->jobs[job];
       job = (job + 1) % batch->count;
-      if (candidate->id == id && (statement == STATEMENT_LOCK_FOR_RESCUE || statement_of(candidate) == statement)) {
-        candidate->written = true;
-        break;
-      }
+      if (candidate->id != id || (!locks_for_rescue(statement) && statement_of(candidate) != statement))
+        continue;
+      candidate->locked_elsewhere = locks_for_rescue(statement) && *PQgetvalue(result, row, 1) == 0;
+      candidate->written = !candidate->locked_elsewhere;
+      break;
     }
   }
 }

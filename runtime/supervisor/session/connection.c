@@ -28,7 +28,7 @@ enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000, CONNECT_TIMEOUT_MS = 30000, RE
  *   CONNECTION_PREPARING   yes        settings, …     the same
  *   CONNECTION_UP          yes        the owner's     – (0 ms when libpq refused a statement: the session is given up)
  *
- * `error` is used in ASKING and PREPARING only; all other fields are valid in every state.
+ * `error` is used in ASKING and PREPARING only, `ending` in UP only; all other fields are valid in every state.
  */
 enum connection_state {
   CONNECTION_CLOSED,
@@ -56,7 +56,10 @@ struct connection {
   int poll_socket, poll_events;
   uv_timer_t timer;
   struct pipeline pipeline;
-  char *error; /* the first error of a statement */
+  char *error;        /* the first error of a statement */
+  int32_t server_pid; /* process number and start of the last session at the server; 0: none, or a pooler's */
+  int64_t server_start;
+  bool ending; /* the act that ends the session before this one is under way; the owner knows nothing of it */
 
   int64_t wait_ms;               /* before the next attempt */
   char last_reason[REASON_SIZE]; /* why the last session or attempt ended: the same reason is not logged twice */
@@ -194,8 +197,10 @@ static void disconnect(struct connection *c, enum connection_state next, const c
   c->pg = NULL;
   free(c->error);
   c->error = NULL;
+  c->ending = false;
   connection_set_state(c, next);
   if (!retry) {
+    c->server_pid = 0; /* the server ends this session by itself */
     log_debug(message, LOG_T("connection", c->name), LOG_T("reason", text));
     return;
   }
@@ -357,9 +362,25 @@ void connection_begin(struct connection *c) {
 
 /* ── the start of a session ── */
 
+/*
+ * A session of our own ends the one before it, which the server may still have. This is sent just before the owner's
+ * first statements, so that these wait for the locks of that session and get them before anybody else does.
+ */
+static void end_old_session(struct connection *c) {
+  struct parameters parameters = {0};
+  parameters_add_i32(&parameters, c->server_pid);
+  parameters_add_i64(&parameters, c->server_start);
+  check_sent(c, pipeline_send(&c->pipeline, STATEMENT_END_OLD_SESSION, &parameters));
+  end_act(c);
+  parameters_free(&parameters);
+  c->ending = true;
+}
+
 static void come_up(struct connection *c) {
   uv_timer_stop(&c->timer);
   connection_set_state(c, CONNECTION_UP);
+  if (c->mode->kind == SESSION_OWN)
+    end_old_session(c);
   if (c->loss_logged)
     log_info("connected again", LOG_T("connection", c->name));
   c->loss_logged = false;
@@ -395,6 +416,22 @@ static void begin_session(struct connection *c) {
 
 /* ── answers ── */
 
+/* A role that may not ask, or not end the old session, goes on without: the server ends that session by itself. */
+static void take_server_session(struct connection *c, const PGresult *result) {
+  if (result_failed(result)) {
+    log_debug("cannot end the session that this connection had before", LOG_T("connection", c->name),
+              LOG_T("error", PQresultErrorMessage(result)));
+    return;
+  }
+  if (PQntuples(result) != 1 || PQgetisnull(result, 0, 1))
+    return;
+  c->server_pid = result_i32(result, 0, 0);
+  c->server_start = result_i64(result, 0, 1);
+  if (!PQgetisnull(result, 0, 2))
+    log_info("the server had not noticed that a session was lost: the worker has ended it",
+             LOG_T("connection", c->name));
+}
+
 /* Takes an answer that comes before the connection is up. A pooler gives its clients process numbers of its own. The
  * worker then does not know whether the pooler shares sessions, and assumes that it does. */
 static void take_first_answer(struct connection *c, enum statement statement, const PGresult *result) {
@@ -405,7 +442,9 @@ static void take_first_answer(struct connection *c, enum statement statement, co
 }
 
 static void take_result(struct connection *c, enum statement statement, PGresult *result) {
-  if (c->state != CONNECTION_UP)
+  if (statement == STATEMENT_END_OLD_SESSION)
+    take_server_session(c, result);
+  else if (c->state != CONNECTION_UP)
     take_first_answer(c, statement, result);
   else if (statement != STATEMENT_SESSION_SETTINGS ||
            result_failed(result)) /* the owner did not ask for the settings */
@@ -413,7 +452,9 @@ static void take_result(struct connection *c, enum statement statement, PGresult
 }
 
 static void take_sync(struct connection *c) {
-  if (c->state == CONNECTION_UP)
+  if (c->ending)
+    c->ending = false;
+  else if (c->state == CONNECTION_UP)
     c->events->synced(c->owner);
   else if (c->error)
     cannot_connect(c, c->error);
