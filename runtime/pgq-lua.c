@@ -16,6 +16,7 @@
 #include "memory.h"
 #include "migrate.h"
 #include "options.h"
+#include "signal_reset.h"
 #include "supervisor.h"
 #include "version.h"
 
@@ -38,6 +39,7 @@ static int run_migrate(const struct options *options, int argc, char **argv) {
 
 static int run_dev(const struct options *options, int argc, char **argv) {
   (void)options;
+  signal_reset();
   return dev_command(argc + 1, argv - 1); /* argv[-1] is "dev" */
 }
 
@@ -103,6 +105,7 @@ static int use_dev_server(struct options *options) {
   char message[DEV_MESSAGE_SIZE];
   struct option_problem problem;
   char *arguments[] = {"", "--db", server.conninfo, NULL};
+  signal_reset();
   if (dev_ensure(&server, message, sizeof message) != 0) {
     fprintf(stderr, "pgq-lua --dev: %s\n", message);
     return -1;
@@ -119,6 +122,7 @@ static int run_worker(struct options *options, int argc, char **argv, int script
     snprintf(message, sizeof message, "cannot read the script '%.300s': %s", argv[script], strerror(errno));
     return usage_error(&worker_row, message);
   }
+  signal_reset();
   if (options->dev && use_dev_server(options) != 0)
     return STATUS_FAILED;
   return supervisor_run(options, argc, argv, script);
@@ -172,7 +176,7 @@ int main(int argc, char **argv) {
   struct options options;
   open_standard_descriptors();
   if (argc > 1 && strcmp(argv[1], "executor") == 0)
-    return executor_main();
+    return executor_main(argc > 2 ? argv[2] : NULL);
   options_init(&options);
   int status = run(&options, argc, argv);
   options_free(&options);

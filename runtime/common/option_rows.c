@@ -25,7 +25,9 @@ const struct option_row option_rows[] = {
      .argument = "N",
      .initial = "0",
      .most = 1024,
-     .help = "number of executors: processes that run handlers, each with its own Lua state; 0 is one per CPU core"},
+     .help =
+         "number of executors: processes that run handlers, each with its own Lua state; 0 is one per CPU core that "
+         "the worker may use"},
     {.name = "concurrency",
      .kind = OPTION_INTEGER,
      .offset = AT(concurrency),
@@ -90,7 +92,7 @@ const struct option_row option_rows[] = {
      .argument = "DURATION",
      .initial = "30s",
      .most = DAYS_MS(365),
-     .help = "after SIGTERM or SIGINT, how long running jobs may take to end before they are given back"},
+     .help = "after SIGTERM or a like signal, how long running jobs may take to end before they are given back"},
     {.name = "timeout",
      .kind = OPTION_DURATION,
      .offset = AT(timeout_ms),

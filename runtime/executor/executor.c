@@ -17,6 +17,7 @@
 #include "outbox.h"
 #include "protocol.h"
 #include "script.h"
+#include "signal_reset.h"
 #include "task.h"
 
 /* Jobs run for this long before outcomes are sent and the socket is read again. */
@@ -277,19 +278,27 @@ static void ignore_signal(int number) {
 }
 
 /*
- * The supervisor handles the signals that are sent to the worker; the executor does nothing on them. It has a handler
- * that does nothing, because processes that handlers start would inherit SIG_IGN.
+ * The supervisor handles the signals that are sent to the worker. Service managers send them to all processes of a
+ * service; the executor does nothing on them. It has a handler that does nothing, because processes that handlers start
+ * would inherit SIG_IGN.
  */
-static void prepare_process(void) {
-  static const int signals[] = {SIGINT, SIGTERM, SIGPIPE};
+static void prepare_signals(void) {
+  static const int signals[] = {SIGINT,  SIGTERM, SIGQUIT,   SIGHUP,  SIGUSR1, SIGUSR2, SIGPIPE,
+                                SIGXFSZ, SIGALRM, SIGVTALRM, SIGPROF, SIGIO,   SIGPWR,  SIGSTKFLT};
   struct sigaction action = {.sa_handler = ignore_signal, .sa_flags = SA_RESTART};
-  pid_t parent = getppid();
+  signal_reset();
   for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
     sigaction(signals[i], &action, NULL);
+}
+
+/* `supervisor`: its process number; 0: unknown. */
+static void prepare_process(pid_t supervisor) {
+  prepare_signals();
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  prctl(PR_SET_NAME, "pgq-executor");     /* otherwise the name would be that of a descriptor */
-  if (parent == 1 || getppid() != parent) /* the supervisor died before that took effect */
-    _exit(0);
+  prctl(PR_SET_NAME, "pgq-executor"); /* otherwise the name would be that of a descriptor */
+  pid_t parent = getppid();           /* 0: the supervisor is in another PID namespace */
+  if (supervisor > 0 && parent > 0 && parent != supervisor)
+    _exit(0); /* the supervisor died before the parent-death signal was set */
   fcntl(EXECUTOR_SOCKET, F_SETFD, FD_CLOEXEC);
   setvbuf(stdout, NULL, _IOLBF, 0); /* output of handlers appears at once, and is not lost if the process is killed */
   int adjust = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -345,9 +354,9 @@ static struct shared_page *map_page(void) {
   return page;
 }
 
-int executor_main(void) {
+int executor_main(const char *supervisor) {
   struct executor executor = {.pressure.statm = -1}, *e = &executor;
-  prepare_process();
+  prepare_process(supervisor ? (pid_t)strtol(supervisor, NULL, 10) : 0);
   e->page = map_page();
   if (!e->page) {
     fprintf(stderr, "pgq-lua executor: this command is started by pgq-lua itself; start a worker with: pgq-lua FILE\n");

@@ -1,7 +1,5 @@
 #include "supervisor.h"
 
-#include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +9,12 @@
 #include "clock.h"
 #include "conninfo.h"
 #include "control.h"
+#include "cores.h"
+#include "descriptors.h"
 #include "memory.h"
 #include "queue.h"
 #include "slot_list.h"
+#include "stop_signals.h"
 #include "version.h"
 #include "wakeup.h"
 
@@ -28,8 +29,12 @@ enum stage {
   STAGE_GONE,       /* everything is closed; the loop ends */
 };
 
-/* How long the last stages may take. */
-enum { LEAVE_TIMEOUT_MS = 2000 };
+/* How long each of the last stages may take. Breaking is checked BREAK_CHECKS times: it ends earlier if all holds that
+ * still have jobs have no session. */
+enum { LEAVE_TIMEOUT_MS = 2000, BREAK_CHECKS = 4 };
+
+/* If the system refuses to start the first executor this often, with growing waits, the worker exits. */
+enum { FIRST_STARTS = 6 };
 
 /* After the death of another worker, jobs are claimed one by one and leased before they run, for this long. */
 enum { CAREFUL_MS = 60000 };
@@ -51,7 +56,10 @@ struct supervisor {
   struct wakeup *wakeup;
   uv_timer_t stop_timer; /* connecting: connect timeout; later the end of the current stage */
   uv_timer_t free_timer; /* frees objects that have ended, after their last callbacks have returned */
-  uv_signal_t terminate, interrupt;
+  struct stop_signals signals;
+  const char *break_reason; /* why breaking will begin when the stop timer fires */
+  int break_checks;         /* breaking: how many checks are left */
+  int failed_starts;        /* loading: how often the system has refused to start the first executor */
   bool control_left;
 };
 
@@ -65,16 +73,16 @@ static bool on_wake(void *owner, bool sweep) {
   return slot_list_wake(&s->slots, sweep);
 }
 
-static bool on_all_asleep(void *owner) {
+static bool on_all_idle(void *owner) {
   struct supervisor *s = owner;
-  return slot_list_is_asleep(&s->slots);
+  return slot_list_is_idle(&s->slots);
 }
 
 static void on_drained(void *owner) {
   begin_finishing(owner, "drained");
 }
 
-static const struct wakeup_events wakeup_events = {on_wake, on_all_asleep, on_drained};
+static const struct wakeup_events wakeup_events = {on_wake, on_all_idle, on_drained};
 
 /* ── replaced slots ── */
 
@@ -124,6 +132,8 @@ static void on_slot_ready(void *owner, const struct message_ready *script) {
 
 static void on_slot_broken(void *owner, const char *message, size_t length) {
   struct supervisor *s = owner;
+  if (!message && s->stage == STAGE_LOADING && ++s->failed_starts < FIRST_STARTS)
+    return; /* the slot tries again */
   if (s->stage != STAGE_LOADING) {
     if (message)
       log_error("the script no longer loads", LOG_B("error", message, length));
@@ -191,15 +201,22 @@ static void on_connect_timeout(uv_timer_t *timer) {
   begin_finishing(s, NULL);
 }
 
+/* The number of executors: that of --executors, or one per core, as far as the limit on open files allows. */
+static int choose_executors(const struct supervisor *s) {
+  int wanted = s->options->executors > 0 ? (int)s->options->executors : cores_available();
+  int executors = descriptors_reserve(wanted);
+  if (executors < wanted)
+    log_warn("the limit on open files allows fewer executors: raise it (ulimit -n, LimitNOFILE)",
+             LOG_I("limit", descriptors_limit()), LOG_I("executors", executors), LOG_I("wanted", wanted));
+  return executors;
+}
+
 static void on_checked(void *owner) {
   struct supervisor *s = owner;
-  int executors = (int)s->options->executors;
-  cpu_set_t cores;
-  if (executors == 0)
-    executors = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
   if (s->stage != STAGE_CONNECTING)
     return;
   uv_timer_stop(&s->stop_timer);
+  int executors = choose_executors(s);
   s->options->executors = executors;
   s->stage = STAGE_SERVING;
   log_info("worker is serving", LOG_T("version", PGQ_LUA_VERSION), LOG_T("script", s->start.argv[s->start.script]),
@@ -265,7 +282,8 @@ static void begin_breaking(struct supervisor *s, const char *reason) {
     return;
   log_warn("stopping at once: running jobs are given back", LOG_T("reason", reason));
   s->stage = STAGE_BREAKING;
-  uv_timer_start(&s->stop_timer, on_stop_timeout, LEAVE_TIMEOUT_MS, 0);
+  s->break_checks = BREAK_CHECKS;
+  uv_timer_start(&s->stop_timer, on_stop_timeout, LEAVE_TIMEOUT_MS / BREAK_CHECKS, LEAVE_TIMEOUT_MS / BREAK_CHECKS);
   kill_all(s);
   advance(s);
 }
@@ -273,11 +291,11 @@ static void begin_breaking(struct supervisor *s, const char *reason) {
 static void on_stop_timeout(uv_timer_t *timer) {
   struct supervisor *s = timer->data;
   if (s->stage == STAGE_FINISHING)
-    begin_breaking(s, "the grace time is over");
-  else if (s->stage == STAGE_BREAKING)
-    begin_leaving(s); /* the database does not answer: it releases the jobs when the connections close */
-  else
+    begin_breaking(s, s->break_reason);
+  else if (s->stage != STAGE_BREAKING)
     kill_all(s);
+  else if (--s->break_checks == 0 || slot_list_is_cut_off(&s->slots))
+    begin_leaving(s); /* the database does not answer: it releases the jobs when the connections close */
 }
 
 /* Logs `reason`; NULL: the user has been told already. */
@@ -287,6 +305,7 @@ static void begin_finishing(struct supervisor *s, const char *reason) {
   if (reason)
     log_info("stopping", LOG_T("reason", reason));
   s->stage = STAGE_FINISHING;
+  s->break_reason = "the grace time is over";
   wakeup_stop(s->wakeup);
   uv_timer_start(&s->stop_timer, on_stop_timeout, (uint64_t)s->options->grace_ms, 0);
   for (int i = 0; i < s->slots.count; i++)
@@ -313,8 +332,7 @@ static void close_all(struct supervisor *s) {
   claim_gate_free(s->gate);
   uv_close((uv_handle_t *)&s->stop_timer, NULL);
   uv_close((uv_handle_t *)&s->free_timer, NULL);
-  uv_close((uv_handle_t *)&s->terminate, NULL);
-  uv_close((uv_handle_t *)&s->interrupt, NULL);
+  stop_signals_close(&s->signals);
 }
 
 static void on_gone(uv_timer_t *timer) {
@@ -330,24 +348,35 @@ static void advance(struct supervisor *s) {
     uv_timer_start(&s->free_timer, on_gone, 0, 0);
 }
 
-static void on_signal(uv_signal_t *handle, int number) {
-  struct supervisor *s = handle->data;
-  if (s->stage < STAGE_FINISHING)
-    begin_finishing(s, number == SIGTERM ? "SIGTERM" : "SIGINT");
-  else
-    begin_breaking(s, "a second signal");
+/* ── signals ── */
+
+static void on_stop_signal(void *owner, const char *signal) {
+  begin_finishing(owner, signal);
 }
+
+static void on_hurry_signal(void *owner, int64_t in_ms) {
+  struct supervisor *s = owner;
+  if (in_ms == 0)
+    begin_breaking(s, "a second signal");
+  else if (s->stage == STAGE_FINISHING && uv_timer_get_due_in(&s->stop_timer) > (uint64_t)in_ms) {
+    s->break_reason = "a second signal";
+    uv_timer_start(&s->stop_timer, on_stop_timeout, (uint64_t)in_ms, 0);
+  }
+}
+
+static bool on_is_executor(void *owner, pid_t pid) {
+  const struct supervisor *s = owner;
+  return slot_list_has_executor(&s->slots, pid);
+}
+
+static const struct signal_events signal_events = {on_stop_signal, on_hurry_signal, on_is_executor};
 
 static void set_up(struct supervisor *s) {
   uv_loop_init(&s->loop);
   uv_timer_init(&s->loop, &s->stop_timer);
   uv_timer_init(&s->loop, &s->free_timer);
-  uv_signal_init(&s->loop, &s->terminate);
-  uv_signal_init(&s->loop, &s->interrupt);
-  s->stop_timer.data = s->free_timer.data = s->terminate.data = s->interrupt.data = s;
-  uv_signal_start(&s->terminate, on_signal, SIGTERM);
-  uv_signal_start(&s->interrupt, on_signal, SIGINT);
-  signal(SIGPIPE, SIG_IGN);
+  s->stop_timer.data = s->free_timer.data = s;
+  stop_signals_start(&s->signals, &s->loop, &signal_events, s);
   s->wakeup = wakeup_new(&s->loop, s->options, &s->queues, &s->sweep, &wakeup_events, s);
   s->gate = claim_gate_new(&s->loop, hold_claim_through_gate);
   s->slot_start = (struct slot_start){.loop = &s->loop,

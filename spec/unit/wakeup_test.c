@@ -54,7 +54,7 @@ void doorbell_probe(struct doorbell *bell) {
   note('p');
 }
 
-static bool on_all_asleep(void *owner) {
+static bool on_all_idle(void *owner) {
   (void)owner;
   return all_sleep;
 }
@@ -64,7 +64,7 @@ static void on_drained(void *owner) {
   note('d');
 }
 
-static const struct wakeup_events events = {.wake = on_wake, .all_asleep = on_all_asleep, .drained = on_drained};
+static const struct wakeup_events events = {.wake = on_wake, .all_idle = on_all_idle, .drained = on_drained};
 
 static int set_up(void **state) {
   (void)state;
@@ -105,7 +105,7 @@ static void find_nothing(bool swept) {
 }
 
 /* Lets the worker fall asleep: no enqueue is in flight, and a sweep finds nothing. */
-static void fall_asleep(void) {
+static void fall_idle(void) {
   find_nothing(false);
   wakeup_raised(wakeup, true);
   find_nothing(true);
@@ -134,7 +134,7 @@ static void after_a_job_claims_follow_every_few_ms_for_50_ms_and_then_the_flags_
 
 static void a_worker_without_jobs_sweeps_once_and_sleeps_for_the_polling_interval(void **state) {
   (void)state;
-  fall_asleep();
+  fall_idle();
   pass_ms(POLL_MS - 1);
   expect_asked("");
   pass_ms(1);
@@ -146,7 +146,7 @@ static void a_worker_without_jobs_sweeps_once_and_sleeps_for_the_polling_interva
 
 static void a_ring_wakes_a_worker_that_sleeps(void **state) {
   (void)state;
-  fall_asleep();
+  fall_idle();
   wakeup_rung(wakeup);
   expect_asked("c");
   wakeup_found(wakeup);
@@ -155,7 +155,7 @@ static void a_ring_wakes_a_worker_that_sleeps(void **state) {
 
 static void a_ring_whose_job_is_not_found_is_followed_by_a_sweep(void **state) {
   (void)state;
-  fall_asleep();
+  fall_idle();
   wakeup_rung(wakeup);
   expect_asked("c");
   find_nothing(false);
@@ -267,7 +267,7 @@ static void a_due_job_that_another_session_holds_is_looked_for_after_500_ms(void
 static void a_paused_queue_is_asked_when_its_pause_is_over(void **state) {
   (void)state;
   queue_find(&queues, "mail")->paused_until_ms = clock_ms() + 400;
-  fall_asleep();
+  fall_idle();
   pass_ms(400);
   expect_asked("");
   pass_ms(1);
@@ -296,7 +296,7 @@ static void a_drain_does_not_end_while_a_paused_queue_has_a_due_job(void **state
 
 static void a_worker_that_was_stopped_wakes_no_hold(void **state) {
   (void)state;
-  fall_asleep();
+  fall_idle();
   wakeup_stop(wakeup);
   wakeup_rung(wakeup);
   wakeup_more(wakeup);

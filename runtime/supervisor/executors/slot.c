@@ -151,6 +151,10 @@ bool slot_is_dead(const struct slot *slot) {
   return !child_is_alive(slot->child);
 }
 
+int slot_pid(const struct slot *slot) {
+  return child_pid(slot->child);
+}
+
 /* ── requests of the worker ── */
 
 /* Sends the executor the settings, as they were resolved from the script, the command line and the environment. */
@@ -205,11 +209,23 @@ bool slot_is_at_rest(const struct slot *slot) {
   return (!first || hold_is_at_rest(first)) && slot_ahead_is_at_rest(slot);
 }
 
+bool slot_is_cut_off(const struct slot *slot) {
+  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
+    if (slot->holds[lane] && hold_is_up(slot->holds[lane]) && !hold_is_at_rest(slot->holds[lane]))
+      return false;
+  return true;
+}
+
 bool slot_is_asleep(const struct slot *slot) {
   const struct hold *first = slot->holds[SLOT_FIRST_HOLD];
   if (slot->replaced)
     return slot_is_at_rest(slot);
   return first && hold_is_asleep(first) && slot_ahead_is_at_rest(slot) && child_is_ready(slot->child);
+}
+
+bool slot_is_useless(const struct slot *slot) {
+  const struct hold *first = slot->holds[SLOT_FIRST_HOLD];
+  return slot_is_at_rest(slot) && (!first || !hold_is_up(first) || !child_is_ready(slot->child));
 }
 
 void slot_be_careful(struct slot *slot, int64_t until_ms) {

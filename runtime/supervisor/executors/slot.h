@@ -74,6 +74,12 @@ bool slot_wake(struct slot *slot, bool sweep);
 bool slot_is_asleep(const struct slot *slot);
 bool slot_is_at_rest(const struct slot *slot);
 
+/* slot_is_useless(slot): whether the slot has no jobs, and cannot get any: it lacks a session or an executor. */
+bool slot_is_useless(const struct slot *slot);
+
+/* slot_is_cut_off(slot): whether those of its holds that have jobs have no session, so that nothing can be written. */
+bool slot_is_cut_off(const struct slot *slot);
+
 /* slot_be_careful(slot, until_ms): see hold_be_careful(). */
 void slot_be_careful(struct slot *slot, int64_t until_ms);
 
@@ -94,8 +100,9 @@ bool slot_is_replaced(const struct slot *slot);
 /* slot_number(slot): the number given to slot_new(). */
 int slot_number(const struct slot *slot);
 
-/* slot_is_dead(slot): whether there is no executor process. */
+/* slot_is_dead(slot): whether there is no executor process. slot_pid(slot): its process number; 0 if there is none. */
 bool slot_is_dead(const struct slot *slot);
+int slot_pid(const struct slot *slot);
 
 /* slot_free(slot): frees a slot that is dead. The memory is freed in the loop's next turn. */
 void slot_free(struct slot *slot);

@@ -60,8 +60,12 @@ static bool all(const struct slot_list *list, bool is_so(const struct slot *slot
   return true;
 }
 
-bool slot_list_is_asleep(const struct slot_list *list) {
-  return all(list, slot_is_asleep);
+static bool is_idle(const struct slot *slot) {
+  return slot_is_asleep(slot) || slot_is_useless(slot);
+}
+
+bool slot_list_is_idle(const struct slot_list *list) {
+  return all(list, is_idle);
 }
 
 bool slot_list_is_at_rest(const struct slot_list *list) {
@@ -70,6 +74,17 @@ bool slot_list_is_at_rest(const struct slot_list *list) {
 
 bool slot_list_is_dead(const struct slot_list *list) {
   return all(list, slot_is_dead);
+}
+
+bool slot_list_is_cut_off(const struct slot_list *list) {
+  return all(list, slot_is_cut_off);
+}
+
+bool slot_list_has_executor(const struct slot_list *list, int pid) {
+  for (int i = 0; i < list->count; i++)
+    if (slot_pid(list->items[i]) == pid)
+      return true;
+  return false;
 }
 
 bool slot_list_wake(const struct slot_list *list, bool sweep) {

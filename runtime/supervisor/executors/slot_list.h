@@ -32,10 +32,14 @@ bool slot_list_free_ended(struct slot_list *list);
 /* slot_list_be_careful(list, until_ms): see slot_be_careful(). */
 void slot_list_be_careful(struct slot_list *list, int64_t until_ms);
 
-/* Whether all slots are asleep, at rest, or dead; see slot.h. */
-bool slot_list_is_asleep(const struct slot_list *list);
+/* Whether all slots are asleep or useless, at rest, cut off, or dead; see slot.h. */
+bool slot_list_is_idle(const struct slot_list *list);
 bool slot_list_is_at_rest(const struct slot_list *list);
+bool slot_list_is_cut_off(const struct slot_list *list);
 bool slot_list_is_dead(const struct slot_list *list);
+
+/* slot_list_has_executor(list, pid): whether the process is an executor of one of the slots. */
+bool slot_list_has_executor(const struct slot_list *list, int pid);
 
 /* slot_list_wake(list, sweep): wakes the first slot that can claim; see slot_wake(). Returns whether there was one. */
 bool slot_list_wake(const struct slot_list *list, bool sweep);

@@ -110,6 +110,10 @@ bool hold_is_at_rest(const struct hold *hold) {
   return (hold->state == HOLD_IDLE || hold->state == HOLD_DOWN) && !has_jobs(hold);
 }
 
+bool hold_is_up(const struct hold *hold) {
+  return hold->state != HOLD_DOWN;
+}
+
 bool hold_runs_suspects(const struct hold *hold) {
   return hold_has_batch(hold) && hold->batch.is_suspect_group;
 }

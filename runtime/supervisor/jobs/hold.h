@@ -162,6 +162,9 @@ void hold_count_running(const struct hold *hold, int32_t *counts, uint32_t queue
 bool hold_is_at_rest(const struct hold *hold);
 bool hold_is_asleep(const struct hold *hold);
 
+/* hold_is_up(hold): whether the hold has a session. */
+bool hold_is_up(const struct hold *hold);
+
 /* hold_free(hold): closes the connection at once; the server then unlocks the claimed jobs. The memory is freed in the
  * loop's next turn. NULL is allowed. */
 void hold_free(struct hold *hold);

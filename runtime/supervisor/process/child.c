@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -79,11 +81,11 @@ static void on_death(uv_process_t *process, int64_t status, int signal);
 /*
  * Returns a path from which this program can be started again. The file is kept open, so that executors run this
  * program even if the file was replaced meanwhile. (Under valgrind, opening /proc/self/exe opens valgrind, but the link
- * names our program.)
+ * names our program.) Without /proc, the path is that with which the program was started.
  */
 static const char *own_file(void) {
-  static char file[32];
-  char path[4096];
+  static char file[PATH_MAX];
+  char path[PATH_MAX];
   ssize_t length = *file ? -1 : readlink("/proc/self/exe", path, sizeof path - 1);
   if (length > 0) {
     path[length] = '\0';
@@ -94,11 +96,16 @@ static const char *own_file(void) {
     if (fd >= 0)
       snprintf(file, sizeof file, "/proc/self/fd/%d", fd);
   }
+  const char *started = (const char *)getauxval(AT_EXECFN);
+  if (!*file && length < 0 && started && realpath(started, path))
+    snprintf(file, sizeof file, "%s", path);
   return *file ? file : "/proc/self/exe";
 }
 
 static int spawn(struct child *child) {
-  char *arguments[] = {"pgq-lua", "executor", child->start->argv[child->start->script], NULL};
+  char parent[16];
+  char *arguments[] = {"pgq-lua", "executor", parent, child->start->argv[child->start->script], NULL};
+  snprintf(parent, sizeof parent, "%d", (int)getpid());
   uv_stdio_container_t descriptors[] = {
       {.flags = UV_IGNORE},
       {.flags = UV_INHERIT_FD, .data.fd = STDOUT_FILENO},

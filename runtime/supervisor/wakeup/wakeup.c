@@ -19,6 +19,9 @@ enum { FLIGHT_LEAST_MS = 2, FLIGHT_MOST_MS = 250 };
 /* The wait before looking again for a due job that another session has locked: that session may end. */
 enum { LOCKED_LOOK_MS = 500 };
 
+/* With --drain: the wait before looking again whether the jobs of the other holds have ended. */
+enum { DRAIN_LOOK_MS = 500 };
+
 /* See wakeup.h. `wait_ms` is valid in all states but the last two, `clear` in WAKEUP_CONFIRMING. */
 enum wakeup_state { WAKEUP_LINGERING, WAKEUP_RAISING, WAKEUP_CONFIRMING, WAKEUP_ASLEEP, WAKEUP_STOPPED };
 
@@ -155,7 +158,7 @@ static void linger(struct wakeup *wakeup) {
 }
 
 /* A sweep has found nothing. */
-static void fall_asleep(struct wakeup *wakeup) {
+static void fall_idle(struct wakeup *wakeup) {
   if (wakeup->clear) {
     wakeup->state = WAKEUP_ASLEEP;
     return;
@@ -164,14 +167,17 @@ static void fall_asleep(struct wakeup *wakeup) {
   wakeup->wait_ms = growing_wait_after(wakeup->wait_ms, FLIGHT_LEAST_MS, FLIGHT_MOST_MS);
 }
 
-/* Once all holds are asleep, the last sweep does not have to wait for the limit on sweeps. */
+/* Once all holds are idle, the last sweep does not have to wait for the limit on sweeps. Others may become idle without
+ * a report, such as one that loses its session. */
 static void drain(struct wakeup *wakeup, const struct idle_info *idle) {
-  if (!idle->swept && wakeup->events->all_asleep(wakeup->owner))
+  if (!idle->swept && wakeup->events->all_idle(wakeup->owner))
     wake(wakeup, true);
   else if (!idle->swept)
     sweep(wakeup);
-  else if (!idle->due_paused && wakeup->events->all_asleep(wakeup->owner))
+  else if (!idle->due_paused && wakeup->events->all_idle(wakeup->owner))
     wakeup->events->drained(wakeup->owner);
+  else
+    do_within(wakeup, &wakeup->sweep_at_ms, DRAIN_LOOK_MS);
 }
 
 static void go_on(struct wakeup *wakeup, const struct idle_info *idle) {
@@ -181,7 +187,7 @@ static void go_on(struct wakeup *wakeup, const struct idle_info *idle) {
     break;
   case WAKEUP_CONFIRMING:
     if (idle->swept)
-      fall_asleep(wakeup);
+      fall_idle(wakeup);
     else
       sweep(wakeup);
     break;

@@ -31,8 +31,8 @@ struct doorbell;
 struct wakeup_events {
   /* A sleeping hold should claim; see hold_wake(). Returns false if no hold sleeps, or none may claim. */
   bool (*wake)(void *owner, bool sweep);
-  /* Returns whether all holds sleep. */
-  bool (*all_asleep)(void *owner);
+  /* Returns whether no hold has jobs, and all that can claim sleep. */
+  bool (*all_idle)(void *owner);
   /* With --drain: no job is due any more. */
   void (*drained)(void *owner);
 };
