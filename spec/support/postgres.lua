@@ -18,7 +18,8 @@ local BASE_SETTINGS = {
   shared_buffers = "32MB",
 }
 
--- Of the folders of all versions, such as /usr/lib/postgresql/15/bin, the last one is the newest.
+-- The folder of psql and, unless PGQ_POSTGRES names another one, of the server's programs. Of the folders of all
+-- versions, such as /usr/lib/postgresql/15/bin, the last one is the newest.
 local BINDIR = [[
 dir=$(pg_config --bindir 2>/dev/null)
 [ -x "$dir/initdb" ] || dir=$(ls -d /usr/lib/postgresql/*/bin /usr/pgsql-*/bin 2>/dev/null | sort -V | tail -n 1)
@@ -75,13 +76,29 @@ local function user_exists(name)
   return process.run { "id", "-u", name }.status == 0
 end
 
+-- A base backup through SQL, for a server that comes without pg_basebackup. Its session has to stay open meanwhile,
+-- hence \!. Before version 15 the functions had other names.
+-- $1: folder of the standby's data; $2: folder of the primary's data; $3: connection string; $4: version of the server.
+local BASE_BACKUP = [[
+set -e
+start="pg_backup_start('standby', true)"; stop="pg_backup_stop()"
+if [ "$4" -lt 15 ]; then start="pg_start_backup('standby', true, false)"; stop="pg_stop_backup(false, false)"; fi
+psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$3" >/dev/null <<END
+SELECT $start;
+\! cp -a "$2" "$1" && rm -rf "$1"/postmaster.pid "$1"/postmaster.opts "$1"/pg_replslot/* "$1"/pg_wal/0*
+SELECT labelfile FROM $stop \g $1/backup_label
+END
+touch "$1/standby.signal"
+echo "primary_conninfo = '$3'" >>"$1/postgresql.auto.conf"]]
+
 -- How to run the server's programs, since Postgres refuses to run as root. It is determined once.
 local installation
 local function get_installation()
   if installation then
     return installation
   end
-  local bindir = process.check({ "sh", "-c", BINDIR }):gsub("%s+$", "")
+  local clients = process.check({ "sh", "-c", BINDIR }):gsub("%s+$", "")
+  local bindir = os.getenv "PGQ_POSTGRES" or clients
   local prefix, user = {}, ""
   if uv.getuid() == 0 then
     user = user_exists("postgres") and "postgres" or "nobody"
@@ -89,7 +106,9 @@ local function get_installation()
     prefix = { "setpriv", "--reuid", user, "--regid", gid, "--init-groups", "--" }
   end
   local version = process.check({ bindir .. "/postgres", "--version" }):match "%d.*%w"
-  installation = { bindir = bindir, prefix = prefix, user = user, version = version:gsub("[^%w.]+", "-") }
+  installation = {
+    bindir = bindir, clients = clients, prefix = prefix, user = user, version = version:gsub("[^%w.]+", "-"),
+  }
   return installation
 end
 
@@ -100,21 +119,34 @@ function Postgres.as_user()
   return found.prefix, found.user
 end
 
--- Lets specs find psql and pgbench beside the server's programs: Debian's /usr/bin/psql is a script in Perl that takes
--- four times as long.
+-- Lets specs find psql and pgbench where Debian has them: its /usr/bin/psql is a script in Perl that takes four times
+-- as long.
 function Postgres.add_to_path()
-  uv.os_setenv("PATH", get_installation().bindir .. ":" .. os.getenv "PATH")
+  uv.os_setenv("PATH", get_installation().clients .. ":" .. os.getenv "PATH")
 end
 
--- The command line that runs a program of the server, as a table.
-local function command(program, ...)
-  local found = get_installation()
-  local words = { unpack(found.prefix) }
-  words[#words + 1] = found.bindir .. "/" .. program
+-- The major version of the servers, as a number.
+function Postgres.version()
+  return tonumber(get_installation().version:match "%d+")
+end
+
+-- Postgres.can_dump(): whether the pg_dump in the PATH of specs can read the servers: it refuses newer versions.
+function Postgres.can_dump()
+  return tonumber(process.check({ "pg_dump", "--version" }):match "%d+") >= Postgres.version()
+end
+
+-- The command line that runs a program as the user of the servers, as a table.
+local function as_user(...)
+  local words = { unpack(get_installation().prefix) }
   for _, word in ipairs { ... } do
     words[#words + 1] = word
   end
   return words
+end
+
+-- The command line that runs a program of the server, as a table.
+local function command(program, ...)
+  return as_user(get_installation().bindir .. "/" .. program, ...)
 end
 
 -- Makes the template `name` in the build folder unless it is there, with the arguments of MAKE_TEMPLATE, and returns
@@ -216,8 +248,12 @@ end
 -- Postgres.start_standby(primary): a streaming standby of a server that was started with `tcp`; it has `tcp` too.
 function Postgres.start_standby(primary)
   local self = new_server(true)
-  local words = command("pg_basebackup", "-d", primary.conninfo, "-D", self.dir .. "/data", "-R", "-X", "stream",
-    "-c", "fast", "--no-sync")
+  local data = self.dir .. "/data"
+  local words = command("pg_basebackup", "-d", primary.conninfo, "-D", data, "-R", "-X", "stream", "-c", "fast",
+    "--no-sync")
+  if not uv.fs_stat(get_installation().bindir .. "/pg_basebackup") then
+    words = as_user("sh", "-c", BASE_BACKUP, "sh", data, primary.dir .. "/data", primary.conninfo, Postgres.version())
+  end
   words.timeout, words.cwd = 60, "/"
   process.check(words)
   write_settings(self.dir, address_settings(self))
