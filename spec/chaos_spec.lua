@@ -3,6 +3,7 @@
 local Postgres = require "spec.support.postgres"
 local process = require "spec.support.process"
 local books = require "spec.chaos.books"
+local spot_books = require "spec.chaos.spot_books"
 
 describe("a minute of chaos", function()
   -- PGQ_CHAOS_SEED sets another seed, to replay another run.
@@ -27,6 +28,13 @@ describe("a minute of chaos", function()
     assert.equal(100, select(2, first:gsub("\n", "\n")))
     assert.equal(first, list(1))
     assert.not_equal(first, list(2))
+  end)
+
+  it("on spot machines has a schedule of its own, with a power cut", function()
+    local list = process.check { "luajit", "spec/chaos/main.lua", "--spot", "--minutes", "10", "--schedule" }
+    assert.equal(2, select(2, list:gsub("power cut", "")))
+    assert.is_true(select(2, list:gsub("kill worker", "")) > 20, list)
+    assert.equal(60, select(2, list:gsub("kill executor", "")))
   end)
 
   it("ends by ^C with nothing left running, and status 130", function()
@@ -54,6 +62,7 @@ describe("the books of a chaos run", function()
   setup(function()
     pg = Postgres.start { migrated = true }
     pg:psql "\\i spec/chaos/audit.sql"
+    pg:psql "\\i spec/chaos/spot.sql"
   end)
 
   teardown(function() pg:stop() end)
@@ -61,8 +70,8 @@ describe("the books of a chaos run", function()
   before_each(function()
     pg:psql [[
       SET client_min_messages = warning;
-      DROP TABLE IF EXISTS chaos_events, chaos_plans, chaos_repeats;
-      TRUNCATE pgq_jobs, chaos_runs, chaos_writes, chaos_acknowledged, chaos_faults RESTART IDENTITY]]
+      DROP TABLE IF EXISTS chaos_events, chaos_plans, chaos_repeats, chaos_taken;
+      TRUNCATE pgq_jobs, chaos_runs, chaos_writes, chaos_acknowledged, chaos_faults, chaos_effects RESTART IDENTITY]]
   end)
 
   -- Makes job 1 with this plan, whose enqueueing was acknowledged.
@@ -87,11 +96,11 @@ describe("the books of a chaos run", function()
   local LEASE = "UPDATE pgq_jobs SET lease = 77, attempt = attempt + 1, run_after = now() + interval '1 min'"
   local RETRY = "UPDATE pgq_jobs SET attempt = attempt + 1, retry_waits = '{1s}', error = 'failed as planned'"
 
-  -- Returns the broken rules as a text, if these faults have happened.
-  local function check(faults)
+  -- Returns the broken ones of these rules (books.rules) as a text, if these faults have happened.
+  local function check(faults, rules)
     books.close(pg, faults or {}, {}, true)
     local names, told = {}, {}
-    for i, entry in ipairs(books.check(pg)) do
+    for i, entry in ipairs(books.check(pg, rules)) do
       names[i] = entry.rule
       told[i] = entry.text
     end
@@ -149,7 +158,7 @@ describe("the books of a chaos run", function()
     enqueue()
     run "w1.1"
     assert.equal("left behind", (check()))
-    pg:psql "DROP TABLE chaos_events, chaos_plans, chaos_repeats"
+    pg:psql "DROP TABLE chaos_events, chaos_plans, chaos_repeats, chaos_taken"
     write("w1.1", "UPDATE pgq_jobs SET ran_at = now(), attempt = 1, error = 'no luck'")
     assert.equal("failed for good", (check()))
   end)
@@ -207,7 +216,81 @@ describe("the books of a chaos run", function()
     run "w2.1"
     write("w2.1", COMPLETE)
     assert.equal("unexplained repeats", (check()))
-    pg:psql "DROP TABLE chaos_events, chaos_plans, chaos_repeats"
+    pg:psql "DROP TABLE chaos_events, chaos_plans, chaos_repeats, chaos_taken"
     assert.equal("", (check { { kind = "kill supervisor", who = "w1.1", began = began - 1, ended = os.time() + 1 } }))
+  end)
+
+  local function fault(kind, who, began)
+    return { { kind = kind, who = who, began = began - 1, ended = os.time() + 1 } }
+  end
+
+  local END_LEASE = "UPDATE pgq_jobs SET lease = NULL, attempt = attempt - 1, run_after = now()"
+
+  -- Worker 1 leases the job, worker 2 ends its lease long before it runs out, and runs the job.
+  local function take_over()
+    enqueue "sleep 0"
+    run "w1.1"
+    write("w1.1", LEASE)
+    write("w2.1", END_LEASE)
+    run "w2.1"
+    write("w2.1", COMPLETE)
+  end
+
+  it("balance when another worker ends the lease of a dead worker", function()
+    local began = os.time()
+    take_over()
+    assert.equal("", (check(fault("kill worker", "w1.1", began), spot_books.rules)))
+  end)
+
+  it("find another worker that ends the lease of a worker which has only lost its session", function()
+    local began = os.time()
+    take_over()
+    local names, text = check(fault("terminate backend", "w1.1", began), spot_books.rules)
+    assert.matches("leases broken", names)
+    assert.matches("w2.1 took the lease 77 for lost", text)
+  end)
+
+  it("find a job on a spot machine that pays an attempt for the death of its worker", function()
+    local began = os.time()
+    enqueue "sleep 0"
+    run "w1.1"
+    write("w1.1", LEASE)
+    write("w2.1", "UPDATE pgq_jobs SET lease = NULL, retry_waits = '{1s}', error = 'no luck'")
+    run("w2.1", 2)
+    write("w2.1", COMPLETE)
+    assert.matches("innocents charged", (check(fault("kill worker", "w1.1", began), spot_books.rules)))
+  end)
+
+  it("find a job on a spot machine that fails for good for the death of its worker", function()
+    enqueue "sleep 0"
+    run "w1.1"
+    write("w1.1", "UPDATE pgq_jobs SET ran_at = now(), attempt = 1, error = 'no luck'")
+    assert.matches("innocents failed", (check({}, spot_books.rules)))
+  end)
+
+  it("find a poison that lives on for ten deaths, and one that has not failed", function()
+    enqueue "slay 99"
+    for i = 1, 9 do
+      run("w1." .. i)
+    end
+    write("w1.9", LEASE)
+    write("w2.1", "UPDATE pgq_jobs SET lease = NULL, ran_at = now(), error = 'no luck'")
+    assert.equal("", (check({}, spot_books.rules)))
+    pg:psql "DROP TABLE chaos_events, chaos_plans, chaos_repeats, chaos_taken"
+    run "w1.10"
+    assert.matches("poisons that live on", (check({}, spot_books.rules)))
+    pg:psql "DROP TABLE chaos_events, chaos_plans, chaos_repeats, chaos_taken; UPDATE pgq_jobs SET ran_at = NULL"
+    assert.matches("left behind, poisons that live on", (check({}, spot_books.rules)))
+  end)
+
+  it("find a transactional job whose effect is missing, or there twice", function()
+    enqueue "tx 0"
+    run "w1.1"
+    write("w1.1", COMPLETE)
+    assert.equal("effects not once", (check({}, spot_books.rules)))
+    pg:psql "DROP TABLE chaos_events, chaos_plans, chaos_repeats, chaos_taken; INSERT INTO chaos_effects VALUES (1)"
+    assert.equal("", (check({}, spot_books.rules)))
+    pg:psql "DROP TABLE chaos_events, chaos_plans, chaos_repeats, chaos_taken; INSERT INTO chaos_effects VALUES (1)"
+    assert.equal("effects not once", (check({}, spot_books.rules)))
   end)
 end)

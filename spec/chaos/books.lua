@@ -20,7 +20,7 @@ books.rules = {
     UNION ALL
     SELECT e.job, 'its attempt ' || e.attempt || ' was to fail, and it was completed with it'
     FROM chaos_events AS e JOIN chaos_plans USING (job)
-    WHERE act = 'complete' AND (kind = 'doom' OR kind IN ('fail', 'exit', 'kill') AND e.attempt <= number)
+    WHERE act = 'complete' AND (kind = 'doom' OR kind IN ('fail', 'exit', 'kill', 'slay') AND e.attempt <= number)
     UNION ALL
     SELECT e.job, 'it was completed before its handler can have ended'
     FROM chaos_events AS e JOIN chaos_plans USING (job)
@@ -47,13 +47,15 @@ books.rules = {
     WHERE act IN ('complete', 'retry', 'fail') AND coalesce(error, '') NOT LIKE 'the executor %' AND NOT EXISTS (
       SELECT FROM chaos_runs AS r WHERE r.job = e.job AND r.worker = e.who AND r.attempt = e.attempt
         AND r.started_at < e.at AND (e.since IS NULL OR r.started_at > e.since))
+    AND NOT EXISTS (SELECT FROM chaos_taken AS t WHERE t.n = e.n AND (t.owner_dead OR t.due_before <= t.at))
     UNION ALL
     SELECT e.job, e.who || ' wrote ' || e.act || ' under the lease ' || e.lease_before || ' of '
       || coalesce(taken.who, 'nobody')
     FROM chaos_events AS e
     LEFT JOIN chaos_events AS taken ON taken.job = e.job AND taken.n < e.n AND taken.lease_after = e.lease_before
       AND taken.lease_before IS DISTINCT FROM e.lease_before
-    WHERE e.lease_before IS NOT NULL AND e.act <> 'lost' AND taken.who IS DISTINCT FROM e.who
+    WHERE e.lease_before IS NOT NULL AND taken.who IS DISTINCT FROM e.who AND NOT EXISTS (
+      SELECT FROM chaos_taken AS t WHERE t.n = e.n AND (t.owner_dead OR t.due_before <= t.at))
     UNION ALL
     SELECT e.job, e.who || ' wrote ' || act || ', but the latest run is of ' || r.worker || ', which nothing befell'
     FROM chaos_events AS e JOIN chaos_runs AS r ON r.job = e.job AND r.worker <> e.who AND r.started_at < e.at
@@ -66,7 +68,7 @@ books.rules = {
 
   { name = "leases broken", title = "taken or run while somebody's lease lasted", sql = [[
     SELECT job, who || ' took the lease ' || lease_before || ' for lost ' || (due_before - at) || ' before its end'
-    FROM chaos_events WHERE act = 'lost' AND due_before > at
+    FROM chaos_taken WHERE due_before > at AND NOT owner_dead
     UNION ALL
     SELECT r.job, r.worker || ' ran it under the lease of ' || e.who || ', and nothing befell it'
     FROM chaos_runs AS r CROSS JOIN LATERAL (
@@ -159,10 +161,11 @@ function books.close(pg, faults, paths, leases)
     ("'%s'"):format(REACH[leases and "leases" or "none"]:gsub("'", "''")), ("'%s'"):format(SLACK:gsub("'", "''"))))
 end
 
--- Returns the broken rules: a list of { rule =, title =, count =, text = the first jobs with their histories }.
-function books.check(pg)
+-- Returns the broken ones of these rules (books.rules): a list of { rule =, title =, count =, text = the first jobs and
+-- their histories }.
+function books.check(pg, rules)
   local broken = {}
-  for _, rule in ipairs(books.rules) do
+  for _, rule in ipairs(rules or books.rules) do
     local lines, count = {}, 0
     for line in pg:psql(rule.sql):gmatch "[^\n]+" do
       count = count + 1
@@ -178,10 +181,10 @@ function books.check(pg)
   return broken
 end
 
--- The figures of the table: a list of { title, value }.
-function books.tell(pg)
+-- These figures (books.figures) of the table: a list of { title, value }.
+function books.tell(pg, figures)
   local lines = {}
-  for i, figure in ipairs(books.figures) do
+  for i, figure in ipairs(figures or books.figures) do
     lines[i] = { figure[1], pg:psql(figure[2]) }
   end
   return lines

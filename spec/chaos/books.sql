@@ -29,10 +29,22 @@ CREATE TABLE chaos_plans AS
   FROM (SELECT job, plan FROM chaos_writes UNION ALL SELECT id, convert_from(data, 'UTF8') FROM pgq_jobs) AS p;
 CREATE UNIQUE INDEX ON chaos_plans (job);
 
--- Jobs that kill their executor are faults, too.
+-- Jobs that kill their executor, or their worker, are faults, too.
 INSERT INTO chaos_faults
-  SELECT 'deadly job', worker, started_at, started_at
-  FROM chaos_runs JOIN chaos_plans USING (job) WHERE kind IN ('exit', 'kill') AND attempt <= number;
+  SELECT CASE WHEN kind = 'slay' THEN 'deadly job: worker' ELSE 'deadly job' END, worker, started_at, started_at
+  FROM chaos_runs JOIN chaos_plans USING (job) WHERE kind IN ('exit', 'kill', 'slay') AND attempt <= number;
+
+-- Leases that another worker than the owner ended, or replaced by its own. That is right when the lease has run out, or
+-- the owner is dead.
+CREATE TABLE chaos_taken AS
+  SELECT e.n, e.job, e.who, e.at, e.act, e.attempt, e.error, e.lease_before, e.due_before, owner.who AS owner, owner.at AS leased_at,
+    EXISTS (SELECT FROM chaos_faults AS f WHERE f.who = owner.who AND f.began_at <= e.at
+      AND f.kind IN ('kill supervisor', 'kill worker', 'power cut', 'deadly job: worker')) AS owner_dead
+  FROM chaos_events AS e
+  JOIN chaos_events AS owner ON owner.job = e.job AND owner.n < e.n AND owner.lease_after = e.lease_before
+    AND owner.lease_before IS DISTINCT FROM e.lease_before
+  WHERE e.lease_before IS NOT NULL AND e.lease_after IS DISTINCT FROM e.lease_before AND e.act <> 'complete'
+    AND owner.who <> e.who;
 
 -- Runs of an attempt that had been run before, and what explains them: a fault of the worker that ran it before (or of
 -- the server), or one of the worker that ran it again and should not have had it any more.

@@ -54,6 +54,46 @@ acts["kill supervisor"] = function(self, fault, done)
   end)
 end
 
+-- Supervisor and executors, as when a machine is gone.
+local function kill_whole(self, number)
+  local worker = self.fleet.workers[number]
+  local pids = self.fleet:executors(number)
+  worker.killed = true
+  worker.process:kill("sigkill")
+  for _, pid in ipairs(pids) do
+    uv.kill(pid, "sigkill")
+  end
+end
+
+acts["kill worker"] = function(self, fault, done)
+  if not self.fleet:is_up(fault.number) then
+    return false
+  end
+  kill_whole(self, fault.number)
+  self._after(fault.seconds, function()
+    self.fleet:start_worker(fault.number)
+    done()
+  end)
+end
+
+-- All workers at once. The list of what was done has the cut, and a part of it for each worker.
+acts["power cut"] = function(self, fault, done)
+  local fleet, numbers, began = self.fleet, {}, now()
+  for number, worker in ipairs(fleet.workers) do
+    if fleet:is_up(number) then
+      numbers[#numbers + 1] = number
+      self.done[#self.done + 1] = { kind = "power cut", who = worker.name, began = began, ended = began, part = true }
+      kill_whole(self, number)
+    end
+  end
+  self._after(fault.seconds, function()
+    for _, number in ipairs(numbers) do
+      fleet:start_worker(number)
+    end
+    done()
+  end)
+end
+
 acts["kill executor"] = function(self, fault, done)
   local pids = self.fleet:is_up(fault.number) and self.fleet:executors(fault.number) or {}
   local pid = pids[math.floor(fault.pick * #pids) + 1]
@@ -160,6 +200,8 @@ end
 local function victim(self, fault)
   if fault.target == "server" then
     return "*"
+  elseif fault.target == "all" then
+    return "all"
   end
   return fault.target:sub(1, 1) == "w" and self.fleet.workers[fault.number].name or fault.target
 end

@@ -7,6 +7,9 @@ local Proxy = require "spec.chaos.proxy"
 local Fleet = {}
 Fleet.__index = Fleet
 
+local SIGKILL = 9
+
+local ARGS = { "--executors", "2", "--poll-interval", "250ms", "--grace", "15s" }
 local LEASE = { "--lease", "5s", "--hold-limit", "500ms" }
 
 local function conninfo(port, name)
@@ -44,12 +47,13 @@ local function stat(pid)
 end
 
 -- Fleet.new{ pg = server, workers =, enqueuers =, rate = jobs a second, seed =, logs = folder, leases = whether pgq-lua
--- knows --lease }
+-- knows --lease, direct = no proxies, script =, script_args =, args = other options of pgq-lua than those above,
+-- on_kill = called with a worker that ended by a SIGKILL which this program did not send, instead of a complaint }
 function Fleet.new(options)
   local self = setmetatable({ workers = {}, enqueuers = {}, executors_seen = {}, memory = {}, problems = {} }, Fleet)
   self.options = options
   for i = 1, options.workers do
-    self.workers[i] = { number = i, starts = 0, proxy = Proxy.listen(options.pg.port) }
+    self.workers[i] = { number = i, starts = 0, proxy = not options.direct and Proxy.listen(options.pg.port) or nil }
   end
   for i = 1, options.enqueuers do
     self.enqueuers[i] = { number = i, proxy = Proxy.listen(options.pg.port) }
@@ -64,17 +68,17 @@ function Fleet:start_worker(number)
   worker.name = ("w%d.%d"):format(number, worker.starts)
   local words = {
     "sh", "-c", 'exec "$@" >>"$CHAOS_LOG" 2>&1', "sh",
-    os.getenv "PGQ_LUA", "--db", conninfo(worker.proxy.port, worker.name), "--executors", "2",
-    "--poll-interval", "250ms", "--grace", "15s",
+    os.getenv "PGQ_LUA", "--db", conninfo(worker.proxy and worker.proxy.port or options.pg.port, worker.name),
   }
-  for _, word in ipairs(options.leases and LEASE or {}) do
-    words[#words + 1] = word
-  end
-  for _, word in ipairs { "spec/chaos/worker.lua", worker.name, conninfo(options.pg.port, "audit") } do
-    words[#words + 1] = word
+  local script = { options.script or "spec/chaos/worker.lua", worker.name, conninfo(options.pg.port, "audit") }
+  for _, list in ipairs { options.args or ARGS, options.leases and LEASE or {}, script, options.script_args or {} } do
+    for _, word in ipairs(list) do
+      words[#words + 1] = word
+    end
   end
   words.env = { CHAOS_LOG = ("%s/w%d.log"):format(options.logs, number), DATABASE_URL = false }
   worker.process, worker.stopped, worker.killed = process.start(words), nil, nil
+  worker.born = uv.hrtime()
   self.memory[worker.name] = {}
 end
 
@@ -123,8 +127,12 @@ function Fleet:look()
     local exit = worker.process and worker.process._exit
     if exit and not worker.killed then
       worker.killed = true
-      self.problems[#self.problems + 1] = ("worker %s ended by itself: status %d, signal %d"):format(
-        worker.name, exit.status, exit.signal)
+      if exit.signal == SIGKILL and self.options.on_kill then
+        self.options.on_kill(worker)
+      else
+        self.problems[#self.problems + 1] = ("worker %s ended by itself: status %d, signal %d"):format(
+          worker.name, exit.status, exit.signal)
+      end
       self:start_worker(number)
     elseif not exit then
       local samples = self.memory[worker.name]

@@ -3,34 +3,11 @@
 local pgq = require "pgq"
 local uv = require "luv"
 local plan = require "spec.chaos.plan"
+local new_record = require "spec.chaos.record"
 
 local worker, audit_conninfo = ...
 local pid = uv.os_getpid()
-local runs = 0
-local audit
-
--- Writes the row of this run, and tries again when the server goes away. All handlers share the connection.
-local function record(job)
-  runs = runs + 1
-  local run = runs
-  while true do
-    audit = audit or pgq.connect(audit_conninfo)
-    local conn = audit
-    if conn then
-      local done, message, code = conn:query("INSERT INTO chaos_runs (worker, pid, run, job, attempt) VALUES "
-        .. "($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", worker, pid, run, job.id, job.attempt)
-      if done then
-        return
-      end
-      if code:sub(1, 2) ~= "08" and code:sub(1, 2) ~= "57" then
-        io.stderr:write("chaos: cannot write a run: ", message, " ", code, "\n")
-      end
-      conn:close()
-      audit = audit ~= conn and audit or nil
-    end
-    pgq.sleep(0.02)
-  end
-end
+local record = new_record(worker, audit_conninfo)
 
 local function spin(seconds)
   local until_ns = uv.hrtime() + seconds * 1e9
