@@ -137,14 +137,16 @@ COMMENT ON FUNCTION pgq_ring() IS 'Trigger function of pgq_jobs: notifies sleepi
 -- so that the condition is always true, which is only slower. This block then creates the trigger again.
 DO $pgq$
 DECLARE
-  served text := quote_literal('pgq_jobs'::regclass::oid || ':');
+  jobs pg_catalog.oid := 'pgq_jobs'::pg_catalog.regclass;
+  served pg_catalog.text := pg_catalog.quote_literal(jobs::pg_catalog.text OPERATOR(pg_catalog.||) ':');
 BEGIN
-  IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'pgq_jobs'::regclass AND tgname = 'pgq_ring'
-    AND strpos(pg_get_triggerdef(oid), served) > 0) THEN
+  IF EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid OPERATOR(pg_catalog.=) jobs
+    AND tgname OPERATOR(pg_catalog.=) 'pgq_ring'
+    AND pg_catalog.strpos(pg_catalog.pg_get_triggerdef(oid), served) OPERATOR(pg_catalog.>) 0) THEN
     RETURN;
   END IF;
   DROP TRIGGER IF EXISTS pgq_ring ON pgq_jobs;
-  EXECUTE format('CREATE TRIGGER pgq_ring BEFORE INSERT ON pgq_jobs FOR EACH ROW'
+  EXECUTE pg_catalog.format('CREATE TRIGGER pgq_ring BEFORE INSERT ON pgq_jobs FOR EACH ROW'
     ' WHEN (pg_catalog.current_setting(''pgq.bell'', true) IS DISTINCT FROM %s OPERATOR(pg_catalog.||) NEW.queue_name)'
     ' EXECUTE FUNCTION pgq_ring()', served);
 END
@@ -152,14 +154,13 @@ $pgq$;
 COMMENT ON TRIGGER pgq_ring ON pgq_jobs IS 'Notifies sleeping workers of enqueued jobs; see the function pgq_ring.';
 
 -- Enqueues one job, for programs in any language, and returns its id. It refuses jobs that a worker could not run: an
--- empty queue name, too much data, waits that are not durations. The search path is the one of the installation, so
--- that the function finds its table whatever the caller's search path is.
+-- empty or long queue name, too much data, too many waits, waits that are not durations.
 CREATE OR REPLACE FUNCTION pgq_enqueue(
   queue_name text,
   data bytea,
   after timestamptz DEFAULT now(),
   retry_waits text[] DEFAULT '{1m0s,10m0s,30m0s}'
-) RETURNS bigint LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $pgq$
+) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $pgq$
 DECLARE
   wait text;
   job_id bigint;
@@ -171,6 +172,10 @@ DECLARE
 BEGIN
   IF queue_name IS NULL OR queue_name = '' THEN
     RAISE EXCEPTION 'pgq_enqueue: the queue name is empty' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF octet_length(queue_name) > 1024 THEN
+    RAISE EXCEPTION 'pgq_enqueue: the queue name has % bytes, the limit is 1024', octet_length(queue_name)
+      USING ERRCODE = 'program_limit_exceeded';
   END IF;
   IF data IS NULL THEN
     RAISE EXCEPTION 'pgq_enqueue: data is null' USING ERRCODE = 'invalid_parameter_value',
@@ -184,26 +189,31 @@ BEGIN
     RAISE EXCEPTION 'pgq_enqueue: after is null' USING ERRCODE = 'invalid_parameter_value',
       HINT = 'Leave it out to run the job at once.';
   END IF;
-  IF retry_waits IS NULL OR array_ndims(retry_waits) > 1 THEN
+  IF retry_waits IS NULL OR pg_catalog.array_ndims(retry_waits) > 1 THEN
     RAISE EXCEPTION 'pgq_enqueue: retry_waits must be a one-dimensional array' USING ERRCODE = 'invalid_parameter_value',
       HINT = 'For no retries pass ''{}''.';
   END IF;
+  IF pg_catalog.cardinality(retry_waits) > 1000
+    OR octet_length(pg_catalog.array_to_string(retry_waits, '')) > 32768 THEN
+    RAISE EXCEPTION 'pgq_enqueue: there are % retry waits, the limit is 1000, and 32768 bytes in all',
+      pg_catalog.cardinality(retry_waits) USING ERRCODE = 'program_limit_exceeded';
+  END IF;
   FOREACH wait IN ARRAY retry_waits LOOP
     IF wait IS NULL OR wait !~ pattern THEN
-      RAISE EXCEPTION 'pgq_enqueue: the retry wait % is not a duration', coalesce(quote_literal(wait), 'null')
+      RAISE EXCEPTION 'pgq_enqueue: the retry wait % is not a duration', coalesce(pg_catalog.quote_literal(wait), 'null')
         USING ERRCODE = 'invalid_parameter_value', HINT = 'Write 1h30m, 10m0s, 45s or 250ms.';
     END IF;
     -- The worker counts in nanoseconds, up to 2^63 - 1. A short wait without a sign cannot be beyond these bounds.
     IF length(wait) > 7 OR wait LIKE '-%' THEN
       SELECT sum(trunc(part[1]::numeric * CASE part[2] WHEN 'h' THEN 3600000000000 WHEN 'm' THEN 60000000000
-        WHEN 's' THEN 1000000000 WHEN 'ms' THEN 1000000 WHEN 'ns' THEN 1 ELSE 1000 END)) INTO sum_ns
-        FROM regexp_matches(wait, '([0-9]*[.]?[0-9]+|[0-9]+)[.]?([^0-9.]+)', 'g') AS part;
-      IF sum_ns > 9223372036854775807 THEN
-        RAISE EXCEPTION 'pgq_enqueue: the retry wait % is too long', quote_literal(wait)
+        WHEN 's' THEN 1000000000 WHEN 'ms' THEN 1000000 WHEN 'ns' THEN 1 ELSE 1000 END::numeric)) INTO sum_ns
+        FROM pg_catalog.regexp_matches(wait, '([0-9]*[.]?[0-9]+|[0-9]+)[.]?([^0-9.]+)', 'g') AS part;
+      IF sum_ns > 9223372036854775807::numeric THEN
+        RAISE EXCEPTION 'pgq_enqueue: the retry wait % is too long', pg_catalog.quote_literal(wait)
           USING ERRCODE = 'invalid_parameter_value', HINT = 'The longest is 2562047h47m.';
       END IF;
-      IF sum_ns > 0 AND wait LIKE '-%' THEN
-        RAISE EXCEPTION 'pgq_enqueue: the retry wait % is negative', quote_literal(wait)
+      IF sum_ns > 0::numeric AND wait LIKE '-%' THEN
+        RAISE EXCEPTION 'pgq_enqueue: the retry wait % is negative', pg_catalog.quote_literal(wait)
           USING ERRCODE = 'invalid_parameter_value', HINT = 'Write 1h30m, 10m0s, 45s or 250ms.';
       END IF;
     END IF;
@@ -222,7 +232,7 @@ COMMENT ON FUNCTION pgq_enqueue(text, bytea, timestamptz, text[]) IS 'Enqueues a
 --   ended      the job had ended before: it had failed, or was completed and preserved
 --   unknown    there is no job with that id; completed jobs are deleted, and so they are unknown
 -- If a worker has locked the row, the call waits for it, at most a second. The caller needs SELECT and UPDATE on pgq_jobs.
-CREATE OR REPLACE FUNCTION pgq_cancel(id bigint) RETURNS text LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $pgq$
+CREATE OR REPLACE FUNCTION pgq_cancel(id bigint) RETURNS text LANGUAGE plpgsql VOLATILE AS $pgq$
 DECLARE
   token bigint;
   ended boolean;
@@ -247,8 +257,25 @@ BEGIN
   IF token IS NULL THEN
     RETURN 'cancelled';
   END IF;
-  PERFORM pg_notify('pgq_cancel', 'pgq_jobs'::regclass::oid || ':' || pgq_cancel.id);
+  PERFORM pg_catalog.pg_notify('pgq_cancel', pg_catalog.format('%s:%s', 'pgq_jobs'::regclass::oid, pgq_cancel.id));
   RETURN 'running';
 END
 $pgq$;
 COMMENT ON FUNCTION pgq_cancel(bigint) IS 'Cancels a job, also while it runs. Returns cancelled, running, ended or unknown.';
+
+-- The search path of the functions: pg_catalog first, then the schema of the tables. So they find their table whatever the
+-- caller's search path is, and no temporary table hides it. Operators and functions of the schema that fit a call better
+-- than those of pg_catalog would still be taken: therefore the functions write calls that fit exactly, or qualify them.
+DO $pgq$
+DECLARE
+  jobs_schema text := pg_catalog.quote_ident((
+    SELECT nspname FROM pg_catalog.pg_namespace AS namespace JOIN pg_catalog.pg_class AS class
+      ON namespace.oid OPERATOR(pg_catalog.=) class.relnamespace
+    WHERE class.oid OPERATOR(pg_catalog.=) 'pgq_jobs'::pg_catalog.regclass::pg_catalog.oid)::pg_catalog.text);
+BEGIN
+  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_enqueue(pg_catalog.text, pg_catalog.bytea, pg_catalog.timestamptz, pg_catalog.text[])'
+    ' SET search_path = pg_catalog, %s, pg_temp', jobs_schema);
+  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_cancel(pg_catalog.int8) SET search_path = pg_catalog, %s, pg_temp',
+    jobs_schema);
+END
+$pgq$;

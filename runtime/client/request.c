@@ -20,7 +20,7 @@ _Static_assert(PGQ_DATA_MAX == JOB_DATA_MOST, "both are the longest data of a jo
 
 const char request_insert_sql[] = SQL_ENQUEUE;
 
-static const char moment_sql[] = "SELECT pg_catalog.statement_timestamp() + $1 * interval '1 millisecond'";
+static const char moment_sql[] = SQL_MOMENT;
 
 enum { QUEUE, DATA, AFTER, DELAY, WAITS }; /* $1 to $5 */
 

@@ -134,7 +134,7 @@ static bool is_clean(const char *text) {
 }
 
 static int64_t next_wait_after(const struct job_outcome *outcome) {
-  return outcome->discard ? PARAMETER_NULL_I64 : outcome->wait_ms >= 0 ? outcome->wait_ms : WAIT_MS;
+  return outcome->discard ? NO_NEXT_WAIT : outcome->wait_ms >= 0 ? outcome->wait_ms : WAIT_MS;
 }
 
 /* What an executor may say, and what is kept of it. */
@@ -245,7 +245,7 @@ static void on_stop(void *owner) {
 
 static bool is_to_be_written(const struct job *job) {
   return job->outcome != OUTCOME_NONE && job->outcome != OUTCOME_SETTLED &&
-         (job->outcome != OUTCOME_UNRUN || job->lease);
+         (job->outcome != OUTCOME_UNRUN || job->leased);
 }
 
 /* The number of elements of an array, as Postgres is sent it. */

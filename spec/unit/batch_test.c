@@ -108,10 +108,10 @@ static void the_handler_may_choose_the_wait_but_not_make_up_a_retry(void **state
       {OUTCOME_FAIL, false, -1, WAIT_MS, WAIT_MS},
       {OUTCOME_FAIL, false, 1500, WAIT_MS, 1500},
       {OUTCOME_FAIL, false, 0, WAIT_MS, 0},
-      {OUTCOME_FAIL, false, 1500, PARAMETER_NULL_I64, PARAMETER_NULL_I64}, /* no waits are left */
-      {OUTCOME_FAIL, true, -1, WAIT_MS, PARAMETER_NULL_I64},
+      {OUTCOME_FAIL, false, 1500, NO_NEXT_WAIT, NO_NEXT_WAIT}, /* no waits are left */
+      {OUTCOME_FAIL, true, -1, WAIT_MS, NO_NEXT_WAIT},
       {OUTCOME_SNOOZE, false, 1500, WAIT_MS, 1500},
-      {OUTCOME_SNOOZE, false, 0, PARAMETER_NULL_I64, 0},
+      {OUTCOME_SNOOZE, false, 0, NO_NEXT_WAIT, 0},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     struct job job = {.next_wait_ms = cases[i].next_ms, .retries_left = 3};
@@ -221,6 +221,7 @@ static struct settled settle(struct scene *scene, enum outcome outcome, int64_t 
   struct settled settled = {0};
   scene->batch.count = 1;
   scene->batch.jobs[0].outcome = outcome;
+  scene->batch.jobs[0].leased = lease != 0;
   scene->batch.jobs[0].lease = lease;
   scene->batch.jobs[0].tid = tid;
   settle_send(&scene->batch, LEASE_MS, on_statement, &settled);
@@ -260,7 +261,7 @@ static void a_failure_is_only_discarded_when_no_retry_is_left(void **state) {
   struct scene *scene = *state;
   scene->queue->discard_failed = true;
   assert_int_equal(settle(scene, OUTCOME_FAIL, 0, 5).last, STATEMENT_FAIL);
-  scene->batch.jobs[0].next_wait_ms = PARAMETER_NULL_I64;
+  scene->batch.jobs[0].next_wait_ms = NO_NEXT_WAIT;
   assert_int_equal(settle(scene, OUTCOME_FAIL, 0, 5).last, STATEMENT_COMPLETE_BY_TID);
 }
 

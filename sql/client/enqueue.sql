@@ -8,6 +8,6 @@
 -- $5 text[]: waits before each further attempt
 INSERT INTO pgq_jobs (queue_name, run_after, retry_waits, data)
 VALUES (pg_catalog.convert_from($1, 'UTF8'),
-  coalesce($3, pg_catalog.statement_timestamp() + $4 * interval '1 millisecond', pg_catalog.now()),
+  coalesce($3, pg_catalog.statement_timestamp() OPERATOR(pg_catalog.+) ($4 OPERATOR(pg_catalog.*) interval '1 millisecond'), pg_catalog.now()),
   $5, $2)
 RETURNING id

@@ -8,6 +8,6 @@
 -- $6 float8: earliest time of this attempt, in Unix seconds; null for now
 INSERT INTO pgq_jobs (queue_name, data, retry_waits, attempt, created_at, run_after, lease)
 VALUES ($1, $2, $3::text[], $4, coalesce(to_timestamp($5::float8), now()), now() + interval '1 day',
-  (random() * 1e14)::bigint + 1)
+  (random() * 1e14::float8)::bigint + 1)
 RETURNING id, lease, extract(epoch FROM created_at)::float8 AS created_at,
   coalesce($6::float8, extract(epoch FROM now())::float8) AS run_after

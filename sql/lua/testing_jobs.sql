@@ -5,7 +5,7 @@
 -- $2 text: name of the queue; null for all queues
 SELECT id, queue_name, data, attempt,
   coalesce(error, '') AS error, error IS NOT NULL AS has_error,
-  array_to_string(retry_waits, E'\n') AS waits, lease IS NOT NULL AS leased, ran_at IS NOT NULL AS ended,
+  pg_catalog.array_to_string(retry_waits, E'\n') AS waits, lease IS NOT NULL AS leased, ran_at IS NOT NULL AS ended,
   extract(epoch FROM created_at)::float8 AS created_at, extract(epoch FROM run_after)::float8 AS run_after,
   extract(epoch FROM coalesce(ran_at, run_after))::float8 AS ran_at
 FROM pgq_jobs

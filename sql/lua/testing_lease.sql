@@ -4,7 +4,7 @@
 --
 -- $1 int8: id of the job
 UPDATE pgq_jobs
-SET lease = (random() * 1e14)::bigint + 1, run_after = now() + interval '1 day',
+SET lease = (random() * 1e14::float8)::bigint + 1, run_after = now() + interval '1 day',
   attempt = least(attempt, 2147483646) + CASE WHEN lease IS NULL THEN 1 ELSE 0 END
 WHERE id = $1
 RETURNING attempt, lease

@@ -6,6 +6,6 @@
 -- $4 float8: seconds until the next attempt
 UPDATE pgq_jobs
 SET lease = NULL, error = $3::text,
-  retry_waits = retry_waits[array_lower(retry_waits, 1) + 1:],
+  retry_waits = retry_waits[pg_catalog.array_lower(retry_waits, 1) + 1:],
   run_after = statement_timestamp() + $4::float8 * interval '1 second'
 WHERE id = $1 AND lease = $2

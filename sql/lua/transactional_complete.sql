@@ -4,4 +4,4 @@
 --
 -- $1 int8: id of the job
 -- $2 int8: token of its lease
-DELETE FROM %s.pgq_jobs WHERE id = $1 AND lease = $2
+DELETE FROM %s.pgq_jobs WHERE id OPERATOR(pg_catalog.=) $1 AND lease OPERATOR(pg_catalog.=) $2

@@ -3,5 +3,5 @@
 -- $1 int8: id of the job
 -- $2 int8: token of its lease
 UPDATE %s.pgq_jobs
-SET ran_at = statement_timestamp(), error = NULL, lease = NULL
-WHERE id = $1 AND lease = $2
+SET ran_at = pg_catalog.statement_timestamp(), error = NULL, lease = NULL
+WHERE id OPERATOR(pg_catalog.=) $1 AND lease OPERATOR(pg_catalog.=) $2

@@ -4,7 +4,7 @@
 --   ended      the job had ended before: it had failed, or was completed and preserved
 --   unknown    there is no job with that id; completed jobs are deleted, and so they are unknown
 -- If a worker has locked the row, the call waits for it, at most a second. The caller needs SELECT and UPDATE on pgq_jobs.
-CREATE OR REPLACE FUNCTION pgq_cancel(id bigint) RETURNS text LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $pgq$
+CREATE OR REPLACE FUNCTION pgq_cancel(id bigint) RETURNS text LANGUAGE plpgsql VOLATILE AS $pgq$
 DECLARE
   token bigint;
   ended boolean;
@@ -29,7 +29,7 @@ BEGIN
   IF token IS NULL THEN
     RETURN 'cancelled';
   END IF;
-  PERFORM pg_notify('pgq_cancel', 'pgq_jobs'::regclass::oid || ':' || pgq_cancel.id);
+  PERFORM pg_catalog.pg_notify('pgq_cancel', pg_catalog.format('%s:%s', 'pgq_jobs'::regclass::oid, pgq_cancel.id));
   RETURN 'running';
 END
 $pgq$;

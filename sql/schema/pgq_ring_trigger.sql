@@ -4,14 +4,16 @@
 -- so that the condition is always true, which is only slower. This block then creates the trigger again.
 DO $pgq$
 DECLARE
-  served text := quote_literal('pgq_jobs'::regclass::oid || ':');
+  jobs pg_catalog.oid := 'pgq_jobs'::pg_catalog.regclass;
+  served pg_catalog.text := pg_catalog.quote_literal(jobs::pg_catalog.text OPERATOR(pg_catalog.||) ':');
 BEGIN
-  IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'pgq_jobs'::regclass AND tgname = 'pgq_ring'
-    AND strpos(pg_get_triggerdef(oid), served) > 0) THEN
+  IF EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid OPERATOR(pg_catalog.=) jobs
+    AND tgname OPERATOR(pg_catalog.=) 'pgq_ring'
+    AND pg_catalog.strpos(pg_catalog.pg_get_triggerdef(oid), served) OPERATOR(pg_catalog.>) 0) THEN
     RETURN;
   END IF;
   DROP TRIGGER IF EXISTS pgq_ring ON pgq_jobs;
-  EXECUTE format('CREATE TRIGGER pgq_ring BEFORE INSERT ON pgq_jobs FOR EACH ROW'
+  EXECUTE pg_catalog.format('CREATE TRIGGER pgq_ring BEFORE INSERT ON pgq_jobs FOR EACH ROW'
     ' WHEN (pg_catalog.current_setting(''pgq.bell'', true) IS DISTINCT FROM %s OPERATOR(pg_catalog.||) NEW.queue_name)'
     ' EXECUTE FUNCTION pgq_ring()', served);
 END

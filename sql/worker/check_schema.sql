@@ -20,5 +20,5 @@ FROM (VALUES
   ('pgq_workers', 'pooled')) AS wanted (relation, name)
 WHERE NOT EXISTS (
   SELECT FROM pg_attribute
-  WHERE attrelid = to_regclass(wanted.relation) AND attname = wanted.name AND NOT attisdropped)
+  WHERE attrelid = to_regclass(wanted.relation)::oid AND attname = wanted.name AND NOT attisdropped)
 LIMIT 1

@@ -7,9 +7,9 @@
 -- $1 int8: id of this worker's row, which is never deleted here
 -- $2 int8: for how many milliseconds a heartbeat counts as recent
 DELETE FROM pgq_workers
-WHERE id <> $1 AND last_seen_at < now() - $2::int8 * interval '1 ms'
+WHERE id <> $1 AND last_seen_at < now() - $2::float8 * interval '1 ms'
   AND (last_seen_at < now() - CASE WHEN pooled THEN interval '1 min' ELSE interval '1 hour' END
     OR CASE WHEN pooled THEN false
-      WHEN pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4)
-        THEN pg_advisory_unlock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4) ELSE false END)
+      WHEN pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, (id & 2147483647::int8)::int4)
+        THEN pg_advisory_unlock('pgq_workers'::regclass::oid::int4, (id & 2147483647::int8)::int4) ELSE false END)
 RETURNING host, pid

@@ -6,4 +6,4 @@
 SELECT coalesce(bool_and(
   CASE WHEN pg_try_advisory_lock('pgq_jobs'::regclass::oid::int4, bucket)
     THEN pg_advisory_unlock('pgq_jobs'::regclass::oid::int4, bucket) ELSE false END), true)
-FROM unnest($1::int4[]) AS bucket
+FROM pg_catalog.unnest($1::int4[]) AS bucket

@@ -7,7 +7,7 @@
 SELECT 'pgq_jobs'::regclass::oid::int8,
   EXISTS (
     SELECT FROM pg_trigger
-    WHERE tgrelid = 'pgq_jobs'::regclass AND tgname = 'pgq_ring' AND tgenabled IN ('O', 'A')),
+    WHERE tgrelid = 'pgq_jobs'::regclass::oid AND tgname = 'pgq_ring' AND tgenabled IN ('O', 'A')),
   bucket
-FROM (SELECT DISTINCT hashtext(name) & 255 AS bucket FROM unnest($1::text[]) AS name) AS queue
+FROM (SELECT DISTINCT hashtext(name) & 255 AS bucket FROM pg_catalog.unnest($1::text[]) AS name) AS queue
 ORDER BY bucket

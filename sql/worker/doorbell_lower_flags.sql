@@ -2,4 +2,4 @@
 --
 -- $1 int4[]: buckets
 SELECT pg_advisory_unlock_shared('pgq_jobs'::regclass::oid::int4, 256 + bucket)
-FROM unnest($1::int4[]) AS bucket
+FROM pg_catalog.unnest($1::int4[]) AS bucket

@@ -3,4 +3,4 @@
 --
 -- $1 int4[]: buckets
 SELECT bucket, pg_try_advisory_lock_shared('pgq_jobs'::regclass::oid::int4, 256 + bucket)
-FROM unnest($1::int4[]) AS bucket
+FROM pg_catalog.unnest($1::int4[]) AS bucket

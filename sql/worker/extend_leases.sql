@@ -15,7 +15,7 @@ mine AS (
     FOR UPDATE SKIP LOCKED) AS job),
 extended AS (
   UPDATE pgq_jobs AS job
-  SET run_after = statement_timestamp() + mine.ms * interval '1 millisecond'
+  SET run_after = statement_timestamp() + mine.ms::float8 * interval '1 millisecond'
   FROM mine
   WHERE job.id = mine.id)
 SELECT held.id

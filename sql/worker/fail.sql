@@ -11,9 +11,9 @@ UPDATE pgq_jobs AS job
 SET error = failed.error, lease = NULL,
   attempt = least(job.attempt, 2147483646) + CASE WHEN failed.lease IS NULL THEN 1 ELSE 0 END,
   run_after = CASE WHEN failed.wait_ms IS NULL THEN job.run_after
-    ELSE statement_timestamp() + failed.wait_ms * interval '1 millisecond' END,
+    ELSE statement_timestamp() + failed.wait_ms::float8 * interval '1 millisecond' END,
   retry_waits = CASE WHEN failed.wait_ms IS NULL THEN job.retry_waits
-    ELSE job.retry_waits[array_lower(job.retry_waits, 1) + 1:] END,
+    ELSE job.retry_waits[pg_catalog.array_lower(job.retry_waits, 1) + 1:] END,
   ran_at = CASE WHEN failed.wait_ms IS NULL THEN statement_timestamp() END
 FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[]) AS failed (id, lease, wait_ms, error)
 WHERE job.id = failed.id AND job.lease IS NOT DISTINCT FROM failed.lease

@@ -9,6 +9,6 @@ UPDATE pgq_jobs AS job
 SET lease = leased.lease,
   attempt = least(job.attempt, 2147483646)
     + CASE WHEN job.lease IS NOT DISTINCT FROM leased.lease THEN 0 ELSE 1 END,
-  run_after = statement_timestamp() + leased.ms * interval '1 millisecond'
+  run_after = statement_timestamp() + leased.ms::float8 * interval '1 millisecond'
 FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS leased (id, lease, ms)
 WHERE job.id = leased.id

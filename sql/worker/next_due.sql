@@ -9,8 +9,8 @@ SELECT queue.position,
   EXISTS (
     SELECT FROM pgq_jobs
     WHERE queue_name = queue.name AND ran_at IS NULL AND run_after <= statement_timestamp()),
-  (SELECT ceil(extract(epoch FROM run_after - clock_timestamp()) * 1000)::int8
+  (SELECT ceil(extract(epoch FROM run_after - clock_timestamp())::float8 * 1000::float8)::int8
     FROM pgq_jobs
     WHERE queue_name = queue.name AND ran_at IS NULL AND run_after > statement_timestamp() AND run_after < 'infinity'
     ORDER BY run_after, id LIMIT 1)
-FROM unnest($1::text[]) WITH ORDINALITY AS queue (name, position)
+FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS queue (name, position)

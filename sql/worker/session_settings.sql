@@ -1,10 +1,17 @@
 -- Makes the settings of a session. Each statement of the worker has one good plan, an index range scan. The settings
 -- forbid all other plans, because the statistics of a table that was vacuumed while empty would choose a slow one.
 --
+-- The search path stays the user's, so that the tables are found and users' triggers work, with pg_catalog in front and
+-- temporary tables at the end. So no statement of the worker calls a function or operator that another role has created:
+-- each call fits the arguments of the one in pg_catalog exactly, or is qualified.
+--
 -- $1 text: idle_in_transaction_session_timeout in milliseconds
 -- $2 bool: true when the settings end with the transaction, for a session that a pooler shares among its clients
-SELECT set_config(name, value, $2)
+SELECT pg_catalog.set_config(name, value, $2)
 FROM (VALUES
+  ('search_path', pg_catalog.concat_ws(', ', 'pg_catalog',
+    CASE WHEN pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.<>) ''
+      THEN pg_catalog.current_setting('search_path') END, 'pg_temp')),
   ('plan_cache_mode', 'force_generic_plan'),
   ('enable_seqscan', 'off'),
   ('enable_bitmapscan', 'off'),

@@ -11,4 +11,4 @@
 INSERT INTO pgq_workers (host, pid, version, queues, pooled)
 VALUES ($1, $2, $3, $4, $5)
 RETURNING id,
-  CASE WHEN NOT pooled THEN pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, (id & 2147483647)::int4) END
+  CASE WHEN NOT pooled THEN pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, (id & 2147483647::int8)::int4) END

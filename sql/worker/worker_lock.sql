@@ -2,4 +2,4 @@
 -- the server has not noticed that this session was lost.
 --
 -- $1 int8: id of the worker's row
-SELECT pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, ($1::int8 & 2147483647)::int4)
+SELECT pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, ($1::int8 & 2147483647::int8)::int4)

@@ -13,7 +13,7 @@ local format = string.format
 local COMPLETE, PRESERVE = core.sql.transactional_complete, core.sql.transactional_preserve
 
 -- The schema of the table, quoted. It is read before the handler runs, since the handler may change the search path.
-local SCHEMA = "SELECT relnamespace::regnamespace AS name FROM pg_class WHERE oid = 'pgq_jobs'::regclass"
+local SCHEMA = core.sql.transactional_schema
 
 local LOST = "the lease of the job was lost: it ran out, or the job was cancelled; the transaction was rolled back"
 
@@ -41,6 +41,9 @@ local function run_in(conn, fn)
     local rows, message, code = conn:_query(SCHEMA)
     if not rows then
       return nil, message, code
+    end
+    if not rows[1] then
+      return nil, "there is no table pgq_jobs in the search path of this session", "42P01"
     end
     conn._schema = rows[1].name
   end

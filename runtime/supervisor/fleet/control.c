@@ -213,9 +213,9 @@ static void extend(struct control *control) {
   int64_t *ids = memory_new(3 * (size_t)most * sizeof *ids), *tokens = ids + most, *lasts_ms = tokens + most;
   int count = slot_list_leases(control->slots, ids, tokens, lasts_ms);
   if (count > 0) {
-    parameters_add_i64_array(&parameters, ids, count);
-    parameters_add_i64_array(&parameters, tokens, count);
-    parameters_add_i64_array(&parameters, lasts_ms, count);
+    parameters_add_i64_array(&parameters, ids, NULL, count);
+    parameters_add_i64_array(&parameters, tokens, NULL, count);
+    parameters_add_i64_array(&parameters, lasts_ms, NULL, count);
     act(control, STATEMENT_EXTEND_LEASES, &parameters);
     parameters_free(&parameters);
   }

@@ -177,6 +177,7 @@ int batch_split(struct batch *batch, uint32_t begun, int64_t token) {
       continue;
     bool runs = job->position > 0 && job->position <= begun;
     job->outcome = runs ? OUTCOME_LEASE : OUTCOME_UNRUN;
+    job->leased = runs;
     job->lease = runs ? token + i : 0;
     leases += runs;
     batch->open--;

@@ -174,7 +174,7 @@ void claim_parameters(struct claim *claim, struct parameters *parameters) {
   parameters_add_i32(parameters, bytes);
   parameters_add_i64(parameters, claim->most_jobs);
   parameters_add_time_array(parameters, floors, (int)count);
-  parameters_add_i64_array(parameters, floor_ids, (int)count);
+  parameters_add_i64_array(parameters, floor_ids, NULL, (int)count);
   free(floors);
   free(names);
 }

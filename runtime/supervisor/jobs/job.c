@@ -46,7 +46,7 @@ static void read_waits(struct job *job, const PGresult *result, int row, struct 
   if (PQgetisnull(result, row, CLAIM_RETRY_WAITS)) {
     *waits = (struct waits){.count = RETRY_WAITS_DEFAULT_COUNT, .first_ms = RETRY_WAITS_DEFAULT_FIRST_MS};
   } else {
-    *waits = (struct waits){.first_ms = PARAMETER_NULL_I64};
+    *waits = (struct waits){.first_ms = NO_NEXT_WAIT};
     if (result_text_array(bytes, PQgetlength(result, row, CLAIM_RETRY_WAITS), take_wait, waits) < 0)
       snprintf(waits->problem, sizeof waits->problem, "retry_waits cannot be read: it is not a one-dimensional array");
   }
@@ -67,7 +67,7 @@ void job_fail(struct job *job, const char *error) {
 }
 
 static void end_retries(struct job *job) {
-  job->next_wait_ms = PARAMETER_NULL_I64;
+  job->next_wait_ms = NO_NEXT_WAIT;
   job->retries_left = 0;
 }
 
@@ -89,7 +89,7 @@ void job_end(struct job *job, const struct job_outcome *outcome) {
     job->error = clean_copy(outcome->error, outcome->error_length);
   if (outcome->discard)
     end_retries(job);
-  else if (outcome->outcome == OUTCOME_SNOOZE || (outcome->wait_ms >= 0 && job->next_wait_ms != PARAMETER_NULL_I64))
+  else if (outcome->outcome == OUTCOME_SNOOZE || (outcome->wait_ms >= 0 && job->next_wait_ms != NO_NEXT_WAIT))
     job->next_wait_ms = outcome->wait_ms;
   if (outcome->traceback_length)
     job->traceback = clean_copy(outcome->traceback, outcome->traceback_length);
@@ -103,6 +103,7 @@ void job_take(struct job *job, const PGresult *result, int row) {
       .id = result_i64(result, row, CLAIM_ID),
       .tid = result_tid(result, row, CLAIM_TID),
       .attempt = attempt < INT32_MAX ? attempt + 1 : INT32_MAX,
+      .leased = !PQgetisnull(result, row, CLAIM_LEASE),
       .lease = PQgetisnull(result, row, CLAIM_LEASE) ? 0 : result_i64(result, row, CLAIM_LEASE),
       .suspect = !PQgetisnull(result, row, CLAIM_SUSPECT),
       .created_at_us = result_i64(result, row, created_at),
@@ -114,7 +115,9 @@ void job_take(struct job *job, const PGresult *result, int row) {
     job_fail_for_good(job, waits.problem);
   } else if (job->data_length > JOB_DATA_MOST) {
     job_fail_for_good(job, "data is larger than 256 MiB, the limit of a job's data");
-  } else if (job->lease) { /* the lost attempt was counted when the job was leased */
+  } else if (attempt < 0) {
+    job_fail_for_good(job, "attempt is negative: the row was not written by a worker");
+  } else if (job->leased) { /* the lost attempt was counted when the job was leased */
     job->attempt--;
     job_fail(job, "worker lost: lease ran out");
   }

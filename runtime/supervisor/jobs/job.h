@@ -9,17 +9,21 @@
 #include "protocol.h"
 #include "queue.h"
 
+/* Instead of a wait: the job is not retried. */
+#define NO_NEXT_WAIT INT64_MIN
+
 /* A job that the worker has claimed, from the claim until its outcome is written. */
 struct job {
   int64_t id;
   uint64_t tid; /* place of the row during the claim's transaction; 0: unknown, the row is found by its id */
   struct queue *queue;
-  uint32_t queue_index; /* index of the queue in the executor's list */
-  int32_t attempt;      /* number of this attempt, from 1 */
-  bool suspect;         /* the job was running when an executor died and no culprit was known */
-  int64_t lease;        /* token of the lease; 0: the job is not leased, the transaction's lock holds it */
-  int32_t retries_left; /* number of retries after this attempt */
-  int64_t next_wait_ms; /* wait before the next attempt; PARAMETER_NULL_I64: there is no next attempt */
+  uint32_t queue_index;                /* index of the queue in the executor's list */
+  int32_t attempt;                     /* number of this attempt, from 1 */
+  bool suspect;                        /* the job was running when an executor died and no culprit was known */
+  bool leased;                         /* the row has a lease; otherwise the transaction's lock holds the job */
+  int64_t lease;                       /* token of the lease, any number: the row may have come with it */
+  int32_t retries_left;                /* number of retries after this attempt */
+  int64_t next_wait_ms;                /* wait before the next attempt; NO_NEXT_WAIT: there is no next attempt */
   int64_t created_at_us, run_after_us; /* microseconds since 2000, as Postgres counts */
   int32_t data_length;                 /* bytes of large data, which has to be fetched; 0: the claim brought the data */
   uint32_t position;    /* number among the jobs of its batch that were sent to the executor, from 1; 0: not sent */

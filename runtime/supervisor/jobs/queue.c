@@ -60,10 +60,10 @@ bool queue_is_paused(const struct queue *queue, int64_t now_ms) {
 }
 
 void queue_set_floor(struct queue *queue, int64_t run_after_us, int64_t id, bool full) {
-  if (full || run_after_us < INT64_MIN + FLOOR_MARGIN_US) {
+  if (full) {
     queue->floor_us = run_after_us;
     queue->floor_id = id;
-  } else if (run_after_us - FLOOR_MARGIN_US > queue->floor_us) {
+  } else if (run_after_us > queue->floor_us + FLOOR_MARGIN_US) {
     queue->floor_us = run_after_us - FLOOR_MARGIN_US;
     queue->floor_id = FLOOR_ID_LEAST;
   }

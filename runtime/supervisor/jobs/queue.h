@@ -4,9 +4,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The floor below all jobs: -infinity in Postgres, and the least id that does not stand for null. */
+/* The floor of a queue of which every job is claimed: -infinity in Postgres, and the least id. */
 #define FLOOR_US_LEAST INT64_MIN
-#define FLOOR_ID_LEAST (INT64_MIN + 1)
+#define FLOOR_ID_LEAST INT64_MIN
 
 /*
  * A queue as this worker sees it: its settings, the statistics about its handlers, and its backoff. Queues live as long
@@ -30,7 +30,7 @@ struct queue {
   double data_bytes; /* size of a job's data: moving average */
   bool busy;         /* the last claim that asked this queue brought jobs */
   /*
-   * The floor: claims start after it, in the order of run_after (as Postgres counts) and id. A job below it was
+   * The floor: claims start at it, in the order of run_after (as Postgres counts) and id. A job below it was
    * enqueued by a transaction that began early and committed late, or was given back. Only a sweep finds that job.
    */
   int64_t floor_us, floor_id;

@@ -9,11 +9,11 @@
 enum { LEASE_MARGIN_MS = 10000 };
 
 static bool is_retried(const struct job *job) {
-  return job->outcome == OUTCOME_FAIL && job->next_wait_ms != PARAMETER_NULL_I64;
+  return job->outcome == OUTCOME_FAIL && job->next_wait_ms != NO_NEXT_WAIT;
 }
 
 static enum statement removal_of(const struct job *job) {
-  return job->lease ? STATEMENT_COMPLETE_LEASED : job->tid ? STATEMENT_COMPLETE_BY_TID : STATEMENT_COMPLETE_BY_ID;
+  return job->leased ? STATEMENT_COMPLETE_LEASED : job->tid ? STATEMENT_COMPLETE_BY_TID : STATEMENT_COMPLETE_BY_ID;
 }
 
 /* The statement that writes the job's outcome; STATEMENT_COUNT: none. */
@@ -22,12 +22,12 @@ static enum statement statement_of(const struct job *job) {
   switch (job->outcome) {
   case OUTCOME_COMPLETE:
     if (job->queue->preserve_completed)
-      return job->lease ? STATEMENT_PRESERVE_LEASED : job->tid ? STATEMENT_PRESERVE_BY_TID : STATEMENT_PRESERVE_BY_ID;
+      return job->leased ? STATEMENT_PRESERVE_LEASED : job->tid ? STATEMENT_PRESERVE_BY_TID : STATEMENT_PRESERVE_BY_ID;
     return removal_of(job);
   case OUTCOME_FAIL:
     return discarded ? removal_of(job) : STATEMENT_FAIL;
   case OUTCOME_UNRUN:
-    return job->lease ? STATEMENT_RELEASE : STATEMENT_COUNT;
+    return job->leased ? STATEMENT_RELEASE : STATEMENT_COUNT;
   case OUTCOME_SNOOZE:
     return STATEMENT_SNOOZE;
   case OUTCOME_LEASE:
@@ -43,6 +43,7 @@ static enum statement statement_of(const struct job *job) {
 struct columns {
   int count;
   int64_t *ids, *leases, *waits, *times;
+  bool *no_lease, *no_wait; /* the elements of leases and waits that are null */
   uint64_t *tids;
   const char **errors;
 };
@@ -52,17 +53,17 @@ static void add_columns(const struct columns *columns, enum statement statement,
     parameters_add_tid_array(parameters, columns->tids, columns->count);
     return;
   }
-  parameters_add_i64_array(parameters, columns->ids, columns->count);
+  parameters_add_i64_array(parameters, columns->ids, NULL, columns->count);
   if (statement == STATEMENT_COMPLETE_BY_ID || statement == STATEMENT_PRESERVE_BY_ID)
     return;
-  parameters_add_i64_array(parameters, columns->leases, columns->count);
+  parameters_add_i64_array(parameters, columns->leases, columns->no_lease, columns->count);
   if (statement == STATEMENT_FAIL) {
-    parameters_add_i64_array(parameters, columns->waits, columns->count);
+    parameters_add_i64_array(parameters, columns->waits, columns->no_wait, columns->count);
     parameters_add_text_array(parameters, columns->errors, columns->count);
   } else if (statement == STATEMENT_RELEASE || statement == STATEMENT_MARK_SUSPECT) {
     parameters_add_time_array(parameters, columns->times, columns->count);
   } else if (statement == STATEMENT_LEASE || statement == STATEMENT_SNOOZE) {
-    parameters_add_i64_array(parameters, columns->waits, columns->count);
+    parameters_add_i64_array(parameters, columns->waits, columns->no_wait, columns->count);
   }
 }
 
@@ -85,8 +86,10 @@ static void collect(const struct batch *batch, enum statement statement, int64_t
     int at = columns->count++;
     columns->ids[at] = job->id;
     columns->tids[at] = job->tid;
-    columns->leases[at] = job->lease ? job->lease : PARAMETER_NULL_I64;
+    columns->leases[at] = job->lease;
+    columns->no_lease[at] = !job->leased;
     columns->waits[at] = statement == STATEMENT_LEASE ? lease_of(job, lease_ms) : job->next_wait_ms;
+    columns->no_wait[at] = statement != STATEMENT_LEASE && job->next_wait_ms == NO_NEXT_WAIT;
     columns->times[at] = job->run_after_us;
     columns->errors[at] = job->error ? job->error : "";
   }
@@ -121,6 +124,8 @@ void settle_send(const struct batch *batch, int64_t lease_ms,
   columns.times = numbers + 3 * count;
   columns.tids = (uint64_t *)numbers + 4 * count;
   columns.errors = memory_new(count * sizeof *columns.errors);
+  columns.no_lease = memory_new(2 * count * sizeof *columns.no_lease);
+  columns.no_wait = columns.no_lease + count;
   for (size_t s = 0; s < sizeof statements / sizeof statements[0]; s++) {
     struct parameters parameters = {0};
     if (!needed[statements[s]])
@@ -130,6 +135,7 @@ void settle_send(const struct batch *batch, int64_t lease_ms,
     send(context, statements[s], &parameters);
     parameters_free(&parameters);
   }
+  free(columns.no_lease);
   free(columns.errors);
   free(numbers);
 }
@@ -138,22 +144,25 @@ void settle_lock_parameters(const struct batch *batch, struct parameters *parame
   size_t most = 2 * (size_t)batch->count;
   int64_t *ids = memory_new(3 * most * sizeof *ids), *leases = ids + most, *times = leases + most;
   int32_t *attempts = memory_new(most * sizeof *attempts);
+  bool *no_lease = memory_new(most * sizeof *no_lease);
   int count = 0;
   for (int i = 0; i < batch->count; i++) {
     const struct job *job = &batch->jobs[i];
     /* The answer to the COMMIT that writes the lease may have been lost: then the row shows whether it was written. */
-    bool unsure = job->lease && batch_has_unwritten_lease(batch, job->id);
-    for (int leased = job->lease && !unsure; leased <= (job->lease != 0); leased++) {
+    bool unsure = job->leased && batch_has_unwritten_lease(batch, job->id);
+    for (int leased = job->leased && !unsure; leased <= job->leased; leased++) {
       ids[count] = job->id;
-      leases[count] = leased ? job->lease : PARAMETER_NULL_I64;
+      leases[count] = job->lease;
+      no_lease[count] = !leased;
       times[count] = job->run_after_us;
-      attempts[count++] = job->attempt - 1;
+      attempts[count++] = job->attempt > INT32_MIN ? job->attempt - 1 : INT32_MIN; /* not compared for leased jobs */
     }
   }
-  parameters_add_i64_array(parameters, ids, count);
+  parameters_add_i64_array(parameters, ids, NULL, count);
   parameters_add_i32_array(parameters, attempts, count);
-  parameters_add_i64_array(parameters, leases, count);
+  parameters_add_i64_array(parameters, leases, no_lease, count);
   parameters_add_time_array(parameters, times, count);
+  free(no_lease);
   free(attempts);
   free(ids);
 }

@@ -69,11 +69,12 @@ static void begin_array(struct parameters *parameters, Oid type, int count) {
   }
 }
 
-/* Both int8 and timestamptz travel as eight bytes; the lowest timestamp is a value, -infinity. */
-static void add_eight_bytes_array(struct parameters *parameters, Oid type, const int64_t *values, int count) {
+/* Both int8 and timestamptz travel as eight bytes. */
+static void add_eight_bytes_array(struct parameters *parameters, Oid type, const int64_t *values, const bool *nulls,
+                                  int count) {
   begin_array(parameters, type, count);
   for (int i = 0; i < count; i++) {
-    if (type == OID_INT8 && values[i] == PARAMETER_NULL_I64) {
+    if (nulls && nulls[i]) {
       add_u32(&parameters->bytes, UINT32_MAX);
       continue;
     }
@@ -83,12 +84,12 @@ static void add_eight_bytes_array(struct parameters *parameters, Oid type, const
   end_value(parameters);
 }
 
-void parameters_add_i64_array(struct parameters *parameters, const int64_t *values, int count) {
-  add_eight_bytes_array(parameters, OID_INT8, values, count);
+void parameters_add_i64_array(struct parameters *parameters, const int64_t *values, const bool *nulls, int count) {
+  add_eight_bytes_array(parameters, OID_INT8, values, nulls, count);
 }
 
 void parameters_add_time_array(struct parameters *parameters, const int64_t *values, int count) {
-  add_eight_bytes_array(parameters, OID_TIMESTAMPTZ, values, count);
+  add_eight_bytes_array(parameters, OID_TIMESTAMPTZ, values, NULL, count);
 }
 
 /* A tid travels as a block number and a place in the block. */

@@ -42,16 +42,14 @@ void parameters_add_text(struct parameters *parameters, const char *value);
 
 /*
  * Arrays: int8[], timestamptz[] (microseconds, as result_i64() reads one), int4[], tid[] (as result_tid() reads one),
- * and text[] in which a NULL element is SQL's null. The pointers are not kept.
+ * and text[] in which a NULL element is SQL's null. In an int8[], `nulls` says which elements are null, or is NULL:
+ * rows can have every number, so none stands for null. The pointers are not kept.
  */
-void parameters_add_i64_array(struct parameters *parameters, const int64_t *values, int count);
+void parameters_add_i64_array(struct parameters *parameters, const int64_t *values, const bool *nulls, int count);
 void parameters_add_time_array(struct parameters *parameters, const int64_t *values, int count);
 void parameters_add_i32_array(struct parameters *parameters, const int32_t *values, int count);
 void parameters_add_tid_array(struct parameters *parameters, const uint64_t *values, int count);
 void parameters_add_text_array(struct parameters *parameters, const char *const *values, int count);
-
-/* The value in an int8[] that stands for null: no wait, no id. */
-#define PARAMETER_NULL_I64 INT64_MIN
 
 /* These functions read a value of a binary result. */
 int64_t result_i64(const PGresult *result, int row, int column);
