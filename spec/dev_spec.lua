@@ -208,9 +208,106 @@ describe("pgq-lua dev", function()
     assert.is_truthy(result.stderr:find("remove the folder .pgq-dev", 1, true), result.stderr)
   end)
 
+  it("is reached whatever libpq's variables say about other servers", function()
+    start()
+    local env = { PGSERVICE = "nowhere", PGREQUIREPEER = "nobody-at-all", PGHOSTADDR = "192.0.2.1", PGSSLMODE = "require",
+      PGOPTIONS = "-c no_such_setting=1", PGTARGETSESSIONATTRS = "standby", PGCHANNELBINDING = "require", PGHOST = "nowhere",
+      PGPORT = "1", PGUSER = "nobody-at-all", PGDATABASE = "nowhere", PGREQUIREAUTH = "gss", PGGSSENCMODE = "require",
+      PGSERVICEFILE = "/nowhere", PGCLIENTENCODING = "LATIN1" }
+    local status = process.run { PGQ_LUA, "dev", "status", cwd = dir, env = env }
+    assert.equal(0, status.status, status.stdout .. status.stderr)
+    local enqueued = process.run { PGQ_LUA, "--dev", "enqueue", "greet", "env", cwd = dir, env = env }
+    assert.equal(0, enqueued.status, enqueued.stderr)
+    local worker = Worker.run { args = { "--dev", "--drain" }, cwd = dir, env = env, script = [[
+      local pgq = require "pgq"
+      pgq.register_queue("greet", function(data)
+        print(data .. " " .. #assert(pgq.query "SELECT 1"), os.getenv "PGSERVICE")
+      end)]] }
+    assert.equal(0, worker.status, worker.stderr)
+    assert.equal("env 1\tnil\n", worker.stdout)
+  end)
+
+  it("leaves a folder alone that stands in .pgq-dev/socket and is not the socket's folder", function()
+    start()
+    local socket = read_file(dir .. "/.pgq-dev/socket")
+    local owner = assert(uv.fs_stat(socket))
+    for _, name in ipairs { top .. "/precious", "/tmp/pgq-dev-Prec1o" } do
+      process.check { "mkdir", "-m", "700", name }
+      finally(function() process.check { "rm", "-rf", "/tmp/pgq-dev-Prec1o" } end)
+      write_file(name .. "/.s.PGSQL.5432", "precious")
+      assert(uv.fs_chown(name, owner.uid, owner.gid))
+      write_file(dir .. "/.pgq-dev/socket", name)
+      assert.equal(0, pgq(dir, "dev", "stop").status)
+      assert.equal("precious", read_file(name .. "/.s.PGSQL.5432"))
+      start()
+    end
+    process.check { "rm", "-rf", socket }
+  end)
+
   it("answers an unknown verb with the usage", function()
     local result = pgq(dir, "dev", "restart")
     assert.equal(2, result.status)
     assert.is_truthy(result.stderr:find("start|stop|status|conninfo", 1, true), result.stderr)
+  end)
+end)
+
+describe("a .pgq-dev that pgq-lua did not create here", function()
+  local top
+
+  before_each(function()
+    top = assert(uv.fs_mkdtemp("/tmp/pgq-dev-spec-XXXXXX"))
+    process.check { "mkdir", "-p", "-m", "700", top .. "/repo/.pgq-dev", top .. "/home/.ssh" }
+    write_file(top .. "/home/.ssh/id", "key")
+  end)
+
+  after_each(function() process.check { "rm", "-rf", top } end)
+
+  local function refuses(reason)
+    for _, words in ipairs { { "dev", "stop" }, { "dev", "start" }, { "--dev", "enqueue", "q" } } do
+      local result = pgq(top .. "/repo", unpack(words))
+      assert.equal(1, result.status)
+      assert.is_truthy(result.stderr:find(reason, 1, true), result.stderr)
+    end
+    assert.equal("key", read_file(top .. "/home/.ssh/id"))
+  end
+
+  it("is refused, and nothing that its file socket names is removed", function()
+    write_file(top .. "/repo/.pgq-dev/socket", "../home/.ssh")
+    refuses "was not created here by pgq-lua"
+    write_file(top .. "/repo/.pgq-dev/socket", top .. "/home/.ssh")
+    refuses "was not created here by pgq-lua"
+  end)
+
+  it("is refused with a cluster whose settings would run commands", function()
+    local data = top .. "/repo/.pgq-dev/data"
+    process.check { "mkdir", "-m", "700", data }
+    write_file(data .. "/PG_VERSION", "15\n")
+    write_file(data .. "/postgresql.conf", ("ssl = on\nssl_passphrase_command = 'rm %s/home/.ssh/id'\n"):format(top))
+    write_file(data .. "/postmaster.pid", uv.os_getpid() .. "\n")
+    refuses "was not created here by pgq-lua"
+    write_file(top .. "/repo/.pgq-dev/created", "1 0.000000000\n")
+    refuses "was not created here by pgq-lua"
+  end)
+
+  it("is refused when it is a link", function()
+    process.check { "rmdir", top .. "/repo/.pgq-dev" }
+    process.check { "ln", "-s", "../home/.ssh", top .. "/repo/.pgq-dev" }
+    refuses "a link or a file"
+    assert.is_nil(uv.fs_stat(top .. "/home/.ssh/lock"))
+  end)
+
+  it("is refused when it is a copy of one that pgq-lua has created, and when others may write to it", function()
+    process.check { "rmdir", top .. "/repo/.pgq-dev" }
+    process.check { "mkdir", top .. "/first" }
+    assert.equal(0, pgq(top .. "/first", "dev", "start").status)
+    finally(function()
+      process.check { "chmod", "755", top .. "/first/.pgq-dev" }
+      assert.equal(0, pgq(top .. "/first", "dev", "stop").status)
+    end)
+    process.check { "cp", "-a", top .. "/first/.pgq-dev", top .. "/repo/" }
+    refuses "was not created here by pgq-lua"
+    assert.equal(0, pgq(top .. "/first", "dev", "status").status)
+    process.check { "chmod", "777", top .. "/first/.pgq-dev" }
+    assert.matches("can be written by other users", pgq(top .. "/first", "dev", "start").stderr)
   end)
 end)

@@ -5,6 +5,7 @@
 #include <libpq-fe.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -29,6 +30,23 @@ static void pause_ms(int ms) {
 static PGPing ping(const char *socket, char *conninfo, size_t size) {
   snprintf(conninfo, size, "host=%s port=5432 dbname=postgres user=postgres", socket);
   return PQping(conninfo);
+}
+
+/*
+ * libpq takes parameters that a connection string does not set from variables, and from the service that PGSERVICE
+ * names. These are about other servers: with PGREQUIREPEER, for example, the private server could not be reached.
+ */
+static void forget_other_servers(void) {
+  static const char *const kept[] = {"PGAPPNAME", "PGCONNECT_TIMEOUT"};
+  static const char *const more[] = {"PGSERVICE",   "PGSERVICEFILE", "PGSYSCONFDIR", "PGREQUIRESSL",
+                                     "PGDATESTYLE", "PGTZ",          "PGGEQO"};
+  PQconninfoOption *options = PQconninfoParse("", NULL);
+  for (const PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++)
+    if (option->envvar != NULL && strcmp(option->envvar, kept[0]) != 0 && strcmp(option->envvar, kept[1]) != 0)
+      unsetenv(option->envvar);
+  for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++)
+    unsetenv(more[i]);
+  PQconninfoFree(options);
 }
 
 /* Whether the running server accepts connections on the recorded socket; if so, sets `conninfo`. */
@@ -133,7 +151,8 @@ static int ensure(const struct dev_folder *folder, struct dev_server *server, ch
   /* Restart a server that cannot be reached: its socket may have been removed from /tmp. */
   if (stop_server(folder, message, size) == -1 || dev_find_bindir(folder, &programs, message, size) == -1)
     return -1;
-  if (faccessat(folder->fd, "data", F_OK, 0) == -1 && create_cluster(folder, &programs, message, size) == -1)
+  if (faccessat(folder->fd, "data", F_OK, AT_SYMLINK_NOFOLLOW) == -1 &&
+      create_cluster(folder, &programs, message, size) == -1)
     return -1;
   if (start_server(folder, &programs, message, size) == -1)
     return -1;
@@ -155,6 +174,7 @@ static bool lacks_tables(const char *conninfo) {
 
 int dev_ensure(struct dev_server *server, char *message, size_t size) {
   struct dev_folder folder;
+  forget_other_servers();
   if (dev_folder_open(&folder, true, message, size) == -1)
     return -1;
   int result = ensure(&folder, server, message, size);
@@ -233,6 +253,7 @@ int dev_command(int argc, char **argv) {
     int (*run)(void);
   } verbs[] = {
       {"start", command_start}, {"stop", command_stop}, {"status", command_status}, {"conninfo", command_conninfo}};
+  forget_other_servers();
   for (size_t i = 0; argc == 2 && i < sizeof(verbs) / sizeof(verbs[0]); i++)
     if (strcmp(argv[1], verbs[i].name) == 0)
       return verbs[i].run();

@@ -12,6 +12,7 @@
  *   log      the output of initdb and of the server
  *   socket   the path of the folder with the server's unix socket; each start creates a new one in /tmp, since the path
  *            of ./.pgq-dev may be longer than a socket's path may be
+ *   created  the number and the time of birth of ./.pgq-dev, which show that it was created here
  *   lock     locked while a command looks for the server, starts it or stops it
  *
  * The server listens on the unix socket only, and keeps running after the command that started it.
@@ -26,7 +27,8 @@ struct dev_server {
 
 /*
  * dev_ensure(server, message, size): makes sure that the server of the current folder runs and accepts connections.
- * Creates the cluster and starts the server if necessary, which takes some seconds. Returns 0 and fills *server; or -1,
+ * Creates the cluster and starts the server if necessary, which takes some seconds. Removes libpq's variables from the
+ * environment, except PGAPPNAME and PGCONNECT_TIMEOUT. Returns 0 and fills *server; or -1,
  * and `message` (at most `size` bytes with the NUL; may have several lines) has the reason and what to do.
  */
 int dev_ensure(struct dev_server *server, char *message, size_t size) __attribute__((warn_unused_result));

@@ -44,7 +44,7 @@ static int use_unprivileged(struct dev_programs *programs, char *message, size_t
 
 int dev_find_user(const struct dev_folder *folder, struct dev_programs *programs, char *message, size_t size) {
   struct stat data;
-  bool exists = fstatat(folder->fd, "data", &data, 0) == 0;
+  bool exists = fstatat(folder->fd, "data", &data, AT_SYMLINK_NOFOLLOW) == 0;
   if (!exists && geteuid() == 0)
     return use_unprivileged(programs, message, size);
   uid_t uid = exists ? data.st_uid : geteuid();
@@ -89,10 +89,13 @@ static bool use_version_of_cluster(const struct dev_folder *folder, struct dev_p
   static const char *const places[] = {"/usr/lib/postgresql/%s/bin", "/usr/pgsql-%s/bin",
                                        "/opt/homebrew/opt/postgresql@%s/bin", "/usr/local/opt/postgresql@%s/bin"};
   char version[16] = "", path[128];
-  int fd = openat(folder->fd, "data/PG_VERSION", O_RDONLY | O_CLOEXEC);
+  int data = dev_folder_data(folder);
+  int fd = data == -1 ? -1 : openat(data, "PG_VERSION", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   ssize_t length = fd == -1 ? -1 : read(fd, version, sizeof(version) - 1);
   if (fd != -1)
     close(fd);
+  if (data != -1)
+    close(data);
   version[length > 0 ? length : 0] = '\0';
   version[strcspn(version, "\n")] = '\0';
   if (version[0] == '\0' || strspn(version, "0123456789.") != strlen(version))
@@ -267,16 +270,12 @@ static void run_program(const struct dev_programs *programs, const char *name, c
   die(path);
 }
 
-static int open_data(const struct dev_folder *folder, const char *name) {
-  return openat(folder->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-}
-
 /* Creates the empty folder of a new cluster. Returns its descriptor or -1. */
 static int make_data(const struct dev_folder *folder, const char *name, const struct dev_programs *programs) {
   dev_folder_remove(folder, name);
   if (mkdirat(folder->fd, name, 0700) == -1)
     return -1;
-  int fd = open_data(folder, name);
+  int fd = openat(folder->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
   if (fd != -1 && geteuid() == 0 && fchown(fd, programs->uid, programs->gid) == -1) {
     close(fd);
     return -1;
@@ -329,7 +328,7 @@ static void run_server(const struct dev_programs *programs, const char *socket, 
 int dev_start(struct dev_start *start, const struct dev_folder *folder, const struct dev_programs *programs,
               const char *socket, pid_t stale) {
   int log_fd = dev_folder_log(folder);
-  int data_fd = open_data(folder, "data");
+  int data_fd = dev_folder_data(folder);
   int pipe_fds[2] = {-1, -1};
   start->watcher = log_fd == -1 || data_fd == -1 || pipe2(pipe_fds, O_CLOEXEC) == -1 ? -1 : fork();
   if (start->watcher == 0) {
