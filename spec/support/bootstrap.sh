@@ -7,7 +7,7 @@ packages_to_build=(
   luajit postgresql
 )
 packages_to_test=("${packages_to_build[@]}" lua-busted lua-check lua-cjson libcmocka-dev clang-format util-linux valgrind
-  pgbouncer curl graphicsmagick lua-socket lua-curl lowdown)
+  pgbouncer curl graphicsmagick lua-socket lua-curl lowdown iproute2 iptables)
 # The drivers that languages_spec.lua uses, which only `spec/run --all` runs.
 packages_for_languages=(golang-go golang-github-lib-pq-dev ruby-pg python3-psycopg python3-psycopg2)
 packages_to_fuzz=("${packages_to_test[@]}" clang libclang-rt-dev)
