@@ -236,6 +236,18 @@ static int handle_describe(lua_State *L) {
   return 1;
 }
 
+/* handle:server_pid() -> number of the server's process, as it or a pooler has told the client; 0 if there is none. */
+static int handle_server_pid(lua_State *L) {
+  lua_pushinteger(L, PQbackendPID(handle_check(L)->conn));
+  return 1;
+}
+
+/* handle:server_version() -> 170002 for 17.2; 0 if the connection is closed. */
+static int handle_server_version(lua_State *L) {
+  lua_pushinteger(L, PQserverVersion(handle_check(L)->conn));
+  return 1;
+}
+
 /* handle:fd() -> descriptor of the socket; -1 if there is none. */
 static int handle_fd(lua_State *L) {
   lua_pushinteger(L, PQsocket(handle_check(L)->conn));
@@ -296,6 +308,8 @@ void handle_init(lua_State *L) {
       {"fd", handle_fd},
       {"is_alive", handle_is_alive},
       {"is_bloated", handle_is_bloated},
+      {"server_pid", handle_server_pid},
+      {"server_version", handle_server_version},
       {"transaction_state", handle_transaction_state},
       {NULL, NULL},
   };

@@ -61,6 +61,24 @@ static int handle_send(lua_State *L) {
   return 1;
 }
 
+/* handle:send_several(sql) -> 1: sends statements that are separated by semicolons; or nil, message, code. The result
+ * is that of the last one, or of the first that has failed. */
+static int handle_send_several(lua_State *L) {
+  struct handle *handle = handle_check(L);
+  struct pgq_error error;
+  const char *sql = luaL_checkstring(L, 2);
+  if (handle->conn == NULL)
+    return handle_fail_closed(L, handle);
+  if (!begin(handle, &error))
+    return handle_push_failure(L, &error);
+  if (!PQsendQuery(handle->conn, sql)) {
+    failure_from_result(&error, handle->conn, NULL);
+    return handle_push_failure(L, &error);
+  }
+  lua_pushinteger(L, SENT_WHOLE);
+  return 1;
+}
+
 /* Sets the retry waits from the list of texts at `index`; an empty list means no retries. Pushes an array that must
  * stay on the stack. */
 static void read_waits(lua_State *L, int index, struct pgq_options *options) {
@@ -309,11 +327,17 @@ static int handle_clear(lua_State *L) {
 
 void statement_init(lua_State *L) {
   static const luaL_Reg methods[] = {
-      {"advance", handle_advance},         {"clear", handle_clear},
-      {"finish", handle_finish},           {"flush", handle_flush},
-      {"nonblocking", handle_nonblocking}, {"send", handle_send},
-      {"send_job", handle_send_job},       {"take_id", handle_take_id},
-      {"take_rows", handle_take_rows},     {NULL, NULL},
+      {"advance", handle_advance},
+      {"clear", handle_clear},
+      {"finish", handle_finish},
+      {"flush", handle_flush},
+      {"nonblocking", handle_nonblocking},
+      {"send", handle_send},
+      {"send_job", handle_send_job},
+      {"send_several", handle_send_several},
+      {"take_id", handle_take_id},
+      {"take_rows", handle_take_rows},
+      {NULL, NULL},
   };
   handle_add_methods(L, methods);
 }

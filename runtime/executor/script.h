@@ -59,14 +59,15 @@ uint32_t script_queue_count(const struct script *script);
 void script_serve(struct script *script, uint32_t pool, bool prepare);
 
 /*
- * script_begin(script, number, job, preserve, outcome): calls the queue's handler in the task of that number.
- * `preserve`: a handler that completes the job itself (job->settles) is to keep its row. Unless the handler ends
- * the process, the call returns, and fills *outcome: OUTCOME_NONE when the handler waits. Of the other fields it sets
- * `backoff`, `discard`, `wait_ms` and the texts, which are valid until the next call of any script_ function; it clears
- * the rest. The job's data is copied.
+ * script_begin(script, number, job, preserve, timeout_ms, outcome): calls the queue's handler in the task of that
+ * number. For a handler that completes the job itself (job->settles): `preserve` means that it is to keep the job's
+ * row, and `timeout_ms` is the time limit, which limits its transaction, too. Unless the handler ends the process, the
+ * call returns, and fills *outcome: OUTCOME_NONE when the handler waits. Of the other fields it sets `backoff`,
+ * `discard`, `wait_ms` and the texts, which are valid until the next call of any script_ function; it clears the rest.
+ * The job's data is copied.
  */
 void script_begin(struct script *script, uint32_t number, const struct message_job *job, bool preserve,
-                  struct job_outcome *outcome);
+                  int64_t timeout_ms, struct job_outcome *outcome);
 
 /* script_resume(script, number, outcome): continues a task that waited; as script_begin(). */
 void script_resume(struct script *script, uint32_t number, struct job_outcome *outcome);

@@ -18,6 +18,7 @@ struct call {
   uint32_t number;
   const struct message_job *job; /* NULL: the task continues */
   bool preserve;
+  int64_t timeout_ms;
 };
 
 /* ── coroutines ── */
@@ -94,8 +95,8 @@ static void set_number(lua_State *L, const char *name, double value, double *cur
 }
 
 /* Pushes host.run and its argument, a table: id, queue (its number from 1), attempt, created_at, run_after,
- * retries_left and data; for a transactional job also lease, the token as digits, and preserve. All calls use the same
- * table, since making one takes longer than calling a handler that does nothing. */
+ * retries_left and data; for a transactional job also lease, the token as digits, preserve, and timeout_ms. All calls
+ * use the same table, since making one takes longer than calling a handler that does nothing. */
 static void push_run(lua_State *thread, const struct call *call) {
   const struct message_job *job = call->job;
   struct script_call *current = &call->script->call;
@@ -113,6 +114,8 @@ static void push_run(lua_State *thread, const struct call *call) {
   if (job->settles) {
     lua_pushboolean(thread, call->preserve);
     lua_setfield(thread, -2, "preserve");
+    lua_pushnumber(thread, (lua_Number)call->timeout_ms);
+    lua_setfield(thread, -2, "timeout_ms");
     push_token(thread, job->lease);
     lua_setfield(thread, -2, "lease");
   } else if (current->has_lease) {
@@ -214,8 +217,9 @@ static void call(const struct call *call, struct job_outcome *end) {
 }
 
 void script_begin(struct script *script, uint32_t number, const struct message_job *job, bool preserve,
-                  struct job_outcome *end) {
-  call(&(struct call){.script = script, .number = number, .job = job, .preserve = preserve}, end);
+                  int64_t timeout_ms, struct job_outcome *end) {
+  call(&(struct call){.script = script, .number = number, .job = job, .preserve = preserve, .timeout_ms = timeout_ms},
+       end);
   if (job->data_length >= LARGE_DATA)
     script_collect(script);
 }

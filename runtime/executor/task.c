@@ -359,7 +359,7 @@ static void begin(struct task_list *list, uint32_t batch, const struct message_j
   task->transactional = job->settles;
   list->transactional += task->transactional;
   int64_t entered_us = enter(list, task);
-  script_begin(list->script, task->number, job, list->queues[job->queue].preserve, &end);
+  script_begin(list->script, task->number, job, list->queues[job->queue].preserve, task->timeout_ms, &end);
   leave(list, task, &end, entered_us);
 }
 

@@ -238,8 +238,8 @@ static void forget_ended(void) {
 }
 
 void script_begin(struct script *self, uint32_t number, const struct message_job *job, bool preserve,
-                  struct job_outcome *end) {
-  EXPECT(self == &script && pool > 0);
+                  int64_t timeout_ms, struct job_outcome *end) {
+  EXPECT(self == &script && pool > 0 && timeout_ms >= 0);
   forget_ended();
   new_part(number, job)->batch = ledger_begin(number, job, preserve);
   play(number, end);

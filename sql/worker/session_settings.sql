@@ -1,5 +1,8 @@
--- Makes the settings of a session. Each statement of the worker has one good plan, an index range scan. The settings
--- forbid all other plans, because the statistics of a table that was vacuumed while empty would choose a slow one.
+-- Makes the settings of a session, whatever the role, the database or PGOPTIONS say. Each statement of the worker has one
+-- good plan, an index range scan. The settings forbid all other plans, because the statistics of a table that was
+-- vacuumed while empty would choose a slow one. Rows that row security would hide are an error: a worker that does not
+-- see all jobs would leave them for ever. Settings that the server does not know are left out; synchronous_commit is the
+-- user's choice.
 --
 -- The search path stays the user's, so that the tables are found and users' triggers work, with pg_catalog in front and
 -- temporary tables at the end. So no statement of the worker calls a function or operator that another role has created:
@@ -16,13 +19,26 @@ FROM (VALUES
   ('enable_seqscan', 'off'),
   ('enable_bitmapscan', 'off'),
   ('enable_sort', 'off'),
+  ('enable_indexscan', 'on'),
+  ('enable_indexonlyscan', 'on'),
+  ('enable_tidscan', 'on'),
+  ('enable_nestloop', 'on'),
   ('jit', 'off'),
   ('default_transaction_read_only', 'off'),
   ('default_transaction_isolation', 'read committed'),
+  ('default_transaction_deferrable', 'off'),
+  ('row_security', 'off'),
+  ('array_nulls', 'on'),
+  ('standard_conforming_strings', 'on'),
+  ('datestyle', 'ISO'),
+  ('intervalstyle', 'postgres'),
   ('statement_timeout', '60000'),
   ('lock_timeout', '10000'),
+  ('transaction_timeout', '0'),
+  ('idle_session_timeout', '0'),
   ('idle_in_transaction_session_timeout', $1),
   ('tcp_keepalives_idle', '10'),
   ('tcp_keepalives_interval', '5'),
   ('tcp_keepalives_count', '3'),
   ('tcp_user_timeout', '15000')) AS settings (name, value)
+WHERE current_setting(name, true) IS NOT NULL

@@ -142,6 +142,17 @@ function calls.exec(conn, what, sql, ...)
   return run(conn, what, "send", "take_rows", sql, ...)
 end
 
+--- Runs several statements, separated by semicolons, in one round trip.
+-- @return true; or nil, message, code of the first that failed
+function calls.exec_several(conn, what, sql)
+  calls.set_blocking(conn)
+  local rows, message, code = run(conn, what, "send_several", "take_rows", sql)
+  if rows then
+    return true
+  end
+  return rows, message, code
+end
+
 --- Enqueues a job.
 -- @tparam table options what enqueue_arguments.check has returned
 -- @return id; or nil, message, code

@@ -5,6 +5,7 @@
 -- @module pgq.database.connection
 
 local calls = require "pgq.database.calls"
+local core = require "pgq.core"
 local enqueue_many = require "pgq.database.enqueue_many"
 local enqueue_arguments = require "pgq.database.enqueue_arguments"
 local session_effects = require "pgq.database.session_effects"
@@ -14,6 +15,8 @@ local wait_queue = require "pgq.database.wait_queue"
 -- A handler may change globals, so this file keeps what it needs when it is loaded.
 local error, getmetatable, pcall, setmetatable, type = error, getmetatable, pcall, setmetatable, type
 local format = string.format
+
+local SETTINGS = core.sql.session_settings
 
 local connection = {}
 
@@ -81,18 +84,31 @@ local function check_statement(sql)
   end
 end
 
+-- Makes the settings of the session. A failure means that the session keeps those of the role, or that the connection
+-- is lost, which the next call finds out.
+function Connection:_make_settings(is_own)
+  local pid = not is_own and self._handle:server_pid() or nil
+  local made, _, code = calls.exec(self, "connect", SETTINGS, pid, true)
+  if not made and code ~= "08006" then
+    calls.exec(self, "connect", SETTINGS, pid, false)
+  end
+end
+
 --- Opens a connection. An empty string leaves everything to libpq: PG* variables, service file, defaults.
 -- @tparam string conninfo connection string or URI
+-- @tparam[opt] boolean is_own whether the session is known to be the client's own, whatever pooler is in between
 -- @treturn[1] Connection the connection
 -- @return[2] nil
 -- @treturn[2] string message, without a password, and without a connection string that cannot be read
 -- @treturn[2] string code: 08001 when there is no connection, 22023 for a string that cannot be read
-function connection.open(conninfo)
+function connection.open(conninfo, is_own)
   local handle, message, code = calls.connect(conninfo, "connect")
   if not handle then
     return nil, message, code
   end
-  return setmetatable({ _handle = handle, _transaction = nil, _using = nil }, Connection)
+  local conn = setmetatable({ _handle = handle, _transaction = nil, _using = nil }, Connection)
+  conn:_make_settings(is_own)
+  return conn
 end
 
 --- Enqueues a job.
@@ -299,10 +315,13 @@ local function run(conn, sql)
   return calls.exec(conn, "transaction", sql)
 end
 
-local function begin(conn)
+local function begin(conn, statements)
   local state = conn._handle:transaction_state()
   if state == "open" or state == "failed" then
     return nil, "the connection is in a transaction already, by a BEGIN of your own", "25001"
+  end
+  if statements then
+    return calls.exec_several(conn, "transaction", statements)
   end
   return run(conn, "BEGIN")
 end
@@ -358,8 +377,8 @@ local function finish(conn, tx, ok, ...)
   return true, ...
 end
 
-local function run_transaction(conn, fn)
-  local began, message, code = begin(conn)
+local function run_transaction(conn, fn, statements)
+  local began, message, code = begin(conn, statements)
   if not began then
     return nil, message, code
   end
@@ -368,9 +387,10 @@ local function run_transaction(conn, fn)
   return finish(conn, tx, pcall(fn, tx))
 end
 
--- Runs the function of a transaction, as Connection:transaction does.
-function Connection:_run(fn)
-  return close_at_task_end(run_transaction, self, fn)
+-- Runs the function of a transaction, as Connection:transaction does. `statements` begin it, if given, instead of
+-- BEGIN.
+function Connection:_run(fn, statements)
+  return close_at_task_end(run_transaction, self, fn, statements)
 end
 
 --- Runs a function in a transaction: BEGIN, fn(tx), COMMIT. The transaction is rolled back when fn returns nil or false

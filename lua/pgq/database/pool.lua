@@ -258,19 +258,10 @@ local function fail_taken(self, loan)
   return nil, describe_taken(self, loan) .. why, "53300"
 end
 
--- Lets the server notice within a second that this process was killed, even while a statement runs. Otherwise the
--- statement would go on, and commit, while the next attempt runs. Before version 14 Postgres does not have the setting.
-local function check_client_often(conn)
-  if tasks.prepares() then
-    calls.exec(conn, "connect", "SET client_connection_check_interval = '1s'")
-  end
-end
-
 local function open_session(conninfo)
-  local conn, message, code = connection.open(conninfo)
+  local conn, message, code = connection.open(conninfo, tasks.prepares())
   if conn and tasks.prepares() then
     conn._handle:enable_preparing()
-    check_client_often(conn)
   end
   return conn, message, code
 end
@@ -322,7 +313,7 @@ local function reset(conn, what)
   end
   if pooled.needs_reset and conn._handle:transaction_state() == "idle" then
     if calls.exec(conn, what, "DISCARD ALL") then
-      check_client_often(conn)
+      conn:_make_settings(tasks.prepares())
     else
       calls.close(conn)
     end

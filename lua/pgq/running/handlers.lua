@@ -149,8 +149,8 @@ local function functions_for(host)
 
   -- Runs the handler of a job, and returns what outcome.of() does. `call` has the number of the queue, from 1, as
   -- `queue`; the other fields of the job that the handler gets; and `data`. For a transactional job it also has
-  -- `lease`, the token of its lease, and `preserve`, whether the completed job stays in the table. The executor uses
-  -- the same table again.
+  -- `lease`, the token of its lease, `preserve`, whether the completed job stays in the table, and `timeout_ms`, its
+  -- time limit. The executor uses the same table again.
   function host.run(call)
     local queue, data, lease = queues[call.queue], call.data, call.lease
     call.data = nil -- lets the collector free it early, since it may be large
@@ -163,7 +163,7 @@ local function functions_for(host)
       retries_left = call.retries_left,
     }
     if lease then
-      return host.run_transactional(queue.handler, data, job, lease, call.preserve)
+      return host.run_transactional(queue.handler, data, job, lease, call.preserve, call.timeout_ms)
     end
     return outcome_of(queue.handler, data, job)
   end
