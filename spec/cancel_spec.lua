@@ -271,6 +271,20 @@ describe("cancelling", function()
       assert.matches("\n  cancel\n +Cancels jobs", process.run({ PGQ_LUA, "--help" }).stdout)
     end)
 
+    it("works where the default is repeatable read, serializable or read only, also when the row changes meanwhile", function()
+      for _, setting in ipairs { "default_transaction_isolation=repeatable\\ read", "default_transaction_isolation=serializable",
+        "default_transaction_read_only=on" } do
+        local id = enqueue()
+        local locker = process.start({ "psql", "-XqAt", "-d", pg.conninfo, "-c", "BEGIN", "-c",
+          "UPDATE pgq_jobs SET attempt = 7 WHERE id = " .. id, "-c", "SELECT 'locked'", "-c", "SELECT pg_sleep(1)", "-c", "COMMIT" })
+        locker:read_until "locked"
+        local result = process.run({ PGQ_LUA, "--db", pg.conninfo, "cancel", id, env = { PGOPTIONS = "-c " .. setting } })
+        assert.equal(id .. " cancelled\n", result.stdout)
+        assert.equal(0, result.status, result.stderr)
+        locker:wait(10)
+      end
+    end)
+
     it("says why it could not cancel a job, and goes on with the next", function()
       local first, second = enqueue(), enqueue()
       pg:psql(([[CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''not this one''; END';

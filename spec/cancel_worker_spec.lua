@@ -50,6 +50,32 @@ describe("a job that is cancelled while a worker has it", function()
 
   local RUNNING = "%d running: its handler is being cancelled\n"
 
+  -- Any role may send notifications. They only make the worker look at the row, a few times a second.
+  it("is not cancelled by a notification alone, however many come", function()
+    pg:psql "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN"
+    finally(function() pg:psql "DROP ROLE stranger" end)
+    local id = enqueue "sleep"
+    local worker = start(handler [[
+      print(pcall(pgq.sleep, 4))
+    ]])
+    wait_till_leased(id)
+    local table = pg:psql "SELECT 'pgq_jobs'::regclass::oid"
+    local before = pg:psql "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'pgq_jobs_pkey'"
+    pg:psql(([[SET ROLE stranger;
+      SELECT pg_notify('pgq_cancel', '%s:' || %s);
+      SELECT pg_notify('pgq_cancel', payload) FROM unnest('{"",:,%s,%s:,%s:x,0:%s,9999999999999999999999:1}'::text[]) AS payload;
+      SELECT count(pg_notify('pgq_cancel', '%s:' || id)) FROM generate_series(0, 5000) AS id]]):format(table, id, table, table, table, id, table))
+    local flood = "SET ROLE stranger;"
+    for _ = 1, 500 do flood = flood .. ("NOTIFY pgq_cancel, '%s:%s';"):format(table, id) end
+    pg:psql(flood)
+    worker:read_until "true"
+    worker:stop()
+    assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
+    wait.sleep(1.1) -- until the server has counted
+    local after = pg:psql "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'pgq_jobs_pkey'"
+    assert.is_true(after - before < 100, after .. " - " .. before)
+  end)
+
   it("and whose handler waits gets pgq.cancelled at once, and can clean up", function()
     local id = enqueue "sleep"
     local worker = start(handler [[

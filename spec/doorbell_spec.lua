@@ -67,6 +67,22 @@ describe("the doorbell", function()
     worker:read_until("ran " .. data .. " at", SOON)
   end
 
+  it("does not let another role keep the worker busy with notifications", function()
+    local worker = start()
+    bell.wait_asleep(pg)
+    pg:psql "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN"
+    finally(function() pg:psql "DROP ROLE stranger" end)
+    local SCANS = "SELECT pg_stat_get_numscans('pgq_jobs_fetch'::regclass)"
+    local notify = pg:psql [[SELECT format('NOTIFY pgq_bell, %L;', 'pgq_jobs'::regclass::oid || ':' || (hashtext('echo') & 255))]]
+    local before, began = pg:psql(SCANS), uv.hrtime()
+    pg:psql("SET ROLE stranger;" .. notify:rep(2000))
+    local seconds = (uv.hrtime() - began) / 1e9
+    wait.sleep(1.1) -- until the server has counted
+    local scans = pg:psql(SCANS) - before
+    assert.is_true(scans < 50 + 400 * seconds, scans .. " scans in " .. seconds .. " s")
+    expect_ring(worker, "after the flood")
+  end)
+
   it("wakes a sleeping worker within milliseconds, every time", function()
     local worker = start()
     local function time_one(data)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,8 +49,18 @@ static void explain(const PGconn *conn, const PGresult *result, const char *id) 
           missing ? "; run `pgq-lua migrate` to create what is missing" : "");
 }
 
+/* Runs a statement without a result. Returns 0, or -1 with a message on stderr. */
+static int run(PGconn *conn, const char *sql, const char *id) {
+  PGresult *result = PQexec(conn, sql);
+  bool good = PQresultStatus(result) == PGRES_COMMAND_OK;
+  if (!good)
+    explain(conn, result, id);
+  PQclear(result);
+  return good ? 0 : -1;
+}
+
 /* The answer of the database, or NULL with a message on stderr. */
-static const struct answer_row *cancel(PGconn *conn, const char *id) {
+static const struct answer_row *ask(PGconn *conn, const char *id) {
   static const char sql[] = "SELECT pgq_cancel($1::pg_catalog.int8)";
   PGresult *result = PQexecParams(conn, sql, 1, NULL, &id, NULL, NULL, 0);
   const struct answer_row *answer = NULL;
@@ -60,6 +71,20 @@ static const struct answer_row *cancel(PGconn *conn, const char *id) {
             PQgetvalue(result, 0, 0));
   PQclear(result);
   return answer;
+}
+
+/*
+ * Cancels a job in a transaction of its own. Its isolation level is named because the database or the role may have
+ * another default: there pgq_cancel fails if the row changes while the call waits for its lock.
+ */
+static const struct answer_row *cancel(PGconn *conn, const char *id) {
+  if (run(conn, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", id) != 0)
+    return NULL;
+  const struct answer_row *answer = ask(conn, id);
+  if (answer)
+    return run(conn, "COMMIT", id) == 0 ? answer : NULL;
+  PQclear(PQexec(conn, "ROLLBACK"));
+  return NULL;
 }
 
 /* Cancels a job and prints a line about it. Returns 0, or 1 if the job was not cancelled or the line not printed. */

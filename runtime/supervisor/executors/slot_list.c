@@ -137,6 +137,13 @@ void slot_list_cancel(struct slot_list *list, int64_t id) {
       hold_cancel(hold_at(list, i), id);
 }
 
+bool slot_list_has_lease(const struct slot_list *list, int64_t id) {
+  for (int i = 0; i < hold_count(list); i++)
+    if (hold_at(list, i) && hold_has_lease(hold_at(list, i), id))
+      return true;
+  return false;
+}
+
 void slot_list_free(struct slot_list *list) {
   for (int i = 0; i < list->count; i++)
     slot_free(list->items[i]);

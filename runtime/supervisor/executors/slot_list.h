@@ -52,6 +52,9 @@ void slot_list_recall(struct slot_list *list, const struct queue *queue);
 int slot_list_lease_count(const struct slot_list *list);
 int slot_list_leases(const struct slot_list *list, int64_t *ids, int64_t *tokens, int64_t *lasts_ms);
 
+/* slot_list_has_lease(list, id): whether a hold has leased that job, and it still runs. */
+bool slot_list_has_lease(const struct slot_list *list, int64_t id);
+
 /* slot_list_lease_lost(list, id), slot_list_cancel(list, id): see hold_lease_lost() and hold_cancel(). */
 void slot_list_lease_lost(struct slot_list *list, int64_t id);
 void slot_list_cancel(struct slot_list *list, int64_t id);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cancellations.h"
 #include "connection.h"
 #include "doorbell.h"
 #include "log.h"
@@ -39,6 +40,7 @@ struct control {
   struct wakeup *wakeup;
   struct slot_list *slots;
   struct doorbell *bell;
+  struct cancellations *cancellations;
   const struct options *options;
   const struct queue_list *queues;
   const struct control_events *events;
@@ -61,6 +63,7 @@ static void on_down(void *owner, const char *reason);
 static void on_result(void *owner, enum statement statement, PGresult *result);
 static void on_synced(void *owner);
 static void on_notified(void *owner, const char *channel, const char *payload);
+static bool on_look(void *owner, const struct parameters *parameters);
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};
 
@@ -82,6 +85,7 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   control->connection = connection_new(loop, "control", options->db, 0, mode, &connection_events, control);
   control->bell = doorbell_new(loop, control->connection, queues, wakeup);
   wakeup_set_doorbell(wakeup, control->bell);
+  control->cancellations = cancellations_new(loop, slots, on_look, control);
   connection_open(control->connection);
   return control;
 }
@@ -109,6 +113,7 @@ void control_free(struct control *control) {
   wakeup_set_doorbell(control->wakeup, NULL);
   connection_free(control->connection);
   doorbell_free(control->bell);
+  cancellations_free(control->cancellations);
   uv_close((uv_handle_t *)&control->lock_timer, close_extend_timer);
 }
 
@@ -119,6 +124,14 @@ static void act(struct control *control, enum statement statement, const struct 
   control->busy++;
   connection_send(control->connection, statement, parameters);
   connection_sync(control->connection);
+}
+
+static bool on_look(void *owner, const struct parameters *parameters) {
+  struct control *control = owner;
+  if (!connection_is_up(control->connection) || control->state >= CONTROL_REMOVING)
+    return false;
+  act(control, STATEMENT_FIND_CANCELLED, parameters);
+  return true;
 }
 
 /* Sends a statement whose only parameter is the worker's id. */
@@ -304,6 +317,9 @@ static const char *error_text(const PGresult *result) {
 static void take_failure(struct control *control, enum statement statement, const PGresult *result) {
   if (statement == STATEMENT_CHECK_SCHEMA) {
     log_error("cannot check the tables of the database: connecting again", LOG_T("error", error_text(result)));
+  } else if (statement == STATEMENT_FIND_CANCELLED) {
+    log_warn("cannot look for cancelled jobs: the next extension of the leases finds them",
+             LOG_T("error", error_text(result)));
   } else if (statement == STATEMENT_EXTEND_LEASES) {
     log_line(control->extend_failure_logged ? LOG_DEBUG : LOG_WARN, "cannot extend leases: trying again",
              LOG_T("error", error_text(result)), LOG_US("retry_in", control->options->lease_ms / 3 * 1000));
@@ -349,6 +365,9 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     break;
   case STATEMENT_EXTEND_LEASES:
     take_lost_leases(control, result);
+    break;
+  case STATEMENT_FIND_CANCELLED:
+    cancellations_take(control->cancellations, result);
     break;
   default:
     break;
@@ -407,7 +426,7 @@ static void on_notified(void *owner, const char *channel, const char *payload) {
   }
   int64_t table = strtoll(payload, &rest, 10);
   if (*rest == ':' && table == doorbell_table(control->bell)) /* the database may have several tables pgq_jobs */
-    slot_list_cancel(control->slots, strtoll(rest + 1, NULL, 10));
+    cancellations_notified(control->cancellations, strtoll(rest + 1, NULL, 10));
 }
 
 /* ── leaving ── */

@@ -131,6 +131,9 @@ void hold_stop(struct hold *hold);
 int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int64_t *lasts_ms);
 int hold_lease_count(const struct hold *hold);
 
+/* hold_has_lease(hold, id): whether the hold has leased that job, and it still runs. */
+bool hold_has_lease(const struct hold *hold, int64_t id);
+
 /*
  * hold_lease_lost(hold, id): the job's lease is no longer this worker's. If the job still runs here, pgq.cancelled is
  * raised in its handler; if the handler does not end soon, its executor is killed. hold_cancel(hold, id): the same,

@@ -63,6 +63,10 @@ void hold_lease_lost(struct hold *hold, int64_t id) {
   hold_start_checks(hold);
 }
 
+bool hold_has_lease(const struct hold *hold, int64_t id) {
+  return lease_list_find(&hold->leased, id) != NULL;
+}
+
 void hold_cancel(struct hold *hold, int64_t id) {
   struct lease *lease = lease_list_lose(&hold->leased, id);
   if (!lease)

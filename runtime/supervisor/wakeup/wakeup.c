@@ -13,6 +13,9 @@ enum { LINGER_MS = 50, LINGER_LEAST_MS = 2, LINGER_MOST_MS = 4 };
 /* If two claims brought jobs within BUSY_MS, the worker looks less often, and finds more jobs at a time. */
 enum { BUSY_MS = 20, LINGER_BUSY_MS = 10 };
 
+/* The least time between two rings that bring no job. */
+enum { RING_EVERY_MS = 10 };
+
 /* How often to ask whether a transaction that has enqueued is still open. */
 enum { FLIGHT_LEAST_MS = 2, FLIGHT_MOST_MS = 250 };
 
@@ -34,6 +37,7 @@ struct wakeup {
   struct doorbell *doorbell; /* NULL: there is none */
   enum wakeup_state state;
   int64_t found_ms; /* when a claim last brought jobs */
+  int64_t rung_ms;  /* when the doorbell last rang; 0: never */
   int64_t wait_ms;  /* the next wait: while lingering, or while a transaction that has enqueued is open */
   bool clear;       /* no transaction that has enqueued is open */
   bool again;       /* the doorbell rang while every hold was busy */
@@ -243,7 +247,15 @@ void wakeup_raised(struct wakeup *wakeup, bool clear) {
     confirm(wakeup, clear);
 }
 
+/* Every role may send the doorbell's notifications, as often as it likes. A ring that comes shortly after one that
+ * brought no job waits a little. */
 void wakeup_rung(struct wakeup *wakeup) {
+  int64_t now_ms = clock_ms(), wait_ms = wakeup->rung_ms + RING_EVERY_MS - now_ms;
+  if (wakeup->found_ms < wakeup->rung_ms && wait_ms > 0) {
+    do_within(wakeup, &wakeup->claim_at_ms, wait_ms);
+    return;
+  }
+  wakeup->rung_ms = now_ms;
   if (!wake(wakeup, false))
     wakeup->again = true;
 }
