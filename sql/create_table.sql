@@ -221,6 +221,10 @@ BEGIN
   INSERT INTO pgq_jobs (queue_name, data, run_after, retry_waits)
     VALUES (pgq_enqueue.queue_name, pgq_enqueue.data, pgq_enqueue.after, pgq_enqueue.retry_waits)
     RETURNING id INTO job_id;
+  IF job_id IS NULL THEN
+    RAISE EXCEPTION 'pgq_enqueue: the INSERT added no row: a trigger or rule of pgq_jobs keeps it'
+      USING ERRCODE = '02000';
+  END IF;
   RETURN job_id;
 END
 $pgq$;

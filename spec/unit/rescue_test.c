@@ -90,6 +90,11 @@ static struct job *add(enum outcome outcome) {
   return job;
 }
 
+static void lease(struct job *job, int64_t token) {
+  job->leased = true;
+  job->lease = token;
+}
+
 static void expect_ids(const struct batch *jobs, const int64_t *ids, int count) {
   assert_int_equal(jobs->count, count);
   for (int i = 0; i < count; i++)
@@ -99,9 +104,9 @@ static void expect_ids(const struct batch *jobs, const int64_t *ids, int count) 
 static void only_jobs_with_something_to_be_written_are_kept(void **state) {
   (void)state;
   add(OUTCOME_COMPLETE);
-  add(OUTCOME_UNRUN);            /* held by the transaction that is gone: due again by itself */
-  add(OUTCOME_UNRUN)->lease = 5; /* its lease is in the row */
-  add(OUTCOME_SETTLED);          /* its handler's transaction has written it */
+  add(OUTCOME_UNRUN);           /* held by the transaction that is gone: due again by itself */
+  lease(add(OUTCOME_UNRUN), 5); /* its lease is in the row */
+  add(OUTCOME_SETTLED);         /* its handler's transaction has written it */
   add(OUTCOME_FAIL);
   add(OUTCOME_LEASE);
   rescue_keep(&rescue, &batch);
@@ -127,6 +132,42 @@ static void what_is_rescued_later_comes_behind_what_was_rescued_before(void **st
   add(OUTCOME_COMPLETE)->id = 7;
   rescue_keep(&rescue, &batch);
   expect_ids(&rescue.jobs, (int64_t[]){FIRST_ID, 7}, 2);
+}
+
+static void jobs_whose_writes_changed_no_row_are_kept_and_their_queue_waits(void **state) {
+  (void)state;
+  struct queue *queue = queue_find(&queues, "mail");
+  add(OUTCOME_COMPLETE);
+  add(OUTCOME_COMPLETE)->written = false;
+  add(OUTCOME_UNRUN)->written = false; /* nothing to write */
+  assert_int_equal(rescue_keep_ignored(&rescue, &batch), 1);
+  assert_int_equal(batch.count, 2);
+  expect_ids(&rescue.jobs, (int64_t[]){FIRST_ID + 1}, 1);
+  assert_int_equal(queue->ignored, 1);
+  assert_null(rescue_find_ignored(&rescue.jobs)); /* once proves nothing */
+  batch_clear(&batch);
+  (void)rescue_next(&rescue, &batch, &parameters);
+  assert_int_equal(rescue_keep_ignored(&rescue, &batch), 2);
+  assert_non_null(rescue_find_ignored(&rescue.jobs));
+  assert_int_equal(queue->ignored, 1);
+  batch_clear(&rescue.jobs);
+  assert_int_equal(queue->ignored, 0);
+}
+
+static void a_job_that_ended_before_its_lease_was_written_is_settled_without_it(void **state) {
+  (void)state;
+  struct job *copy = add(OUTCOME_LEASE);
+  int64_t id = copy->id;
+  lease(copy, 5);
+  copy->written = false;
+  struct job *job = add(OUTCOME_COMPLETE);
+  job->id = id;
+  job->written = false;
+  lease(job, 5);
+  rescue_keep_ignored(&rescue, &batch);
+  expect_ids(&rescue.jobs, &id, 1);
+  assert_int_equal(rescue.jobs.jobs[0].outcome, OUTCOME_COMPLETE);
+  assert_false(rescue.jobs.jobs[0].leased);
 }
 
 static void all_jobs_are_tried_together(void **state) {
@@ -220,7 +261,7 @@ static uint32_t elements(void) {
 
 static void a_job_whose_lease_may_have_been_written_is_looked_for_with_and_without_it(void **state) {
   (void)state;
-  add(OUTCOME_LEASE)->lease = 5;
+  lease(add(OUTCOME_LEASE), 5);
   rescue_keep(&rescue, &batch);
   (void)rescue_next(&rescue, &batch, &parameters);
   assert_int_equal(elements(), 2);
@@ -228,10 +269,10 @@ static void a_job_whose_lease_may_have_been_written_is_looked_for_with_and_witho
 
 static void so_is_the_outcome_of_a_job_that_has_ended_meanwhile(void **state) {
   (void)state;
-  add(OUTCOME_LEASE)->lease = 5;
-  *add(OUTCOME_COMPLETE) =
-      (struct job){.id = FIRST_ID, .queue = batch.jobs[0].queue, .lease = 5, .outcome = OUTCOME_COMPLETE};
-  add(OUTCOME_COMPLETE)->lease = 6; /* its lease was written before */
+  lease(add(OUTCOME_LEASE), 5);
+  *add(OUTCOME_COMPLETE) = (struct job){
+      .id = FIRST_ID, .queue = batch.jobs[0].queue, .leased = true, .lease = 5, .outcome = OUTCOME_COMPLETE};
+  lease(add(OUTCOME_COMPLETE), 6); /* its lease was written before */
   rescue_keep(&rescue, &batch);
   (void)rescue_next(&rescue, &batch, &parameters);
   assert_int_equal(elements(), 5);
@@ -276,6 +317,8 @@ int main(void) {
       TEST(only_jobs_with_something_to_be_written_are_kept),
       TEST(a_kept_job_is_found_by_its_id_and_has_its_outcome_and_error),
       TEST(what_is_rescued_later_comes_behind_what_was_rescued_before),
+      TEST(jobs_whose_writes_changed_no_row_are_kept_and_their_queue_waits),
+      TEST(a_job_that_ended_before_its_lease_was_written_is_settled_without_it),
       TEST(all_jobs_are_tried_together),
       TEST(or_one_at_a_time_in_their_order_when_one_of_them_makes_the_settling_fail),
       TEST(jobs_whose_rows_could_not_be_locked_are_forgotten),

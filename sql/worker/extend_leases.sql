@@ -1,4 +1,5 @@
--- Extends leases, and returns the ids of the jobs whose lease is lost. It skips rows that another session has locked,
+-- Extends leases. Returns the ids of the jobs whose lease is lost (true), and of those whose row could not be changed
+-- although this statement has locked it (false). It skips rows that another session has locked,
 -- so that one locked row does not delay the other leases; the next call extends them.
 --
 -- $1 int8[]: ids of the jobs
@@ -17,9 +18,14 @@ extended AS (
   UPDATE pgq_jobs AS job
   SET run_after = statement_timestamp() + mine.ms::float8 * interval '1 millisecond'
   FROM mine
-  WHERE job.id = mine.id)
-SELECT held.id
+  WHERE job.id = mine.id
+  RETURNING job.id)
+SELECT held.id, true
 FROM held
 WHERE NOT EXISTS (
   SELECT FROM pgq_jobs AS job
   WHERE job.id = held.id AND job.lease = held.lease)
+UNION ALL
+SELECT mine.id, false
+FROM mine
+WHERE NOT EXISTS (SELECT FROM extended WHERE extended.id = mine.id)

@@ -1,5 +1,6 @@
 -- Leases jobs that this transaction has locked: after the commit the token, instead of the lock, keeps other workers
 -- from them. Counts the attempt, unless the row has this token already: the answer to an earlier COMMIT was lost.
+-- Returns the ids of the jobs that it leased.
 --
 -- $1 int8[]: ids of the jobs
 -- $2 int8[]: for each job, the token of its new lease
@@ -12,3 +13,4 @@ SET lease = leased.lease,
   run_after = statement_timestamp() + leased.ms::float8 * interval '1 millisecond'
 FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS leased (id, lease, ms)
 WHERE job.id = leased.id
+RETURNING job.id

@@ -2,6 +2,6 @@
 --
 -- $1 tid[]: places (ctid) of the jobs' rows
 -- prepared: yes
-UPDATE pgq_jobs
+UPDATE ONLY pgq_jobs
 SET ran_at = statement_timestamp(), attempt = least(attempt, 2147483646) + 1, error = NULL
 WHERE ctid = ANY ($1::tid[])

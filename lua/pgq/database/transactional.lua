@@ -24,6 +24,12 @@ local MARGIN_MS = 8000
 -- Milliseconds until a job runs again whose handler could not begin.
 local AGAIN_MS = 5000
 
+-- Whether the lease is still in the row that could not be written.
+local STILL = core.sql.transactional_still
+
+local IGNORED = "the database ignores the completion of the job; is there a trigger, rule or row security on pgq_jobs? "
+  .. "The transaction was rolled back"
+
 local LOST = "the lease of the job was lost: it ran out, or the job was cancelled; the transaction was rolled back"
 
 local function pack(...)
@@ -39,7 +45,8 @@ local function complete(tx, schema, job, token, preserve)
   if not rows then
     return nil, message, code
   elseif rows.affected ~= 1 then
-    return nil, LOST
+    rows = tx:query(format(STILL, schema), job.id, token)
+    return nil, rows and rows[1] and IGNORED or LOST
   end
   return true
 end

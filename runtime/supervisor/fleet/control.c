@@ -241,16 +241,6 @@ static void on_extend_timer(uv_timer_t *timer) {
     extend(control);
 }
 
-/* A job whose lease was lost may have been completed by its own transaction: then it ends at once, and its lease is not
- * checked again. */
-static void take_lost_leases(struct control *control, const PGresult *result) {
-  control->extend_failure_logged = false;
-  for (int row = 0; row < PQntuples(result); row++)
-    slot_list_lease_lost(control->slots, result_i64(result, row, 0));
-  if (PQntuples(result) > 0)
-    extend_in(control, LOST_AGAIN_MS);
-}
-
 /* ── the session begins and ends ── */
 
 /* Logs once that the worker treats the pooler as one that shares sessions. The user may know better. */
@@ -313,25 +303,72 @@ static const char *error_text(const PGresult *result) {
   return primary ? primary : PQresultErrorMessage(result);
 }
 
+static void fail_row(struct control *control, const char *error) {
+  log_line(control->row_failure_logged ? LOG_DEBUG : LOG_WARN,
+           "cannot write this worker's row in pgq_workers: trying again", LOG_T("error", error),
+           LOG_US("retry_in", HEARTBEAT_MS * 1000));
+  control->row_failure_logged = true;
+}
+
+static void fail_extending(struct control *control, const char *error) {
+  log_line(control->extend_failure_logged ? LOG_DEBUG : LOG_WARN, "cannot extend leases: trying again",
+           LOG_T("error", error), LOG_US("retry_in", LOST_AGAIN_MS * 1000));
+  control->extend_failure_logged = true;
+  extend_in(control, LOST_AGAIN_MS);
+}
+
 /* The worker continues without its row or its leases. Each of these failures is logged once. */
 static void take_failure(struct control *control, enum statement statement, const PGresult *result) {
-  if (statement == STATEMENT_CHECK_SCHEMA) {
+  if (statement == STATEMENT_CHECK_SCHEMA)
     log_error("cannot check the tables of the database: connecting again", LOG_T("error", error_text(result)));
-  } else if (statement == STATEMENT_FIND_CANCELLED) {
+  else if (statement == STATEMENT_FIND_CANCELLED)
     log_warn("cannot look for cancelled jobs: the next extension of the leases finds them",
              LOG_T("error", error_text(result)));
-  } else if (statement == STATEMENT_EXTEND_LEASES) {
-    log_line(control->extend_failure_logged ? LOG_DEBUG : LOG_WARN, "cannot extend leases: trying again",
-             LOG_T("error", error_text(result)), LOG_US("retry_in", control->options->lease_ms / 3 * 1000));
-    control->extend_failure_logged = true;
-  } else {
-    log_line(control->row_failure_logged ? LOG_DEBUG : LOG_WARN,
-             "cannot write this worker's row in pgq_workers: trying again", LOG_T("error", error_text(result)),
-             LOG_US("retry_in", HEARTBEAT_MS * 1000));
-    control->row_failure_logged = true;
-    if (statement == STATEMENT_WORKER_LOCK)
-      uv_timer_start(&control->lock_timer, on_lock_timer, LOCK_AGAIN_MS, 0);
+  else if (statement == STATEMENT_EXTEND_LEASES)
+    fail_extending(control, error_text(result));
+  else
+    fail_row(control, error_text(result));
+  if (statement == STATEMENT_WORKER_LOCK)
+    uv_timer_start(&control->lock_timer, on_lock_timer, LOCK_AGAIN_MS, 0);
+}
+
+/* A job whose lease was lost may have been completed by its own transaction: then it ends at once, and its lease is not
+ * checked again. */
+static void take_lost_leases(struct control *control, const PGresult *result) {
+  int ignored = 0;
+  for (int row = 0; row < PQntuples(result); row++)
+    if (*PQgetvalue(result, row, 1))
+      slot_list_lease_lost(control->slots, result_i64(result, row, 0));
+    else
+      ignored++;
+  if (ignored > 0)
+    fail_extending(control, "the UPDATE changes no row: is there a trigger, rule or row security on pgq_jobs?");
+  else
+    control->extend_failure_logged = false;
+  if (PQntuples(result) > 0)
+    extend_in(control, LOST_AGAIN_MS);
+}
+
+static void take_heartbeat(struct control *control, const PGresult *result) {
+  bool written = *PQgetvalue(result, 0, 0), exists = *PQgetvalue(result, 0, 1);
+  if (written) {
+    control->row_failure_logged = false;
+  } else if (exists) {
+    fail_row(control, "the UPDATE changes no row: is there a trigger, rule or row security on pgq_workers?");
+  } else { /* the row was deleted, or the table was created anew */
+    control->worker_id = 0;
+    add_row(control);
   }
+}
+
+static void take_row(struct control *control, const PGresult *result) {
+  if (PQntuples(result) == 0) {
+    fail_row(control, "the INSERT adds no row: is there a trigger or rule on pgq_workers?");
+    return;
+  }
+  control->worker_id = result_i64(result, 0, 0);
+  control->row_failure_logged = false;
+  take_lock(control, result, 1);
 }
 
 static void on_result(void *owner, enum statement statement, PGresult *result) {
@@ -348,16 +385,13 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     take_check(control, result);
     break;
   case STATEMENT_WORKER_ADD:
-    control->worker_id = result_i64(result, 0, 0);
-    control->row_failure_logged = false;
-    take_lock(control, result, 1);
+    take_row(control, result);
     break;
   case STATEMENT_WORKER_LOCK:
     take_lock(control, result, 0);
     break;
   case STATEMENT_WORKER_HEARTBEAT:
-    if (*PQcmdTuples(result) == '0') /* the row was deleted: the next heartbeat adds it again */
-      control->worker_id = 0;
+    take_heartbeat(control, result);
     break;
   case STATEMENT_DELETE_DEAD_WORKERS:
     for (int row = 0; row < PQntuples(result); row++)

@@ -47,9 +47,11 @@ static bool is_quick_enough(const struct queue *queue, enum claim_kind kind) {
   return kind == CLAIM_ANY ? is_quick(queue) : queue->batch >= AHEAD_LEAST;
 }
 
-/* Whether no claim may ask the queue: it is paused, or the executor has no capacity for its jobs. */
+/* Whether no claim may ask the queue: it is paused, the executor has no capacity for its jobs, or the database ignores
+ * what becomes of them. */
 static bool is_shut(const struct claim *claim, uint32_t index, int64_t now_ms) {
-  return claim->capacity[index] <= 0 || queue_is_paused(claim->queues[index], now_ms);
+  const struct queue *queue = claim->queues[index];
+  return claim->capacity[index] <= 0 || queue->ignored > 0 || queue_is_paused(queue, now_ms);
 }
 
 /* Whether this claim asks only queues of the other kind. */

@@ -14,6 +14,8 @@ struct claim_gate {
   struct hold *inside;   /* the hold whose claim is under way; NULL: none */
   struct hold **waiting; /* the wait queue, oldest first */
   int count;
+  int shut;         /* number of holds that have shut the gate */
+  int ignored;      /* number of holds whose writes the database ignores */
   uv_timer_t timer; /* runs while a hold waits */
   int parts;        /* number of parts that are over since the timer started */
 };
@@ -92,6 +94,26 @@ void claim_gate_leave(struct claim_gate *gate, struct hold *hold) {
 void claim_gate_withdraw(struct claim_gate *gate, struct hold *hold) {
   stop_waiting(gate, hold);
   claim_gate_leave(gate, hold);
+}
+
+void claim_gate_shut(struct claim_gate *gate) {
+  gate->shut++;
+}
+
+void claim_gate_unshut(struct claim_gate *gate) {
+  gate->shut--;
+}
+
+bool claim_gate_is_shut(const struct claim_gate *gate) {
+  return gate->shut > 0;
+}
+
+bool claim_gate_add_ignored(struct claim_gate *gate) {
+  return gate->ignored++ == 0;
+}
+
+void claim_gate_remove_ignored(struct claim_gate *gate) {
+  gate->ignored--;
 }
 
 bool claim_gate_is_waiting(const struct claim_gate *gate, const struct hold *hold) {

@@ -33,6 +33,19 @@ void claim_gate_withdraw(struct claim_gate *gate, struct hold *hold);
 /* claim_gate_is_waiting(gate, hold): whether the hold is in the wait queue. */
 bool claim_gate_is_waiting(const struct claim_gate *gate, const struct hold *hold);
 
+/*
+ * claim_gate_shut(gate): a hold has outcomes which the database refuses: until claim_gate_unshut(), no hold claims, so
+ * that no job begins whose outcome could not be written. Each hold that shuts the gate unshuts it.
+ */
+void claim_gate_shut(struct claim_gate *gate);
+void claim_gate_unshut(struct claim_gate *gate);
+bool claim_gate_is_shut(const struct claim_gate *gate);
+
+/* claim_gate_add_ignored(gate): the database ignores writes of one more hold. Returns whether it is the first one, so
+ * that this is logged once. claim_gate_remove_ignored(gate): the opposite. */
+bool claim_gate_add_ignored(struct claim_gate *gate);
+void claim_gate_remove_ignored(struct claim_gate *gate);
+
 /* claim_gate_free(gate): the memory is freed in the loop's next turn. */
 void claim_gate_free(struct claim_gate *gate);
 

@@ -8,6 +8,9 @@
 #include "memory.h"
 #include "settle.h"
 
+/* How long the claim gate stays shut after the hold that has shut it has lost its session. */
+enum { SHUT_WHILE_DOWN_MS = 30000 };
+
 static void on_up(void *owner);
 static void on_down(void *owner, const char *reason);
 static void on_result(void *owner, enum statement statement, PGresult *result);
@@ -26,6 +29,32 @@ struct hold *hold_new(const char *name, const struct hold_start *start) {
   uv_timer_init(start->loop, &hold->check_timer);
   hold->check_timer.data = hold;
   return hold;
+}
+
+/* ── the claim gate ── */
+
+/* The database refuses outcomes: no hold of the worker claims until they are written. */
+static void shut_gate(struct hold *hold) {
+  if (hold->shuts_gate || hold->rescue.jobs.count == 0)
+    return;
+  hold->shuts_gate = true;
+  claim_gate_shut(hold->start.gate);
+}
+
+static void unshut_gate(struct hold *hold) {
+  if (!hold->shuts_gate)
+    return;
+  hold->shuts_gate = false;
+  claim_gate_unshut(hold->start.gate);
+}
+
+/* The database no longer ignores writes of the hold, or there are none any more. */
+static void forget_ignored(struct hold *hold) {
+  hold->ignored = 0;
+  hold->suppressed = NULL;
+  if (hold->is_ignored)
+    claim_gate_remove_ignored(hold->start.gate);
+  hold->is_ignored = false;
 }
 
 static void free_hold(uv_handle_t *check_timer) {
@@ -49,6 +78,11 @@ void hold_free(struct hold *hold) {
   if (!hold)
     return;
   uv_timer_stop(&hold->check_timer); /* the timer may be due now, and is closed later */
+  if (hold->rescue.jobs.count > 0)
+    log_error("outcomes could not be written before the worker stopped: their jobs run again",
+              LOG_T("hold", hold->name), LOG_I("jobs", hold->rescue.jobs.count));
+  unshut_gate(hold);
+  forget_ignored(hold);
   claim_gate_withdraw(hold->start.gate, hold);
   connection_free(hold->connection);
   hold_error_close(&hold->error, close_check_timer); /* one handle after the other: the last one frees the memory */
@@ -153,7 +187,10 @@ void hold_count_running(const struct hold *hold, int32_t *counts, uint32_t queue
 
 static void send_statement(void *context, enum statement statement, const struct parameters *parameters) {
   struct hold *hold = context;
-  connection_send(hold->connection, statement, parameters);
+  if (hold->ignored > 0)
+    connection_send_text(hold->connection, statement, parameters);
+  else
+    connection_send(hold->connection, statement, parameters);
 }
 
 void hold_settle(struct hold *hold) {
@@ -178,12 +215,22 @@ void hold_settle(struct hold *hold) {
   connection_sync(hold->connection);
 }
 
+void hold_ask_suppressor(struct hold *hold) {
+  struct parameters parameters = {0};
+  if (!hold->suppressed)
+    return;
+  parameters_add_text(&parameters, hold->suppressed);
+  connection_send(hold->connection, STATEMENT_FIND_SUPPRESSOR, &parameters);
+  parameters_free(&parameters);
+}
+
 /* Locks the rows of the jobs to be rescued, except rows that have changed. */
 static void lock_rescue(struct hold *hold) {
   struct parameters parameters = {0};
   enum statement statement = rescue_next(&hold->rescue, &hold->settling, &parameters);
   hold_set_state(hold, HOLD_LOCKING);
   connection_begin(hold->connection);
+  hold_ask_suppressor(hold);
   connection_send(hold->connection, statement, &parameters);
   connection_sync(hold->connection);
   parameters_free(&parameters);
@@ -208,6 +255,56 @@ static void lose_lease(void *context, int64_t id) {
   hold_lease_lost(context, id);
 }
 
+/* Says once why the database ignores writes of this hold. */
+static void log_suppressor(struct hold *hold, const PGresult *result) {
+  const struct job *job = rescue_find_ignored(&hold->settling);
+  const char *cause = PQgetisnull(result, 0, 0) ? "unknown: no trigger, rule or row security of pgq_jobs was found"
+                                                : PQgetvalue(result, 0, 0);
+  log_error("the database ignores writes of this worker: outcomes are kept and tried again", LOG_T("hold", hold->name),
+            job ? LOG_T("queue", job->queue->name) : (struct log_field){0},
+            job ? LOG_I("job", job->id) : (struct log_field){0}, LOG_T("statement", hold->suppressed),
+            LOG_T("cause", cause));
+  hold->suppressed = NULL;
+}
+
+/* Some writes of the act may have changed no row. Sets hold->ignored. */
+static void keep_ignored(struct hold *hold) {
+  bool leases_missing = hold->state == HOLD_LEASING && hold_forget_ignored_leases(hold);
+  hold->ignored = rescue_keep_ignored(&hold->rescue, &hold->settling);
+  if (leases_missing)
+    hold->ignored = 2;
+  if (hold->ignored == 0)
+    forget_ignored(hold);
+  if (hold->ignored < 2 || hold->is_ignored)
+    return;
+  hold->is_ignored = true;
+  if (!claim_gate_add_ignored(hold->start.gate)) /* another hold asks for the cause */
+    return;
+  const struct job *job = rescue_find_ignored(&hold->rescue.jobs);
+  hold->suppressed = job ? settle_event(job) : "UPDATE";
+}
+
+static void take_commit(struct hold *hold) {
+  bool had_ignored = hold->ignored > 0, was_certain = hold->ignored > 1;
+  connection_works(hold->connection);
+  hold->loss_logged = false;
+  if (hold->wrote)
+    keep_ignored(hold);
+  else if (hold->rescuing && hold->rescue.jobs.count == 0) /* the jobs are gone */
+    forget_ignored(hold);
+  hold->rescuing = false;
+  settle_log(&hold->settling);
+  batch_clear(&hold->settling);
+  hold->rescue.singly = hold->rescue.singly && hold->rescue.jobs.count > 0;
+  if (hold->rescue.jobs.count > 0 || hold->ignored > 0)
+    return;
+  bool opened = hold->shuts_gate || had_ignored;
+  hold->renew = was_certain;
+  unshut_gate(hold);
+  if (opened)
+    hold->start.events->more(hold->start.owner, hold);
+}
+
 static void on_result(void *owner, enum statement statement, PGresult *result) {
   struct hold *hold = owner;
   if (result_failed(result)) {
@@ -217,11 +314,10 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   }
   switch (statement) {
   case STATEMENT_COMMIT:
-    connection_works(hold->connection);
-    hold->loss_logged = false;
-    settle_log(&hold->settling);
-    batch_clear(&hold->settling);
-    hold->rescue.singly = hold->rescue.singly && hold->rescue.jobs.count > 0;
+    take_commit(hold);
+    break;
+  case STATEMENT_FIND_SUPPRESSOR:
+    log_suppressor(hold, result);
     break;
   case STATEMENT_CLAIM:
     hold_take_claim(hold, result);
@@ -234,7 +330,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     idle_info_take(&hold->claim, result, &hold->idle);
     break;
   default:
-    settle_take(&hold->settling, statement, result);
+    hold->wrote = settle_take(&hold->settling, statement, result) || hold->wrote;
   }
 }
 
@@ -246,6 +342,8 @@ static void undo(struct hold *hold) {
   hold->rescue.singly = hold->rescue.singly || content;
   hold_keep_for_rescue(hold);
   claim_gate_leave(hold->start.gate, hold);
+  if (!content)
+    shut_gate(hold);
   hold_error_begin(&hold->error, hold->name, !(content && hold->rescue.jobs.count > 0));
   hold_set_state(hold, HOLD_UNDOING);
   connection_send(hold->connection, STATEMENT_ROLLBACK, NULL);
@@ -268,6 +366,15 @@ static void end_closing(struct hold *hold) {
     hold_rest(hold);
 }
 
+/* No statement of the act has failed. Only a write shows that the database takes writes again. */
+static void end_act(struct hold *hold) {
+  if (hold->wrote && hold->ignored > 1)
+    hold_error_wait(&hold->error);
+  else if (hold->ignored == 0 && (hold->wrote || hold->state == HOLD_CLOSING_EMPTY))
+    hold_error_reset(&hold->error);
+  hold->wrote = false;
+}
+
 static void on_synced(void *owner) {
   struct hold *hold = owner;
   if (hold_error_is_noted(&hold->error)) {
@@ -277,8 +384,13 @@ static void on_synced(void *owner) {
       undo(hold);
     return;
   }
-  if (hold->state != HOLD_UNDOING && hold->state != HOLD_LOCKING)
-    hold_error_reset(&hold->error);
+  end_act(hold);
+  if (hold->renew) {
+    hold->renew = false;
+    connection_fail(hold->connection,
+                    "the database takes the writes that it had ignored; prepared statements may not know");
+    return;
+  }
   switch (hold->state) {
   case HOLD_CLAIMING:
     hold_end_claim(hold);
@@ -295,6 +407,7 @@ static void on_synced(void *owner) {
   case HOLD_LOCKING:
     rescue_sort(&hold->rescue, &hold->settling, lose_lease, hold);
     hold_start_checks(hold); /* jobs that are still locked are tried again */
+    hold->rescuing = true;
     hold_settle(hold);
     break;
   case HOLD_LEASING:
@@ -314,12 +427,18 @@ static void on_synced(void *owner) {
 }
 
 void hold_error_wait_over(void *owner) {
-  hold_proceed(owner);
+  struct hold *hold = owner;
+  if (hold->state == HOLD_DOWN && hold->shuts_gate) {
+    unshut_gate(hold);
+    hold->start.events->more(hold->start.owner, hold);
+  }
+  hold_proceed(hold);
 }
 
 static void on_up(void *owner) {
   struct hold *hold = owner;
   hold_set_state(hold, HOLD_IDLE);
+  hold_error_end_wait(&hold->error);
   hold_proceed(hold);
   if (hold->start.ahead) /* the connection was opened for a claim */
     hold_wake(hold, false);
@@ -333,6 +452,9 @@ static void on_down(void *owner, const char *reason) {
   hold->rescue.wait = true;
   hold->rescue.locked = false;
   hold_error_forget(&hold->error);
+  hold->wrote = false;
+  if (hold->shuts_gate) /* the server may take this worker's other sessions, but no new one */
+    hold_error_wait_ms(&hold->error, SHUT_WHILE_DOWN_MS);
   if (jobs > 0)
     log_line(hold->loss_logged ? LOG_DEBUG : LOG_WARN, "the session of a hold was lost: its jobs are due again",
              LOG_T("hold", hold->name), LOG_I("jobs", jobs), LOG_I("to_rescue", hold->rescue.jobs.count));

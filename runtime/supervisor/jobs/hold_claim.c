@@ -5,7 +5,7 @@
 
 bool hold_may_claim(struct hold *hold) {
   const struct hold_start *start = &hold->start;
-  if (hold->stopping || !child_is_ready(hold->child))
+  if (hold->stopping || !child_is_ready(hold->child) || claim_gate_is_shut(start->gate))
     return false;
   int32_t capacity = start->events->capacity(start->owner, hold, hold->claim.capacity);
   hold->no_capacity = capacity == 0;
@@ -27,6 +27,8 @@ void hold_send_claim(struct hold *hold, bool sweep) {
   }
   claim_parameters(&hold->claim, &parameters);
   connection_begin(hold->connection);
+  hold_ask_suppressor(hold);
+  connection_send(hold->connection, STATEMENT_LOCK_TABLE, NULL);
   connection_send(hold->connection, STATEMENT_CLAIM, &parameters);
   parameters_free(&parameters);
   hold_set_state(hold, HOLD_CLAIMING);
@@ -101,10 +103,21 @@ static void close_empty(struct hold *hold) {
   connection_sync(hold->connection);
 }
 
-/* Whether the claim's jobs may go to the executor: it was not replaced, it takes jobs, and it may run them if they are
- * suspects. */
+/* Whether the outcome of each job could be written, as far as the worker knows. The claim was sent before it could know
+ * that an earlier outcome was not. */
+static bool may_be_settled(const struct hold *hold) {
+  if (hold->rescue.jobs.count > 0 || claim_gate_is_shut(hold->start.gate))
+    return false;
+  for (int i = 0; i < hold->batch.count; i++)
+    if (hold->batch.jobs[i].queue->ignored > 0)
+      return false;
+  return true;
+}
+
+/* Whether the claim's jobs may go to the executor: it was not replaced, it takes jobs, their outcomes can be written,
+ * and it may run them if they are suspects. */
 static bool may_run(struct hold *hold) {
-  if (hold->stopping || hold->claim.stale || !child_is_ready(hold->child))
+  if (hold->stopping || hold->claim.stale || !child_is_ready(hold->child) || !may_be_settled(hold))
     return false;
   return !hold->batch.is_suspect_group || hold->start.events->may_run_suspects(hold->start.owner, hold);
 }

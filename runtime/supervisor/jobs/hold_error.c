@@ -68,10 +68,21 @@ void hold_error_begin(struct hold_error *error, const char *name, bool wait) {
     log_warn("the database refused a statement; trying again", LOG_T("hold", name), LOG_T("sqlstate", error->sqlstate),
              LOG_T("error", error->message));
   memcpy(error->logged, error->message, sizeof error->logged);
-  if (!wait)
-    return;
-  uv_timer_start(&error->timer, on_timer, (uint64_t)error->wait_ms, 0);
+  if (wait)
+    hold_error_wait(error);
+}
+
+void hold_error_wait(struct hold_error *error) {
+  hold_error_wait_ms(error, error->wait_ms);
   error->wait_ms = growing_wait_after(error->wait_ms, WAIT_LEAST_MS, WAIT_MOST_MS);
+}
+
+void hold_error_wait_ms(struct hold_error *error, int64_t wait_ms) {
+  uv_timer_start(&error->timer, on_timer, (uint64_t)wait_ms, 0);
+}
+
+void hold_error_end_wait(struct hold_error *error) {
+  uv_timer_stop(&error->timer);
 }
 
 bool hold_error_is_waiting(const struct hold_error *error) {

@@ -41,6 +41,11 @@ bool hold_error_is_of_session(const struct hold_error *error);
 /* hold_error_begin(error, name, wait): logs the error, unless the same message was logged last. Starts the wait if
  * `wait` is true. */
 void hold_error_begin(struct hold_error *error, const char *name, bool wait);
+/* hold_error_wait(error): starts the next wait, without a line in the log. hold_error_wait_ms(error, wait_ms): starts a
+ * wait of that length. hold_error_end_wait(error): ends the wait early; hold_error_wait_over() is not called. */
+void hold_error_wait(struct hold_error *error);
+void hold_error_wait_ms(struct hold_error *error, int64_t wait_ms);
+void hold_error_end_wait(struct hold_error *error);
 bool hold_error_is_waiting(const struct hold_error *error);
 
 /* hold_error_reset(error): an act succeeded: the next wait is short again. */

@@ -147,6 +147,22 @@ static void forget_leases_being_written(struct hold *hold) {
   lease_list_give_back(&hold->leased, hold->batch.number);
 }
 
+bool hold_forget_ignored_leases(struct hold *hold) {
+  bool found = false;
+  for (int i = 0; i < hold->settling.count; i++) {
+    struct job *job = &hold->settling.jobs[i];
+    if (job->outcome != OUTCOME_LEASE || job->written)
+      continue;
+    lease_list_drop(&hold->leased, job->id);
+    job->outcome = OUTCOME_UNRUN;
+    job->leased = false;
+    found = true;
+  }
+  if (found)
+    lease_list_give_back(&hold->leased, hold->batch.number);
+  return found;
+}
+
 void hold_keep_for_rescue(struct hold *hold) {
   if (hold->batch.open > 0) {
     hold_split(hold);

@@ -67,6 +67,15 @@ struct hold {
   bool sweep_at_gate;    /* while the hold waits at the claim gate: its claim is to be a sweep */
   struct idle_info idle; /* closing_empty, idle: what is known about the next job that falls due */
 
+  bool wrote;  /* a statement of the act under way has written outcomes */
+  int ignored; /* what rescue_keep_ignored() has returned for the last act that wrote */
+  const char
+      *suppressed; /* the event of the writes that the database ignores, while their cause is to be asked; or NULL */
+  bool is_ignored; /* the database ignores writes of the hold, and the claim gate knows */
+  bool renew;      /* the session is to be replaced: its prepared statements may still contain a rule */
+  bool rescuing;   /* the act under way writes outcomes that were kept */
+  bool shuts_gate; /* the claim gate is shut because the database refuses outcomes of this hold */
+
   int64_t leases_lost; /* number of lost leases since the start, for the log */
   bool loss_logged;    /* the loss of the session was logged, and nothing has been committed since */
   struct hold_error error;
@@ -86,6 +95,10 @@ bool hold_has_batch(const struct hold *hold);
 /* hold_settle(hold): sends all known outcomes and COMMIT in the open transaction, and then the next claim if the hold
  * may claim. */
 void hold_settle(struct hold *hold);
+
+/* hold_ask_suppressor(hold): inside of a transaction: if the database ignores writes of the hold, asks for the cause.
+ */
+void hold_ask_suppressor(struct hold *hold);
 
 /* hold_proceed(hold): if the hold is idle, takes the next step: rescue, settle, claim or rest. */
 void hold_proceed(struct hold *hold);
@@ -144,6 +157,10 @@ bool hold_has_ended_leased(const struct hold *hold);
 /* hold_send_leased(hold): the leases of the jobs in `out` are committed: the jobs go to the executor, or go back if it
  * can no longer run them. */
 void hold_send_leased(struct hold *hold);
+
+/* hold_forget_ignored_leases(hold): in state leasing: leases were committed, but not those of all jobs. None of the
+ * jobs is sent; those that are leased go back. Returns whether a lease is missing. */
+bool hold_forget_ignored_leases(struct hold *hold);
 
 /* hold_keep_for_rescue(hold): the act failed or its session is lost: outcomes that were not written are kept, and jobs
  * that run are to be leased once their rows can be locked again. */

@@ -58,6 +58,14 @@ void job_free(struct job *job) {
   free(job->error);
   free(job->traceback);
   job->error = job->traceback = NULL;
+  if (job->ignored > 0)
+    job->queue->ignored--;
+  job->ignored = 0;
+}
+
+void job_ignore(struct job *job) {
+  if (job->ignored++ == 0)
+    job->queue->ignored++;
 }
 
 void job_fail(struct job *job, const char *error) {

@@ -34,6 +34,7 @@ struct job {
   bool written;            /* the database has accepted the outcome */
   bool locked_elsewhere;   /* the row has not changed, but another session has locked it */
   bool blamed;             /* the outcome could not be written, not even alone: the job's error states this now */
+  int ignored;             /* how often a write of the outcome changed no row; counted in queue->ignored, too */
 };
 
 /*
@@ -53,7 +54,10 @@ void job_fail_for_good(struct job *job, const char *error);
 /* job_learn(job): tells the job's queue how long the job took. */
 void job_learn(const struct job *job);
 
-/* job_free(job): frees the texts. */
+/* job_ignore(job): a write of the job's outcome changed no row. No claim asks the job's queue until job_free(). */
+void job_ignore(struct job *job);
+
+/* job_free(job): frees the texts. The job is no longer in the hands of this worker. */
 void job_free(struct job *job);
 
 #endif

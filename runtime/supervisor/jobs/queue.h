@@ -35,6 +35,7 @@ struct queue {
    */
   int64_t floor_us, floor_id;
   bool sweep_next; /* the next claim is a sweep: it starts from the beginning */
+  int ignored;     /* number of jobs whose outcome is kept because its write changed no row; no claim asks the queue */
   struct queue *next;
 };
 

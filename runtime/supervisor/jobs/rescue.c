@@ -28,6 +28,45 @@ void rescue_keep(struct rescue *rescue, struct batch *batch) {
   batch_clear(batch);
 }
 
+/* An outcome under a lease that was never written, either: the row is still as it was claimed. The copy of the job that
+ * was to write the lease is dropped. */
+static void settle_without_lease(struct batch *batch, struct job *job) {
+  for (int i = 0; i < batch->count; i++) {
+    struct job *other = &batch->jobs[i];
+    if (other->id != job->id || other->outcome != OUTCOME_LEASE || other->written)
+      continue;
+    other->outcome = OUTCOME_NONE; /* nothing to write */
+    job->leased = false;
+  }
+}
+
+int rescue_keep_ignored(struct rescue *rescue, struct batch *batch) {
+  int kept = 0, most = 0;
+  for (int i = 0; i < batch->count; i++)
+    if (batch->jobs[i].outcome != OUTCOME_LEASE && batch->jobs[i].leased && settle_is_ignored(&batch->jobs[i]))
+      settle_without_lease(batch, &batch->jobs[i]);
+  for (int i = 0; i < batch->count; i++) {
+    struct job *job = &batch->jobs[i];
+    if (!settle_is_ignored(job)) {
+      batch->jobs[kept++] = *job;
+      continue;
+    }
+    job_ignore(job);
+    job->tid = 0;
+    most = job->ignored > most ? job->ignored : most;
+    batch_add(&rescue->jobs, job);
+  }
+  batch->count = kept;
+  return most;
+}
+
+const struct job *rescue_find_ignored(const struct batch *batch) {
+  for (int i = 0; i < batch->count; i++)
+    if (batch->jobs[i].ignored > 1)
+      return &batch->jobs[i];
+  return NULL;
+}
+
 bool rescue_is_due(const struct rescue *rescue) {
   return rescue->jobs.count > 0 && (!rescue->locked || clock_ms() >= rescue->again_ms);
 }
@@ -45,11 +84,20 @@ enum statement rescue_next(struct rescue *rescue, struct batch *batch, struct pa
   return wait ? STATEMENT_WAIT_FOR_RESCUE : STATEMENT_LOCK_FOR_RESCUE;
 }
 
+static const char *name_of(enum outcome outcome) {
+  return outcome == OUTCOME_COMPLETE ? "complete" : outcome == OUTCOME_SNOOZE ? "snooze" : "fail";
+}
+
 static void drop_job(struct job *job, void (*lost)(void *context, int64_t id), void *context) {
   if (job->outcome == OUTCOME_LEASE)
     lost(context, job->id);
+  else if (job->outcome != OUTCOME_UNRUN && job->leased && job->ignored > 0)
+    log_warn("outcome dropped: the job no longer belongs to this worker", LOG_T("queue", job->queue->name),
+             LOG_I("job", job->id), LOG_I("attempt", job->attempt), LOG_T("outcome", name_of(job->outcome)),
+             LOG_T("error", job->error));
   else if (job->outcome != OUTCOME_UNRUN)
-    log_info("outcome not needed: the job was settled already, or another worker has it",
+    log_line(job->ignored > 0 ? LOG_DEBUG : LOG_INFO, /* another row of the same statement was ignored */
+             "outcome not needed: the job was settled already, or another worker has it",
              LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_I("attempt", job->attempt));
   job_free(job);
 }

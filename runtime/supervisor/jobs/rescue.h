@@ -28,6 +28,19 @@ void rescue_keep(struct rescue *rescue, struct batch *batch);
 /* rescue_is_due(rescue): whether it has jobs, and they are to be tried now. */
 bool rescue_is_due(const struct rescue *rescue);
 
+/*
+ * rescue_keep_ignored(rescue, batch): the batch is committed: takes over the jobs whose write has changed no row, and
+ * pauses their queues. Returns how often that has happened to the same job at most; 0: all jobs are written.
+ *
+ * Once, it does not prove anything: the lease of the job may be lost, or another job of the statement is concerned. The
+ * next act locks the row. If it finds the row, and the write changes nothing again, then a trigger, a rule or row
+ * security is the cause.
+ */
+int rescue_keep_ignored(struct rescue *rescue, struct batch *batch);
+
+/* rescue_find_ignored(batch): returns a job whose writes the database ignores for certain, or NULL. */
+const struct job *rescue_find_ignored(const struct batch *batch);
+
 /* rescue_next(rescue, batch, parameters): moves all jobs, or the next one if `singly`, to the batch, and adds the
  * parameters of the statement that it returns, which locks their rows. */
 enum statement rescue_next(struct rescue *rescue, struct batch *batch, struct parameters *parameters);

@@ -189,30 +189,39 @@ static void mark_returned(struct batch *batch, enum statement statement, const P
   }
 }
 
-void settle_take(struct batch *batch, enum statement statement, const PGresult *result) {
+bool settle_take(struct batch *batch, enum statement statement, const PGresult *result) {
   if (PQnfields(result) > 0) {
     mark_returned(batch, statement, result);
-    return;
+    return !locks_for_rescue(statement);
   }
+  int jobs = 0;
+  for (int i = 0; i < batch->count; i++)
+    jobs += statement_of(&batch->jobs[i]) == statement;
+  bool written = strtol(PQcmdTuples((PGresult *)result), NULL, 10) >= jobs;
   for (int i = 0; i < batch->count; i++)
     if (statement_of(&batch->jobs[i]) == statement)
-      batch->jobs[i].written = true;
+      batch->jobs[i].written = written;
+  return jobs > 0;
 }
 
-static const char *name_of(enum outcome outcome) {
-  return outcome == OUTCOME_COMPLETE ? "complete" : outcome == OUTCOME_SNOOZE ? "snooze" : "fail";
+bool settle_is_ignored(const struct job *job) {
+  return !job->written && statement_of(job) != STATEMENT_COUNT;
+}
+
+const char *settle_event(const struct job *job) {
+  enum statement statement = statement_of(job);
+  return statement == STATEMENT_COMPLETE_BY_TID || statement == STATEMENT_COMPLETE_BY_ID ||
+                 statement == STATEMENT_COMPLETE_LEASED
+             ? "DELETE"
+             : "UPDATE";
 }
 
 static void log_job(const struct job *job) {
-  bool retried = is_retried(job), settled = job->outcome == OUTCOME_SETTLED; /* its handler has written it */
-  if (!job->written && !settled)
-    log_warn("outcome dropped: the job no longer belongs to this worker", LOG_T("queue", job->queue->name),
-             LOG_I("job", job->id), LOG_I("attempt", job->attempt), LOG_T("outcome", name_of(job->outcome)),
-             LOG_T("error", job->error));
-  else if (job->outcome == OUTCOME_SNOOZE)
+  bool retried = is_retried(job);
+  if (job->outcome == OUTCOME_SNOOZE)
     log_debug("job snoozed", LOG_T("queue", job->queue->name), LOG_I("job", job->id),
               LOG_US("run_in", job->next_wait_ms * 1000), LOG_US("duration", (int64_t)job->duration_us));
-  else if (job->outcome == OUTCOME_COMPLETE || settled)
+  else if (job->outcome == OUTCOME_COMPLETE || job->outcome == OUTCOME_SETTLED) /* its handler has written it */
     log_debug("job completed", LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_I("attempt", job->attempt),
               LOG_US("duration", (int64_t)job->duration_us));
   else if (job->outcome == OUTCOME_FAIL)
@@ -231,7 +240,7 @@ void settle_log(const struct batch *batch) {
     const struct job *job = &batch->jobs[i];
     bool ended = job->outcome == OUTCOME_COMPLETE || job->outcome == OUTCOME_FAIL || job->outcome == OUTCOME_SNOOZE ||
                  job->outcome == OUTCOME_SETTLED;
-    if (ended && (job->outcome == OUTCOME_FAIL || !job->written || log_wants(LOG_DEBUG)))
+    if (ended && (job->outcome == OUTCOME_FAIL || log_wants(LOG_DEBUG)))
       log_job(job);
   }
 }

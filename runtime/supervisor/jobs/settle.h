@@ -20,14 +20,21 @@ void settle_send(const struct batch *batch, int64_t lease_ms,
                  void *context);
 
 /* settle_take(batch, statement, result): marks the jobs that a statement of settle_send() has written, or that
- * STATEMENT_LOCK_FOR_RESCUE has locked. */
-void settle_take(struct batch *batch, enum statement statement, const PGresult *result);
+ * STATEMENT_LOCK_FOR_RESCUE has locked. If a statement that returns no ids has changed fewer rows than it names jobs,
+ * none of its jobs is marked. Returns whether the statement writes outcomes. */
+bool settle_take(struct batch *batch, enum statement statement, const PGresult *result);
+
+/* settle_is_ignored(job): after the COMMIT: a statement should have written the job, and has not. */
+bool settle_is_ignored(const struct job *job);
+
+/* settle_event(job): the event for which a trigger or rule would see the write of the job's outcome: "DELETE" or
+ * "UPDATE". */
+const char *settle_event(const struct job *job);
 
 /* settle_lock_parameters(batch, parameters): adds the parameters of STATEMENT_LOCK_FOR_RESCUE for all jobs. */
 void settle_lock_parameters(const struct batch *batch, struct parameters *parameters);
 
-/* settle_log(batch): the outcomes are committed: logs each job that failed, each outcome that was dropped, and at level
- * debug each job that ended. */
+/* settle_log(batch): the outcomes are committed: logs each job that failed, and at level debug each job that ended. */
 void settle_log(const struct batch *batch);
 
 #endif

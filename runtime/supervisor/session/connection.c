@@ -334,6 +334,11 @@ void connection_send(struct connection *c, enum statement statement, const struc
     check_sent(c, pipeline_send(&c->pipeline, statement, parameters));
 }
 
+void connection_send_text(struct connection *c, enum statement statement, const struct parameters *parameters) {
+  if (c->state == CONNECTION_UP)
+    check_sent(c, pipeline_send_text(&c->pipeline, statement, parameters));
+}
+
 static void end_act(struct connection *c) {
   check_sent(c, pipeline_sync(&c->pipeline));
   flush(c);

@@ -97,6 +97,10 @@ bool connection_is_unicode(const struct connection *connection);
  */
 void connection_send(struct connection *connection, enum statement statement, const struct parameters *parameters);
 
+/* connection_send_text(connection, statement, parameters): as connection_send(), but does not use the prepared
+ * statement: once a rule has made nothing of it, Postgres does not plan it anew, even if the rule is dropped. */
+void connection_send_text(struct connection *connection, enum statement statement, const struct parameters *parameters);
+
 /* connection_begin(connection): sends BEGIN, and in a shared session the settings for the transaction. */
 void connection_begin(struct connection *connection);
 
