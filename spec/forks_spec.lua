@@ -68,7 +68,9 @@ describe("a handler that forks: the parent's jobs run once, and its executor liv
   end)
 
   it("waits", function()
-    assert.equal(6, count(run("pgq.sleep(0.01) print 'never'").stdout, "status 1\n"))
+    local result = run "pgq.sleep(0.01) print 'never'"
+    assert.equal(6, count(result.stdout, "status 1\n"))
+    assert.equal(6, count(result.stderr, "its handler waits, and it has no loop"))
   end)
 
   it("stops the worker, and logs", function()
@@ -102,7 +104,7 @@ describe("a handler that forks: the parent's jobs run once, and its executor liv
 
   it("uses a connection of its parent, or ends its Lua state with it", function()
     enqueue("sql", "", 3)
-    local result = drain [[
+    local result = drain([[
       local own = assert(pgq.connect())
       pgq.register_queue("sql", function()
         local before = assert(pgq.query "SELECT pg_backend_pid() AS pid")[1].pid
@@ -119,7 +121,7 @@ describe("a handler that forks: the parent's jobs run once, and its executor liv
         assert(assert(own:query "SELECT pg_backend_pid() AS pid")[1].pid == own_before)
         assert(assert(pgq.query "SELECT pg_backend_pid() AS pid")[1].pid == before)
         print "same sessions"
-      end)]]
+      end)]], "--concurrency", "1")
     assert.equal(3, count(result.stdout, "same sessions"), result.stdout .. result.stderr)
     assert.equal(3, count(result.stderr, "belongs to the process that has forked this one"), result.stderr)
   end)

@@ -53,9 +53,14 @@ bool forked_is_other_process(void) {
 }
 
 void forked_end(bool failed, const char *error, size_t length) {
+  static const char waits[] = "its handler waits, and it has no loop";
+  if (failed && !error) {
+    error = waits;
+    length = sizeof waits - 1;
+  }
   if (failed)
     fprintf(stderr, "pgq-lua executor: a process that a handler has forked ends: %.*s\n",
-            error ? (int)(length < ERROR_TEXT_MOST ? length : ERROR_TEXT_MOST) : 0, error ? error : "");
+            (int)(length < ERROR_TEXT_MOST ? length : ERROR_TEXT_MOST), error);
   fflush(NULL);
   _exit(failed ? 1 : 0);
 }
