@@ -269,6 +269,19 @@ bool message_get_log(struct frame *frame, struct message_log *log) {
   return check(frame, level <= LOG_ERROR) && check_end(frame);
 }
 
+/* ── REPLACE ── */
+
+void message_put_replace(struct buffer *out, const struct message_replace *replace) {
+  put_i64(out, replace->job);
+  put_bytes(out, replace->left, replace->length);
+}
+
+bool message_get_replace(struct frame *frame, struct message_replace *replace) {
+  replace->job = get_i64(frame);
+  replace->left = get_bytes(frame, &replace->length);
+  return check_end(frame);
+}
+
 /* ── BROKEN ── */
 
 void message_put_broken(struct buffer *out, const void *message, size_t length) {

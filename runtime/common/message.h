@@ -143,6 +143,17 @@ struct message_log {
 void message_put_log(struct buffer *out, const struct message_log *log);
 bool message_get_log(struct frame *frame, struct message_log *log) __attribute__((warn_unused_result));
 
+/* FRAME_REPLACE: the job has changed what cannot be set back. The names are any bytes, not NUL-terminated and not
+ * copied. */
+struct message_replace {
+  int64_t job;
+  const char *left;
+  size_t length;
+};
+
+void message_put_replace(struct buffer *out, const struct message_replace *replace);
+bool message_get_replace(struct frame *frame, struct message_replace *replace) __attribute__((warn_unused_result));
+
 /* FRAME_BROKEN: why the script could not be loaded; any bytes, not NUL-terminated and not copied. */
 void message_put_broken(struct buffer *out, const void *message, size_t length);
 bool message_get_broken(struct frame *frame, const char **message, size_t *length) __attribute__((warn_unused_result));

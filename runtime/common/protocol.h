@@ -19,6 +19,7 @@
  *     CANCEL    ───────────────────►            a job that has begun is to end early
  *               ◄─────────────────── STOP       a handler has called pgq.stop()
  *               ◄─────────────────── LOG        a line for the log
+ *               ◄─────────────────── REPLACE    no further job begins; the executor is to be replaced
  *     LEAVE     ───────────────────►            (or the end of the socket) the executor exits with status 0
  *
  * The structs of message.h have the fields of each frame, in their order in the frame.
@@ -35,6 +36,7 @@ enum frame_type {
   FRAME_SERVE,
   FRAME_CANCEL,
   FRAME_LOG,
+  FRAME_REPLACE,
 };
 
 /* Stands for all queues in FRAME_RECALL. */

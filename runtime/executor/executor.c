@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -15,6 +16,7 @@
 #include "forked.h"
 #include "message.h"
 #include "outbox.h"
+#include "process_state.h"
 #include "protocol.h"
 #include "script.h"
 #include "signal_reset.h"
@@ -32,8 +34,9 @@ enum { STATUS_MISUSED = 2 };
 struct executor {
   uv_loop_t loop;
   uv_pipe_t socket;
-  uv_idle_t turn;  /* active while there is work to do */
-  uv_timer_t idle; /* collects garbage when there is no work */
+  uv_idle_t turn;     /* active while there is work to do */
+  uv_signal_t signal; /* used at the start only */
+  uv_timer_t idle;    /* collects garbage when there is no work */
   struct shared_page *page;
   struct buffer in;
   struct outbox *outbox;
@@ -42,6 +45,7 @@ struct executor {
   struct script *script;
   struct task_list *tasks;
   struct memory_pressure pressure;
+  struct buffer left; /* names of the settings that a job has left changed last */
   bool leaving;
   int status;
 };
@@ -134,6 +138,28 @@ static void on_work(void *owner) {
     uv_idle_start(&e->turn, on_turn);
 }
 
+/* The same names are logged as a warning once. */
+static void on_left(void *owner, int64_t job, const char *names, size_t length, bool lost) {
+  struct executor *e = owner;
+  struct buffer fields = {0};
+  char text[512];
+  if (lost) {
+    message_put_replace(&fields, &(struct message_replace){.job = job, .left = names, .length = at_most(length)});
+    outbox_send(e->outbox, FRAME_REPLACE, &fields);
+    buffer_free(&fields);
+    return;
+  }
+  bool known = e->left.length == length && memcmp(e->left.bytes, names, length) == 0;
+  int size =
+      snprintf(text, sizeof text, "job %lld has left settings changed that all jobs share; they were set back: %.*s",
+               (long long)job, (int)length, names);
+  on_script_log(e, known ? LOG_DEBUG : LOG_WARN, text, (size_t)size < sizeof text ? (size_t)size : sizeof text - 1);
+  e->left.length = 0;
+  buffer_add(&e->left, names, length);
+}
+
+static const struct task_events task_events = {on_work, on_left};
+
 /* Some tasks may wait for an event that can no longer come; the garbage collector finds these and ends their wait. */
 static void on_idle(uv_timer_t *timer) {
   struct executor *e = timer->data;
@@ -153,7 +179,7 @@ static void start_script(struct executor *e) {
     e->status = 1;
     leave(e);
   } else {
-    e->tasks = task_list_new(&e->loop, e->script, e->page, e->outbox, &e->pressure, on_work, e);
+    e->tasks = task_list_new(&e->loop, e->script, e->page, e->outbox, &e->pressure, &task_events, e);
     uv_timer_start(&e->idle, on_idle, IDLE_MS, IDLE_MS);
     script_describe(e->script, &fields);
     outbox_send(e->outbox, FRAME_READY, &fields);
@@ -309,6 +335,22 @@ static void prepare_process(pid_t supervisor) {
   }
 }
 
+static void ignore_luv_signal(uv_signal_t *signal, int number) {
+  (void)signal;
+  (void)number;
+}
+
+/* Finds out libuv's signal handler: it is there while a signal is watched. */
+static void prepare_settings(struct executor *e) {
+  struct sigaction action = {.sa_handler = SIG_DFL};
+  uv_signal_t *signal = &e->signal;
+  uv_signal_init(&e->loop, signal);
+  if (uv_signal_start(signal, ignore_luv_signal, SIGWINCH) == 0)
+    sigaction(SIGWINCH, NULL, &action);
+  process_state_prepare(action.sa_handler);
+  uv_close((uv_handle_t *)signal, NULL);
+}
+
 /* Closes a handle that a handler has left open, such as a timer or a pipe. */
 static void close_left(uv_handle_t *handle, void *unused) {
   (void)unused;
@@ -334,6 +376,7 @@ static void tear_down(struct executor *e) {
   outbox_free(e->outbox);
   memory_pressure_free(&e->pressure);
   buffer_free(&e->in);
+  buffer_free(&e->left);
   message_free_configure(&e->configure);
 }
 
@@ -364,6 +407,7 @@ int executor_main(const char *supervisor) {
   }
   uv_loop_init(&e->loop);
   forked_prepare(&e->loop);
+  prepare_settings(e);
   uv_pipe_init(&e->loop, &e->socket, 0);
   uv_idle_init(&e->loop, &e->turn);
   uv_timer_init(&e->loop, &e->idle);

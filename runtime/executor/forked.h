@@ -22,7 +22,8 @@ bool forked_is_other_process(void);
 
 /*
  * forked_end(failed, error, length): ends a child whose handler, or callback, has returned to the executor's code. The
- * exit status is 0, or 1 with the error on stderr if it has failed. Does not return.
+ * exit status is 0; or 1, with the error on stderr, if it has failed. Without an error the handler waits, which a child
+ * cannot. Does not return.
  */
 void forked_end(bool failed, const char *error, size_t length) __attribute__((noreturn));
 

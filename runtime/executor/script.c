@@ -94,6 +94,7 @@ static int set_up(lua_State *L) {
   struct script *script = lua_touserdata(L, 1);
   luaL_openlibs(L);
   seed_random(L);
+  script_watch_settings(L, script);
   script_make_host(L, script);
   script_keep_run(L);
   add_loaders(L);
@@ -134,9 +135,33 @@ static int add_traceback(lua_State *L) {
   return 1;
 }
 
+static int give_module(lua_State *L) {
+  lua_pushvalue(L, lua_upvalueindex(1));
+  return 1;
+}
+
+/* From now on, if a handler unloads a part of the module pgq and requires it again, it gets the same one: a second one
+ * would not know the first one's tasks and connections. */
+static void keep_modules(lua_State *L) {
+  luaL_findtable(L, LUA_REGISTRYINDEX, "_LOADED", 16);
+  int loaded = lua_gettop(L);
+  lua_getfield(L, loaded, "package");
+  lua_getfield(L, -1, "preload");
+  for (lua_pushnil(L); lua_next(L, loaded) != 0; lua_pop(L, 1)) {
+    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+    if (strcmp(name, "pgq") != 0 && strncmp(name, "pgq.", 4) != 0)
+      continue;
+    lua_pushvalue(L, -1);
+    lua_pushcclosure(L, give_module, 1);
+    lua_setfield(L, -4, name);
+  }
+  lua_settop(L, loaded - 1);
+}
+
 /* Ends the registration of queues, and stores the values of the host table that C needs. */
 static int end_loading(lua_State *L) {
   struct script *script = lua_touserdata(L, 1);
+  keep_modules(L);
   script_push_host(L);
   lua_pushnil(L);
   lua_setfield(L, -2, "loading");
@@ -183,7 +208,7 @@ int script_load(struct script *script, struct buffer *message) {
     return -1;
   }
   lua_settop(L, 0);
-  if (script->queue_count > 0)
+  if (script->queue_count > 0 && script_note_settings(script))
     return 0;
   char text[512];
   snprintf(text, sizeof text, "%.300s:%d: the script ends without a queue: call pgq.register_queue(name, handler)",

@@ -85,6 +85,23 @@ void script_interrupt(struct script *script, uint32_t number, enum script_interr
  * the resources that the task has left open, for example connections. */
 void script_ended(struct script *script, uint32_t number);
 
+/*
+ * Settings of the Lua state that handlers can change and that all of them share: the debug hook, io.output and
+ * io.input, the garbage collector, the compiler, metatables of basic types, the seed of math.random.
+ *
+ * script_note_settings(script): those that the script has made while it was loaded apply to each job. Returns false if
+ * memory is short. script_settings_changed(script): whether a handler may have changed one since.
+ *
+ * script_restore_settings(script, number, waits, changed, lost): brings them back after the task of that number has
+ * ended or begun to wait, and appends their names as process_state_restore() does. If the task waits, its own settings
+ * are kept; script_bring_settings(script, number) applies them when the task continues.
+ */
+bool script_note_settings(struct script *script);
+bool script_settings_changed(const struct script *script);
+void script_restore_settings(struct script *script, uint32_t number, bool waits, struct buffer *changed,
+                             struct buffer *lost);
+void script_bring_settings(struct script *script, uint32_t number);
+
 /* script_collect(script): runs a full garbage collection. */
 void script_collect(struct script *script);
 

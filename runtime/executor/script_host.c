@@ -80,9 +80,9 @@ int script_open_host(lua_State *L) {
 }
 
 void script_make_host(lua_State *L, struct script *script) {
-  static const luaL_Reg functions[] = {{"stop", host_stop},   {"task", host_task},
-                                       {"ready", host_ready}, {"report_end", host_report_end},
-                                       {"log", host_log},     {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"stop", host_stop}, {"task", host_task},      {"ready", host_ready}, {"report_end", host_report_end},
+      {"log", host_log},   {"luv", script_open_luv}, {NULL, NULL}};
   lua_pushlightuserdata(L, (void *)&host_key);
   lua_newtable(L);
   for (const luaL_Reg *function = functions; function->name; function++) {
@@ -105,6 +105,9 @@ void script_make_host(lua_State *L, struct script *script) {
 }
 
 /* ── luv ── */
+
+/* The address of this variable is the key of luv in the registry: it is opened once, even if a handler unloads it. */
+static const char luv_key;
 
 /* The only script of the executor; a variable, since finding it in the registry could need memory. */
 static const struct script *luv_script;
@@ -150,6 +153,11 @@ static int call_back(lua_State *L, int arguments, int results, int flags) {
  * requires it.
  */
 int script_open_luv(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&luv_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  if (!lua_isnil(L, -1))
+    return 1;
+  lua_pop(L, 1);
   script_push_host(L);
   lua_getfield(L, -1, "script");
   const struct script *script = lua_touserdata(L, -1);
@@ -165,5 +173,8 @@ int script_open_luv(lua_State *L) {
   if (failed)
     return lua_error(L);
   lua_call(L, 1, 1); /* guard */
+  lua_pushlightuserdata(L, (void *)&luv_key);
+  lua_pushvalue(L, -2);
+  lua_rawset(L, LUA_REGISTRYINDEX);
   return 1;
 }

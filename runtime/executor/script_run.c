@@ -193,7 +193,9 @@ static void call(const struct call *call, struct job_outcome *end) {
   lua_pushlightuserdata(L, (void *)&run_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, (void *)call);
-  if (lua_pcall(L, 1, LUA_MULTRET, 0) != 0) {      /* no memory */
+  int failed = lua_pcall(L, 1, LUA_MULTRET, 0);
+  script_park_hook(call->script);
+  if (failed != 0) {                               /* no memory */
     if (call->number < call->script->thread_count) /* the coroutine may be in any state */
       call->script->threads[call->number] = NULL;
     end->outcome = OUTCOME_FAIL;

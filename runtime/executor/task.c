@@ -7,6 +7,8 @@
 #include "inbox.h"
 #include "memory.h"
 #include "message.h"
+#include "process_calls.h"
+#include "process_state.h"
 
 /* How long a task may wait during its clean-up after an interrupt. After that, each of its waits raises an error at
  * once. */
@@ -14,6 +16,10 @@ enum { TIMEOUT_CLEAN_MS = 5000, CANCEL_CLEAN_MS = 1000 };
 
 /* How long the task may then run until the supervisor kills its process. */
 enum { FINAL_MS = 1000 };
+
+/* The settings of the process are compared after a call that may have changed them, and also this often, since there
+ * are calls that are not noticed. */
+enum { COMPARE_US = 10000 };
 
 /* A job from its begin to its end. */
 struct task {
@@ -28,7 +34,9 @@ struct task {
   bool interrupted, final;
   enum script_interrupt why;
   int64_t kill_at_us;
-  uv_timer_t limit; /* while the task waits: its time limit, or the end of its clean-up */
+  uv_timer_t limit;           /* while the task waits: its time limit, or the end of its clean-up */
+  struct process_state *kept; /* while it waits: its own settings of the process; NULL: it has none */
+  bool kept_script;           /* while it waits: it has settings of its own of the Lua state */
 };
 
 /* A queue: its limits from FRAME_SERVE, and its tasks that wait. */
@@ -46,7 +54,7 @@ struct task_list {
   struct shared_page *page;
   struct outbox *outbox;
   struct memory_pressure *pressure;
-  void (*work)(void *owner);
+  const struct task_events *events;
   void *owner;
   struct inbox inbox;
   struct task **tasks; /* by number */
@@ -58,19 +66,24 @@ struct task_list {
   uint32_t transactional, transactional_most; /* transactional jobs that run, and the limit for them */
   struct queue_limit *queues;                 /* NULL before SERVE */
   uint32_t queue_count;
-  struct buffer fields; /* of an outcome; kept for its memory */
+  struct buffer fields;           /* of an outcome; kept for its memory */
+  struct process_state *settings; /* those that each job begins with */
+  int64_t compared_us;
+  bool spent; /* a handler has left what cannot be undone: no job may begin */
 };
 
 struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct shared_page *page, struct outbox *outbox,
-                                struct memory_pressure *pressure, void (*work)(void *owner), void *owner) {
+                                struct memory_pressure *pressure, const struct task_events *events, void *owner) {
   struct task_list *list = memory_new(sizeof *list);
   *list = (struct task_list){.loop = loop,
                              .script = script,
                              .page = page,
                              .outbox = outbox,
                              .pressure = pressure,
-                             .work = work,
-                             .owner = owner};
+                             .events = events,
+                             .owner = owner,
+                             .settings = process_state_take()};
+  process_calls_forget();
   inbox_init(&list->inbox);
   list->last = &list->first;
   return list;
@@ -82,8 +95,11 @@ void task_list_close(struct task_list *list) {
 }
 
 void task_list_free(struct task_list *list) {
-  for (uint32_t i = 0; i < list->task_count; i++)
+  for (uint32_t i = 0; i < list->task_count; i++) {
+    process_state_free(list->tasks[i]->kept);
     free(list->tasks[i]);
+  }
+  process_state_free(list->settings);
   inbox_free(&list->inbox);
   buffer_free(&list->fields);
   free(list->tasks);
@@ -165,7 +181,7 @@ static void make_ready(struct task_list *list, struct task *task) {
   task->next = NULL;
   *list->last = task;
   list->last = &task->next;
-  list->work(list->owner);
+  list->events->work(list->owner);
 }
 
 void task_list_ready(struct task_list *list, uint32_t number) {
@@ -229,6 +245,47 @@ static void put_outcome(struct task_list *list, const struct task *task, struct 
   outbox_add_outcome(list->outbox, &list->fields);
 }
 
+/* ── settings that all jobs share ── */
+
+static void bring_settings(struct task_list *list, struct task *task) {
+  struct buffer unused = {0};
+  if (task->kept) {
+    process_state_restore(task->kept, &unused, &unused);
+    process_state_free(task->kept);
+    task->kept = NULL;
+    list->compared_us = 0; /* they are to be undone again */
+  }
+  if (task->kept_script)
+    script_bring_settings(list->script, task->number);
+  task->kept_script = false;
+  buffer_free(&unused);
+}
+
+/* The handler has ended, or begun to wait: what it has set is undone, and kept for its continuation. */
+static void restore_settings(struct task_list *list, struct task *task, bool waits, int64_t now_us) {
+  struct buffer changed = {0}, lost = {0};
+  bool script = script_settings_changed(list->script);
+  bool process = process_calls_seen() || now_us - list->compared_us >= COMPARE_US;
+  if (!script && !process)
+    return;
+  list->compared_us = now_us;
+  if (script)
+    script_restore_settings(list->script, task->number, waits, &changed, &lost);
+  task->kept_script = waits && changed.length > 0;
+  if (process && process_state_differs(list->settings)) {
+    task->kept = waits ? process_state_take() : NULL;
+    process_state_restore(list->settings, &changed, &lost);
+  }
+  process_calls_forget();
+  list->spent = list->spent || lost.length > 0;
+  if (lost.length > 0)
+    list->events->left(list->owner, task->id, (const char *)lost.bytes, lost.length, true);
+  else if (changed.length > 0 && !waits)
+    list->events->left(list->owner, task->id, (const char *)changed.bytes, changed.length, false);
+  buffer_free(&changed);
+  buffer_free(&lost);
+}
+
 /* Writes to the shared page which handler runs, so that the supervisor can tell which job was running at a death. */
 static int64_t enter(struct task_list *list, struct task *task) {
   struct shared_page *page = list->page;
@@ -247,12 +304,13 @@ static int64_t enter(struct task_list *list, struct task *task) {
 }
 
 /*
- * Whether the job is to go back to the supervisor: the waiting tasks have used most of the memory; or the job is
+ * Whether the job is to go back to the supervisor: the executor is spent; or the waiting tasks have used most of the
+ * memory; or the job is
  * transactional and no connection is left for it; or its queue has its own limit and has reached it.
  */
 static bool is_full(const struct task_list *list, const struct message_job *job) {
   const struct queue_limit *limit = &list->queues[job->queue];
-  if (list->waiting > 0 && memory_pressure_is_high(list->pressure))
+  if (list->spent || (list->waiting > 0 && memory_pressure_is_high(list->pressure)))
     return true;
   if (job->settles && list->transactional >= list->transactional_most)
     return true;
@@ -317,6 +375,7 @@ static void leave(struct task_list *list, struct task *task, const struct job_ou
     set_aside(list, task, now_us);
   else
     end_task(list, task, end, now_us);
+  restore_settings(list, task, end->outcome == OUTCOME_NONE, now_us);
   atomic_store_explicit(&list->page->runs, 0, memory_order_release); /* after its outcome is in the outbox */
 }
 
@@ -328,6 +387,7 @@ static void go_on(struct task_list *list) {
     list->last = &list->first;
   task->ready = false;
   int64_t entered_us = enter(list, task);
+  bring_settings(list, task);
   script_resume(list->script, task->number, &end);
   leave(list, task, &end, entered_us);
 }

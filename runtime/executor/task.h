@@ -17,13 +17,21 @@
  */
 struct task_list;
 
+struct task_events {
+  /* There is something to do again; the owner is to call task_list_step() from its loop. */
+  void (*work)(void *owner);
+  /* The job has changed settings that all jobs share, whose names are in `names`, and they were set back. If `lost`,
+   * they could not be: no further job begins, and the executor is to be replaced. */
+  void (*left)(void *owner, int64_t job, const char *names, size_t length, bool lost);
+};
+
 /*
- * task_list_new(loop, script, page, outbox, pressure, work, owner): the arguments must outlive the list. While the
- * memory pressure is high and a task waits, jobs do not begin but go back to the supervisor. The list calls work(owner)
- * when there is something to do again; the caller then calls task_list_step() from its loop.
+ * task_list_new(loop, script, page, outbox, pressure, events, owner): the arguments must outlive the list. While the
+ * memory pressure is high and a task waits, jobs do not begin but go back to the supervisor. Each job begins with the
+ * settings of the process and of the Lua state that apply now.
  */
 struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct shared_page *page, struct outbox *outbox,
-                                struct memory_pressure *pressure, void (*work)(void *owner), void *owner);
+                                struct memory_pressure *pressure, const struct task_events *events, void *owner);
 
 /* task_list_close(list): closes the timers. task_list_free(list): frees the list, after the loop has run once more. */
 void task_list_close(struct task_list *list);

@@ -111,6 +111,23 @@ void script_serve(struct script *self, uint32_t connections, bool prepare) {
   pool = connections;
 }
 
+/* No handler changes a setting here. */
+bool script_settings_changed(const struct script *self) {
+  EXPECT(self == &script);
+  return false;
+}
+
+void script_restore_settings(struct script *self, uint32_t number, bool waits, struct buffer *changed,
+                             struct buffer *lost) {
+  (void)self, (void)number, (void)waits, (void)changed, (void)lost;
+  EXPECT(false);
+}
+
+void script_bring_settings(struct script *self, uint32_t number) {
+  (void)self, (void)number;
+  EXPECT(false);
+}
+
 /* It is for the quiet hours of those that wait. */
 void script_collect(struct script *self) {
   EXPECT(self == &script && ledger_waits() > 0 && !ledger_has_work());

@@ -169,6 +169,12 @@ static bool on_outcome(void *owner, const struct job_outcome *outcome) {
   return true;
 }
 
+static void on_replace(void *owner, int64_t job, const char *left) {
+  (void)owner;
+  (void)job;
+  EXPECT(strlen(left) <= ERROR_TEXT_MOST);
+}
+
 static void on_outcomes_end(void *owner) {
   struct ending *end = owner;
   int open = 0, busy = 0;
@@ -304,8 +310,12 @@ static void fill(struct batch *batch, struct queue_list *queues) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length) {
-  static const struct child_events events = {
-      .ready = on_ready, .broken = on_broken, .outcome = on_outcome, .outcomes_end = on_outcomes_end, .stop = on_stop};
+  static const struct child_events events = {.ready = on_ready,
+                                             .broken = on_broken,
+                                             .outcome = on_outcome,
+                                             .outcomes_end = on_outcomes_end,
+                                             .stop = on_stop,
+                                             .replace = on_replace};
   struct queue_list queues = {0};
   struct ending end = {0};
   fill(&end.batch, &queues);

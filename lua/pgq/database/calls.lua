@@ -7,7 +7,7 @@ local core = require "pgq.core"
 local socket_poll = require "pgq.database.socket_poll"
 local tasks = require "pgq.running.tasks"
 
-local assert, collectgarbage, error, pcall, require = assert, collectgarbage, error, pcall, require
+local assert, collectgarbage, error, pcall = assert, collectgarbage, error, pcall
 local format = string.format
 
 local calls = {}
@@ -18,7 +18,7 @@ local DONE, WAIT_WRITE = 0, 2
 -- Loaded when it is needed: plain scripts need no luv.
 local uv
 local function get_uv()
-  uv = uv or require "luv"
+  uv = uv or tasks.luv()
   return uv
 end
 

@@ -2,7 +2,7 @@
 --
 -- A handler may change globals, so this file keeps what it needs when it is loaded.
 
-local find, match, upper = string.find, string.match, string.upper
+local find, match, sub, upper = string.find, string.match, string.sub, string.upper
 
 local session_effects = {}
 
@@ -28,7 +28,7 @@ local function skip_comment(sql, at)
   local depth = 1
   while depth > 0 do
     local from, to = find(sql, "[/*][/*]", at)
-    local mark = from and sql:sub(from, to)
+    local mark = from and sub(sql, from, to)
     if not mark then
       return #sql + 1
     end

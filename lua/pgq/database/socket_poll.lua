@@ -7,8 +7,10 @@
 --
 -- A connection here is a table with the fields _handle, of pgq.core, and _poll.
 
-local assert, collectgarbage, getmetatable, newproxy, pcall, require =
-  assert, collectgarbage, getmetatable, newproxy, pcall, require
+local tasks = require "pgq.running.tasks"
+
+local assert, collectgarbage, getmetatable, newproxy, pcall =
+  assert, collectgarbage, getmetatable, newproxy, pcall
 
 -- A large result can take so much memory that nothing is left for compiling, and then LuaJIT ends the process.
 jit.off(true, true)
@@ -82,7 +84,7 @@ local function on_event(self, problem)
 end
 
 local function new(conn)
-  local uv = require "luv"
+  local uv = tasks.luv()
   local self = { poll = assert(uv.new_poll(conn._handle:fd())), events = nil, handle = nil, wake = nil }
   self.poll:unref()
   function self.on_event(problem)

@@ -110,7 +110,7 @@ local function await_plain(start, seconds)
 end
 
 local function await_in_task(start)
-  require "luv".update_time()
+  tasks.luv().update_time()
   return tasks.wait("await", function(wake)
     local cancel = start(make_resume(wake))
     return type(cancel) == "function" and cancel or nil

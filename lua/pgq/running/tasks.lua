@@ -58,6 +58,14 @@ function tasks.is_loading()
   return host ~= nil and host.loading == true
 end
 
+local luv
+
+--- Luv; in an executor the one of its loop, even if a handler has unloaded it or replaced the loaders of packages.
+function tasks.luv()
+  luv = luv or host and host.luv and host.luv() or require "luv"
+  return luv
+end
+
 --- Whether statements may be prepared: in a worker, unless a pooler shares its sessions.
 function tasks.prepares()
   return host ~= nil and host.prepare == true
@@ -269,7 +277,7 @@ end
 
 -- Calls fn once, after this many milliseconds. Returns a function that stops the timer.
 local function start_timer(ms, fn)
-  local uv = require "luv"
+  local uv = tasks.luv()
   local timer = uv.new_timer()
   uv.update_time()
   timer:start(ms, 0, function()

@@ -363,6 +363,15 @@ static void on_stop(void *owner) {
   slot->start.events->stop(slot->start.owner);
 }
 
+static void on_replace(void *owner, int64_t job, const char *left) {
+  struct slot *slot = owner;
+  log_warn("a job has changed what its executor cannot set back; the executor is replaced when its jobs have ended",
+           LOG_I("executor", slot->number), LOG_I("pid", child_pid(slot->child)), LOG_I("job", job),
+           LOG_T("left", left));
+  if (slot->state == SLOT_READY)
+    retire(slot);
+}
+
 static int count_begun(const struct slot *slot) {
   int begun = 0;
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
@@ -421,4 +430,5 @@ static void on_died(void *owner, const struct child_death *death) {
   slot->start.events->died(slot->start.owner, death->cause);
 }
 
-static const struct child_events child_events = {on_ready, on_broken, on_outcome, on_outcomes_end, on_stop, on_died};
+static const struct child_events child_events = {on_ready, on_broken,  on_outcome, on_outcomes_end,
+                                                 on_stop,  on_replace, on_died};

@@ -13,7 +13,7 @@
  * One executor process, from the supervisor's side. The supervisor sends it frames, takes frames from it, and reads the
  * shared page. It does not trust the process, and kills it when a malformed frame comes in.
  *
- *     child_start ─► ready | broken ─► (outcome | stop)* ─► died ─ child_free
+ *     child_start ─► ready | broken ─► (outcome | stop | replace)* ─► died ─ child_free
  *
  * Every process that was started ends with died(), exactly once. Then the child may be freed or started again.
  */
@@ -41,6 +41,9 @@ struct child_events {
   void (*outcomes_end)(void *owner);
   /* A handler has called pgq.stop(). */
   void (*stop)(void *owner);
+  /* The executor begins no more jobs, since a job has changed settings that cannot be set back, whose names are in
+   * `left`. */
+  void (*replace)(void *owner, int64_t job, const char *left);
   void (*died)(void *owner, const struct child_death *death);
 };
 

@@ -132,6 +132,16 @@ static bool take_log(struct child *child, struct frame *frame) {
   return true;
 }
 
+static bool take_replace(struct child *child, struct frame *frame) {
+  struct message_replace replace;
+  char text[ERROR_TEXT_MOST + 1];
+  if (!child->loaded || !message_get_replace(frame, &replace))
+    return false;
+  text_clean(text, sizeof text, replace.left, replace.length);
+  child->events->replace(child->owner, replace.job, text);
+  return true;
+}
+
 /* Returns false for a frame that an executor does not send. */
 static bool take_frame(struct child *child, struct frame *frame) {
   switch (frame->type) {
@@ -145,6 +155,8 @@ static bool take_frame(struct child *child, struct frame *frame) {
     return take_stop(child, frame);
   case FRAME_LOG:
     return take_log(child, frame);
+  case FRAME_REPLACE:
+    return take_replace(child, frame);
   default:
     return false;
   }
