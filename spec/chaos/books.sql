@@ -34,8 +34,8 @@ INSERT INTO chaos_faults
   SELECT CASE WHEN kind = 'slay' THEN 'deadly job: worker' ELSE 'deadly job' END, worker, started_at, started_at
   FROM chaos_runs JOIN chaos_plans USING (job) WHERE kind IN ('exit', 'kill', 'slay') AND attempt <= number;
 
--- Leases that another worker than the owner ended, or replaced by its own. That is right when the lease has run out, or
--- the owner is dead.
+-- Leases that another worker than the owner ended, shortened, or replaced by its own. That is right when the lease has run
+-- out, or the owner is dead.
 CREATE TABLE chaos_taken AS
   SELECT e.n, e.job, e.who, e.at, e.act, e.attempt, e.error, e.lease_before, e.due_before, owner.who AS owner, owner.at AS leased_at,
     EXISTS (SELECT FROM chaos_faults AS f WHERE f.who = owner.who AND f.began_at <= e.at
@@ -43,8 +43,7 @@ CREATE TABLE chaos_taken AS
   FROM chaos_events AS e
   JOIN chaos_events AS owner ON owner.job = e.job AND owner.n < e.n AND owner.lease_after = e.lease_before
     AND owner.lease_before IS DISTINCT FROM e.lease_before
-  WHERE e.lease_before IS NOT NULL AND e.lease_after IS DISTINCT FROM e.lease_before AND e.act <> 'complete'
-    AND owner.who <> e.who;
+  WHERE e.lease_before IS NOT NULL AND e.act <> 'complete' AND owner.who <> e.who;
 
 -- Runs of an attempt that had been run before, and what explains them: a fault of the worker that ran it before (or of
 -- the server), or one of the worker that ran it again and should not have had it any more.
