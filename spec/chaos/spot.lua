@@ -153,6 +153,7 @@ local function break_things(run)
     end
   end)
   run.faults_ended = common.now()
+  run.rated_kills = { unpack(run.kills) } -- poisons go on to kill while the queues run empty
   common.live(run, 30, function() return run.faults.pending == 0 end)
   run.faults:close()
 end
@@ -215,7 +216,6 @@ local function report(run)
   add_all(faults, run.standstills)
   books.close(run.pg, faults, {}, true)
   end_lives(run, faults)
-  table.sort(run.kills, function(a, b) return a.at < b.at end)
   local broken = books.check(run.pg, spot_books.rules)
   add_all(problems, run.fleet:orphans())
   add_all(problems, run.fleet:complaints())

@@ -62,7 +62,7 @@ end
 -- The rate of each window between two deaths, as a part of what the living workers can do.
 local function windows(all, run, each)
   local list, last = {}, run.faults_began
-  local edges = { unpack(run.kills) }
+  local edges = { unpack(run.rated_kills) }
   edges[#edges + 1] = { at = run.faults_ended }
   for _, kill in ipairs(edges) do
     local expected = each * lifetime(run.lives, last, kill.at, START)
@@ -106,15 +106,15 @@ local function add(rows, title, value, form, limits)
 end
 
 -- rates.rows(pg, run): a list of { title, value, bad = whether it misses its goal, goal = text }. The run has `lives`,
--- a list of { name =, born =, died = }, `kills`, a list of { at =, cut = whether all died, seconds = until they were
--- started again }, and the times calm_began, faults_began and faults_ended, all in seconds since 1970.
+-- a list of { name =, born =, died = }, `rated_kills`, a list of { at =, cut = whether all died, seconds = until they
+-- were started again }, and the times calm_began, faults_began and faults_ended, all in seconds since 1970.
 function rates.rows(pg, run)
   local of, all = read_completions(pg)
   local workers = #run.fleet.workers
   local calm = sum(all, run.calm_began, run.faults_began) / (run.faults_began - run.calm_began)
   local each = calm / workers
   local rows, one, cuts = {}, {}, {}
-  for _, kill in ipairs(run.kills) do
+  for _, kill in ipairs(run.rated_kills) do
     local list = kill.cut and cuts or one
     local at = kill.at + (kill.cut and kill.seconds or 0)
     list[#list + 1] = back_after(all, at, each, workers - (kill.cut and 0 or 1))
