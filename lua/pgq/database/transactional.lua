@@ -17,8 +17,8 @@ local COMPLETE, PRESERVE = core.sql.transactional_complete, core.sql.transaction
 local SCHEMA = core.sql.transactional_schema
 
 -- The server ends the session when its transaction has been idle for the time limit of the handler and this margin:
--- the handler may clean up for five seconds. The lease of the job lasts two seconds longer. So the next attempt does not
--- meet the locks of this one, even if the machine is gone and the server has not noticed.
+-- the handler may clean up for five seconds. The lease of the job lasts two seconds longer. So the next attempt does
+-- not meet the locks of this one, even if the machine is gone and the server has not noticed.
 local MARGIN_MS = 8000
 
 -- Milliseconds until a job runs again whose handler could not begin.
