@@ -17,6 +17,8 @@
 #define CONNECT_TIMEOUT_SECONDS "10"
 #define CONNECT_TIMEOUT_MS "10000"
 
+enum { CONNECT_TIMEOUT_SECONDS_DEFAULT = 10 };
+
 /* ---- Failures */
 
 int handle_push_failure(lua_State *L, const struct pgq_error *error) {
@@ -74,19 +76,17 @@ static void ignore_notice(void *unused, const char *message) {
   (void)message;
 }
 
-/* Pushes a new handle. `connect` makes its connection: PQconnectdbParams() or PQconnectStartParams(). Returns the
- * handle; or NULL when the connection string cannot be read. */
-static struct handle *push_handle(lua_State *L, PGconn *connect(const char *const *, const char *const *, int)) {
+/* Pushes a new handle that connects: at once, or step by step. Returns the handle; or NULL when the connection string
+ * cannot be read. */
+static struct handle *push_handle(lua_State *L, bool in_steps) {
   size_t length;
   bool has_timeout;
   const char *conninfo = luaL_checklstring(L, 1, &length);
   if (strlen(conninfo) != length || conninfo_inspect(conninfo, &has_timeout) != 0)
     return NULL;
   /* The order matters: the connection string overrides what is listed before dbname, and is overridden by what is
-   * listed after it. Libpq observes connect_timeout only when it waits itself; otherwise tcp_user_timeout limits how
-   * long it tries a host that does not answer before it tries the next one. Keepalives detect a host that disappears
-   * while a statement runs; with the kernel's own settings that would take two hours. */
-  const bool starts = connect == PQconnectStartParams;
+   * listed after it. Keepalives detect a host that disappears while a statement runs; with the kernel's own settings
+   * that would take two hours. */
   const char *keywords[] = {"fallback_application_name",
                             "connect_timeout",
                             "tcp_user_timeout",
@@ -98,7 +98,7 @@ static struct handle *push_handle(lua_State *L, PGconn *connect(const char *cons
                             NULL};
   const char *values[] = {"pgq-lua",
                           has_timeout ? NULL : CONNECT_TIMEOUT_SECONDS,
-                          starts ? CONNECT_TIMEOUT_MS : NULL,
+                          in_steps ? CONNECT_TIMEOUT_MS : NULL,
                           KEEPALIVES_IDLE,
                           KEEPALIVES_INTERVAL,
                           KEEPALIVES_COUNT,
@@ -109,20 +109,25 @@ static struct handle *push_handle(lua_State *L, PGconn *connect(const char *cons
   *handle = (struct handle){0};
   luaL_setmetatable(L, HANDLE_TYPE);
   handle->pid = getpid();
-  handle->conn = connect(keywords, values, 1);
+  if (in_steps)
+    handle->connector = connector_start(keywords, values, CONNECT_TIMEOUT_SECONDS_DEFAULT * INT64_C(1000));
+  else
+    handle->conn = PQconnectdbParams(keywords, values, 1);
   return handle;
 }
 
 static int fail_to_connect(lua_State *L, struct handle *handle) {
   struct pgq_error error;
-  const char *message = PQerrorMessage(handle->conn);
+  const char *message = handle->connector ? connector_error(handle->connector)
+                        : handle->conn    ? PQerrorMessage(handle->conn)
+                                          : "";
   failure_set(&error, "08001", "cannot connect: %s", *message != '\0' ? message : "out of memory");
   handle_shut(handle, NULL, NULL);
   return handle_push_failure(L, &error);
 }
 
 int handle_connect(lua_State *L) {
-  struct handle *handle = push_handle(L, PQconnectdbParams);
+  struct handle *handle = push_handle(L, false);
   if (handle == NULL)
     return handle_fail(L, "22023", CONNINFO_HELP);
   if (PQstatus(handle->conn) != CONNECTION_OK)
@@ -132,29 +137,27 @@ int handle_connect(lua_State *L) {
 }
 
 int handle_connect_start(lua_State *L) {
-  struct handle *handle = push_handle(L, PQconnectStartParams);
+  struct handle *handle = push_handle(L, true);
   if (handle == NULL)
     return handle_fail(L, "22023", CONNINFO_HELP);
-  if (PQstatus(handle->conn) == CONNECTION_BAD)
+  if (handle->connector == NULL)
     return fail_to_connect(L, handle);
-  PQsetNoticeProcessor(handle->conn, ignore_notice, NULL);
   return 1;
 }
 
-/* handle:connect_step() -> what the attempt to connect waits for: 0 nothing, the connection is there; 1 that the socket
- * can be read; 2 that the socket can be written; or nil, message, code. The socket may be another one than before. */
-static int handle_connect_step(lua_State *L) {
-  struct handle *handle = handle_check(L);
-  if (handle->conn == NULL)
-    return handle_fail_closed(L, handle);
-  switch (PQconnectPoll(handle->conn)) {
-  case PGRES_POLLING_OK:
+static int push_progress(lua_State *L, struct handle *handle, enum connector_progress progress) {
+  switch (progress) {
+  case CONNECTOR_DONE:
+    handle->conn = connector_take(handle->connector);
+    connector_free(handle->connector);
+    handle->connector = NULL;
+    PQsetNoticeProcessor(handle->conn, ignore_notice, NULL);
     lua_pushinteger(L, HANDLE_DONE);
     return 1;
-  case PGRES_POLLING_READING:
+  case CONNECTOR_READ:
     lua_pushinteger(L, HANDLE_WAIT_READ);
     return 1;
-  case PGRES_POLLING_WRITING:
+  case CONNECTOR_WRITE:
     lua_pushinteger(L, HANDLE_WAIT_WRITE);
     return 1;
   default:
@@ -162,22 +165,27 @@ static int handle_connect_step(lua_State *L) {
   }
 }
 
-/* handle:connect_timeout() -> how many seconds connecting may take, for all hosts together; 0 means no limit. */
-static int handle_connect_timeout(lua_State *L) {
+/* handle:connect_step() -> what the attempt to connect waits for: 0 nothing, the connection is there; 1 that the
+ * descriptor can be read; 2 that it can be written; or nil, message, code. The descriptor may be another one than
+ * before. handle:connect_expire(): the same when the time is over. */
+static int handle_connect_step(lua_State *L) {
   struct handle *handle = handle_check(L);
-  long seconds = 0, hosts = 1;
-  PQconninfoOption *options = handle->conn != NULL ? PQconninfo(handle->conn) : NULL;
-  for (const PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++) {
-    if (option->val == NULL)
-      continue;
-    if (strcmp(option->keyword, "connect_timeout") == 0)
-      seconds = strtol(option->val, NULL, 10);
-    if (strcmp(option->keyword, "host") == 0)
-      for (const char *c = option->val; *c != '\0'; c++)
-        hosts += *c == ',';
-  }
-  PQconninfoFree(options);
-  lua_pushnumber(L, seconds > 0 ? (lua_Number)(seconds * hosts) : 0);
+  if (handle->connector == NULL)
+    return handle_fail_closed(L, handle);
+  return push_progress(L, handle, connector_step(handle->connector));
+}
+
+static int handle_connect_expire(lua_State *L) {
+  struct handle *handle = handle_check(L);
+  if (handle->connector == NULL)
+    return handle_fail_closed(L, handle);
+  return push_progress(L, handle, connector_expire(handle->connector));
+}
+
+/* handle:connect_left() -> for how many milliseconds to wait for the descriptor; -1: without limit. */
+static int handle_connect_left(lua_State *L) {
+  const struct handle *handle = handle_check(L);
+  lua_pushnumber(L, handle->connector ? (lua_Number)connector_left_ms(handle->connector) : -1);
   return 1;
 }
 
@@ -202,11 +210,12 @@ static void detach(struct handle *handle) {
 
 void handle_shut(struct handle *handle, const char *code, const char *message) {
   results_clear(&handle->answer);
-  if (handle->conn == NULL)
+  if (handle->conn == NULL && handle->connector == NULL)
     return;
-  if (handle->pid != getpid())
+  if (handle->conn != NULL && handle->pid != getpid())
     detach(handle);
   PQfinish(handle->conn);
+  connector_free(handle->connector);
   *handle = (struct handle){.closed_message = message, .closed_code = code};
 }
 
@@ -248,9 +257,10 @@ static int handle_server_version(lua_State *L) {
   return 1;
 }
 
-/* handle:fd() -> descriptor of the socket; -1 if there is none. */
+/* handle:fd() -> descriptor of the socket, or what connecting waits for; -1 if there is none. */
 static int handle_fd(lua_State *L) {
-  lua_pushinteger(L, PQsocket(handle_check(L)->conn));
+  const struct handle *handle = handle_check(L);
+  lua_pushinteger(L, handle->connector ? connector_fd(handle->connector) : PQsocket(handle->conn));
   return 1;
 }
 
@@ -302,8 +312,9 @@ void handle_init(lua_State *L) {
   static const luaL_Reg methods[] = {
       {"abandon", handle_abandon},
       {"close", handle_close},
+      {"connect_expire", handle_connect_expire},
+      {"connect_left", handle_connect_left},
       {"connect_step", handle_connect_step},
-      {"connect_timeout", handle_connect_timeout},
       {"describe", handle_describe},
       {"fd", handle_fd},
       {"is_alive", handle_is_alive},

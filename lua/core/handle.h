@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "connector.h"
 #include "pgq.h"
 #include "results.h"
 
@@ -30,9 +31,10 @@ enum handle_copy {
 
 /*
  *     open    `conn` is set; all fields but `closed_message` and `closed_code` are valid
- *     closed  `conn` is NULL; of the other fields only `closed_message` and `closed_code` are valid
+ *     closed  `conn` and `connector` are NULL; of the other fields only `closed_message` and `closed_code` are valid
  */
 struct handle {
+  struct connector *connector; /* while it connects step by step: then `conn` is NULL */
   PGconn *conn;
   pid_t pid;            /* the process that has opened it; a child of that process must not use it */
   struct answer answer; /* the result of the last statement, until it is taken */
@@ -87,8 +89,8 @@ void handle_explain(struct handle *handle, struct pgq_error *error);
  * everything to libpq's environment variables and defaults. */
 int handle_connect(lua_State *L);
 
-/* Lua: connect_start(conninfo) -> handle. The caller must wait until the socket can be written, call
- * handle:connect_step(), and go on with what that returns. */
+/* Lua: connect_start(conninfo) -> handle. The caller must call handle:connect_step(), and go on with what
+ * that returns. */
 int handle_connect_start(lua_State *L);
 
 #endif

@@ -161,10 +161,10 @@ function calls.enqueue(conn, queue, data, options)
   return run(conn, "enqueue", "send_job", "take_id", data, queue, options.after, options.delay_ms, options.waits)
 end
 
--- Connects step by step, whenever the socket is ready. At the end calls wake(), or wake(message, code) after a failure.
--- Returns a function that stops this.
+-- Connects step by step, whenever the descriptor is ready or the time for an address is over. At the end calls wake(),
+-- or wake(message, code) after a failure. Returns a function that stops this.
 local function follow_connecting(handle, wake)
-  local poll, timer, on_event
+  local poll, timer, step
   local function stop()
     if poll then
       poll:close()
@@ -174,24 +174,8 @@ local function follow_connecting(handle, wake)
     end
     poll, timer = nil, nil
   end
-  -- In each step libpq may close the socket and open another one, even with the same number. So each step has its own
-  -- poll handle.
-  local function poll_for(progress)
-    poll = assert(get_uv().new_poll(handle:fd()))
-    assert(poll:start(progress == WAIT_WRITE and "w" or "r", on_event))
-  end
-  local function step()
-    poll:close()
-    poll = nil
-    local progress, message, code = handle:connect_step()
-    if progress and progress ~= DONE then
-      poll_for(progress)
-      return nil
-    end
-    return true, message, code
-  end
-  function on_event()
-    local ok, done, message, code = pcall(step)
+  local function advance(method)
+    local ok, done, message, code = pcall(step, method)
     if not ok then
       message, code = format("cannot connect: %s", done), "08001"
     end
@@ -200,14 +184,23 @@ local function follow_connecting(handle, wake)
       socket_poll.wake(wake, message, code)
     end
   end
-  local timeout = handle:connect_timeout()
-  if timeout > 0 then
-    timer = calls.timer(1000 * timeout, function()
-      stop()
-      wake(format("cannot connect: no answer within %d s", timeout), "08001")
-    end)
+  -- In each step the descriptor may be closed and another one opened, even with the same number. So each step has its
+  -- own poll handle.
+  function step(method)
+    stop()
+    local progress, message, code = handle[method](handle)
+    if not progress or progress == DONE then
+      return true, message, code
+    end
+    poll = assert(get_uv().new_poll(handle:fd()))
+    assert(poll:start(progress == WAIT_WRITE and "w" or "r", function() advance("connect_step") end))
+    local left = handle:connect_left()
+    if left >= 0 then
+      timer = calls.timer(left, function() advance("connect_expire") end)
+    end
+    return false
   end
-  poll_for(WAIT_WRITE)
+  advance("connect_step")
   return stop
 end
 

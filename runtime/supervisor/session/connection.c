@@ -5,11 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connector.h"
 #include "growing_wait.h"
 #include "log.h"
 #include "memory.h"
 
-enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000, CONNECT_TIMEOUT_MS = 30000, REASON_SIZE = 1024 };
+enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000, CONNECT_TIMEOUT_MS = 10000, START_TIMEOUT_MS = 30000 };
+
+enum { REASON_SIZE = 1024 };
 
 /*
  *     CLOSED ─► CONNECTING ─► ASKING ─► PREPARING ─► UP
@@ -20,13 +23,15 @@ enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000, CONNECT_TIMEOUT_MS = 30000, RE
  * ASKING is left out when the mode is known, and PREPARING in a shared session. connection_close() leads from every
  * state to CLOSED.
  *
- *                        pg, poll   pipeline          timer runs until
+ *                        pg         pipeline        timer runs until
  *   CONNECTION_CLOSED      –          –               –
  *   CONNECTION_RETRYING    –          –               the next attempt
- *   CONNECTION_CONNECTING  yes        –               the attempt has taken too long
- *   CONNECTION_ASKING      yes        the question    the same
+ *   CONNECTION_CONNECTING  –          –               a look-up or an address has taken too long
+ *   CONNECTION_ASKING      yes        the question    the start of the session has taken too long
  *   CONNECTION_PREPARING   yes        settings, …     the same
  *   CONNECTION_UP          yes        the owner's     – (0 ms when libpq refused a statement: the session is given up)
+ *
+ * In CONNECTING there is a `connector` instead of `pg`. There is a `poll` whenever there is either.
  *
  * `error` is used in ASKING and PREPARING only, `ending` in UP only; all other fields are valid in every state.
  */
@@ -50,9 +55,10 @@ struct connection {
   void *owner;
 
   enum connection_state state;
+  struct connector *connector;
   PGconn *pg;
-  uv_poll_t
-      *poll; /* on the socket of pg; allocated by itself, because a handle outlives its session by one loop turn */
+  uv_poll_t *poll; /* on the socket of pg, or on what the connector waits for; allocated by itself, because a handle
+                    * outlives its session by one loop turn */
   int poll_socket, poll_events;
   uv_timer_t timer;
   struct pipeline pipeline;
@@ -142,9 +148,9 @@ static void stop_polling(struct connection *c) {
   c->poll = NULL;
 }
 
-/* Waits for these events on the socket, which changes while libpq tries one host after the other. */
+/* Waits for these events on the socket, which changes while one address after the other is tried. */
 static void poll_socket(struct connection *c, int events) {
-  int socket = PQsocket(c->pg);
+  int socket = c->connector ? connector_fd(c->connector) : PQsocket(c->pg);
   if (c->poll && c->poll_socket != socket)
     stop_polling(c);
   if (!c->poll) {
@@ -195,6 +201,8 @@ static void disconnect(struct connection *c, enum connection_state next, const c
   pipeline_clear(&c->pipeline);
   PQfinish(c->pg);
   c->pg = NULL;
+  connector_free(c->connector);
+  c->connector = NULL;
   free(c->error);
   c->error = NULL;
   c->ending = false;
@@ -224,7 +232,7 @@ static void lose(struct connection *c) {
 }
 
 void connection_fail(struct connection *c, const char *reason) {
-  if (c->pg)
+  if (c->pg || c->connector)
     disconnect(c, CONNECTION_RETRYING, "giving up a session", reason);
 }
 
@@ -255,24 +263,39 @@ static void ignore_notice(void *context, const char *message) {
   log_debug("notice from the server", LOG_T("text", message));
 }
 
+static void follow_connecting(struct connection *c, enum connector_progress progress) {
+  int64_t left_ms;
+  switch (progress) {
+  case CONNECTOR_DONE:
+    c->pg = connector_take(c->connector);
+    connector_free(c->connector);
+    c->connector = NULL;
+    begin_session(c);
+    return;
+  case CONNECTOR_FAILED:
+    cannot_connect(c, connector_error(c->connector));
+    return;
+  case CONNECTOR_READ:
+  case CONNECTOR_WRITE:
+    left_ms = connector_left_ms(c->connector);
+    uv_timer_start(&c->timer, on_timer, (uint64_t)(left_ms < 0 ? START_TIMEOUT_MS : left_ms), 0);
+    poll_socket(c, progress == CONNECTOR_READ ? UV_READABLE : UV_WRITABLE);
+    return;
+  }
+}
+
 static void start_connecting(struct connection *c) {
-  /*
-   * The keywords before dbname are defaults; those in the connection string take precedence over them. The user timeout
-   * also limits how long libpq waits for a host that does not answer, before it tries the next one.
-   */
+  /* The keywords before dbname are defaults; those in the connection string take precedence over them. */
   const char *const keywords[] = {
       "fallback_application_name", "keepalives_idle", "keepalives_interval", "keepalives_count",
       "tcp_user_timeout",          "dbname",          "client_encoding",     NULL};
   const char *const values[] = {"pgq-lua", "10", "5", "3", "5000", c->conninfo, "UTF8", NULL};
   connection_set_state(c, CONNECTION_CONNECTING);
-  c->pg = PQconnectStartParams(keywords, values, 1);
-  if (!c->pg || PQstatus(c->pg) == CONNECTION_BAD) {
-    cannot_connect(c, c->pg ? PQerrorMessage(c->pg) : "out of memory");
-    return;
-  }
-  PQsetNoticeProcessor(c->pg, ignore_notice, NULL);
-  uv_timer_start(&c->timer, on_timer, CONNECT_TIMEOUT_MS, 0);
-  poll_socket(c, UV_WRITABLE);
+  c->connector = connector_start(keywords, values, CONNECT_TIMEOUT_MS);
+  if (c->connector)
+    follow_connecting(c, connector_step(c->connector));
+  else
+    cannot_connect(c, "out of memory");
 }
 
 void connection_open(struct connection *c) {
@@ -280,22 +303,11 @@ void connection_open(struct connection *c) {
     start_connecting(c);
 }
 
-static void advance_connecting(struct connection *c) {
-  uv_poll_stop(c->poll); /* libpq may close the socket and open another of the same number */
+/* `step` is connector_step(), or connector_expire() when the time is over. */
+static void advance_connecting(struct connection *c, enum connector_progress step(struct connector *connector)) {
+  uv_poll_stop(c->poll); /* the step may close the socket and open another of the same number */
   c->poll_events = 0;
-  switch (PQconnectPoll(c->pg)) {
-  case PGRES_POLLING_READING:
-    poll_socket(c, UV_READABLE);
-    break;
-  case PGRES_POLLING_WRITING:
-    poll_socket(c, UV_WRITABLE);
-    break;
-  case PGRES_POLLING_OK:
-    begin_session(c);
-    break;
-  default:
-    cannot_connect(c, PQerrorMessage(c->pg));
-  }
+  follow_connecting(c, step(c->connector));
 }
 
 static void on_timer(uv_timer_t *timer) {
@@ -306,10 +318,12 @@ static void on_timer(uv_timer_t *timer) {
     start_connecting(c);
     break;
   case CONNECTION_CONNECTING:
+    advance_connecting(c, connector_expire);
+    break;
   case CONNECTION_ASKING:
   case CONNECTION_PREPARING:
     snprintf(reason, sizeof reason, "connection to \"%.100s\", port %.10s: no answer within %d s",
-             PQhost(c->pg) ? PQhost(c->pg) : "", PQport(c->pg) ? PQport(c->pg) : "", CONNECT_TIMEOUT_MS / 1000);
+             PQhost(c->pg) ? PQhost(c->pg) : "", PQport(c->pg) ? PQport(c->pg) : "", START_TIMEOUT_MS / 1000);
     cannot_connect(c, PQstatus(c->pg) == CONNECTION_BAD ? PQerrorMessage(c->pg) : reason);
     break;
   default:
@@ -408,6 +422,8 @@ static void prepare_session(struct connection *c) {
 }
 
 static void begin_session(struct connection *c) {
+  PQsetNoticeProcessor(c->pg, ignore_notice, NULL);
+  uv_timer_start(&c->timer, on_timer, START_TIMEOUT_MS, 0);
   pipeline_begin(&c->pipeline, c->pg);
   poll_socket(c, UV_READABLE);
   if (c->mode->kind != SESSION_UNKNOWN) {
@@ -502,7 +518,7 @@ static void on_socket(uv_poll_t *poll, int status, int events) {
     events |= UV_READABLE;
   }
   if (c->state == CONNECTION_CONNECTING) {
-    advance_connecting(c);
+    advance_connecting(c, connector_step);
     return;
   }
   bool readable = !(events & UV_READABLE) || PQconsumeInput(pg);
