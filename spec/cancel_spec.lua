@@ -34,7 +34,7 @@ describe("cancelling", function()
   end
 
   local function row(id)
-    local found = conn:query([[SELECT ran_at BETWEEN now() - interval '60 s' AND now() AS just_now, error, lease, suspect,
+    local found = conn:query([[SELECT ran_at BETWEEN now() - interval '60 s' AND now() AS just_now, error, lease, deaths,
       attempt, retry_waits::text AS waits FROM pgq_jobs WHERE id = $1]], id)[1]
     for name, value in pairs(found) do
       if value == pgq.null then found[name] = nil end
@@ -42,7 +42,7 @@ describe("cancelling", function()
     return found
   end
 
-  local CANCELLED = { just_now = true, error = "cancelled", suspect = false, attempt = 0, waits = "{1m0s,10m0s,30m0s}" }
+  local CANCELLED = { just_now = true, error = "cancelled", deaths = 0, attempt = 0, waits = "{1m0s,10m0s,30m0s}" }
 
   -- Returns the output of psql: the result of the call, and the notifications that it caused.
   local function cancel_and_listen(id)
@@ -76,11 +76,11 @@ describe("cancelling", function()
       assert.same(CANCELLED, row(id))
     end)
 
-    it("ends a job that waits for a retry or is suspect, and keeps its attempts", function()
+    it("ends a job that waits for a retry or has seen deaths, and keeps its attempts", function()
       local id = enqueue()
-      pg:psql "UPDATE pgq_jobs SET attempt = 2, retry_waits = '{5s}', error = 'too bad', suspect = true"
+      pg:psql "UPDATE pgq_jobs SET attempt = 2, retry_waits = '{5s}', error = 'too bad', deaths = 3"
       assert.equal("cancelled", (cancel_and_listen(id)))
-      assert.same({ just_now = true, error = "cancelled", suspect = false, attempt = 2, waits = "{5s}" }, row(id))
+      assert.same({ just_now = true, error = "cancelled", deaths = 0, attempt = 2, waits = "{5s}" }, row(id))
     end)
 
     it("ends a leased job, and tells its worker with the table's oid and the id", function()
@@ -89,7 +89,7 @@ describe("cancelling", function()
       local answer, payload = cancel_and_listen(id)
       assert.equal("running", answer)
       assert.equal(pg:psql "SELECT 'pgq_jobs'::regclass::oid" .. ":" .. id, payload)
-      assert.same({ just_now = true, error = "cancelled", suspect = false, attempt = 1, waits = "{1m0s,10m0s,30m0s}" }, row(id))
+      assert.same({ just_now = true, error = "cancelled", deaths = 0, attempt = 1, waits = "{1m0s,10m0s,30m0s}" }, row(id))
     end)
 
     it("leaves jobs alone that have failed, were preserved or were cancelled", function()
@@ -159,7 +159,7 @@ describe("cancelling", function()
       assert.is_false(ok)
       assert.matches("permission denied for table pgq_jobs", problem)
       pg:psql [[REVOKE ALL ON pgq_jobs FROM canceller; GRANT SELECT (id, lease, ran_at),
-        UPDATE (ran_at, error, lease, suspect) ON pgq_jobs TO canceller]]
+        UPDATE (ran_at, error, lease, started_at, deaths) ON pgq_jobs TO canceller]]
       assert.equal("running", pg:psql(call))
       pg:psql "DROP OWNED BY canceller; DROP ROLE canceller"
     end)

@@ -61,7 +61,6 @@ describe("a worker survives", function()
     enqueue("fine", "after")
     local result = drain(FFI:format [[local bytes = "\100\0\0\0\7abc" ffi.C.write(3, bytes, #bytes)]])
     assert.matches("fine after", result.stdout)
-    -- At first the culprit is not known; then each suspect runs alone.
     assert.equal("evil|1|the executor was killed: it sent a part of a frame and no more; only this job was running in it|t",
       pg:psql "SELECT queue_name, attempt, error, ran_at IS NOT NULL FROM pgq_jobs")
   end)

@@ -91,8 +91,8 @@ describe("a time limit that no option changes:", function()
 
   it("a callback of luv that does not return is ended after half a minute, and at first no job is charged for it", function()
     stuck:read_until("an executor died.-cause=\"was killed: a callback of luv did not return for 30 s\"", 90, "stderr")
-    wait.till("the job to be suspect", 30, function()
-      return pg:psql "SELECT suspect FROM pgq_jobs WHERE queue_name = 'stuck'" == "t"
+    wait.till("the death to be counted", 30, function()
+      return pg:psql "SELECT deaths FROM pgq_jobs WHERE queue_name = 'stuck'" == "1"
     end)
   end)
 

@@ -36,7 +36,6 @@ describe("the tables and pgq_enqueue in SQL", function()
       "error|text|YES|-",
       "attempt|integer|NO|0",
       "lease|bigint|YES|-",
-      "suspect|boolean|NO|false",
       "started_at|timestamp with time zone|YES|-",
       "deaths|smallint|NO|0",
     }, "\n"), columns "pgq_jobs")
@@ -88,9 +87,9 @@ describe("the tables and pgq_enqueue in SQL", function()
       VALUES ($1, $2, $3, $4) RETURNING id]], "go", pgq.bytea("a\0b"), "2030-01-31T12:00:00.123456789+01:00",
       '{"1m0s","10m0s","30m0s"}'))
     local job = assert(conn:query([[SELECT queue_name, data, run_after = '2030-01-31 11:00:00.123457+00' AS same,
-      retry_waits::text AS waits, attempt, lease, suspect, ran_at, error FROM pgq_jobs WHERE id = $1]], rows[1].id))
+      retry_waits::text AS waits, attempt, lease, deaths, ran_at, error FROM pgq_jobs WHERE id = $1]], rows[1].id))
     assert.same({ { queue_name = "go", data = "a\0b", same = true, waits = "{1m0s,10m0s,30m0s}", attempt = 0,
-      suspect = false, lease = pgq.null, ran_at = pgq.null, error = pgq.null }, affected = 1 }, job)
+      deaths = 0, lease = pgq.null, ran_at = pgq.null, error = pgq.null }, affected = 1 }, job)
   end)
 
   it("pgq_enqueue returns the id of a job that is due at once and has three retries", function()

@@ -592,7 +592,7 @@ describe("a transactional handler", function()
       assert.equal("30|30", pg:psql "SELECT count(*), count(DISTINCT job) FROM marks")
     end)
 
-    it("is a suspect if its executor is killed while it waits, and loses an attempt only if it then kills it alone", function()
+    it("costs no attempt if its executor is killed while it waits, and one only if it then kills it alone", function()
       enqueue("q", "bad")
       enqueue("q", "", 3)
       local worker = start(handler [[

@@ -327,8 +327,7 @@ describe("a worker", function()
       local other = Worker.start { pg = pg, script = ECHO, args = { "--executors", "1" } }
       wait.till("the other's row", 30, function() return pg:psql "SELECT count(*) FROM pgq_workers" == "1" end)
       pg:psql "INSERT INTO pgq_workers (host, pid, version) VALUES ('vanished', 1, 'x')"
-      local result = drain(ECHO)
-      assert.matches("a worker died: [^\n]* host=vanished pid=1", result.stderr)
+      other:read_until("a worker died: [^\n]* host=vanished pid=1", 30, "stderr")
       assert.equal(tostring(other.pid), pg:psql "SELECT pid FROM pgq_workers")
       other:stop()
     end)

@@ -17,7 +17,6 @@ CREATE TABLE IF NOT EXISTS pgq_jobs (
   error text,
   attempt integer NOT NULL DEFAULT 0,
   lease bigint,
-  suspect boolean NOT NULL DEFAULT false,
   started_at timestamptz,
   deaths smallint NOT NULL DEFAULT 0
 ) WITH (
@@ -43,7 +42,6 @@ COMMENT ON COLUMN pgq_jobs.ran_at IS 'When the job ended: it was completed and p
 COMMENT ON COLUMN pgq_jobs.error IS 'Error message of the last failed attempt, as valid UTF-8 of at most 10 KB.';
 COMMENT ON COLUMN pgq_jobs.attempt IS 'Number of attempts so far. It includes the running attempt of a leased job.';
 COMMENT ON COLUMN pgq_jobs.lease IS 'Token of the lease, null when the job is not leased. Only the worker that has the token may change the job.';
-COMMENT ON COLUMN pgq_jobs.suspect IS 'True for a job that was running in a process that died, when the death could not be attributed to one job. The next attempt runs apart from other jobs.';
 COMMENT ON COLUMN pgq_jobs.started_at IS 'When the running attempt of a leased job began: it is set together with the lease. Null for a job that is not leased.';
 COMMENT ON COLUMN pgq_jobs.deaths IS 'How often a process died while this job was in flight, when the death could not be attributed to one job. Such a death costs no attempt. A success resets the count.';
 -- Few jobs are leased at a time, however many wait, so this index is small. A job that is only locked has no lease, and
@@ -66,7 +64,8 @@ CREATE TABLE IF NOT EXISTS pgq_workers (
   queues text[] NOT NULL DEFAULT '{}',
   started_at timestamptz NOT NULL DEFAULT now(),
   last_seen_at timestamptz NOT NULL DEFAULT now(),
-  pooled boolean NOT NULL DEFAULT false
+  pooled boolean NOT NULL DEFAULT false,
+  missing_since timestamptz
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
 
 COMMENT ON TABLE pgq_workers IS 'Running workers of pgq-lua, one row for each worker. A worker that stops deletes its row; the row of a dead worker is deleted by the others.';
@@ -78,6 +77,7 @@ COMMENT ON COLUMN pgq_workers.queues IS 'Names of the queues that the worker''s 
 COMMENT ON COLUMN pgq_workers.started_at IS 'When the worker first connected to the database.';
 COMMENT ON COLUMN pgq_workers.last_seen_at IS 'Time of the worker''s last heartbeat. A worker sends one every ten seconds.';
 COMMENT ON COLUMN pgq_workers.pooled IS 'True for a worker behind a pooler that shares sessions among its clients. This worker holds no lock, so only last_seen_at shows that it is alive.';
+COMMENT ON COLUMN pgq_workers.missing_since IS 'Since when the worker''s advisory lock has been free, as noticed by another worker: its control session has ended. After five seconds the worker counts as dead, and its leases end. Null while the worker holds its lock.';
 
 -- The doorbell: tells sleeping workers that there is a job, and costs little while no worker sleeps. At commit NOTIFY
 -- takes a lock that the whole cluster shares, so it is sent only when a worker sleeps. Two flags decide that, and both
@@ -252,7 +252,7 @@ BEGIN
   IF ended THEN
     RETURN 'ended';
   END IF;
-  UPDATE pgq_jobs AS job SET ran_at = statement_timestamp(), error = 'cancelled', lease = NULL, suspect = false
+  UPDATE pgq_jobs AS job SET ran_at = statement_timestamp(), error = 'cancelled', lease = NULL, started_at = NULL, deaths = 0
     WHERE job.id = pgq_cancel.id;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'pgq_cancel: job % could not be changed: a trigger of pgq_jobs keeps it', pgq_cancel.id

@@ -5,7 +5,8 @@
 -- If two migrations run at the same time, the second waits here, and then has nothing left to do.
 SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgq-lua migrate'));
 
-ALTER TABLE IF EXISTS pgq_workers ADD COLUMN IF NOT EXISTS pooled boolean NOT NULL DEFAULT false;
+ALTER TABLE IF EXISTS pgq_workers ADD COLUMN IF NOT EXISTS pooled boolean NOT NULL DEFAULT false,
+  ADD COLUMN IF NOT EXISTS missing_since timestamptz;
 
 DO $pgq$
 DECLARE
@@ -47,13 +48,12 @@ BEGIN
   END IF;
 
   IF EXISTS (
-    SELECT FROM (VALUES ('attempt'), ('lease'), ('suspect'), ('started_at'), ('deaths')) AS wanted (name)
+    SELECT FROM (VALUES ('attempt'), ('lease'), ('started_at'), ('deaths')) AS wanted (name)
     WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = jobs AND attname = wanted.name AND NOT attisdropped)
   ) THEN
     ALTER TABLE pgq_jobs
       ADD COLUMN IF NOT EXISTS attempt integer NOT NULL DEFAULT 0,
       ADD COLUMN IF NOT EXISTS lease bigint,
-      ADD COLUMN IF NOT EXISTS suspect boolean NOT NULL DEFAULT false,
       ADD COLUMN IF NOT EXISTS started_at timestamptz,
       ADD COLUMN IF NOT EXISTS deaths smallint NOT NULL DEFAULT 0,
       ALTER COLUMN run_after SET DEFAULT now(),
@@ -68,6 +68,10 @@ BEGIN
       toast.autovacuum_vacuum_scale_factor = 0.01,
       toast.autovacuum_vacuum_threshold = 1000,
       toast.autovacuum_vacuum_cost_delay = 0);
+  END IF;
+
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = jobs AND attname = 'suspect' AND NOT attisdropped) THEN
+    ALTER TABLE pgq_jobs DROP COLUMN suspect; -- replaced by deaths
   END IF;
 
   -- The index of btubbs/pgq. Its replacement pgq_jobs_fetch, which create_table.sql creates, also orders by id.

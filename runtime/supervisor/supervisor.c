@@ -36,9 +36,6 @@ enum { LEAVE_TIMEOUT_MS = 2000, BREAK_CHECKS = 4 };
 /* If the system refuses to start the first executor this often, with growing waits, the worker exits. */
 enum { FIRST_STARTS = 6 };
 
-/* After the death of another worker, jobs are claimed one by one and leased before they run, for this long. */
-enum { CAREFUL_MS = 60000 };
-
 struct supervisor {
   uv_loop_t loop;
   struct options *options;
@@ -52,7 +49,7 @@ struct supervisor {
   struct sweep sweep;
   struct session_mode mode;
   struct claim_gate *gate;
-  int suspect_group_size; /* how many suspects may run together */
+  struct isolation isolation;
   struct wakeup *wakeup;
   uv_timer_t stop_timer; /* connecting: connect timeout; later the end of the current stage */
   uv_timer_t free_timer; /* frees objects that have ended, after their last callbacks have returned */
@@ -245,16 +242,9 @@ static void on_control_left(void *owner) {
   advance(s);
 }
 
-static void on_worker_died(void *owner, const char *host, int pid) {
-  struct supervisor *s = owner;
-  log_warn("a worker died: for a minute, jobs are leased before they run", LOG_T("host", host), LOG_I("pid", pid));
-  slot_list_be_careful(&s->slots, clock_ms() + CAREFUL_MS);
-}
-
 static const struct control_events control_events = {
     .checked = on_checked,
     .lacking = on_lacking,
-    .worker_died = on_worker_died,
     .left = on_control_left,
 };
 
@@ -387,14 +377,14 @@ static void set_up(struct supervisor *s) {
                                       .mode = &s->mode,
                                       .gate = s->gate,
                                       .wakeup = s->wakeup,
-                                      .suspect_group_size = &s->suspect_group_size,
+                                      .isolation = &s->isolation,
                                       .events = &slot_events,
                                       .owner = s};
   s->slots.start = &s->slot_start;
 }
 
 int supervisor_run(struct options *options, int argc, char **argv, int script) {
-  struct supervisor supervisor = {.options = options, .suspect_group_size = 1}, *s = &supervisor;
+  struct supervisor supervisor = {.options = options}, *s = &supervisor;
   s->start = (struct child_start){
       .conninfo = options->db, .argc = argc, .argv = argv, .script = script, .max_memory = options->max_memory};
   log_setup((enum log_level)options->log_level, (enum log_format)options->log_format);

@@ -167,24 +167,24 @@ static void a_queue_learns_of_the_jobs_that_have_ended_what_kept_them_busy(void 
   assert_true(queue_handlers_wait(scene->queue));
 }
 
-static void without_a_culprit_what_had_begun_is_suspect(void **state) {
+static void without_a_culprit_the_death_is_counted_for_jobs_that_had_begun(void **state) {
   struct scene *scene = *state;
   const struct job *jobs = scene->batch.jobs;
   end(scene, 0, OUTCOME_COMPLETE);
-  scene->batch.jobs[1].suspect = true; /* but it was not alone */
-  batch_suspect(&scene->batch, 3, &(struct child_death){.cause = "it died"});
+  scene->batch.jobs[1].deaths = 4; /* but it was not alone */
+  batch_count_death(&scene->batch, 3, &(struct child_death){.cause = "it died"});
   assert_int_equal(jobs[0].outcome, OUTCOME_COMPLETE);
-  assert_int_equal(jobs[1].outcome, OUTCOME_SUSPECT);
-  assert_int_equal(jobs[2].outcome, OUTCOME_SUSPECT);
+  assert_int_equal(jobs[1].outcome, OUTCOME_DEATH);
+  assert_int_equal(jobs[2].outcome, OUTCOME_DEATH);
   assert_int_equal(jobs[3].outcome, OUTCOME_UNRUN);
   assert_int_equal(jobs[4].outcome, OUTCOME_UNRUN);
   assert_int_equal(scene->batch.open, 0);
 }
 
-static void a_suspect_that_was_alone_is_to_blame(void **state) {
+static void a_job_that_has_seen_a_death_and_was_alone_is_to_blame(void **state) {
   struct scene *scene = *state;
-  scene->batch.jobs[0].suspect = true;
-  batch_suspect(&scene->batch, 1, &(struct child_death){.alone = true, .cause = "it died"});
+  scene->batch.jobs[0].deaths = 1;
+  batch_count_death(&scene->batch, 1, &(struct child_death){.alone = true, .cause = "it died"});
   assert_int_equal(scene->batch.jobs[0].outcome, OUTCOME_FAIL);
   assert_string_equal(scene->batch.jobs[0].error, "it died");
   assert_int_equal(scene->batch.jobs[1].outcome, OUTCOME_UNRUN);
@@ -247,7 +247,7 @@ static void every_outcome_is_written_by_its_statement(void **state) {
       {OUTCOME_SNOOZE, 7, 0, STATEMENT_SNOOZE},
       {OUTCOME_SETTLED, 7, 0, STATEMENT_COUNT},
       {OUTCOME_LEASE, 7, 5, STATEMENT_LEASE},
-      {OUTCOME_SUSPECT, 0, 5, STATEMENT_MARK_SUSPECT},
+      {OUTCOME_DEATH, 0, 5, STATEMENT_COUNT_DEATH},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     struct settled settled = settle(scene, cases[i].outcome, cases[i].lease, cases[i].tid);
@@ -315,8 +315,8 @@ int main(void) {
       TEST(what_has_begun_is_leased_and_the_rest_goes_back),
       TEST(a_batch_that_is_parked_teaches_that_its_queue_waits),
       TEST(a_queue_learns_of_the_jobs_that_have_ended_what_kept_them_busy),
-      TEST(without_a_culprit_what_had_begun_is_suspect),
-      TEST(a_suspect_that_was_alone_is_to_blame),
+      TEST(without_a_culprit_the_death_is_counted_for_jobs_that_had_begun),
+      TEST(a_job_that_has_seen_a_death_and_was_alone_is_to_blame),
       TEST(every_outcome_is_written_by_its_statement),
       TEST(a_failure_is_only_discarded_when_no_retry_is_left),
       TEST(a_lease_lasts_as_long_as_was_set_or_as_its_transaction_may),

@@ -23,7 +23,7 @@ struct scene {
   struct queue *queues[3];
   struct hold holds[HOLDS_PER_EXECUTOR];
   struct job jobs[HOLDS_PER_EXECUTOR][JOBS_MOST];
-  int group_size;
+  struct isolation isolation;
   uv_loop_t loop;
 };
 
@@ -31,9 +31,8 @@ static int set_up(void **state) {
   static const char *const names[] = {"a", "b", "c"};
   struct scene *scene = memory_new(sizeof *scene);
   scene->options.concurrency = CONCURRENCY;
-  scene->group_size = 1;
   scene->slot = (struct slot){.start.options = &scene->options,
-                              .start.suspect_group_size = &scene->group_size,
+                              .start.isolation = &scene->isolation,
                               .queues = scene->queues,
                               .queue_count = 3};
   uv_loop_init(&scene->loop);
@@ -204,48 +203,70 @@ static void the_most_that_an_executor_may_have_is_no_overflow(void **state) {
   assert_capacity(scene, INT32_MAX, PLENTY, PLENTY);
 }
 
-static void in_careful_times_jobs_come_one_by_one(void **state) {
+/* A slot that is ready, so that its timer may run. */
+static void be_ready(struct scene *scene) {
+  scene->slot.state = SLOT_READY;
+  uv_timer_init(&scene->loop, &scene->slot.timer);
+}
+
+static void jobs_that_must_run_alone_wait_until_the_executor_has_no_others(void **state) {
   struct scene *scene = *state;
-  scene->slot.careful_until_ms = clock_ms() + 60000;
-  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 1);
-  assert_int_equal(capacity[0], PLENTY);
+  const struct hold *first = &scene->holds[SLOT_FIRST_HOLD];
+  be_ready(scene);
+  assert_int_equal(slot_claims_deaths(&scene->slot, first), CLAIM_DEATHS_ANY);
+  assert_int_equal(slot_claims_deaths(&scene->slot, &scene->holds[SLOT_AHEAD_HOLD]), CLAIM_DEATHS_FEW);
+  lease(scene, SLOT_FIRST_HOLD, 0, 1);
+  assert_false(slot_may_run_alone(&scene->slot, first));
+  assert_ptr_equal(scene->isolation.slot, &scene->slot);
+  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 0);
+  scene->holds[SLOT_FIRST_HOLD].leased.count = 0;
+  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 64);
+  assert_int_equal(slot_claims_deaths(&scene->slot, first), CLAIM_DEATHS_MANY);
   assert_int_equal(ask(scene, SLOT_AHEAD_HOLD), 0);
+  assert_true(slot_may_run_alone(&scene->slot, first));
+}
+
+static void nothing_else_runs_beside_jobs_that_run_alone_and_others_get_time_afterwards(void **state) {
+  struct scene *scene = *state;
+  const struct hold *first = &scene->holds[SLOT_FIRST_HOLD];
+  be_ready(scene);
+  assert_true(slot_may_run_alone(&scene->slot, first));
   lease(scene, SLOT_FIRST_HOLD, 0, 1);
   assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 0);
-}
-
-static void beside_suspects_there_is_no_room_but_for_so_many(void **state) {
-  struct scene *scene = *state;
-  scene->slot.isolates = true;
-  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 1);
-  scene->group_size = 20;
-  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 20);
   assert_int_equal(ask(scene, SLOT_AHEAD_HOLD), 0);
-  run(scene, SLOT_AHEAD_HOLD, 0, 1);
-  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), 0);
+  scene->slot.isolated_ms = clock_ms() - 60000;
+  scene->holds[SLOT_FIRST_HOLD].leased.count = 0;
+  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), PLENTY);
+  assert_null(scene->isolation.slot);
+  assert_int_equal(slot_claims_deaths(&scene->slot, first), CLAIM_DEATHS_FEW);
+  assert_in_range(scene->isolation.rest_until_ms, clock_ms() + 4000, clock_ms() + 5000);
+  scene->isolation.rest_until_ms = 0;
+  assert_int_equal(slot_claims_deaths(&scene->slot, first), CLAIM_DEATHS_ANY);
 }
 
-static void a_group_of_suspects_that_does_no_harm_is_followed_by_a_larger_one(void **state) {
+static void one_slot_at_a_time_runs_jobs_alone(void **state) {
   struct scene *scene = *state;
-  static const int expected[] = {3, 6, 12, 3, 6};
-  scene->group_size = 3;
-  run(scene, SLOT_FIRST_HOLD, 0, 1);
-  scene->holds[SLOT_FIRST_HOLD].batch.is_suspect_group = true;
-  for (int i = 0; i < 5; i++) {
-    if (i == 3) { /* the executor died, with six jobs or so */
-      scene->slot.last_were_suspects = false;
-      scene->group_size = 3;
-    }
-    slot_hold_events.found(&scene->slot, &scene->holds[SLOT_FIRST_HOLD]);
-    assert_int_equal(scene->group_size, expected[i]);
-  }
-  for (int i = 0; i < 20; i++)
-    slot_hold_events.found(&scene->slot, &scene->holds[SLOT_FIRST_HOLD]);
-  assert_int_equal(scene->group_size, 1000);
-  scene->holds[SLOT_FIRST_HOLD].batch.is_suspect_group = false;
-  slot_hold_events.found(&scene->slot, &scene->holds[SLOT_FIRST_HOLD]);
-  assert_false(scene->slot.isolates);
-  assert_int_equal(scene->group_size, 1000);
+  struct slot other = scene->slot;
+  const struct hold *first = &scene->holds[SLOT_FIRST_HOLD];
+  be_ready(scene);
+  scene->isolation.slot = &other;
+  assert_int_equal(slot_claims_deaths(&scene->slot, first), CLAIM_DEATHS_FEW);
+  assert_false(slot_may_run_alone(&scene->slot, first));
+  slot_turned_away(&scene->slot);
+  assert_ptr_equal(scene->isolation.slot, &other);
+  assert_int_equal(ask(scene, SLOT_FIRST_HOLD), PLENTY);
+}
+
+static void a_slot_takes_over_from_one_that_waited_in_vain(void **state) {
+  struct scene *scene = *state;
+  be_ready(scene);
+  slot_take_isolation(&scene->slot);
+  assert_null(scene->isolation.slot);
+  scene->isolation.replaced = true;
+  assert_int_equal(slot_claims_deaths(&scene->slot, &scene->holds[SLOT_FIRST_HOLD]), CLAIM_DEATHS_FEW);
+  slot_take_isolation(&scene->slot);
+  assert_false(scene->isolation.replaced);
+  assert_int_equal(slot_claims_deaths(&scene->slot, &scene->holds[SLOT_FIRST_HOLD]), CLAIM_DEATHS_MANY);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -261,9 +282,10 @@ int main(void) {
       TEST(a_queue_has_no_more_in_flight_than_it_asked_for),
       TEST(transactional_queues_share_the_connections_of_the_pool),
       TEST(the_most_that_an_executor_may_have_is_no_overflow),
-      TEST(in_careful_times_jobs_come_one_by_one),
-      TEST(beside_suspects_there_is_no_room_but_for_so_many),
-      TEST(a_group_of_suspects_that_does_no_harm_is_followed_by_a_larger_one),
+      TEST(jobs_that_must_run_alone_wait_until_the_executor_has_no_others),
+      TEST(nothing_else_runs_beside_jobs_that_run_alone_and_others_get_time_afterwards),
+      TEST(one_slot_at_a_time_runs_jobs_alone),
+      TEST(a_slot_takes_over_from_one_that_waited_in_vain),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

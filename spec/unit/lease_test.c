@@ -163,7 +163,7 @@ static void a_lease_that_is_lost_after_its_job_ended_needs_no_cancel(void **stat
 static void the_culprit_of_a_death_fails_and_the_others_go_back(void **state) {
   struct scene *scene = *state;
   end(scene, 0, OUTCOME_COMPLETE);
-  scene->list.items[2].job.suspect = true;
+  scene->list.items[2].job.deaths = 4;
   die(scene, FIRST_ID + 1, "it died");
   assert_int_equal(outcome_of(scene, 0), OUTCOME_COMPLETE);
   assert_int_equal(outcome_of(scene, 1), OUTCOME_FAIL);
@@ -172,30 +172,30 @@ static void the_culprit_of_a_death_fails_and_the_others_go_back(void **state) {
   assert_int_equal(outcome_of(scene, 2), OUTCOME_UNRUN);
 }
 
-static void a_suspect_that_was_alone_is_to_blame(void **state) {
+static void a_job_that_has_seen_a_death_and_was_alone_is_to_blame(void **state) {
   struct scene *scene = *state;
   end(scene, 0, OUTCOME_COMPLETE);
   end(scene, 1, OUTCOME_COMPLETE);
-  scene->list.items[2].job.suspect = true;
+  scene->list.items[2].job.deaths = 1;
   lease_list_child_died(&scene->list, &(struct child_death){.alone = true, .cause = "it died"});
   assert_int_equal(outcome_of(scene, 2), OUTCOME_FAIL);
   assert_string_equal(scene->list.items[2].job.error, "it died");
 }
 
-static void without_a_culprit_those_that_ran_are_suspects(void **state) {
+static void without_a_culprit_the_death_is_counted_for_all_jobs(void **state) {
   struct scene *scene = *state;
   end(scene, 0, OUTCOME_COMPLETE);
-  scene->list.items[2].job.suspect = true;
+  scene->list.items[2].job.deaths = 4;
   die(scene, 0, "it died");
   assert_int_equal(outcome_of(scene, 0), OUTCOME_COMPLETE);
-  assert_int_equal(outcome_of(scene, 1), OUTCOME_SUSPECT);
+  assert_int_equal(outcome_of(scene, 1), OUTCOME_DEATH);
   assert_null(scene->list.items[1].job.error);
-  assert_int_equal(outcome_of(scene, 2), OUTCOME_SUSPECT); /* it was not alone */
+  assert_int_equal(outcome_of(scene, 2), OUTCOME_DEATH); /* it was not alone */
 }
 
 static void an_orderly_end_leaves_nobody_to_blame(void **state) {
   struct scene *scene = *state;
-  scene->list.items[2].job.suspect = true;
+  scene->list.items[2].job.deaths = 4;
   die(scene, 0, NULL);
   for (int i = 0; i < 3; i++)
     assert_int_equal(outcome_of(scene, i), OUTCOME_UNRUN);
@@ -234,8 +234,8 @@ int main(void) {
       TEST(a_lease_is_lost_once_and_its_outcome_is_dropped),
       TEST(a_lease_that_is_lost_after_its_job_ended_needs_no_cancel),
       TEST(the_culprit_of_a_death_fails_and_the_others_go_back),
-      TEST(without_a_culprit_those_that_ran_are_suspects),
-      TEST(a_suspect_that_was_alone_is_to_blame),
+      TEST(without_a_culprit_the_death_is_counted_for_all_jobs),
+      TEST(a_job_that_has_seen_a_death_and_was_alone_is_to_blame),
       TEST(an_orderly_end_leaves_nobody_to_blame),
       TEST(what_was_never_begun_goes_back_or_is_forgotten),
       cmocka_unit_test(tokens_are_never_given_twice),

@@ -194,7 +194,7 @@ static bool reads_outcome(const struct job_outcome *written) {
 static void an_outcome_is_one_that_an_executor_can_know(void **state) {
   (void)state;
   static const enum outcome right[] = {OUTCOME_COMPLETE, OUTCOME_FAIL, OUTCOME_UNRUN, OUTCOME_SNOOZE, OUTCOME_SETTLED};
-  static const enum outcome wrong[] = {OUTCOME_NONE, OUTCOME_LEASE, OUTCOME_SUSPECT, OUTCOME_SUSPECT + 1, 255};
+  static const enum outcome wrong[] = {OUTCOME_NONE, OUTCOME_LEASE, OUTCOME_DEATH, OUTCOME_DEATH + 1, 255};
   struct job_outcome outcome = {.index = 9, .error = "a\0b", .error_length = 3};
   for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
     outcome.outcome = right[i];

@@ -20,7 +20,7 @@ BEGIN
   IF ended THEN
     RETURN 'ended';
   END IF;
-  UPDATE pgq_jobs AS job SET ran_at = statement_timestamp(), error = 'cancelled', lease = NULL, suspect = false
+  UPDATE pgq_jobs AS job SET ran_at = statement_timestamp(), error = 'cancelled', lease = NULL, started_at = NULL, deaths = 0
     WHERE job.id = pgq_cancel.id;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'pgq_cancel: job % could not be changed: a trigger of pgq_jobs keeps it', pgq_cancel.id

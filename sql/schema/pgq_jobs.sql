@@ -12,7 +12,6 @@ CREATE TABLE IF NOT EXISTS pgq_jobs (
   error text,
   attempt integer NOT NULL DEFAULT 0,
   lease bigint,
-  suspect boolean NOT NULL DEFAULT false,
   started_at timestamptz,
   deaths smallint NOT NULL DEFAULT 0
 ) WITH (
@@ -38,7 +37,6 @@ COMMENT ON COLUMN pgq_jobs.ran_at IS 'When the job ended: it was completed and p
 COMMENT ON COLUMN pgq_jobs.error IS 'Error message of the last failed attempt, as valid UTF-8 of at most 10 KB.';
 COMMENT ON COLUMN pgq_jobs.attempt IS 'Number of attempts so far. It includes the running attempt of a leased job.';
 COMMENT ON COLUMN pgq_jobs.lease IS 'Token of the lease, null when the job is not leased. Only the worker that has the token may change the job.';
-COMMENT ON COLUMN pgq_jobs.suspect IS 'True for a job that was running in a process that died, when the death could not be attributed to one job. The next attempt runs apart from other jobs.';
 COMMENT ON COLUMN pgq_jobs.started_at IS 'When the running attempt of a leased job began: it is set together with the lease. Null for a job that is not leased.';
 COMMENT ON COLUMN pgq_jobs.deaths IS 'How often a process died while this job was in flight, when the death could not be attributed to one job. Such a death costs no attempt. A success resets the count.';
 -- Few jobs are leased at a time, however many wait, so this index is small. A job that is only locked has no lease, and

@@ -13,11 +13,11 @@ FROM (VALUES
   ('pgq_jobs', 'error'),
   ('pgq_jobs', 'attempt'),
   ('pgq_jobs', 'lease'),
-  ('pgq_jobs', 'suspect'),
   ('pgq_jobs', 'started_at'),
   ('pgq_jobs', 'deaths'),
   ('pgq_workers', 'last_seen_at'),
-  ('pgq_workers', 'pooled')) AS wanted (relation, name)
+  ('pgq_workers', 'pooled'),
+  ('pgq_workers', 'missing_since')) AS wanted (relation, name)
 WHERE NOT EXISTS (
   SELECT FROM pg_attribute
   WHERE attrelid = to_regclass(wanted.relation)::oid AND attname = wanted.name AND NOT attisdropped)

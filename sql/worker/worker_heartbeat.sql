@@ -2,5 +2,5 @@
 --
 -- $1 int8: id of the worker's row
 WITH written AS (
-  UPDATE pgq_workers SET last_seen_at = now() WHERE id = $1 RETURNING id)
+  UPDATE pgq_workers SET last_seen_at = now(), missing_since = NULL WHERE id = $1 RETURNING id)
 SELECT EXISTS (SELECT FROM written), EXISTS (SELECT FROM pgq_workers WHERE id = $1)

@@ -21,9 +21,6 @@ enum { RETIRE_CHECK_MS = 1000 };
 /* A process that has no jobs any more and does not exit is killed at this check. */
 enum { EXIT_CHECKS = 5 };
 
-/* After a death without a culprit, up to this many suspects are tried one by one. */
-enum { FEW_SUSPECTS = 7 };
-
 /* How often an executor's memory is read at most. */
 enum { MEMORY_CHECK_MS = 10 };
 
@@ -127,8 +124,8 @@ static void on_retire_check(uv_timer_t *timer) {
     slot->start.events->outlived(slot->start.owner, slot);
 }
 
-/* The executor gets no more jobs, and exits as soon as the holds have none of its jobs any more. */
-static void retire(struct slot *slot) {
+void slot_retire(struct slot *slot) {
+  slot_end_isolation(slot);
   set_state(slot, SLOT_RETIRING);
   child_retire(slot->child);
   uv_timer_start(&slot->timer, on_retire_check, RETIRE_CHECK_MS, RETIRE_CHECK_MS);
@@ -228,13 +225,6 @@ bool slot_is_useless(const struct slot *slot) {
   return slot_is_at_rest(slot) && (!first || !hold_is_up(first) || !child_is_ready(slot->child));
 }
 
-void slot_be_careful(struct slot *slot, int64_t until_ms) {
-  slot->careful_until_ms = until_ms;
-  for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
-    if (slot->holds[lane])
-      hold_be_careful(slot->holds[lane], until_ms);
-}
-
 static void raise_stage(struct slot *slot, enum slot_stage stage) {
   if (slot->stage < stage)
     slot->stage = stage;
@@ -242,6 +232,7 @@ static void raise_stage(struct slot *slot, enum slot_stage stage) {
 
 void slot_finish(struct slot *slot) {
   raise_stage(slot, SLOT_FINISHING);
+  slot_end_isolation(slot);
   if (slot->state == SLOT_DEAD)
     uv_timer_stop(&slot->timer);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
@@ -287,7 +278,6 @@ static void make_holds(struct slot *slot) {
     char name[32];
     snprintf(name, sizeof name, "hold %d%c", slot->number, (char)('a' + lane));
     slot->holds[lane] = hold_new(name, &start);
-    hold_be_careful(slot->holds[lane], slot->careful_until_ms);
   }
 }
 
@@ -331,6 +321,7 @@ static void on_ready(void *owner, const struct message_ready *script) {
     slot->queues[i] = add_queue(slot, &script->queues[i]);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_serve(slot->holds[lane], slot->queues, slot->queue_count);
+  slot_take_isolation(slot);
   if (slot->stage == SLOT_SERVING)
     slot_serve(slot);
 }
@@ -353,7 +344,7 @@ static void on_outcomes_end(void *owner) {
   if (!slot->holds[SLOT_FIRST_HOLD])
     return;
   if (slot->state == SLOT_READY && has_had_enough(slot))
-    retire(slot);
+    slot_retire(slot);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_outcomes_end(slot->holds[lane]);
 }
@@ -369,7 +360,7 @@ static void on_replace(void *owner, int64_t job, const char *left) {
            LOG_I("executor", slot->number), LOG_I("pid", child_pid(slot->child)), LOG_I("job", job),
            LOG_T("left", left));
   if (slot->state == SLOT_READY)
-    retire(slot);
+    slot_retire(slot);
 }
 
 static int count_begun(const struct slot *slot) {
@@ -415,11 +406,7 @@ static void on_died(void *owner, const struct child_death *death) {
                                 .cause = message,
                                 .run = death->run};
   log_death(slot, death, known);
-  /* If the culprit is unknown, half of the jobs that had begun run together next time, and half of these after another
-   * death. A few jobs run one by one. */
-  if (!known && !intended && begun > 0)
-    *slot->start.suspect_group_size = begun > FEW_SUSPECTS ? begun / 2 : 1;
-  slot->last_were_suspects = false;
+  slot_end_isolation(slot);
   set_state(slot, SLOT_DEAD);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])

@@ -39,6 +39,16 @@ struct slot_events {
   void (*rested)(void *owner);
 };
 
+/*
+ * Jobs that have seen several deaths run in an executor that has no other jobs (deaths.h), in one executor of the
+ * worker at a time. Zeroed: no slot runs such jobs.
+ */
+struct isolation {
+  struct slot *slot;     /* the slot that runs them, or waits until its executor is free for them; NULL: none */
+  bool replaced;         /* that slot's jobs took too long: the slot that takes its place runs them */
+  int64_t rest_until_ms; /* until this time of clock_ms() no slot begins, so that other jobs get most of the time */
+};
+
 /* The data that all slots of a worker share. Everything it points to must outlive them. */
 struct slot_start {
   uv_loop_t *loop;
@@ -49,7 +59,7 @@ struct slot_start {
   struct session_mode *mode;
   struct claim_gate *gate;
   struct wakeup *wakeup;
-  int *suspect_group_size; /* how many suspects may run together; at least 1 */
+  struct isolation *isolation;
   const struct slot_events *events;
   void *owner;
 };
@@ -79,9 +89,6 @@ bool slot_is_useless(const struct slot *slot);
 
 /* slot_is_cut_off(slot): whether those of its holds that have jobs have no session, so that nothing can be written. */
 bool slot_is_cut_off(const struct slot *slot);
-
-/* slot_be_careful(slot, until_ms): see hold_be_careful(). */
-void slot_be_careful(struct slot *slot, int64_t until_ms);
 
 /* The stages of a stop, in this order. slot_finish(): no more claims. slot_break(): kills the executor; its jobs go
  * back and lose no attempt. slot_leave(): asks the executor to exit. */

@@ -7,7 +7,6 @@
 static struct slot *add(struct slot_list *list, int number) {
   list->items = memory_resize(list->items, (size_t)(list->count + 1) * sizeof(struct slot *));
   struct slot *slot = slot_new(list->start, number);
-  slot_be_careful(slot, list->careful_until_ms);
   list->items[list->count++] = slot;
   return slot;
 }
@@ -45,12 +44,6 @@ bool slot_list_free_ended(struct slot_list *list) {
       list->items[kept++] = list->items[i];
   list->count = kept;
   return kept < count;
-}
-
-void slot_list_be_careful(struct slot_list *list, int64_t until_ms) {
-  list->careful_until_ms = until_ms;
-  for (int i = 0; i < list->count; i++)
-    slot_be_careful(list->items[i], until_ms);
 }
 
 static bool all(const struct slot_list *list, bool is_so(const struct slot *slot)) {

@@ -13,7 +13,6 @@ struct slot_list {
   const struct slot_start *start;
   struct slot **items;
   int count;
-  int64_t careful_until_ms; /* see slot_be_careful(); also applies to slots that are added */
 };
 
 /* slot_list_add(list): adds a slot with the next number; its executor is not started. Must not be called after a slot
@@ -28,9 +27,6 @@ struct slot *slot_list_replace(struct slot_list *list, struct slot *slot);
  * whether there were any. It must not be called from a callback of one of them. */
 bool slot_list_has_ended(const struct slot_list *list);
 bool slot_list_free_ended(struct slot_list *list);
-
-/* slot_list_be_careful(list, until_ms): see slot_be_careful(). */
-void slot_list_be_careful(struct slot_list *list, int64_t until_ms);
 
 /* Whether all slots are asleep or useless, at rest, cut off, or dead; see slot.h. */
 bool slot_list_is_idle(const struct slot_list *list);

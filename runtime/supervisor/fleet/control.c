@@ -7,15 +7,14 @@
 
 #include "cancellations.h"
 #include "connection.h"
+#include "dead_workers.h"
 #include "doorbell.h"
 #include "log.h"
 #include "memory.h"
+#include "token.h"
 #include "version.h"
 
 enum { HEARTBEAT_MS = 10000, LEAVE_TIMEOUT_MS = 2000 };
-
-/* A worker without a session counts as dead only after it has been silent for this long: it may be reconnecting. */
-enum { SILENT_MS = 15000 };
 
 /* The wait before the lock of the worker's row is tried again: the server may not know yet that the last session of
  * this worker was lost, and then that session has the lock. */
@@ -41,6 +40,7 @@ struct control {
   struct slot_list *slots;
   struct doorbell *bell;
   struct cancellations *cancellations;
+  struct dead_workers *dead;
   const struct options *options;
   const struct queue_list *queues;
   const struct control_events *events;
@@ -67,6 +67,11 @@ static bool on_look(void *owner, const struct parameters *parameters);
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};
 
+static void act_for_dead_workers(void *owner, enum statement statement, const struct parameters *parameters);
+static void on_jobs_freed(void *owner);
+
+static const struct dead_workers_events dead_workers_events = {act_for_dead_workers, on_jobs_freed};
+
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                             struct session_mode *mode, struct wakeup *wakeup, struct slot_list *slots,
                             const struct control_events *events, void *owner) {
@@ -84,6 +89,7 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   control->timer.data = control->extend_timer.data = control->lock_timer.data = control;
   control->connection = connection_new(loop, "control", options->db, 0, mode, &connection_events, control);
   control->bell = doorbell_new(loop, control->connection, queues, wakeup);
+  control->dead = dead_workers_new(loop, &dead_workers_events, control);
   wakeup_set_doorbell(wakeup, control->bell);
   control->cancellations = cancellations_new(loop, slots, on_look, control);
   connection_open(control->connection);
@@ -114,6 +120,7 @@ void control_free(struct control *control) {
   connection_free(control->connection);
   doorbell_free(control->bell);
   cancellations_free(control->cancellations);
+  dead_workers_free(control->dead);
   uv_close((uv_handle_t *)&control->lock_timer, close_extend_timer);
 }
 
@@ -132,6 +139,15 @@ static bool on_look(void *owner, const struct parameters *parameters) {
     return false;
   act(control, STATEMENT_FIND_CANCELLED, parameters);
   return true;
+}
+
+static void act_for_dead_workers(void *owner, enum statement statement, const struct parameters *parameters) {
+  act(owner, statement, parameters);
+}
+
+static void on_jobs_freed(void *owner) {
+  const struct control *control = owner;
+  wakeup_rung(control->wakeup);
 }
 
 /* Sends a statement whose only parameter is the worker's id. */
@@ -178,15 +194,6 @@ static void take_lock(struct control *control, const PGresult *result, int colum
     uv_timer_start(&control->lock_timer, on_lock_timer, LOCK_AGAIN_MS, 0);
 }
 
-/* A worker is dead if it has been silent for `silent_ms` and its session has ended. */
-static void delete_dead_workers(struct control *control, int64_t silent_ms) {
-  struct parameters parameters = {0};
-  parameters_add_i64(&parameters, control->worker_id);
-  parameters_add_i64(&parameters, silent_ms);
-  act(control, STATEMENT_DELETE_DEAD_WORKERS, &parameters);
-  parameters_free(&parameters);
-}
-
 /* Listens to rings and cancellations; LISTEN lasts only in a session of our own. */
 static void start_listening(struct control *control) {
   if (control->mode->kind != SESSION_OWN)
@@ -205,9 +212,11 @@ static void on_heartbeat(uv_timer_t *timer) {
     return;
   }
   act_on_row(control, STATEMENT_WORKER_HEARTBEAT);
-  /* Needs the worker's own row: the statement leaves this row out, because this session could take its own lock
-   * again. */
-  delete_dead_workers(control, SILENT_MS);
+}
+
+static void look_for_dead_workers(struct control *control) {
+  if (control->worker_id != 0 && control->state < CONTROL_LEAVING)
+    dead_workers_look(control->dead, control->worker_id);
 }
 
 /* ── leases ── */
@@ -266,6 +275,7 @@ static void on_up(void *owner) {
   lock_row(control);
   start_listening(control);
   extend(control);
+  look_for_dead_workers(control);
   on_heartbeat(&control->timer);
 }
 
@@ -274,6 +284,7 @@ static void on_down(void *owner, const char *reason) {
   (void)reason;
   control->busy = 0;
   doorbell_down(control->bell);
+  dead_workers_stop(control->dead);
   if (control->state >= CONTROL_LEAVING) /* the row stays until another worker finds that this one is silent */
     uv_timer_start(&control->timer, on_leave_timeout, 0, 0);
 }
@@ -288,10 +299,7 @@ static void take_check(struct control *control, const PGresult *result) {
   control->state = CONTROL_JOINING;
   uv_timer_start(&control->timer, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
   extend_in(control, INT64_MAX);
-  /* A worker must have a row before it claims, or a job that kills the worker leaves no trace. It must also know
-   * whether another worker has died. */
-  delete_dead_workers(control, 0);
-  add_row(control);
+  add_row(control); /* before it claims: the leases of a worker name its row */
   start_listening(control);
 }
 
@@ -367,6 +375,8 @@ static void take_row(struct control *control, const PGresult *result) {
     return;
   }
   control->worker_id = result_i64(result, 0, 0);
+  token_set_worker(control->worker_id);
+  look_for_dead_workers(control);
   control->row_failure_logged = false;
   take_lock(control, result, 1);
 }
@@ -374,7 +384,7 @@ static void take_row(struct control *control, const PGresult *result) {
 static void on_result(void *owner, enum statement statement, PGresult *result) {
   struct control *control = owner;
   control->bell_answered = doorbell_result(control->bell, statement, result);
-  if (control->bell_answered)
+  if (control->bell_answered || dead_workers_result(control->dead, statement, result))
     return;
   if (result_failed(result)) {
     take_failure(control, statement, result);
@@ -392,10 +402,6 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     break;
   case STATEMENT_WORKER_HEARTBEAT:
     take_heartbeat(control, result);
-    break;
-  case STATEMENT_DELETE_DEAD_WORKERS:
-    for (int row = 0; row < PQntuples(result); row++)
-      control->events->worker_died(control->owner, PQgetvalue(result, row, 0), result_i32(result, row, 1));
     break;
   case STATEMENT_EXTEND_LEASES:
     take_lost_leases(control, result);
@@ -474,6 +480,7 @@ static void on_leave_timeout(uv_timer_t *timer) {
 void control_leave(struct control *control) {
   bool reachable = connection_is_up(control->connection);
   control->state = CONTROL_LEAVING;
+  dead_workers_stop(control->dead);
   control->bell_answered = false;
   uv_timer_start(&control->timer, on_leave_timeout, reachable ? LEAVE_TIMEOUT_MS : 0, 0);
   if (reachable && control->busy == 0)

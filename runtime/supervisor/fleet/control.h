@@ -22,8 +22,6 @@ struct control_events {
   void (*checked)(void *owner);
   /* The database lacks `what`, for example "table pgq_jobs" or "column pgq_jobs.attempt". */
   void (*lacking)(void *owner, const char *what);
-  /* The row of a dead worker was deleted. That worker was process `pid` on `host`. */
-  void (*worker_died)(void *owner, const char *host, int pid);
   /* After control_leave(): the row is deleted, or could not be deleted in time. Called once. */
   void (*left)(void *owner);
 };

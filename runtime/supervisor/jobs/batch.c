@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "deaths.h"
 #include "frame.h"
 #include "memory.h"
 #include "message.h"
@@ -26,24 +27,45 @@ static bool separate_transactional(struct batch *batch) {
   return count[true] > 0 && count[false] == 0;
 }
 
+static const struct job *first_open(const struct batch *batch) {
+  for (int i = 0; i < batch->count; i++)
+    if (batch->jobs[i].outcome == OUTCOME_NONE)
+      return &batch->jobs[i];
+  return NULL;
+}
+
 /*
- * If the first job is a suspect, a group of suspects runs, and all other jobs go back. Otherwise suspects go back until
- * one of them is first.
+ * Jobs that may not run beside other jobs are separated from them. If the first open job is one, a group of its kind
+ * runs, and all other jobs go back. Otherwise the jobs of that kind go back.
  */
-static void isolate_suspects(struct batch *batch, int suspect_group_size) {
-  batch->is_suspect_group = batch->count > 0 && batch->jobs[0].suspect && batch->jobs[0].outcome == OUTCOME_NONE;
+static void separate_groups(struct batch *batch) {
+  const struct job *first = first_open(batch);
+  int left = first ? deaths_group_size(first->deaths) : 0;
+  batch->runs_alone = left > 0;
+  batch->has_more_to_run_alone = false;
   for (int i = 0; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
-    if (job->outcome != OUTCOME_NONE || (batch->is_suspect_group && job->suspect && suspect_group_size-- > 0) ||
-        (!batch->is_suspect_group && !job->suspect))
+    bool grouped = deaths_group_size(job->deaths) > 0;
+    if (job->outcome != OUTCOME_NONE || (!batch->runs_alone && !grouped))
       continue;
+    if (batch->runs_alone && deaths_share_group(job->deaths, first->deaths) && left-- > 0)
+      continue;
+    batch->has_more_to_run_alone = batch->has_more_to_run_alone || grouped;
     job->outcome = OUTCOME_UNRUN;
     batch->open--;
   }
 }
 
-void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes,
-                int suspect_group_size) {
+/* Whether a process may have died while it had one of the jobs: they are leased before they run, because another death
+ * must leave evidence. */
+static bool has_seen_death(const struct batch *batch) {
+  for (int i = 0; i < batch->count; i++)
+    if (batch->jobs[i].outcome == OUTCOME_NONE && (batch->jobs[i].interrupted || batch->jobs[i].deaths > 0))
+      return true;
+  return false;
+}
+
+void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes) {
   batch->count = batch->open = PQntuples(result);
   batch->jobs = memory_new((size_t)batch->count * sizeof *batch->jobs);
   batch->number += HOLDS_PER_EXECUTOR;
@@ -57,9 +79,10 @@ void batch_take(struct batch *batch, const PGresult *result, struct queue *const
     job->queue_index = indexes[position];
     batch->open -= job->outcome != OUTCOME_NONE;
   }
-  if (separate_transactional(batch))
+  bool transactional = separate_transactional(batch);
+  separate_groups(batch);
+  if (transactional || has_seen_death(batch))
     batch->token = token_next(batch->count);
-  isolate_suspects(batch, suspect_group_size);
 }
 
 static size_t begin_jobs(const struct batch *batch, uint32_t count, struct buffer *out) {
@@ -130,7 +153,7 @@ void batch_fail_culprit(struct batch *batch, const struct child_death *death) {
     if (job->id != death->culprit || job->outcome != OUTCOME_NONE)
       continue;
     job->duration_us = (uint64_t)death->ran_us;
-    job_fail(job, death->cause);
+    job_died(job, true, death->cause);
     batch->open--;
   }
 }
@@ -190,15 +213,12 @@ void batch_add(struct batch *batch, const struct job *job) {
   batch->jobs[batch->count++] = *job;
 }
 
-void batch_suspect(struct batch *batch, uint32_t begun, const struct child_death *death) {
+void batch_count_death(struct batch *batch, uint32_t begun, const struct child_death *death) {
   for (int i = 0; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
     if (job->outcome != OUTCOME_NONE || job->position == 0 || job->position > begun)
       continue;
-    if (job->suspect && death->alone)
-      job_fail(job, death->cause);
-    else
-      job->outcome = OUTCOME_SUSPECT;
+    job_died(job, death->alone && job->deaths > 0, death->cause);
     batch->open--;
   }
   batch_release(batch, NULL, false);
@@ -225,7 +245,7 @@ bool batch_has_open(const struct batch *batch, const struct queue *queue, uint32
 
 void batch_sweep_next(const struct batch *batch) {
   for (int i = 0; i < batch->count; i++)
-    if (batch->jobs[i].outcome == OUTCOME_UNRUN || batch->jobs[i].outcome == OUTCOME_SUSPECT)
+    if (batch->jobs[i].outcome == OUTCOME_UNRUN || batch->jobs[i].outcome == OUTCOME_DEATH)
       batch->jobs[i].queue->sweep_next = true;
 }
 

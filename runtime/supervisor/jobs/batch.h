@@ -13,21 +13,20 @@
 struct batch {
   struct job *jobs;
   int count;
-  int open;              /* jobs without an outcome */
-  uint32_t number;       /* the batch's number in frames; number % HOLDS_PER_EXECUTOR is the lane of its hold */
-  uint32_t sent;         /* the highest position that a job has got so far */
-  int64_t token;         /* first token of the leases that the jobs get before they run; 0: they are not leased */
-  bool is_suspect_group; /* its jobs are suspects: no other job may run in the executor */
+  int open;                   /* jobs without an outcome */
+  uint32_t number;            /* the batch's number in frames; number % HOLDS_PER_EXECUTOR is the lane of its hold */
+  uint32_t sent;              /* the highest position that a job has got so far */
+  int64_t token;              /* first token of the leases that the jobs get before they run; 0: they are not leased */
+  bool runs_alone;            /* no other job may run in the executor beside this batch; see deaths.h */
+  bool has_more_to_run_alone; /* jobs went back that must run in such a batch */
 };
 
 /*
- * batch_take(batch, result, queues, indexes, suspect_group_size): fills an empty batch from STATEMENT_CLAIM's rows. A
+ * batch_take(batch, result, queues, indexes): fills an empty batch from STATEMENT_CLAIM's rows. A
  * row of queue position p belongs to queues[p - 1], which is the executor's queue indexes[p - 1]. Jobs that cannot be
- * run get their outcome here. At most `suspect_group_size` suspects run together, and no other job runs beside them;
- * the other jobs go back.
+ * run, or not together with the first one, get their outcome here.
  */
-void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes,
-                int suspect_group_size);
+void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes);
 
 /* batch_send(batch, result, out): adds a frame with all open jobs whose data the claim brought. */
 void batch_send(struct batch *batch, const PGresult *result, struct buffer *out);
@@ -47,10 +46,11 @@ bool batch_end_job(struct batch *batch, uint32_t index, const struct job_outcome
 void batch_fail_culprit(struct batch *batch, const struct child_death *death);
 
 /*
- * batch_suspect(batch, begun, death): the executor died and the culprit is unknown. Jobs that had begun, up to position
- * `begun`, become suspects; a suspect that ran alone fails with the cause of the death. The other jobs go back.
+ * batch_count_death(batch, begun, death): the executor died and the culprit is unknown. The death is counted for the
+ * jobs that had begun, up to position `begun`; a job that had seen a death before, and ran alone, fails with the cause
+ * of the death. The other jobs go back.
  */
-void batch_suspect(struct batch *batch, uint32_t begun, const struct child_death *death);
+void batch_count_death(struct batch *batch, uint32_t begun, const struct child_death *death);
 
 /* batch_release(batch, queue, only_unsent): open jobs of the queue (NULL: of all queues) go back as if they had not
  * been claimed. With `only_unsent`, jobs that were sent to the executor stay. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "deaths.h"
 #include "memory.h"
 
 /* A claim brings about this much data; larger data is fetched job by job. */
@@ -113,6 +114,17 @@ static void ask_slow(struct claim *claim, bool all, bool only_slow, int64_t now_
   }
 }
 
+/* Asks every queue for a whole group of jobs that must run alone. */
+static void ask_groups(struct claim *claim, int32_t most, int64_t now_ms) {
+  for (uint32_t i = 0; i < claim->queue_count; i++) {
+    uint32_t index = (claim->first_queue + i) % claim->queue_count;
+    if (!is_shut(claim, index, now_ms))
+      ask(claim, index, most);
+  }
+  claim->complete = true;
+  claim->most_jobs = most;
+}
+
 static bool has_asked_all(const struct claim *claim, int64_t now_ms) {
   uint32_t shut = 0;
   for (uint32_t i = 0; i < claim->queue_count; i++)
@@ -138,6 +150,11 @@ bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most) {
   claim->swept = memory_resize(claim->swept, count * sizeof *claim->swept);
   claim->asked_count = 0;
   claim->stale = false;
+  if (claim->deaths == CLAIM_DEATHS_MANY) {
+    claim->only = CLAIM_ONLY_NONE;
+    ask_groups(claim, most, now_ms);
+    return claim->asked_count > 0;
+  }
   choose_kind(claim, now_ms);
   if (most > 1)
     ask_quick(claim, kind, now_ms);
@@ -164,11 +181,12 @@ void claim_parameters(struct claim *claim, struct parameters *parameters) {
     const struct queue *queue = claim->asked[i];
     names[i] = queue->name;
     jobs += claim->most[i] < claim->most_jobs - jobs ? claim->most[i] : claim->most_jobs - jobs;
-    claim->swept[i] = queue->sweep_next;
-    claim->sweeps_all = claim->sweeps_all && queue->sweep_next;
-    claim->sweeps_any = claim->sweeps_any || queue->sweep_next;
-    floors[i] = queue->sweep_next ? FLOOR_US_LEAST : queue->floor_us;
-    floor_ids[i] = queue->sweep_next ? FLOOR_ID_LEAST : queue->floor_id;
+    bool sweep = queue->sweep_next || claim->deaths == CLAIM_DEATHS_MANY;
+    claim->swept[i] = sweep;
+    claim->sweeps_all = claim->sweeps_all && sweep;
+    claim->sweeps_any = claim->sweeps_any || sweep;
+    floors[i] = sweep ? FLOOR_US_LEAST : queue->floor_us;
+    floor_ids[i] = sweep ? FLOOR_ID_LEAST : queue->floor_id;
   }
   int32_t bytes = CLAIM_BYTES / jobs > CLAIM_BYTES_LEAST ? CLAIM_BYTES / jobs : CLAIM_BYTES_LEAST;
   parameters_add_text_array(parameters, names, (int)count);
@@ -177,6 +195,8 @@ void claim_parameters(struct claim *claim, struct parameters *parameters) {
   parameters_add_i64(parameters, claim->most_jobs);
   parameters_add_time_array(parameters, floors, (int)count);
   parameters_add_i64_array(parameters, floor_ids, NULL, (int)count);
+  parameters_add_i32(parameters, claim->deaths == CLAIM_DEATHS_MANY ? DEATHS_IN_GROUP : INT16_MIN);
+  parameters_add_i32(parameters, claim->deaths == CLAIM_DEATHS_FEW ? DEATHS_IN_GROUP - 1 : INT16_MAX);
   free(floors);
   free(names);
 }
@@ -191,7 +211,9 @@ static int64_t data_of(const PGresult *result, int row, int end) {
 
 void claim_take(struct claim *claim, const PGresult *result) {
   int rows = PQntuples(result), row = 0;
-  claim->full = rows > 0 && rows >= claim->most_jobs;
+  claim->full = rows > 0 && rows >= claim->most_jobs && claim->deaths != CLAIM_DEATHS_MANY;
+  if (claim->deaths == CLAIM_DEATHS_MANY)
+    return;
   for (uint32_t i = 0; i < claim->asked_count; i++) {
     struct queue *queue = claim->asked[i];
     int first = row;
@@ -236,7 +258,8 @@ void idle_info_take(const struct claim *claim, const PGresult *result, struct id
       break;
     if (*PQgetvalue(result, row, NEXT_DUE_NOW)) {
       bool shut = is_shut(claim, (uint32_t)position - 1, now_ms);
-      look->due_paused = look->due_paused || shut;
+      /* A claim that leaves out jobs which must run alone is followed by one that does not. */
+      look->due_paused = look->due_paused || shut || claim->deaths == CLAIM_DEATHS_FEW;
       look->due_locked = look->due_locked || !shut;
     }
     if (PQgetisnull(result, row, NEXT_DUE_WAIT_MS))

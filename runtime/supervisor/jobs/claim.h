@@ -36,12 +36,20 @@ enum claim_kind {
 /* Which kind of queues a claim may ask. */
 enum claim_only { CLAIM_ONLY_NONE, CLAIM_ONLY_PLAIN, CLAIM_ONLY_TRANSACTIONAL };
 
+/* Which jobs a claim may bring, by the deaths that they have seen; see deaths.h. */
+enum claim_deaths {
+  CLAIM_DEATHS_ANY,
+  CLAIM_DEATHS_FEW,  /* only jobs that may run beside others */
+  CLAIM_DEATHS_MANY, /* only jobs that may not; floors are neither used nor moved */
+};
+
 /* A zeroed claim serves no queues. */
 struct claim {
   struct queue **queues; /* in the executor's order */
   uint32_t queue_count;
   int32_t *capacity; /* for each queue: how many more jobs the executor can take; set before choosing */
   uint32_t first_queue, first_slow_queue; /* where the next claim starts, so that no queue is always last */
+  enum claim_deaths deaths;               /* set before choosing */
   enum claim_only only, last_only; /* the kind of this claim; the kind of the last claim that was limited to one */
 
   /* The request of the claim that is under way. */

@@ -96,10 +96,6 @@ void hold_open(struct hold *hold) {
   connection_open(hold->connection);
 }
 
-void hold_be_careful(struct hold *hold, int64_t until_ms) {
-  hold->careful_until_ms = until_ms;
-}
-
 /* ── states ── */
 
 #define TO(state) (1u << (state))
@@ -148,10 +144,6 @@ bool hold_is_up(const struct hold *hold) {
   return hold->state != HOLD_DOWN;
 }
 
-bool hold_runs_suspects(const struct hold *hold) {
-  return hold_has_batch(hold) && hold->batch.is_suspect_group;
-}
-
 bool hold_has_unacknowledged(const struct hold *hold) {
   return hold->unacknowledged > 0;
 }
@@ -161,7 +153,9 @@ int hold_count_leased(const struct hold *hold) {
 }
 
 int hold_count_begun(const struct hold *hold) {
-  int count = lease_list_busy(&hold->leased);
+  int count = 0;
+  for (int i = 0; i < hold->leased.count; i++)
+    count += hold->leased.items[i].job.outcome == OUTCOME_NONE && hold_lease_has_begun(hold, &hold->leased.items[i]);
   uint32_t begun = child_begun(hold->child, hold->batch.number);
   for (int i = 0; i < hold->batch.count; i++)
     count += hold->batch.jobs[i].outcome == OUTCOME_NONE && hold->batch.jobs[i].position > 0 &&

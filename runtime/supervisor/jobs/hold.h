@@ -35,11 +35,12 @@ struct hold_events {
   /* Returns how many more jobs of this hold the executor can take: 0, a number, or INT32_MAX for no limit. Sets
    * of_queues[] to the capacity of each queue, in the executor's order. */
   int32_t (*capacity)(void *owner, const struct hold *hold, int32_t *of_queues);
-  /* A claim brought suspects. Returns whether they may run now, with no other job in the executor; otherwise they go
-   * back. */
-  bool (*may_run_suspects)(void *owner, const struct hold *hold);
-  /* Returns how many suspects may run together. */
-  int (*suspect_group_size)(void *owner);
+  /* Which jobs the next claim of the hold may bring. */
+  enum claim_deaths (*claims_deaths)(void *owner, const struct hold *hold);
+  /* A claim brought jobs that may not run beside others. Returns whether they may run now; otherwise they go back. */
+  bool (*may_run_alone)(void *owner, const struct hold *hold);
+  /* Jobs that may not run beside others went back, because the hold runs other jobs now. */
+  void (*turned_away)(void *owner, const struct hold *hold);
   /* The hold limit is over and a handler keeps the executor busy: jobs of other holds that wait for the executor should
    * go back. */
   void (*blocked)(void *owner, const struct hold *hold);
@@ -95,12 +96,6 @@ bool hold_claim_through_gate(struct hold *hold);
  * it connects first. */
 void hold_claim_ahead(struct hold *hold);
 
-/* hold_runs_suspects(hold): whether the hold's jobs are suspects, beside which no other job may run. */
-bool hold_runs_suspects(const struct hold *hold);
-
-/* hold_be_careful(hold, until_ms): until `until_ms`, a time of clock_ms(), jobs are leased before they run. */
-void hold_be_careful(struct hold *hold, int64_t until_ms);
-
 /* hold_outcome(hold, outcome): the executor reports how a job ended. Returns false for an outcome that no job can have;
  * see struct child_events. hold_outcomes_end(hold): all outcomes that came together have been reported. */
 bool hold_outcome(struct hold *hold, const struct job_outcome *outcome);
@@ -108,8 +103,8 @@ void hold_outcomes_end(struct hold *hold);
 
 /*
  * hold_child_died(hold, death): the executor died. The culprit fails, with the death's cause as its error; the other
- * jobs go back. Without a culprit, jobs that had begun become suspects. If the death has no cause, all jobs go back
- * unchanged.
+ * jobs go back. Without a culprit, the death is counted for the jobs that had begun; see deaths.h. If the death has no
+ * cause, all jobs go back unchanged.
  */
 void hold_child_died(struct hold *hold, const struct child_death *death);
 

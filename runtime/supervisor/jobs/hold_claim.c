@@ -9,6 +9,7 @@ bool hold_may_claim(struct hold *hold) {
     return false;
   int32_t capacity = start->events->capacity(start->owner, hold, hold->claim.capacity);
   hold->no_capacity = capacity == 0;
+  hold->claim.deaths = start->events->claims_deaths(start->owner, hold);
   if (hold->no_capacity)
     hold_start_checks(hold);
   if (capacity == 0 || !claim_choose(&hold->claim, start->ahead ? CLAIM_AHEAD : CLAIM_ANY, capacity))
@@ -82,8 +83,7 @@ void hold_take_claim(struct hold *hold, const PGresult *result) {
   claim_take(&hold->claim, result);
   if (PQntuples(result) == 0)
     return;
-  batch_take(&hold->batch, result, hold->claim.asked, hold->claim.asked_index,
-             hold->start.events->suspect_group_size(hold->start.owner));
+  batch_take(&hold->batch, result, hold->claim.asked, hold->claim.asked_index);
   batch_send(&hold->batch, result, &hold->out);
 }
 
@@ -115,11 +115,11 @@ static bool may_be_settled(const struct hold *hold) {
 }
 
 /* Whether the claim's jobs may go to the executor: it was not replaced, it takes jobs, their outcomes can be written,
- * and it may run them if they are suspects. */
+ * and it has no other jobs if these must run alone. */
 static bool may_run(struct hold *hold) {
   if (hold->stopping || hold->claim.stale || !child_is_ready(hold->child) || !may_be_settled(hold))
     return false;
-  return !hold->batch.is_suspect_group || hold->start.events->may_run_suspects(hold->start.owner, hold);
+  return !hold->batch.runs_alone || hold->start.events->may_run_alone(hold->start.owner, hold);
 }
 
 void hold_end_claim(struct hold *hold) {
@@ -133,6 +133,8 @@ void hold_end_claim(struct hold *hold) {
   hold->running_since_ms = clock_ms();
   hold->large_job = -1;
   if (may_run(hold)) {
+    if (hold->batch.has_more_to_run_alone && !hold->batch.runs_alone)
+      hold->start.events->turned_away(hold->start.owner, hold);
     hold_dispatch(hold);
     hold->start.events->found(hold->start.owner, hold);
     if (hold->claim.full)

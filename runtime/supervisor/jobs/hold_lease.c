@@ -49,6 +49,10 @@ int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int64_t 
   return count;
 }
 
+bool hold_lease_has_begun(const struct hold *hold, const struct lease *lease) {
+  return child_has_begun(hold->child, lease->batch, lease->job.position);
+}
+
 /* ── leases that are lost ── */
 
 void hold_lease_lost(struct hold *hold, int64_t id) {

@@ -30,15 +30,15 @@ void hold_start_checks(struct hold *hold) {
 /* ── jobs go to the executor ── */
 
 /*
- * Jobs are leased before they run in two cases: after a worker died, so that the rows show which jobs ran if this
- * worker dies, too; and in transactional queues, whose handlers complete their jobs themselves.
+ * Jobs are leased before they run in two cases: if an earlier claim of them ended without an outcome, or a process died
+ * while it had them, so that their rows show who runs them if this worker dies, too; and in transactional queues, whose
+ * handlers complete their jobs themselves.
  */
 void hold_dispatch(struct hold *hold) {
   if (hold->out.length == 0)
     return;
   hold_start_checks(hold);
-  bool careful = clock_ms() < hold->careful_until_ms;
-  if (!careful && hold->batch.token == 0) {
+  if (hold->batch.token == 0) {
     child_begin_batch(hold->child, hold->batch.number);
     child_send(hold->child, &hold->out);
     return;
@@ -244,12 +244,17 @@ void hold_outcomes_end(struct hold *hold) {
 
 void hold_child_died(struct hold *hold, const struct child_death *death) {
   hold->unacknowledged = 0;
+  for (int i = 0; i < hold->leased.count; i++) {
+    struct lease *lease = &hold->leased.items[i];
+    if (lease->job.outcome == OUTCOME_NONE && !hold_lease_has_begun(hold, lease))
+      lease->job.outcome = OUTCOME_UNRUN;
+  }
   lease_list_child_died(&hold->leased, death);
   if (hold_has_batch(hold)) {
     if (death->has_culprit)
       batch_fail_culprit(&hold->batch, death);
     else if (death->cause)
-      batch_suspect(&hold->batch, child_begun(hold->child, hold->batch.number), death);
+      batch_count_death(&hold->batch, child_begun(hold->child, hold->batch.number), death);
     batch_release(&hold->batch, NULL, false);
   }
   hold_go_on(hold);

@@ -48,7 +48,6 @@ struct hold {
   struct child *child;
   enum hold_state state;
   bool stopping; /* the hold makes no more claims */
-  int64_t careful_until_ms;
 
   struct claim claim;
   struct batch batch;
@@ -82,6 +81,11 @@ struct hold {
   uv_timer_t check_timer; /* checks running jobs, and whether the executor has capacity */
   unsigned checks;
 };
+
+/* ── hold_lease.c ── */
+
+/* hold_lease_has_begun(hold, lease): whether the executor has begun the leased job. */
+bool hold_lease_has_begun(const struct hold *hold, const struct lease *lease);
 
 /* ── hold.c ── */
 

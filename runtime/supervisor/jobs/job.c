@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deaths.h"
 #include "duration.h"
 #include "memory.h"
 #include "retry_waits.h"
@@ -74,6 +75,14 @@ void job_fail(struct job *job, const char *error) {
   job->outcome = OUTCOME_FAIL;
 }
 
+void job_died(struct job *job, bool culprit, const char *error) {
+  if (culprit)
+    job_fail(job, error);
+  else
+    job->outcome = OUTCOME_DEATH;
+  job->died = true;
+}
+
 static void end_retries(struct job *job) {
   job->next_wait_ms = NO_NEXT_WAIT;
   job->retries_left = 0;
@@ -113,7 +122,8 @@ void job_take(struct job *job, const PGresult *result, int row) {
       .attempt = attempt < INT32_MAX ? attempt + 1 : INT32_MAX,
       .leased = !PQgetisnull(result, row, CLAIM_LEASE),
       .lease = PQgetisnull(result, row, CLAIM_LEASE) ? 0 : result_i64(result, row, CLAIM_LEASE),
-      .suspect = !PQgetisnull(result, row, CLAIM_SUSPECT),
+      .deaths = PQgetisnull(result, row, CLAIM_DEATHS) ? 0 : result_i32(result, row, CLAIM_DEATHS),
+      .interrupted = !PQgetisnull(result, row, CLAIM_INTERRUPTED),
       .created_at_us = result_i64(result, row, created_at),
       .run_after_us = result_i64(result, row, CLAIM_RUN_AFTER),
       .data_length = PQgetisnull(result, row, CLAIM_DATA_LENGTH) ? 0 : result_i32(result, row, CLAIM_DATA_LENGTH),
@@ -125,9 +135,9 @@ void job_take(struct job *job, const PGresult *result, int row) {
     job_fail_for_good(job, "data is larger than 256 MiB, the limit of a job's data");
   } else if (attempt < 0) {
     job_fail_for_good(job, "attempt is negative: the row was not written by a worker");
-  } else if (job->leased) { /* the lost attempt was counted when the job was leased */
+  } else if (job->leased) { /* its worker is lost; the attempt was counted when the job was leased */
     job->attempt--;
-    job_fail(job, "worker lost: lease ran out");
+    job_died(job, job->deaths >= DEATHS_ALONE, "worker lost: the lease ran out while only this job ran");
   }
 }
 

@@ -17,13 +17,15 @@ struct job {
   int64_t id;
   uint64_t tid; /* place of the row during the claim's transaction; 0: unknown, the row is found by its id */
   struct queue *queue;
-  uint32_t queue_index;                /* index of the queue in the executor's list */
-  int32_t attempt;                     /* number of this attempt, from 1 */
-  bool suspect;                        /* the job was running when an executor died and no culprit was known */
-  bool leased;                         /* the row has a lease; otherwise the transaction's lock holds the job */
-  int64_t lease;                       /* token of the lease, any number: the row may have come with it */
-  int32_t retries_left;                /* number of retries after this attempt */
-  int64_t next_wait_ms;                /* wait before the next attempt; NO_NEXT_WAIT: there is no next attempt */
+  uint32_t queue_index; /* index of the queue in the executor's list */
+  int32_t attempt;      /* number of this attempt, from 1 */
+  int32_t deaths;       /* see deaths.h */
+  bool interrupted;     /* an earlier claim of the job ended without an outcome: its worker may have died */
+  bool died;            /* the failed attempt ended with the death of a process: the outcome keeps `deaths` */
+  bool leased;          /* the row has a lease; otherwise the transaction's lock holds the job */
+  int64_t lease;        /* token of the lease, any number: the row may have come with it */
+  int32_t retries_left; /* number of retries after this attempt */
+  int64_t next_wait_ms; /* wait before the next attempt; NO_NEXT_WAIT: there is no next attempt */
   int64_t created_at_us, run_after_us; /* microseconds since 2000, as Postgres counts */
   int32_t data_length;                 /* bytes of large data, which has to be fetched; 0: the claim brought the data */
   uint32_t position;    /* number among the jobs of its batch that were sent to the executor, from 1; 0: not sent */
@@ -50,6 +52,10 @@ void job_end(struct job *job, const struct job_outcome *outcome);
  * and the job is not retried. */
 void job_fail(struct job *job, const char *error);
 void job_fail_for_good(struct job *job, const char *error);
+
+/* job_died(job, culprit, error): a process died while the job was in flight. The culprit's attempt fails with this
+ * error, which is copied and cleaned; otherwise the death is counted. */
+void job_died(struct job *job, bool culprit, const char *error);
 
 /* job_learn(job): tells the job's queue how long the job took. */
 void job_learn(const struct job *job);

@@ -41,12 +41,12 @@ void lease_list_child_died(struct lease_list *list, const struct child_death *de
     struct job *job = &list->items[i].job;
     if (job->outcome != OUTCOME_NONE)
       continue;
-    bool blamed = death->has_culprit ? job->id == death->culprit : job->suspect && death->alone;
-    job->outcome = death->cause && !death->has_culprit ? OUTCOME_SUSPECT : OUTCOME_UNRUN;
-    if (!death->cause || !blamed)
+    if (!death->cause || (death->has_culprit && job->id != death->culprit)) {
+      job->outcome = OUTCOME_UNRUN;
       continue;
+    }
+    job_died(job, death->has_culprit || (death->alone && job->deaths > 0), death->cause);
     job->duration_us = (uint64_t)death->ran_us;
-    job_fail(job, death->cause);
   }
 }
 

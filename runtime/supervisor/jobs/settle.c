@@ -27,13 +27,15 @@ static enum statement statement_of(const struct job *job) {
   case OUTCOME_FAIL:
     return discarded ? removal_of(job) : STATEMENT_FAIL;
   case OUTCOME_UNRUN:
+    if (job->interrupted && job->deaths == 0) /* the commit would hide that an earlier claim was interrupted */
+      return STATEMENT_COUNT_DEATH;
     return job->leased ? STATEMENT_RELEASE : STATEMENT_COUNT;
   case OUTCOME_SNOOZE:
     return STATEMENT_SNOOZE;
   case OUTCOME_LEASE:
     return STATEMENT_LEASE;
-  case OUTCOME_SUSPECT:
-    return STATEMENT_MARK_SUSPECT;
+  case OUTCOME_DEATH:
+    return STATEMENT_COUNT_DEATH;
   default:
     return STATEMENT_COUNT;
   }
@@ -45,6 +47,7 @@ struct columns {
   int64_t *ids, *leases, *waits, *times;
   bool *no_lease, *no_wait; /* the elements of leases and waits that are null */
   uint64_t *tids;
+  int32_t *deaths;
   const char **errors;
 };
 
@@ -60,7 +63,8 @@ static void add_columns(const struct columns *columns, enum statement statement,
   if (statement == STATEMENT_FAIL) {
     parameters_add_i64_array(parameters, columns->waits, columns->no_wait, columns->count);
     parameters_add_text_array(parameters, columns->errors, columns->count);
-  } else if (statement == STATEMENT_RELEASE || statement == STATEMENT_MARK_SUSPECT) {
+    parameters_add_i32_array(parameters, columns->deaths, columns->count);
+  } else if (statement == STATEMENT_RELEASE || statement == STATEMENT_COUNT_DEATH) {
     parameters_add_time_array(parameters, columns->times, columns->count);
   } else if (statement == STATEMENT_LEASE || statement == STATEMENT_SNOOZE) {
     parameters_add_i64_array(parameters, columns->waits, columns->no_wait, columns->count);
@@ -91,6 +95,7 @@ static void collect(const struct batch *batch, enum statement statement, int64_t
     columns->waits[at] = statement == STATEMENT_LEASE ? lease_of(job, lease_ms) : job->next_wait_ms;
     columns->no_wait[at] = statement != STATEMENT_LEASE && job->next_wait_ms == NO_NEXT_WAIT;
     columns->times[at] = job->run_after_us;
+    columns->deaths[at] = job->died ? job->deaths : 0;
     columns->errors[at] = job->error ? job->error : "";
   }
 }
@@ -114,7 +119,7 @@ void settle_send(const struct batch *batch, int64_t lease_ms,
        * act. */
       STATEMENT_LEASE,          STATEMENT_COMPLETE_BY_TID, STATEMENT_PRESERVE_BY_TID, STATEMENT_COMPLETE_BY_ID,
       STATEMENT_PRESERVE_BY_ID, STATEMENT_COMPLETE_LEASED, STATEMENT_PRESERVE_LEASED, STATEMENT_FAIL,
-      STATEMENT_RELEASE,        STATEMENT_MARK_SUSPECT,    STATEMENT_SNOOZE,
+      STATEMENT_RELEASE,        STATEMENT_COUNT_DEATH,     STATEMENT_SNOOZE,
   };
   bool needed[STATEMENT_COUNT + 1] = {false};
   mark_needed(batch, needed);
@@ -123,6 +128,7 @@ void settle_send(const struct batch *batch, int64_t lease_ms,
   struct columns columns = {.ids = numbers, .leases = numbers + count, .waits = numbers + 2 * count};
   columns.times = numbers + 3 * count;
   columns.tids = (uint64_t *)numbers + 4 * count;
+  columns.deaths = memory_new(count * sizeof *columns.deaths);
   columns.errors = memory_new(count * sizeof *columns.errors);
   columns.no_lease = memory_new(2 * count * sizeof *columns.no_lease);
   columns.no_wait = columns.no_lease + count;
@@ -137,6 +143,7 @@ void settle_send(const struct batch *batch, int64_t lease_ms,
   }
   free(columns.no_lease);
   free(columns.errors);
+  free(columns.deaths);
   free(numbers);
 }
 

@@ -26,7 +26,8 @@ enum claim_column {
   CLAIM_ATTEMPT,     /* null: 0 */
   CLAIM_RETRY_WAITS, /* null: RETRY_WAITS_DEFAULT */
   CLAIM_LEASE,
-  CLAIM_SUSPECT,     /* null: false */
+  CLAIM_DEATHS,      /* null: 0 */
+  CLAIM_INTERRUPTED, /* null: false */
   CLAIM_DATA_LENGTH, /* null: CLAIM_DATA has the data */
   CLAIM_DATA,        /* null: longer than $3 */
 };
@@ -36,6 +37,20 @@ enum next_due_column {
   NEXT_DUE_QUEUE,   /* int8: position of the queue in $1, counted from 1 */
   NEXT_DUE_NOW,     /* bool: a job is due, although another session may have locked it */
   NEXT_DUE_WAIT_MS, /* int8: milliseconds until the next job that is not due yet falls due; null: there is none */
+};
+
+/* Columns of STATEMENT_FIND_DEAD_WORKERS's rows. */
+enum dead_workers_column {
+  DEAD_WORKERS_ID,      /* int8; null in the last row */
+  DEAD_WORKERS_WAIT_MS, /* int8, in the last row: milliseconds until the next worker may count as dead; null: none */
+};
+
+/* Columns of STATEMENT_END_DEAD_WORKER's row; there is none if the worker is not dead after all. */
+enum dead_worker_column {
+  DEAD_WORKER_HOST,
+  DEAD_WORKER_PID,
+  DEAD_WORKER_JOBS,    /* int8: how many leases were ended */
+  DEAD_WORKER_DELETED, /* bool: the worker's row was deleted */
 };
 
 /* Columns of STATEMENT_DOORBELL_KEYS's rows, one row for each bucket. */
