@@ -50,6 +50,25 @@ describe("the log of a worker", function()
     assert.equal("debug", found["job completed"].level)
   end)
 
+  for _, format in ipairs { "text", "json" } do
+    it("has no characters that are not seen or change others, with --log-format " .. format, function()
+      local hidden = { "\27[2J", "\194\133", "\194\155", "\127", "\226\128\139", "\226\128\168", "\226\128\169", "\226\128\174",
+        "\226\129\166", "\239\187\191", "\243\160\129\129" }
+      pg:psql "SELECT pgq_enqueue('q', 'x', now(), '{}')"
+      local result = Worker.run { pg = pg, args = { "--drain", "--log-format", format }, script = ([[
+        require "pgq".register_queue("q", function() error("<%s>", 0) end)]]):format(table.concat(hidden)) }
+      local line = result.stderr:match "[^\n]*job failed for good[^\n]*"
+      for _, character in ipairs(hidden) do
+        assert.is_nil(line:find(character, 1, true))
+      end
+      if format == "json" then
+        assert.equal("<" .. table.concat(hidden) .. ">", cjson.decode(line).error)
+      else
+        assert.is_truthy(line:find([[error="<\x1b[2J\u0085\u009b\x7f\u200b\u2028\u2029\u202e\u2066\ufeff\U000e0041>"]], 1, true), line)
+      end
+    end)
+  end
+
   it("leaves out messages below --log-level", function()
     assert.is_nil(drain("--log-level", "warn"):find "level=info")
     local log = drain "--log-level=error"

@@ -1,13 +1,16 @@
 #include "log.h"
 
 #include <cjson/cJSON.h>
+#include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "buffer.h"
+#include "output.h"
+#include "printable.h"
 #include "text.h"
 
 enum { VALUE_MOST = 16 * 1024 };
@@ -62,26 +65,15 @@ static const char *value_text(const struct log_field *field, char scratch[static
   return *owned;
 }
 
-/* key=value; the value is quoted and escaped if it is empty or has spaces, quotes, "=", backslashes or controls. */
+/* key=value; the value is quoted and escaped if it is empty, has spaces, quotes, "=" or backslashes, or characters that
+ * are not printed. */
 static void add_pair(struct buffer *line, const char *key, const char *value) {
-  bool plain = *value != '\0';
-  for (const char *c = value; *c; c++)
-    plain = plain && (unsigned char)*c > ' ' && *c != '"' && *c != '=' && *c != '\\' && *c != 0x7f;
+  bool plain = *value != '\0' && !strpbrk(value, " \"=\\") && printable_is(value);
   if (line->length)
     buffer_add(line, " ", 1);
   buffer_add(line, key, strlen(key));
   buffer_add(line, plain ? "=" : "=\"", plain ? 1 : 2);
-  for (const char *c = value; *c; c++) {
-    char escaped[8];
-    int length = snprintf(escaped, sizeof escaped, "%c", *c);
-    if (*c == '\n' || *c == '\t' || *c == '\r')
-      length = snprintf(escaped, sizeof escaped, "\\%c", *c == '\n' ? 'n' : *c == '\t' ? 't' : 'r');
-    else if (*c == '"' || *c == '\\')
-      length = snprintf(escaped, sizeof escaped, "\\%c", *c);
-    else if ((unsigned char)*c < ' ' || *c == 0x7f)
-      length = snprintf(escaped, sizeof escaped, "\\x%02x", (unsigned char)*c);
-    buffer_add(line, escaped, (size_t)length);
-  }
+  printable_add(line, value, PRINTABLE_TEXT);
   if (!plain)
     buffer_add(line, "\"", 1);
 }
@@ -119,25 +111,46 @@ static void json_line(struct buffer *line, const char *time, const char *level, 
   }
   char *text = cJSON_PrintUnformatted(object);
   if (text)
-    buffer_add(line, text, strlen(text));
+    printable_add(line, text, PRINTABLE_JSON);
   cJSON_free(text);
   cJSON_Delete(object);
+}
+
+static void add_line(struct buffer *line, enum log_level level, const char *message, const struct log_field *fields,
+                     size_t count) {
+  char time[32];
+  time_text(time);
+  (line_format == LOG_JSON ? json_line : text_line)(line, time, level_names[level], message, fields, count);
+  buffer_add(line, "\n", 1);
 }
 
 void log_write(enum log_level level, const char *message, const struct log_field *fields, size_t count) {
   if (!log_wants(level))
     return;
   struct buffer line = {0};
-  char time[32];
-  time_text(time);
-  (line_format == LOG_JSON ? json_line : text_line)(&line, time, level_names[level], message, fields, count);
-  buffer_add(&line, "\n", 1);
-  for (size_t written = 0;
-       written < line.length;) { /* one write per line, so that lines of several processes do not mix */
-    ssize_t n = write(STDERR_FILENO, line.bytes + written, line.length - written);
-    if (n <= 0)
-      break;
-    written += (size_t)n;
+  add_line(&line, level, message, fields, count);
+  output_write(OUTPUT_STDERR, line.bytes, line.length);
+  buffer_free(&line);
+}
+
+void log_plain(const char *format, ...) {
+  char *text = NULL, *clean;
+  va_list arguments;
+  va_start(arguments, format);
+  int length = vasprintf(&text, format, arguments);
+  va_end(arguments);
+  if (length < 0)
+    return;
+  size_t size = (size_t)length * 3 + 1;
+  struct buffer line = {0};
+  clean = malloc(size);
+  if (clean) {
+    text_clean(clean, size, text, (size_t)length);
+    printable_add(&line, clean, PRINTABLE_LINES);
+    buffer_add(&line, "\n", 1);
+    output_write(OUTPUT_STDERR, line.bytes, line.length);
   }
   buffer_free(&line);
+  free(clean);
+  free(text);
 }

@@ -6,7 +6,8 @@
 
 /*
  * The log, on stderr: one line per event, as key=value pairs or as a JSON object. A line has `time` (UTC, RFC 3339,
- * milliseconds), `level`, `msg` and named fields. A text may be any bytes: those that are not UTF-8 are replaced. No
+ * milliseconds), `level`, `msg` and named fields. A text may be any bytes: those that are not UTF-8 are replaced, and
+ * characters that are not printed are escaped. No
  * caller passes a connection string, so no password gets into the log.
  */
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
@@ -49,6 +50,10 @@ void log_setup(enum log_level level, enum log_format format);
 
 /* log_wants(level): whether a line of this level would be written; for callers whose fields are costly to compute. */
 int log_wants(enum log_level level);
+
+/* log_plain(format, …): writes a message for the person who starts the program, and a newline, to stderr. It may have
+ * several lines; characters that are not printed are escaped. */
+void log_plain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* For the macros above only. */
 void log_write(enum log_level level, const char *message, const struct log_field *fields, size_t count);

@@ -12,6 +12,8 @@
 #include "cores.h"
 #include "descriptors.h"
 #include "memory.h"
+#include "output.h"
+#include "output_pipes.h"
 #include "queue.h"
 #include "slot_list.h"
 #include "stop_signals.h"
@@ -32,6 +34,9 @@ enum stage {
 /* How long each of the last stages may take. Breaking is checked BREAK_CHECKS times: it ends earlier if all holds that
  * still have jobs have no session. */
 enum { LEAVE_TIMEOUT_MS = 2000, BREAK_CHECKS = 4 };
+
+/* How long the worker waits at its end for the last lines of output: without a write, and altogether. */
+enum { OUTPUT_STALLED_MS = 1000, OUTPUT_MOST_MS = 10000 };
 
 /* If the system refuses to start the first executor this often, with growing waits, the worker exits. */
 enum { FIRST_STARTS = 6 };
@@ -54,6 +59,7 @@ struct supervisor {
   uv_timer_t stop_timer; /* connecting: connect timeout; later the end of the current stage */
   uv_timer_t free_timer; /* frees objects that have ended, after their last callbacks have returned */
   struct stop_signals signals;
+  struct output_pipes *output;
   const char *break_reason; /* why breaking will begin when the stop timer fires */
   int break_checks;         /* breaking: how many checks are left */
   int failed_starts;        /* loading: how often the system has refused to start the first executor */
@@ -110,7 +116,7 @@ static void first_ready(struct supervisor *s, const struct message_ready *script
     }
   log_setup((enum log_level)s->options->log_level, (enum log_format)s->options->log_format);
   if (conninfo_inspect(s->options->db, &has_timeout) != 0) {
-    fprintf(stderr, "pgq-lua: %s: db: %s\n", s->start.argv[s->start.script], CONNINFO_HELP);
+    log_plain("pgq-lua: %s: db: %s", s->start.argv[s->start.script], CONNINFO_HELP);
     s->status = 1;
   }
   if (s->status != 0) {
@@ -137,7 +143,7 @@ static void on_slot_broken(void *owner, const char *message, size_t length) {
     return;
   }
   if (message)
-    fprintf(stderr, "pgq-lua: %.*s\n", (int)length, message);
+    log_plain("pgq-lua: %.*s", (int)length, message);
   s->status = 1;
   begin_finishing(s, NULL);
 }
@@ -145,7 +151,7 @@ static void on_slot_broken(void *owner, const char *message, size_t length) {
 static void on_slot_died(void *owner, const char *cause) {
   struct supervisor *s = owner;
   if (s->stage == STAGE_LOADING) {
-    fprintf(stderr, "pgq-lua: %s: the executor %s while it loaded the script\n", s->start.argv[s->start.script], cause);
+    log_plain("pgq-lua: %s: the executor %s while it loaded the script", s->start.argv[s->start.script], cause);
     s->status = 1;
     begin_finishing(s, NULL);
   }
@@ -230,8 +236,7 @@ static void on_lacking(void *owner, const char *what) {
   struct supervisor *s = owner;
   if (s->stage != STAGE_CONNECTING)
     return;
-  fprintf(stderr, "pgq-lua: the database has no %s: run 'pgq-lua%s migrate' first\n", what,
-          s->options->dev ? " --dev" : "");
+  log_plain("pgq-lua: the database has no %s: run 'pgq-lua%s migrate' first", what, s->options->dev ? " --dev" : "");
   s->status = 1;
   begin_finishing(s, NULL);
 }
@@ -317,6 +322,7 @@ static void begin_leaving(struct supervisor *s) {
 static void close_all(struct supervisor *s) {
   s->stage = STAGE_GONE;
   slot_list_free(&s->slots);
+  output_pipes_free(s->output);
   control_free(s->control);
   wakeup_free(s->wakeup);
   claim_gate_free(s->gate);
@@ -366,6 +372,7 @@ static void set_up(struct supervisor *s) {
   uv_timer_init(&s->loop, &s->stop_timer);
   uv_timer_init(&s->loop, &s->free_timer);
   s->stop_timer.data = s->free_timer.data = s;
+  s->start.output = s->output = output_pipes_new(&s->loop);
   stop_signals_start(&s->signals, &s->loop, &signal_events, s);
   s->wakeup = wakeup_new(&s->loop, s->options, &s->queues, &s->sweep, &wakeup_events, s);
   s->gate = claim_gate_new(&s->loop, hold_claim_through_gate);
@@ -395,5 +402,6 @@ int supervisor_run(struct options *options, int argc, char **argv, int script) {
   queue_list_free(&s->queues);
   if (s->status == 0)
     log_info("worker has stopped");
+  output_stop(OUTPUT_STALLED_MS, OUTPUT_MOST_MS);
   return s->status;
 }

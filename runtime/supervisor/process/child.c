@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "log.h"
 #include "memory.h"
+#include "output_pipes.h"
 
 /* An executor writes a frame completely. If the rest does not come, other code in its process has written to the
  * socket. */
@@ -108,8 +109,8 @@ static int spawn(struct child *child) {
   snprintf(parent, sizeof parent, "%d", (int)getpid());
   uv_stdio_container_t descriptors[] = {
       {.flags = UV_IGNORE},
-      {.flags = UV_INHERIT_FD, .data.fd = STDOUT_FILENO},
-      {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
+      {.flags = UV_INHERIT_FD, .data.fd = output_pipes_fd(child->start->output, STDOUT_FILENO)},
+      {.flags = UV_INHERIT_FD, .data.fd = output_pipes_fd(child->start->output, STDERR_FILENO)},
       [EXECUTOR_SOCKET] = {.flags = UV_CREATE_PIPE | UV_READABLE_PIPE | UV_WRITABLE_PIPE,
                            .data.stream = (uv_stream_t *)child->socket},
       [EXECUTOR_PAGE] = {.flags = UV_INHERIT_FD, .data.fd = child->page_fd},

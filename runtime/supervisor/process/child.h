@@ -52,7 +52,8 @@ struct child_start {
   int argc;             /* the command line, of which argv[script] is the script */
   char **argv;
   int script;
-  int64_t max_memory; /* bytes an executor may take; 0: no limit */
+  const struct output_pipes *output; /* for its stdout and stderr */
+  int64_t max_memory;                /* bytes an executor may take; 0: no limit */
 };
 
 /* child_new(loop, start, events, owner): does not start the process yet. `start`, its texts and `events` must outlive
