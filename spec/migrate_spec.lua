@@ -130,7 +130,7 @@ describe("pgq-lua migrate", function()
     pg:psql("CREATE SCHEMA jobs; SET search_path = jobs; " .. GO_TABLE)
     local result = process.run { PGQ_LUA, "--db", pg.conninfo .. " options='-c search_path=public,jobs'", "migrate" }
     assert.equal(0, result.status, result.stderr)
-    assert.equal("jobs.pgq_jobs\njobs.pgq_workers", pg:psql
+    assert.equal("jobs.pgq_frontiers\njobs.pgq_jobs\njobs.pgq_workers", pg:psql
       "SELECT schemaname || '.' || tablename FROM pg_tables WHERE tablename LIKE 'pgq%' ORDER BY 1")
   end)
 

@@ -55,7 +55,7 @@ describe("the tables and pgq_enqueue in SQL", function()
         AND NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = pg_class.oid AND indisprimary)
         AND coalesce(obj_description(oid, 'pg_class'), '') = ''
       UNION ALL SELECT attrelid::regclass || '.' || attname FROM pg_attribute
-        WHERE attrelid IN ('pgq_jobs'::regclass, 'pgq_workers'::regclass) AND attnum > 0
+        WHERE attrelid IN ('pgq_jobs'::regclass, 'pgq_workers'::regclass, 'pgq_frontiers'::regclass) AND attnum > 0
         AND coalesce(col_description(attrelid, attnum), '') = ''
       UNION ALL SELECT oid::regprocedure::text FROM pg_proc WHERE proname LIKE 'pgq%'
         AND coalesce(obj_description(oid, 'pg_proc'), '') = ''

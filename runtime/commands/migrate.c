@@ -40,6 +40,6 @@ int migrate_quietly(const struct options *options) {
 int migrate_command(const struct options *options) {
   int status = migrate_quietly(options);
   if (status == 0)
-    puts("pgq_jobs, pgq_workers, pgq_enqueue and pgq_cancel are up to date");
+    puts("pgq_jobs, pgq_workers, pgq_frontiers, pgq_enqueue and pgq_cancel are up to date");
   return status;
 }

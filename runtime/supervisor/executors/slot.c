@@ -273,6 +273,7 @@ static void make_holds(struct slot *slot) {
                                      .sweep = slot->start.sweep,
                                      .mode = slot->start.mode,
                                      .gate = slot->start.gate,
+                                     .frontier = slot->start.frontier,
                                      .events = &slot_hold_events,
                                      .owner = slot};
     char name[32];

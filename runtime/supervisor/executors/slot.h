@@ -58,6 +58,7 @@ struct slot_start {
   struct sweep *sweep;
   struct session_mode *mode;
   struct claim_gate *gate;
+  const struct frontier *frontier;
   struct wakeup *wakeup;
   struct isolation *isolation;
   const struct slot_events *events;

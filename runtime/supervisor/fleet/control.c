@@ -11,6 +11,7 @@
 #include "doorbell.h"
 #include "log.h"
 #include "memory.h"
+#include "regions.h"
 #include "token.h"
 #include "version.h"
 
@@ -41,6 +42,7 @@ struct control {
   struct doorbell *bell;
   struct cancellations *cancellations;
   struct dead_workers *dead;
+  struct regions *regions;
   const struct options *options;
   const struct queue_list *queues;
   const struct control_events *events;
@@ -49,8 +51,8 @@ struct control {
   uv_timer_t timer;        /* until the next heartbeat; after control_leave(), until leaving has taken too long */
   uv_timer_t extend_timer; /* until leases are extended */
   uv_timer_t lock_timer;   /* until the lock of the worker's row is tried again */
-  int busy;                /* acts without an answer, other than the doorbell's */
-  bool bell_answered;      /* the act that was answered last is the doorbell's */
+  int busy;                /* acts without an answer, other than those of the doorbell and the regions */
+  bool other_answered;     /* the act that was answered last is one of theirs */
   int64_t worker_id;       /* 0: the worker has no row */
   bool pooler_logged, row_failure_logged, extend_failure_logged;
 };
@@ -74,7 +76,7 @@ static const struct dead_workers_events dead_workers_events = {act_for_dead_work
 
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                             struct session_mode *mode, struct wakeup *wakeup, struct slot_list *slots,
-                            const struct control_events *events, void *owner) {
+                            struct frontier *frontier, const struct control_events *events, void *owner) {
   struct control *control = memory_new(sizeof *control);
   control->options = options;
   control->queues = queues;
@@ -90,6 +92,7 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   control->connection = connection_new(loop, "control", options->db, 0, mode, &connection_events, control);
   control->bell = doorbell_new(loop, control->connection, queues, wakeup);
   control->dead = dead_workers_new(loop, &dead_workers_events, control);
+  control->regions = regions_new(control->connection, &control->worker_id, frontier);
   wakeup_set_doorbell(wakeup, control->bell);
   control->cancellations = cancellations_new(loop, slots, on_look, control);
   connection_open(control->connection);
@@ -121,6 +124,7 @@ void control_free(struct control *control) {
   doorbell_free(control->bell);
   cancellations_free(control->cancellations);
   dead_workers_free(control->dead);
+  regions_free(control->regions);
   uv_close((uv_handle_t *)&control->lock_timer, close_extend_timer);
 }
 
@@ -285,6 +289,7 @@ static void on_down(void *owner, const char *reason) {
   control->busy = 0;
   doorbell_down(control->bell);
   dead_workers_stop(control->dead);
+  regions_down(control->regions);
   if (control->state >= CONTROL_LEAVING) /* the row stays until another worker finds that this one is silent */
     uv_timer_start(&control->timer, on_leave_timeout, 0, 0);
 }
@@ -383,8 +388,9 @@ static void take_row(struct control *control, const PGresult *result) {
 
 static void on_result(void *owner, enum statement statement, PGresult *result) {
   struct control *control = owner;
-  control->bell_answered = doorbell_result(control->bell, statement, result);
-  if (control->bell_answered || dead_workers_result(control->dead, statement, result))
+  control->other_answered =
+      doorbell_result(control->bell, statement, result) || regions_result(control->regions, statement, result);
+  if (control->other_answered || dead_workers_result(control->dead, statement, result))
     return;
   if (result_failed(result)) {
     take_failure(control, statement, result);
@@ -449,7 +455,7 @@ static void advance(struct control *control) {
 
 static void on_synced(void *owner) {
   struct control *control = owner;
-  if (control->bell_answered)
+  if (control->other_answered)
     return;
   control->busy -= control->busy > 0;
   connection_works(control->connection);
@@ -481,7 +487,7 @@ void control_leave(struct control *control) {
   bool reachable = connection_is_up(control->connection);
   control->state = CONTROL_LEAVING;
   dead_workers_stop(control->dead);
-  control->bell_answered = false;
+  control->other_answered = false;
   uv_timer_start(&control->timer, on_leave_timeout, reachable ? LEAVE_TIMEOUT_MS : 0, 0);
   if (reachable && control->busy == 0)
     advance(control);

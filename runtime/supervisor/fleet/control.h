@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include "connection.h"
+#include "frontier.h"
 #include "options.h"
 #include "queue.h"
 #include "slot_list.h"
@@ -33,7 +34,7 @@ struct control_events {
  */
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                             struct session_mode *mode, struct wakeup *wakeup, struct slot_list *slots,
-                            const struct control_events *events, void *owner);
+                            struct frontier *frontier, const struct control_events *events, void *owner);
 
 /* control_leave(control): deletes the worker's row. left() follows within two seconds; it may be called at once. */
 void control_leave(struct control *control);

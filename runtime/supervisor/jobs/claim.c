@@ -169,35 +169,50 @@ bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most) {
   return claim->asked_count > 0;
 }
 
-void claim_parameters(struct claim *claim, struct parameters *parameters) {
+/* Where the claim of a queue starts. If the next region of the queue is entered, its begin is the new floor. */
+static struct place find_start(struct claim *claim, uint32_t i, bool may_sweep) {
+  struct queue *queue = claim->asked[i];
+  queue->sweep_next = queue->sweep_next || (queue->region.sweep && may_sweep);
+  queue->region.sweep = false;
+  if (queue->sweep_next || claim->deaths == CLAIM_DEATHS_MANY)
+    return (struct place){FLOOR_US_LEAST, FLOOR_ID_LEAST};
+  struct place floor = region_enter(&queue->region, (struct place){queue->floor_us, queue->floor_id}, claim->sent_ms);
+  queue->floor_us = floor.us;
+  queue->floor_id = floor.id;
+  claim->most[i] = region_limit(&queue->region, floor, claim->most[i]);
+  return floor;
+}
+
+void claim_parameters(struct claim *claim, bool may_sweep, struct parameters *parameters) {
   uint32_t count = claim->asked_count;
   const char **names = memory_new(count * sizeof *names);
-  int64_t *floors = memory_new(2 * count * sizeof *floors), *floor_ids = floors + count;
+  int64_t *places = memory_new(2 * count * sizeof *places), *ids = places + count;
   int32_t jobs = 0;
   claim->sent_ms = clock_ms();
   claim->sweeps_all = true;
   claim->sweeps_any = false;
   for (uint32_t i = 0; i < count; i++) {
-    const struct queue *queue = claim->asked[i];
+    struct queue *queue = claim->asked[i];
     names[i] = queue->name;
+    struct place start = find_start(claim, i, may_sweep);
     jobs += claim->most[i] < claim->most_jobs - jobs ? claim->most[i] : claim->most_jobs - jobs;
     bool sweep = queue->sweep_next || claim->deaths == CLAIM_DEATHS_MANY;
     claim->swept[i] = sweep;
     claim->sweeps_all = claim->sweeps_all && sweep;
     claim->sweeps_any = claim->sweeps_any || sweep;
-    floors[i] = sweep ? FLOOR_US_LEAST : queue->floor_us;
-    floor_ids[i] = sweep ? FLOOR_ID_LEAST : queue->floor_id;
+    places[i] = start.us;
+    ids[i] = start.id;
   }
   int32_t bytes = CLAIM_BYTES / jobs > CLAIM_BYTES_LEAST ? CLAIM_BYTES / jobs : CLAIM_BYTES_LEAST;
   parameters_add_text_array(parameters, names, (int)count);
   parameters_add_i32_array(parameters, claim->most, (int)count);
   parameters_add_i32(parameters, bytes);
   parameters_add_i64(parameters, claim->most_jobs);
-  parameters_add_time_array(parameters, floors, (int)count);
-  parameters_add_i64_array(parameters, floor_ids, NULL, (int)count);
+  parameters_add_time_array(parameters, places, (int)count);
+  parameters_add_i64_array(parameters, ids, NULL, (int)count);
   parameters_add_i32(parameters, claim->deaths == CLAIM_DEATHS_MANY ? DEATHS_IN_GROUP : INT16_MIN);
   parameters_add_i32(parameters, claim->deaths == CLAIM_DEATHS_FEW ? DEATHS_IN_GROUP - 1 : INT16_MAX);
-  free(floors);
+  free(places);
   free(names);
 }
 
@@ -209,8 +224,41 @@ static int64_t data_of(const PGresult *result, int row, int end) {
   return bytes;
 }
 
-void claim_take(struct claim *claim, const PGresult *result) {
+/* A queue gave these rows: moves its floor. */
+static void take_jobs(struct claim *claim, uint32_t i, const PGresult *result, int first, int end, bool full) {
+  struct queue *queue = claim->asked[i];
+  claim->first_queue = claim->asked_index[i] + 1;
+  queue_saw_data(queue, end - first, data_of(result, first, end));
+  struct region_claim seen = {
+      .first = {result_i64(result, first, CLAIM_RUN_AFTER), result_i64(result, first, CLAIM_ID)},
+      .last = {result_i64(result, end - 1, CLAIM_RUN_AFTER), result_i64(result, end - 1, CLAIM_ID)},
+      .count = end - first,
+      .full = full,
+      .swept = claim->swept[i],
+  };
+  if (region_saw(&queue->region, &seen))
+    queue_set_floor(queue, seen.last.us, seen.last.id, full);
+}
+
+/* The queue gave fewer jobs than the claim asked for. If the worker claimed in a region, it looks again before it. */
+static void end_regions(struct claim *claim, struct queue *queue) {
+  struct place floor;
+  if (!region_leave(&queue->region, &floor))
+    return;
+  claim->again = queue->busy = true;
+  queue->floor_us = floor.us;
+  queue->floor_id = floor.id;
+}
+
+static void ask_for_region(struct queue *queue, const struct frontier *frontier) {
+  struct place floor = {queue->floor_us, queue->floor_id};
+  if (frontier->ask && region_wants(&queue->region, floor, queue_fits(queue), clock_ms()))
+    frontier->ask(frontier->owner, queue);
+}
+
+void claim_take(struct claim *claim, const PGresult *result, const struct frontier *frontier) {
   int rows = PQntuples(result), row = 0;
+  claim->again = false;
   claim->full = rows > 0 && rows >= claim->most_jobs && claim->deaths != CLAIM_DEATHS_MANY;
   if (claim->deaths == CLAIM_DEATHS_MANY)
     return;
@@ -224,17 +272,19 @@ void claim_take(struct claim *claim, const PGresult *result) {
     bool passed_over = row == first && row == rows && claim->full; /* the claim was full before it came to this queue */
     queue->busy = row > first || (queue->busy && passed_over);
     queue->sweep_next = queue->sweep_next && !(claim->swept[i] && !passed_over);
-    if (row == first)
-      continue;
-    claim->first_queue = claim->asked_index[i] + 1;
-    queue_saw_data(queue, row - first, data_of(result, first, row));
-    queue_set_floor(queue, result_i64(result, row - 1, CLAIM_RUN_AFTER), result_i64(result, row - 1, CLAIM_ID), full);
+    if (row > first)
+      take_jobs(claim, i, result, first, row, full);
+    if (!full && !passed_over && !claim->swept[i])
+      end_regions(claim, queue);
+    ask_for_region(queue, frontier);
   }
+  claim->full = claim->full || claim->again;
 }
 
 void claim_sweep(const struct claim *claim) {
   for (uint32_t i = 0; i < claim->queue_count; i++)
-    claim->queues[i]->sweep_next = true;
+    if (!claim->queues[i]->region.inside)
+      claim->queues[i]->sweep_next = true;
 }
 
 void claim_forget_floors(const struct claim *claim) {

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "frontier.h"
 #include "queue.h"
 #include "statements.h"
 
@@ -66,7 +67,8 @@ struct claim {
   bool stale; /* the executor was replaced since: the new one does not know these indexes */
 
   /* The answer to the last request. */
-  bool full; /* at least one queue gave all the jobs that were asked for: it may have more */
+  bool again; /* the worker has left a region, and the next claim of that queue looks before it */
+  bool full;  /* at least one queue gave all the jobs that were asked for: it may have more */
 };
 
 void claim_free(struct claim *claim);
@@ -78,13 +80,15 @@ void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t coun
  * is no queue to ask. */
 bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most);
 
-/* claim_parameters(claim, parameters): adds the parameters of STATEMENT_CLAIM, which the caller sends now. */
-void claim_parameters(struct claim *claim, struct parameters *parameters);
+/* claim_parameters(claim, may_sweep, parameters): adds the parameters of STATEMENT_CLAIM, which the caller sends now.
+ * `may_sweep`: a queue may be swept if it is this worker's turn. */
+void claim_parameters(struct claim *claim, bool may_sweep, struct parameters *parameters);
 
-/* claim_take(claim, result): reads the answer: moves the floors, and finds out whether there may be more jobs. */
-void claim_take(struct claim *claim, const PGresult *result);
+/* claim_take(claim, result, frontier): reads the answer: moves the floors, finds out whether there may be more jobs,
+ * and asks for regions. */
+void claim_take(struct claim *claim, const PGresult *result, const struct frontier *frontier);
 
-/* claim_sweep(claim): the next claim of each queue is a sweep. */
+/* claim_sweep(claim): the next claim of each queue is a sweep, unless the worker claims in regions of it. */
 void claim_sweep(const struct claim *claim);
 
 /* claim_forget_floors(claim): the session was lost, and the next one may reach another server: no floor is valid. */

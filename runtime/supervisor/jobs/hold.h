@@ -66,6 +66,7 @@ struct hold_start {
   struct sweep *sweep; /* shared by all holds of the worker */
   struct session_mode *mode;
   struct claim_gate *gate;
+  const struct frontier *frontier; /* shared by all holds of the worker */
   const struct hold_events *events;
   void *owner;
 };

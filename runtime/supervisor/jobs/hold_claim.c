@@ -26,7 +26,7 @@ void hold_send_claim(struct hold *hold, bool sweep) {
     sweep_begin(hold->start.sweep, clock_ms());
     claim_sweep(&hold->claim);
   }
-  claim_parameters(&hold->claim, &parameters);
+  claim_parameters(&hold->claim, sweep_wait_ms(hold->start.sweep, clock_ms()) == 0, &parameters);
   connection_begin(hold->connection);
   hold_ask_suppressor(hold);
   connection_send(hold->connection, STATEMENT_LOCK_TABLE, NULL);
@@ -80,7 +80,7 @@ void hold_add_claim_cost(struct hold *hold, bool swept) {
 }
 
 void hold_take_claim(struct hold *hold, const PGresult *result) {
-  claim_take(&hold->claim, result);
+  claim_take(&hold->claim, result, hold->start.frontier);
   if (PQntuples(result) == 0)
     return;
   batch_take(&hold->batch, result, hold->claim.asked, hold->claim.asked_index);
@@ -89,8 +89,9 @@ void hold_take_claim(struct hold *hold, const PGresult *result) {
 
 /* The claim found nothing: after a sweep the hold asks when the next job falls due; then the transaction ends. */
 static void close_empty(struct hold *hold) {
-  hold->idle = (struct idle_info){
-      .complete = hold->claim.complete, .swept = hold->claim.sweeps_all && !hold->start.ahead, .wait_ms = -1};
+  hold->idle = (struct idle_info){.complete = hold->claim.complete && !hold->claim.again,
+                                  .swept = hold->claim.sweeps_all && !hold->start.ahead,
+                                  .wait_ms = -1};
   hold_set_state(hold, HOLD_CLOSING_EMPTY);
   if (hold->idle.swept && !hold->stopping) {
     struct parameters parameters = {0};

@@ -70,6 +70,7 @@ void queue_set_floor(struct queue *queue, int64_t run_after_us, int64_t id, bool
 }
 
 void queue_forget_floor(struct queue *queue) {
+  region_forget(&queue->region);
   queue->sweep_next = true;
   queue->floor_us = FLOOR_US_LEAST;
   queue->floor_id = FLOOR_ID_LEAST;
@@ -102,6 +103,11 @@ bool queue_is_brief(const struct queue *queue) {
   return queue->run_us > 0 && queue->run_us <= BRIEF_US;
 }
 
+int queue_fits(const struct queue *queue) {
+  double fits = BATCH_WORK_US / (queue->job_us > 1 ? queue->job_us : 1);
+  return fits < 1 ? 1 : fits > BATCH_MOST ? BATCH_MOST : (int)fits;
+}
+
 void queue_learn(struct queue *queue) {
   if (queue->seen == 0)
     return;
@@ -109,9 +115,6 @@ void queue_learn(struct queue *queue) {
   queue->seen = 0;
   queue->seen_us = 0;
   queue->job_us = queue->job_us > 0 ? (queue->job_us * 3 + seen) / 4 : seen;
-  double fits = BATCH_WORK_US / (queue->job_us > 1 ? queue->job_us : 1);
-  int most = queue->batch * 2;
-  queue->batch = fits < 1 ? 1 : fits < most ? (int)fits : most;
-  if (queue->batch > BATCH_MOST)
-    queue->batch = BATCH_MOST;
+  int fits = queue_fits(queue);
+  queue->batch = fits < queue->batch * 2 ? fits : queue->batch * 2;
 }

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "region.h"
+
 /* The floor of a queue of which every job is claimed: -infinity in Postgres, and the least id. */
 #define FLOOR_US_LEAST INT64_MIN
 #define FLOOR_ID_LEAST INT64_MIN
@@ -36,6 +38,7 @@ struct queue {
   int64_t floor_us, floor_id;
   bool sweep_next; /* the next claim is a sweep: it starts from the beginning */
   int ignored;     /* number of jobs whose outcome is kept because its write changed no row; no claim asks the queue */
+  struct region region;
   struct queue *next;
 };
 
@@ -83,6 +86,9 @@ void queue_saw_waiting(struct queue *queue);
  * queue_is_brief(queue): its jobs end within milliseconds. */
 bool queue_handlers_wait(const struct queue *queue);
 bool queue_is_brief(const struct queue *queue);
+
+/* queue_fits(queue): returns how many of its jobs an executor runs in the time that a claim is for. */
+int queue_fits(const struct queue *queue);
 
 /* queue_learn(queue): computes from the jobs seen since the last call how many jobs the next claim may take. */
 void queue_learn(struct queue *queue);

@@ -23,6 +23,9 @@ enum {
   OID_TIMESTAMPTZ_ARRAY = 1185,
 };
 
+/* No statement has more parameters. */
+enum { PARAMETERS_MAX = 12 };
+
 /*
  * Parameters of one statement, in Postgres' binary form. Zero the struct, add the values in order, send, free.
  * Values are copied.
@@ -30,8 +33,8 @@ enum {
 struct parameters {
   struct buffer bytes;
   int count;
-  size_t offsets[8];
-  int lengths[8]; /* -1: null */
+  size_t offsets[PARAMETERS_MAX];
+  int lengths[PARAMETERS_MAX]; /* -1: null */
 };
 
 void parameters_free(struct parameters *parameters);

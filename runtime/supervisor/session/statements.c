@@ -1,7 +1,5 @@
 #include "statements.h"
 
-enum { PARAMETERS_MAX = 8 };
-
 struct statement_row {
   const char *name; /* of the prepared statement */
   const char *text;
@@ -26,9 +24,10 @@ int statement_prepare(PGconn *pg, enum statement statement) {
 
 int statement_send(PGconn *pg, enum statement statement, const struct parameters *parameters, bool unprepared) {
   const char *values[PARAMETERS_MAX] = {0};
-  int lengths[PARAMETERS_MAX] = {0}, formats[PARAMETERS_MAX] = {1, 1, 1, 1, 1, 1, 1, 1};
+  int lengths[PARAMETERS_MAX] = {0}, formats[PARAMETERS_MAX];
   int count = parameters ? parameters->count : 0;
   for (int i = 0; i < count; i++) {
+    formats[i] = 1;
     values[i] = parameters->lengths[i] < 0 ? NULL : (const char *)parameters->bytes.bytes + parameters->offsets[i];
     lengths[i] = parameters->lengths[i];
   }
