@@ -166,15 +166,27 @@ static int handle_take_prepared(lua_State *L) {
   return 1;
 }
 
+/* Errors with which the analysis of a statement ends that was prepared before its tables were altered: the types of its
+ * parameters or its result were right then. They may also come from within the statement: then it fails once more. */
+static bool is_of_analysis(const char *sqlstate) {
+  static const char *const states[] = {"42703", "42P01", "42883", "42704", "42804", "42846", "42P18", "3F000", "XX000"};
+  for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
+    if (strcmp(sqlstate, states[i]) == 0)
+      return true;
+  return false;
+}
+
 /* handle:is_stale() -> whether the result, which must be that of a prepared statement, is the error that the statement
- * must be prepared anew: the server does not have it (26000), or the columns of its result have changed (0A000). */
+ * must be prepared anew: the server does not have it (26000), the columns of its result have changed (0A000), or it may
+ * no longer fit its tables. */
 static int handle_is_stale(lua_State *L) {
   const PGresult *result = handle_check(L)->answer.result;
   const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
   const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
   lua_pushboolean(L, sqlstate != NULL && function != NULL &&
                          ((strcmp(sqlstate, "26000") == 0 && strcmp(function, "FetchPreparedStatement") == 0) ||
-                          (strcmp(sqlstate, "0A000") == 0 && strcmp(function, "RevalidateCachedQuery") == 0)));
+                          (strcmp(sqlstate, "0A000") == 0 && strcmp(function, "RevalidateCachedQuery") == 0) ||
+                          is_of_analysis(sqlstate)));
   return 1;
 }
 

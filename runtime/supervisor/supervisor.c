@@ -233,11 +233,14 @@ static void on_checked(void *owner) {
   }
 }
 
-static void on_lacking(void *owner, const char *what) {
+static void on_unfit(void *owner, const char *problem, bool missing) {
   struct supervisor *s = owner;
   if (s->stage != STAGE_CONNECTING)
     return;
-  log_plain("pgq-lua: the database has no %s: run 'pgq-lua%s migrate' first", what, s->options->dev ? " --dev" : "");
+  if (missing)
+    log_plain("pgq-lua: %s: run 'pgq-lua%s migrate' first", problem, s->options->dev ? " --dev" : "");
+  else
+    log_plain("pgq-lua: %s", problem);
   s->status = 1;
   begin_finishing(s, NULL);
 }
@@ -250,7 +253,7 @@ static void on_control_left(void *owner) {
 
 static const struct control_events control_events = {
     .checked = on_checked,
-    .lacking = on_lacking,
+    .unfit = on_unfit,
     .left = on_control_left,
 };
 

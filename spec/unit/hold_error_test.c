@@ -192,6 +192,9 @@ static void the_sqlstate_tells_whose_fault_it_is(void **state) {
       {"57P01", false, true},  /* a shutdown */
       {"08006", false, true},  /* a connection that broke */
       {"26000", false, true},  /* a prepared statement that is gone */
+      {"0A000", false, true},  /* a plan whose result has got other types */
+      {"42703", false, true},  /* a column that is gone */
+      {"42P01", false, true},  /* a table that is gone */
       {"53100", false, false}, /* the disk is full: neither's */
       {"57014", false, false}, /* cancelled */
       {"25P02", false, false}, /* what follows another error */

@@ -1,24 +1,51 @@
--- Returns the first table or column that the worker needs and the database lacks, as a text for the log. No row means
--- that nothing is missing.
-SELECT CASE WHEN to_regclass(wanted.relation) IS NULL THEN 'table ' || wanted.relation
-  ELSE 'column ' || wanted.relation || '.' || wanted.name END
-FROM (VALUES
-  ('pgq_jobs', 'id'),
-  ('pgq_jobs', 'created_at'),
-  ('pgq_jobs', 'queue_name'),
-  ('pgq_jobs', 'data'),
-  ('pgq_jobs', 'run_after'),
-  ('pgq_jobs', 'retry_waits'),
-  ('pgq_jobs', 'ran_at'),
-  ('pgq_jobs', 'error'),
-  ('pgq_jobs', 'attempt'),
-  ('pgq_jobs', 'lease'),
-  ('pgq_jobs', 'started_at'),
-  ('pgq_jobs', 'deaths'),
-  ('pgq_workers', 'last_seen_at'),
-  ('pgq_workers', 'pooled'),
-  ('pgq_workers', 'missing_since')) AS wanted (relation, name)
-WHERE NOT EXISTS (
-  SELECT FROM pg_attribute
-  WHERE attrelid = to_regclass(wanted.relation)::oid AND attname = wanted.name AND NOT attisdropped)
-LIMIT 1
+-- Returns the first thing in the tables with which the worker cannot work: a text for the log, and whether the thing is
+-- missing, so that `pgq-lua migrate` helps. No row means that all is well. A domain counts as the type that it is made
+-- of. Other types would be misread, since values travel in binary; an error text must fit, however long it is.
+--
+-- $1 bool: true to look at pgq_jobs only
+WITH wanted AS (
+  SELECT relation, name, type, pg_catalog.row_number() OVER () AS position
+  FROM (VALUES
+    ('pgq_jobs', 'id', 'bigint'),
+    ('pgq_jobs', 'created_at', 'timestamp with time zone'),
+    ('pgq_jobs', 'queue_name', 'text'),
+    ('pgq_jobs', 'data', 'bytea'),
+    ('pgq_jobs', 'run_after', 'timestamp with time zone'),
+    ('pgq_jobs', 'retry_waits', 'text[]'),
+    ('pgq_jobs', 'ran_at', 'timestamp with time zone'),
+    ('pgq_jobs', 'error', 'text'),
+    ('pgq_jobs', 'attempt', 'integer'),
+    ('pgq_jobs', 'lease', 'bigint'),
+    ('pgq_jobs', 'started_at', 'timestamp with time zone'),
+    ('pgq_jobs', 'deaths', 'smallint'),
+    ('pgq_workers', 'id', 'bigint'),
+    ('pgq_workers', 'host', 'text'),
+    ('pgq_workers', 'pid', 'integer'),
+    ('pgq_workers', 'version', 'text'),
+    ('pgq_workers', 'queues', 'text[]'),
+    ('pgq_workers', 'last_seen_at', 'timestamp with time zone'),
+    ('pgq_workers', 'pooled', 'boolean'),
+    ('pgq_workers', 'missing_since', 'timestamp with time zone')) AS wanted (relation, name, type)),
+found AS (
+  SELECT wanted.relation::text, wanted.name::text, wanted.type::text, wanted.position,
+    pg_catalog.to_regclass(wanted.relation)::oid AS table_oid, pg_class.relkind, pg_attribute.attname, pg_attribute.atttypmod,
+    pg_catalog.format_type(pg_attribute.atttypid, pg_attribute.atttypmod) AS seen_type,
+    pg_catalog.format_type(CASE WHEN pg_type.typtype = 'd' THEN pg_type.typbasetype ELSE pg_type.oid END, NULL) AS base_type
+  FROM wanted
+  LEFT JOIN pg_catalog.pg_class ON pg_class.oid = pg_catalog.to_regclass(wanted.relation)::oid
+  LEFT JOIN pg_catalog.pg_attribute ON attrelid = pg_class.oid AND attname = wanted.name::name AND NOT attisdropped
+  LEFT JOIN pg_catalog.pg_type ON pg_type.oid = atttypid
+  WHERE NOT ($1::bool AND wanted.relation::text = 'pgq_workers'::text)),
+judged AS (
+  SELECT CASE
+    WHEN relkind IS NULL THEN pg_catalog.concat('the database has no table ', relation)
+    WHEN relkind NOT IN ('r', 'p') THEN pg_catalog.concat(relation, ' is no table, but a view or a foreign table')
+    WHEN attname IS NULL THEN pg_catalog.concat('the database has no column ', relation, '.', name)
+    WHEN NOT (base_type = type OR (type = 'text'::text AND base_type = 'character varying'::text)) OR (name = 'error'::text AND atttypmod >= 0)
+      THEN pg_catalog.concat('the column ', relation, '.', name, ' has the type ', seen_type, ', and the worker needs ', type)
+    WHEN pg_catalog.row_security_active(table_oid)
+      THEN pg_catalog.concat('row security of ', relation, ' may hide rows from the role ', current_user,
+        ': use the owner of the table, or ALTER ROLE … BYPASSRLS')
+    END AS problem, relkind IS NULL OR attname IS NULL AS missing, position
+  FROM found)
+SELECT problem, missing FROM judged WHERE problem IS NOT NULL ORDER BY missing DESC, position LIMIT 1

@@ -162,6 +162,13 @@ static void act_on_row(struct control *control, enum statement statement) {
   parameters_free(&parameters);
 }
 
+static void check_schema(struct control *control) {
+  struct parameters parameters = {0};
+  parameters_add_bool(&parameters, false);
+  act(control, STATEMENT_CHECK_SCHEMA, &parameters);
+  parameters_free(&parameters);
+}
+
 static void add_row(struct control *control) {
   struct parameters parameters = {0};
   const char **names = memory_new((size_t)control->queues->count * sizeof *names);
@@ -216,6 +223,7 @@ static void on_heartbeat(uv_timer_t *timer) {
     return;
   }
   act_on_row(control, STATEMENT_WORKER_HEARTBEAT);
+  doorbell_check_table(control->bell);
 }
 
 static void look_for_dead_workers(struct control *control) {
@@ -273,7 +281,7 @@ static void on_up(void *owner) {
     return;
   if (control->state == CONTROL_CHECKING) {
     log_pooler(control);
-    act(control, STATEMENT_CHECK_SCHEMA, NULL);
+    check_schema(control);
     return;
   }
   lock_row(control);
@@ -296,7 +304,7 @@ static void on_down(void *owner, const char *reason) {
 
 static void take_check(struct control *control, const PGresult *result) {
   if (PQntuples(result) > 0) {
-    control->events->lacking(control->owner, PQgetvalue(result, 0, 0));
+    control->events->unfit(control->owner, PQgetvalue(result, 0, 0), *PQgetvalue(result, 0, 1));
     return;
   }
   if (control->state != CONTROL_CHECKING)
@@ -470,8 +478,9 @@ static void on_notified(void *owner, const char *channel, const char *payload) {
     doorbell_notified(control->bell, payload);
     return;
   }
-  int64_t table = strtoll(payload, &rest, 10);
-  if (*rest == ':' && table == doorbell_table(control->bell)) /* the database may have several tables pgq_jobs */
+  /* The oid of the table is not compared: the table may have been created anew, and the row is looked at anyway. */
+  (void)strtoll(payload, &rest, 10);
+  if (*rest == ':')
     cancellations_notified(control->cancellations, strtoll(rest + 1, NULL, 10));
 }
 

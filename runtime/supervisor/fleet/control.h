@@ -21,8 +21,8 @@ struct control;
 struct control_events {
   /* The tables exist, the worker has its row, and the control knows whether other workers have died. Called once. */
   void (*checked)(void *owner);
-  /* The database lacks `what`, for example "table pgq_jobs" or "column pgq_jobs.attempt". */
-  void (*lacking)(void *owner, const char *what);
+  /* The worker cannot work with the tables; `problem` is a text for people. `missing`: a table or column is missing. */
+  void (*unfit)(void *owner, const char *problem, bool missing);
   /* After control_leave(): the row is deleted, or could not be deleted in time. Called once. */
   void (*left)(void *owner);
 };

@@ -314,7 +314,10 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     log_suppressor(hold, result);
     break;
   case STATEMENT_CLAIM:
-    hold_take_claim(hold, result);
+    if (claim_fits(result))
+      hold_take_claim(hold, result);
+    else
+      hold_error_note_text(&hold->error, "42804", "a column of pgq_jobs has got a type that the worker cannot read");
     break;
   case STATEMENT_FETCH_DATA:
     hold_take_data(hold, result);
@@ -342,6 +345,19 @@ static void undo(struct hold *hold) {
   hold_set_state(hold, HOLD_UNDOING);
   connection_send(hold->connection, STATEMENT_ROLLBACK, NULL);
   connection_sync(hold->connection);
+}
+
+/* The session cannot go on. If the tables are the cause, no hold claims before the outcomes in hand are written. */
+static void give_session_up(struct hold *hold) {
+  bool tables = hold_error_is_of_tables(&hold->error);
+  if (tables)
+    hold_error_begin(&hold->error, hold->name, false);
+  connection_fail(hold->connection, hold_error_message(&hold->error));
+  if (!tables)
+    return;
+  shut_gate(hold);
+  if (hold->shuts_gate)
+    hold_error_wait_ms(&hold->error, SHUT_WHILE_DOWN_MS);
 }
 
 /* The transaction has ended without a new claim. */
@@ -373,7 +389,7 @@ static void on_synced(void *owner) {
   struct hold *hold = owner;
   if (hold_error_is_noted(&hold->error)) {
     if (hold->state == HOLD_UNDOING || hold_error_is_of_session(&hold->error))
-      connection_fail(hold->connection, hold_error_message(&hold->error));
+      give_session_up(hold);
     else
       undo(hold);
     return;

@@ -25,11 +25,15 @@ void hold_error_close(struct hold_error *error, uv_close_cb closed) {
 void hold_error_note(struct hold_error *error, const PGresult *result) {
   const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
   const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+  hold_error_note_text(error, sqlstate ? sqlstate : "", message ? message : PQresultErrorMessage(result));
+}
+
+void hold_error_note_text(struct hold_error *error, const char *sqlstate, const char *message) {
   if (error->noted)
     return;
   error->noted = true;
-  snprintf(error->sqlstate, sizeof error->sqlstate, "%s", sqlstate ? sqlstate : "");
-  snprintf(error->message, sizeof error->message, "%s", message ? message : PQresultErrorMessage(result));
+  snprintf(error->sqlstate, sizeof error->sqlstate, "%s", sqlstate);
+  snprintf(error->message, sizeof error->message, "%s", message);
 }
 
 void hold_error_forget(struct hold_error *error) {
@@ -53,13 +57,24 @@ bool hold_error_is_content(const struct hold_error *error) {
   return false;
 }
 
+bool hold_error_is_of_tables(const struct hold_error *error) {
+  /* a plan that does not fit any more; unknown columns, tables, functions and types; an unknown schema; an oid that is
+   * gone */
+  static const char *const states[] = {"0A000", "42703", "42P01", "42883", "42704",
+                                       "42804", "42846", "42P18", "3F000", "XX000"};
+  for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
+    if (strcmp(error->sqlstate, states[i]) == 0)
+      return true;
+  return false;
+}
+
 bool hold_error_is_of_session(const struct hold_error *error) {
   /* a standby, a shutdown, a broken protocol, a missing prepared statement */
   static const char *const states[] = {"25006", "57P", "08", "26", ""};
   for (size_t i = 0; states[i][0]; i++)
     if (strncmp(error->sqlstate, states[i], strlen(states[i])) == 0)
       return true;
-  return error->sqlstate[0] == '\0';
+  return error->sqlstate[0] == '\0' || hold_error_is_of_tables(error);
 }
 
 void hold_error_begin(struct hold_error *error, const char *name, bool wait) {

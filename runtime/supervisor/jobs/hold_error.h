@@ -29,9 +29,14 @@ void hold_error_close(struct hold_error *error, uv_close_cb closed);
 /* hold_error_note(error, result): a statement failed; only the first error of an act counts. hold_error_forget(error):
  * the session has ended, so its error no longer matters. */
 void hold_error_note(struct hold_error *error, const PGresult *result);
+void hold_error_note_text(struct hold_error *error, const char *sqlstate, const char *message);
 void hold_error_forget(struct hold_error *error);
 bool hold_error_is_noted(const struct hold_error *error);
 const char *hold_error_message(const struct hold_error *error);
+
+/* hold_error_is_of_tables(error): the tables have been altered, dropped or renamed, or a plan no longer fits them: a
+ * new session checks them, and prepares its statements anew. */
+bool hold_error_is_of_tables(const struct hold_error *error);
 
 /* hold_error_is_content(error): the database refuses the content of an outcome. hold_error_is_of_session(error): the
  * session cannot write (the server is a standby or shuts down, or the protocol is broken), and must be replaced. */

@@ -11,6 +11,7 @@
 
 enum {
   OID_BOOL = 16,
+  OID_BYTEA = 17,
   OID_INT8 = 20,
   OID_INT4 = 23,
   OID_TEXT = 25,

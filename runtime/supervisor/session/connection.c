@@ -406,6 +406,14 @@ static void come_up(struct connection *c) {
   c->events->up(c->owner);
 }
 
+/* The tables may have been altered since the last session. */
+static void check_schema(struct connection *c) {
+  struct parameters parameters = {0};
+  parameters_add_bool(&parameters, true);
+  check_sent(c, pipeline_send_text(&c->pipeline, STATEMENT_CHECK_SCHEMA, &parameters));
+  parameters_free(&parameters);
+}
+
 /* A session of our own gets its settings, and the prepared statements of holds. A shared session gets neither. */
 static void prepare_session(struct connection *c) {
   if (c->mode->kind == SESSION_SHARED) {
@@ -414,6 +422,8 @@ static void prepare_session(struct connection *c) {
   }
   connection_set_state(c, CONNECTION_PREPARING);
   send_settings(c, false);
+  if (c->idle_timeout_ms > 0)
+    check_schema(c);
   c->pipeline.unprepared = c->mode->unprepared || c->idle_timeout_ms == 0;
   for (int statement = 0; !c->pipeline.unprepared && statement < STATEMENT_COUNT; statement++)
     if (statement_is_prepared(statement))
@@ -458,6 +468,8 @@ static void take_server_session(struct connection *c, const PGresult *result) {
 static void take_first_answer(struct connection *c, enum statement statement, const PGresult *result) {
   if (result_is_cause(result) && !c->error)
     c->error = memory_text(PQresultErrorMessage(result));
+  else if (statement == STATEMENT_CHECK_SCHEMA && PQntuples(result) > 0 && !c->error)
+    c->error = memory_text(PQgetvalue(result, 0, 0));
   else if (statement == STATEMENT_BACKEND_PID && !result_failed(result))
     c->mode->kind = result_i32(result, 0, 0) == PQbackendPID(c->pg) ? SESSION_OWN : SESSION_SHARED;
 }

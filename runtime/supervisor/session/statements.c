@@ -40,3 +40,23 @@ int statement_send(PGconn *pg, enum statement statement, const struct parameters
 uint32_t claim_position(const PGresult *result, int row) {
   return PQgetisnull(result, row, CLAIM_QUEUE) ? 0 : (uint32_t)result_i64(result, row, CLAIM_QUEUE) - 1;
 }
+
+bool claim_fits(const PGresult *result) {
+  static const Oid types[] = {
+      [CLAIM_QUEUE] = OID_INT8,
+      [CLAIM_ID] = OID_INT8,
+      [CLAIM_TID] = OID_TID,
+      [CLAIM_RUN_AFTER] = OID_TIMESTAMPTZ,
+      [CLAIM_CREATED_AT] = OID_TIMESTAMPTZ,
+      [CLAIM_ATTEMPT] = OID_INT4,
+      [CLAIM_RETRY_WAITS] = OID_TEXT_ARRAY,
+      [CLAIM_LEASE] = OID_INT8,
+      [CLAIM_DEATHS] = OID_INT4,
+      [CLAIM_DATA_LENGTH] = OID_INT4,
+      [CLAIM_DATA] = OID_BYTEA,
+  };
+  for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+    if (types[i] != 0 && PQftype(result, (int)i) != types[i])
+      return false;
+  return true;
+}

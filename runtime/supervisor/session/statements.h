@@ -76,6 +76,10 @@ int statement_prepare(PGconn *pg, enum statement statement);
  */
 int statement_send(PGconn *pg, enum statement statement, const struct parameters *parameters, bool unprepared);
 
+/* Whether the columns of STATEMENT_CLAIM's result have the types that the worker reads. Without prepared statements the
+ * server does not notice that a column has got another type. */
+bool claim_fits(const PGresult *result);
+
 /* Returns CLAIM_QUEUE of a row of STATEMENT_CLAIM's result, counted from 0. */
 uint32_t claim_position(const PGresult *result, int row);
 

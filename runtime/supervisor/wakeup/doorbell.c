@@ -121,18 +121,27 @@ static void on_again(uv_timer_t *timer) {
     advance(bell);
 }
 
-void doorbell_open(struct doorbell *bell) {
+static void ask_keys(struct doorbell *bell) {
   struct parameters parameters = {0};
-  bell->state = DOORBELL_OPENING;
   const char **names = memory_new((size_t)bell->queues->count * sizeof *names);
   int count = 0;
   for (const struct queue *queue = bell->queues->first; queue; queue = queue->next)
     names[count++] = queue->name;
   parameters_add_text_array(&parameters, names, count);
-  act(bell, STATEMENT_DOORBELL_LISTEN, NULL);
   act(bell, STATEMENT_DOORBELL_KEYS, &parameters);
   parameters_free(&parameters);
   free(names);
+}
+
+void doorbell_open(struct doorbell *bell) {
+  bell->state = DOORBELL_OPENING;
+  act(bell, STATEMENT_DOORBELL_LISTEN, NULL);
+  ask_keys(bell);
+}
+
+void doorbell_check_table(struct doorbell *bell) {
+  if ((bell->state == DOORBELL_READY || bell->state == DOORBELL_MISSING) && bell->acts == 0)
+    ask_keys(bell);
 }
 
 void doorbell_down(struct doorbell *bell) {
@@ -163,7 +172,20 @@ static void log_deaf(struct doorbell *bell, const char *reason) {
   bell->logged = true;
 }
 
+/* Returns whether the answer names another table than the one before, or another state of its trigger. */
+static bool is_other_table(const struct doorbell *bell, const PGresult *result) {
+  if (PQntuples(result) == 0)
+    return false;
+  bool rings = *PQgetvalue(result, 0, DOORBELL_KEYS_TRIGGER);
+  return result_i64(result, 0, DOORBELL_KEYS_TABLE) != bell->table || rings != (bell->state == DOORBELL_READY);
+}
+
 static void take_keys(struct doorbell *bell, const PGresult *result) {
+  if (bell->state == DOORBELL_READY || bell->state == DOORBELL_MISSING) {
+    if (is_other_table(bell, result))
+      connection_fail(bell->connection, "the table pgq_jobs or its trigger was created anew");
+    return;
+  }
   if (bell->state != DOORBELL_OPENING) /* LISTEN has failed */
     return;
   bell->count = PQntuples(result);
@@ -273,8 +295,4 @@ void doorbell_notified(struct doorbell *bell, const char *payload) {
       wakeup_rung(bell->wakeup);
       return;
     }
-}
-
-int64_t doorbell_table(const struct doorbell *bell) {
-  return bell->table;
 }

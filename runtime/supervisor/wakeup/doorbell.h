@@ -47,8 +47,9 @@ bool doorbell_flag(struct doorbell *bell, bool up);
 /* doorbell_probe(bell): if the flags are up, looks again for sessions that are enqueueing; wakeup_raised() follows. */
 void doorbell_probe(struct doorbell *bell);
 
-/* doorbell_table(bell): the oid of pgq_jobs; 0 while it is not known. */
-int64_t doorbell_table(const struct doorbell *bell);
+/* doorbell_check_table(bell): asks whether pgq_jobs is still the same table, with the same trigger. If it was created
+ * anew or swapped, the session is given up: the flags are advisory locks on the oid of the old table. */
+void doorbell_check_table(struct doorbell *bell);
 
 /* doorbell_free(bell): NULL is allowed. */
 void doorbell_free(struct doorbell *bell);
