@@ -194,3 +194,37 @@ describe("an outcome whose row is locked by another session", function()
     assert.equal(1, select(2, worker.stdout:gsub("ran", "")))
   end)
 end)
+
+describe("a lease that has ended while its job runs", function()
+  local pg = fixture.server()
+  local start = fixture.workers(pg, { args = { "--executors", "2", "--poll-interval", "100ms" } })
+
+  -- As after a laptop was suspended, or a jump of the database's clock.
+  local function end_leases()
+    return pg:psql [[WITH ended AS (
+        UPDATE pgq_jobs SET run_after = now() - interval '1 s' WHERE lease IS NOT NULL RETURNING id)
+      SELECT count(*) FROM ended]]
+  end
+
+  for _, kind in ipairs { "plain", "transactional" } do
+    it("is extended by a claim of its own worker: a " .. kind .. " job", function()
+      local worker = start(([[pgq.register_queue("q", function(_, job)
+        print("ran " .. job.attempt)
+        pgq.sleep(3)
+        print "ended"
+      end, { transactional = %s, timeout = "30s" })]]):format(kind == "transactional"))
+      pg:psql "INSERT INTO pgq_jobs (queue_name, data, retry_waits) SELECT 'q', '', '{1h}' FROM generate_series(1, 3)"
+      wait.till("the jobs to run", 10, function() return select(2, worker.stdout:gsub("ran 1", "")) == 3 end)
+      wait.till("the leases to end", 10, function() return end_leases() == "3" end)
+      wait.till("the leases to be extended", 10, function()
+        return select(2, worker.stderr:gsub("extending it", "")) >= 3, worker.stderr
+      end)
+      wait.till("all jobs to be done", 20, function()
+        return pg:psql "SELECT count(*) FROM pgq_jobs" == "0", worker.stderr
+      end)
+      worker:stop()
+      assert.equal(3, select(2, worker.stdout:gsub("ran", "")))
+      assert.equal(3, select(2, worker.stdout:gsub("ended", "")))
+    end)
+  end
+end)

@@ -65,9 +65,10 @@ enum outcome {
   OUTCOME_SNOOZE,   /* the job runs again after a wait; this run does not count as an attempt */
   OUTCOME_SETTLED,  /* the handler succeeded, and its own transaction has completed the job */
   /* Only the supervisor uses the following outcomes; no frame has them. */
-  OUTCOME_LEASE, /* the job still runs, and is to be leased */
-  OUTCOME_DEATH, /* a process died while the job was in flight, and the culprit is unknown: it goes back, see deaths.h
-                  */
+  OUTCOME_LEASE,  /* the job still runs, and is to be leased */
+  OUTCOME_EXTEND, /* the claim met a job that runs in this worker under its lease: the lease is extended */
+  OUTCOME_DEATH,  /* a process died while the job was in flight, and the culprit is unknown: it goes back, see deaths.h
+                   */
 };
 
 /* A yes-or-no setting of a queue; unset: the worker's setting applies. */

@@ -7,7 +7,8 @@
 -- $3 int8[]: for each job, how long the lease lasts, in milliseconds
 -- prepared: yes
 UPDATE pgq_jobs AS job
-SET lease = leased.lease, started_at = statement_timestamp(),
+SET lease = leased.lease,
+  started_at = CASE WHEN job.lease IS NOT DISTINCT FROM leased.lease THEN job.started_at ELSE statement_timestamp() END,
   attempt = least(job.attempt, 2147483646)
     + CASE WHEN job.lease IS NOT DISTINCT FROM leased.lease THEN 0 ELSE 1 END,
   run_after = statement_timestamp() + leased.ms::float8 * interval '1 millisecond'

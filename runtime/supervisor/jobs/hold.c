@@ -28,6 +28,7 @@ struct hold *hold_new(const char *name, const struct hold_start *start) {
   hold->batch.number = start->lane;
   uv_timer_init(start->loop, &hold->check_timer);
   hold->check_timer.data = hold;
+  hold_register(hold);
   return hold;
 }
 
@@ -59,6 +60,7 @@ static void forget_ignored(struct hold *hold) {
 
 static void free_hold(uv_handle_t *check_timer) {
   struct hold *hold = check_timer->data;
+  hold_unregister(hold);
   batch_clear(&hold->batch);
   batch_clear(&hold->settling);
   rescue_free(&hold->rescue);

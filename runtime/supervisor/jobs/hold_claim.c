@@ -84,6 +84,7 @@ void hold_take_claim(struct hold *hold, const PGresult *result) {
   if (PQntuples(result) == 0)
     return;
   batch_take(&hold->batch, result, hold->claim.asked, hold->claim.asked_index);
+  hold_spare_jobs_in_hand(hold);
   batch_send(&hold->batch, result, &hold->out);
 }
 

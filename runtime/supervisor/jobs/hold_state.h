@@ -42,6 +42,7 @@ enum hold_state {
 enum { IDLE_MARGIN_MS = 2000 };
 
 struct hold {
+  struct hold *next; /* in the list of all holds: hold_in_hand.c */
   char *name;
   struct hold_start start;
   struct connection *connection;
@@ -146,6 +147,19 @@ void hold_split(struct hold *hold);
 /* hold_start_checks(hold): starts the timer that checks, every few milliseconds, running jobs and whether the executor
  * has capacity. */
 void hold_start_checks(struct hold *hold);
+
+/* ── hold_in_hand.c ── */
+
+/* hold_register(hold), hold_unregister(hold): the hold is new; its memory is about to be freed. */
+void hold_register(struct hold *hold);
+void hold_unregister(struct hold *hold);
+
+/*
+ * hold_spare_jobs_in_hand(hold): of the jobs that a claim has brought, those do not run that this worker has already.
+ * After the machine was suspended, or the database's clock has jumped, the leases of running jobs have ended: they are
+ * extended. After a session was lost, the outcome of a job may not be written yet: the rescue gets the row.
+ */
+void hold_spare_jobs_in_hand(struct hold *hold);
 
 /* ── hold_lease.c ── */
 

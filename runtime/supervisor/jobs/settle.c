@@ -33,6 +33,7 @@ static enum statement statement_of(const struct job *job) {
   case OUTCOME_SNOOZE:
     return STATEMENT_SNOOZE;
   case OUTCOME_LEASE:
+  case OUTCOME_EXTEND:
     return STATEMENT_LEASE;
   case OUTCOME_DEATH:
     return STATEMENT_COUNT_DEATH;
@@ -212,7 +213,7 @@ bool settle_take(struct batch *batch, enum statement statement, const PGresult *
 }
 
 bool settle_is_ignored(const struct job *job) {
-  return !job->written && statement_of(job) != STATEMENT_COUNT;
+  return !job->written && job->outcome != OUTCOME_EXTEND && statement_of(job) != STATEMENT_COUNT;
 }
 
 const char *settle_event(const struct job *job) {
