@@ -7,7 +7,7 @@
 #include "memory.h"
 
 /* How often to look, and for how long a worker's lock must have been free. */
-enum { LOOK_MS = 2000, FREE_MS = 5000 };
+enum { LOOK_MS = 1000, FREE_MS = 5000 };
 
 /* A look is made this long after the time that the database has computed for it. */
 enum { MARGIN_MS = 20 };

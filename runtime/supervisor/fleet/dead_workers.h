@@ -9,7 +9,7 @@
 #include "statements.h"
 
 /*
- * Looks for dead workers, every two seconds, and ends their leases, so that their jobs run again within seconds. A
+ * Looks for dead workers every second, and ends their leases, so that their jobs run again within seconds. A
  * worker holds an advisory lock as long as its control session lives. Whoever finds the lock free notes the time in the
  * worker's row; if the lock is still free five seconds later, the worker is dead. A worker that has only lost its
  * session takes the lock again within that time.
