@@ -193,7 +193,7 @@ static void the_floor_does_not_wrap_at_the_end_of_time(void **state) {
   (void)state;
   struct queue queue = {.floor_us = FLOOR_US_LEAST, .floor_id = FLOOR_ID_LEAST};
   queue_set_floor(&queue, INT64_MIN, 7, false);
-  assert_floor(&queue, INT64_MIN, 7);
+  assert_floor(&queue, INT64_MIN, FLOOR_ID_LEAST);
   queue_set_floor(&queue, INT64_MIN, 9, true);
   assert_floor(&queue, INT64_MIN, 9);
   queue_set_floor(&queue, -5000000, 11, false);
