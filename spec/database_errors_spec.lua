@@ -141,6 +141,20 @@ describe("an outcome that the database refuses for a while is written later:", f
     finish(worker, "55P03", "4000")
   end)
 
+  -- FOR UPDATE passes under a SHARE lock, and the outcome does not.
+  it("a SHARE lock, as that of CREATE INDEX: no job begins meanwhile", function()
+    local worker = start()
+    enqueue("echo", "first")
+    worker:read_until "ran first"
+    pg:psql "INSERT INTO pgq_jobs (queue_name, data, run_after) VALUES ('echo', 'second', now() + interval '2 s')"
+    local other = session "BEGIN; LOCK TABLE pgq_jobs IN SHARE MODE"
+    wait.sleep(3)
+    assert.equal(0, count(worker.stdout, "ran second"))
+    finish_session(other, "COMMIT")
+    worker:read_until "ran second"
+    worker:stop()
+  end)
+
   it("a table that is renamed, until it has its name again", function()
     local worker = start("--hold-limit", "100ms", "--lease", "15s")
     enqueue("slow", "4000")

@@ -499,6 +499,24 @@ describe("Postgres inside of a handler", function()
         print(pgq.query("SELECT $1 + 1 AS v", 7)[1].v, both "x", both(true))]])
     end)
 
+    it("survive a column that gets another type, or is missing for a while", function()
+      assert.equal("1\n1\n42703\n1\n", run_on_one [[
+        local function find()
+          local rows, _, code = pgq.query("SELECT a FROM typed WHERE a = $1", 1)
+          return rows and #rows or code
+        end
+        local function go() local n; for _ = 1, 3 do n = find() end return n end
+        assert(pgq.query "CREATE TABLE typed AS SELECT 1 AS a")
+        print(go())
+        local other = assert(pgq.connect())
+        assert(other:query "ALTER TABLE typed ALTER a TYPE text")
+        print(go())
+        assert(other:query "ALTER TABLE typed RENAME a TO b")
+        print(go())
+        assert(other:query "ALTER TABLE typed RENAME b TO a")
+        print(go())]])
+    end)
+
     it("survive a change of their table, DISCARD and DEALLOCATE", function()
       assert.equal("2\n3\n0A000\nfalse\n4\n4\n4\n", run_on_one [[
         local function columns(tx)

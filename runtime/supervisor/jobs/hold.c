@@ -315,6 +315,9 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   case STATEMENT_FIND_SUPPRESSOR:
     log_suppressor(hold, result);
     break;
+  case STATEMENT_LOCK_TABLE:
+    hold_take_lock(hold);
+    break;
   case STATEMENT_CLAIM:
     if (claim_fits(result))
       hold_take_claim(hold, result);

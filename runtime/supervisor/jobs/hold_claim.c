@@ -30,6 +30,8 @@ void hold_send_claim(struct hold *hold, bool sweep) {
   connection_begin(hold->connection);
   hold_ask_suppressor(hold);
   connection_send(hold->connection, STATEMENT_LOCK_TABLE, NULL);
+  if (hold->claim.sweeps_any)
+    connection_ask_answer(hold->connection);
   connection_send(hold->connection, STATEMENT_CLAIM, &parameters);
   parameters_free(&parameters);
   hold_set_state(hold, HOLD_CLAIMING);
@@ -73,6 +75,12 @@ bool hold_close(struct hold *hold) {
 }
 
 /* ── the answer to a claim ── */
+
+/* The time of a wait for the table is no cost of a sweep. */
+void hold_take_lock(struct hold *hold) {
+  if (hold->claim.sweeps_any)
+    hold->claim.sent_ms = clock_ms();
+}
 
 void hold_add_claim_cost(struct hold *hold, bool swept) {
   int64_t now_ms = clock_ms();

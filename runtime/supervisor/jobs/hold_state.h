@@ -117,6 +117,9 @@ bool hold_may_claim(struct hold *hold);
 /* hold_send_claim(hold, sweep): sends BEGIN and the claim that hold_may_claim() has chosen. */
 void hold_send_claim(struct hold *hold, bool sweep);
 
+/* hold_take_lock(hold): the claim has locked the table. */
+void hold_take_lock(struct hold *hold);
+
 /* hold_take_claim(hold, result): the claim's rows have come. hold_end_claim(hold): the claim's act has ended. */
 void hold_take_claim(struct hold *hold, const PGresult *result);
 void hold_end_claim(struct hold *hold);

@@ -353,6 +353,11 @@ void connection_send_text(struct connection *c, enum statement statement, const 
     check_sent(c, pipeline_send_text(&c->pipeline, statement, parameters));
 }
 
+void connection_ask_answer(struct connection *c) {
+  if (c->state == CONNECTION_UP)
+    check_sent(c, PQsendFlushRequest(c->pg) ? 0 : -1);
+}
+
 static void end_act(struct connection *c) {
   check_sent(c, pipeline_sync(&c->pipeline));
   flush(c);

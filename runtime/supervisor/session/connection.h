@@ -101,6 +101,10 @@ void connection_send(struct connection *connection, enum statement statement, co
  * statement: once a rule has made nothing of it, Postgres does not plan it anew, even if the rule is dropped. */
 void connection_send_text(struct connection *connection, enum statement statement, const struct parameters *parameters);
 
+/* connection_ask_answer(connection): the server answers what was sent so far at once, and not only with the rest of the
+ * act. */
+void connection_ask_answer(struct connection *connection);
+
 /* connection_begin(connection): sends BEGIN, and in a shared session the settings for the transaction. */
 void connection_begin(struct connection *connection);
 
