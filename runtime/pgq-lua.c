@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "arguments.h"
 #include "cancel.h"
 #include "conninfo.h"
 #include "dev.h"
@@ -128,8 +129,19 @@ static int run_worker(struct options *options, int argc, char **argv, int script
   return supervisor_run(options, argc, argv, script);
 }
 
+/* Hides the values of --db that may have a password. `argv` is the kernel's: its texts stand in the list of processes.
+ */
+static void hide_passwords(int argc, char **argv) {
+  for (int i = 1; i < argc; i++) {
+    char *value = strncmp(argv[i], "--db=", 5) == 0 ? argv[i] + 5 : strcmp(argv[i], "--db") == 0 ? argv[i + 1] : NULL;
+    if (value && conninfo_has_secret(value))
+      arguments_hide(value);
+  }
+}
+
 static int run(struct options *options, int argc, char **argv) {
   struct option_problem problem;
+  char explained[CONNINFO_MESSAGE_SIZE];
   bool has_timeout;
   if (options_from_environment(options, &problem) != 0)
     return usage_error(&worker_row, problem.message);
@@ -154,7 +166,7 @@ static int run(struct options *options, int argc, char **argv) {
   if (options_check_command(options, row->command, &problem) != 0)
     return usage_error(row, problem.message);
   if (conninfo_inspect(options->db, &has_timeout) != 0)
-    return usage_error(row, CONNINFO_HELP);
+    return usage_error(row, conninfo_explain(options->db, explained));
   if (row == &worker_row)
     return run_worker(options, argc, argv, word);
   if (options->dev && row->command != COMMAND_DEV && use_dev_server(options) != 0)
@@ -178,7 +190,10 @@ int main(int argc, char **argv) {
   if (argc > 1 && strcmp(argv[1], "executor") == 0)
     return executor_main(argc > 2 ? argv[2] : NULL);
   options_init(&options);
-  int status = run(&options, argc, argv);
+  char **arguments = arguments_copy(argc, argv);
+  hide_passwords(argc, argv);
+  int status = run(&options, argc, arguments);
   options_free(&options);
+  arguments_free(argc, arguments);
   return status;
 }

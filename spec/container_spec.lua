@@ -109,6 +109,39 @@ describe("a worker in a container", function()
     assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
   end)
 
+  -- Each of these lines of Python forbids memory that is written and then executed.
+  for name, python in pairs {
+    ["prctl(PR_SET_MDWE)"] = "libc.prctl(65, 1, 0, 0, 0) and sys.exit(99)",
+    -- A filter of system calls as systemd makes one: mprotect and pkey_mprotect with PROT_EXEC fail with EPERM.
+    ["MemoryDenyWriteExecute"] = [[
+      F = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *i) for i in (
+        (0x20, 0, 0, 0), (0x15, 0, 3, 10), (0x20, 0, 0, 32), (0x45, 0, 1, 4), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7fff0000))))
+      P = ctypes.create_string_buffer(struct.pack("@HP", 6, ctypes.addressof(F)))
+      libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, P, 0, 0) and sys.exit(99)]],
+  } do
+    it("runs its handlers without LuaJIT's compiler under " .. name, function()
+      local path = script_file [[
+        local pgq = require "pgq"
+        jit.on()
+        pgq.register_queue("q", function()
+          local sum = 0
+          for i = 1, 1e6 do sum = sum + i % 7 end
+          print(sum, jit.status())
+        end)]]
+      pg:psql "SELECT pgq_enqueue('q', '')"
+      local result = process.run { "python3", "-c", "import ctypes, os, struct, sys\nlibc = ctypes.CDLL(None)\n"
+        .. python:gsub("%f[^%z\n]%s+", "") .. "\nos.execv(sys.argv[1], sys.argv[1:])", PGQ_LUA, "--db", pg.conninfo,
+        "--drain", "--executors", "1", path }
+      if result.status == 99 then
+        pending "the kernel does not have it"
+      end
+      assert.equal(0, result.status, result.stderr)
+      assert.matches("^2999998\tfalse", result.stdout)
+      assert.matches("LuaJIT's compiler is off", result.stderr)
+      assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
+    end)
+  end
+
   describe("with a CPU limit", function()
     -- Runs a worker to its end under the words, and returns the number of executors in its log.
     local function executors(...)

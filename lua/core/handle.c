@@ -126,10 +126,16 @@ static int fail_to_connect(lua_State *L, struct handle *handle) {
   return handle_push_failure(L, &error);
 }
 
+/* The connection string cannot be read. */
+static int fail_to_read(lua_State *L) {
+  char message[CONNINFO_MESSAGE_SIZE];
+  return handle_fail(L, "22023", conninfo_explain(lua_tostring(L, 1), message));
+}
+
 int handle_connect(lua_State *L) {
   struct handle *handle = push_handle(L, false);
   if (handle == NULL)
-    return handle_fail(L, "22023", CONNINFO_HELP);
+    return fail_to_read(L);
   if (PQstatus(handle->conn) != CONNECTION_OK)
     return fail_to_connect(L, handle);
   PQsetNoticeProcessor(handle->conn, ignore_notice, NULL);
@@ -139,7 +145,7 @@ int handle_connect(lua_State *L) {
 int handle_connect_start(lua_State *L) {
   struct handle *handle = push_handle(L, true);
   if (handle == NULL)
-    return handle_fail(L, "22023", CONNINFO_HELP);
+    return fail_to_read(L);
   if (handle->connector == NULL)
     return fail_to_connect(L, handle);
   return 1;

@@ -18,4 +18,14 @@
  * character in the password of a URI: it would then show the rest of the password as a host or port. */
 int conninfo_inspect(const char *conninfo, bool *has_timeout) __attribute__((warn_unused_result));
 
+/* conninfo_has_secret(conninfo): whether the string may have a password in it: it has one, or cannot be read. */
+bool conninfo_has_secret(const char *conninfo);
+
+/* Enough bytes for CONNINFO_HELP and the name of a parameter. */
+enum { CONNINFO_MESSAGE_SIZE = 512 };
+
+/* conninfo_explain(conninfo, message): for a string that conninfo_inspect() has rejected: CONNINFO_HELP, or a message
+ * that names the unknown parameter of a URI. Returns `message`. */
+const char *conninfo_explain(const char *conninfo, char message[CONNINFO_MESSAGE_SIZE]);
+
 #endif

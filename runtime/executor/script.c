@@ -1,6 +1,7 @@
 #include "script_state.h"
 
 #include <lauxlib.h>
+#include <luajit.h>
 #include <lualib.h>
 #include <math.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 
 #include "clock.h"
 #include "embedded.h"
+#include "executable_memory.h"
 #include "memory.h"
 #include "message.h"
 
@@ -90,9 +92,20 @@ static void load_tasks(lua_State *L) {
   lua_call(L, 1, 0);
 }
 
+/* The compiler would end the process when it finds that it cannot run. The script must not switch it on. */
+static void switch_compiler_off(lua_State *L) {
+  luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+  lua_getglobal(L, "jit");
+  lua_getfield(L, -1, "off");
+  lua_setfield(L, -2, "on");
+  lua_pop(L, 1);
+}
+
 static int set_up(lua_State *L) {
   struct script *script = lua_touserdata(L, 1);
   luaL_openlibs(L);
+  if (!executable_memory_works())
+    switch_compiler_off(L);
   seed_random(L);
   script_watch_settings(L, script);
   script_make_host(L, script);

@@ -11,6 +11,7 @@
 #include "control.h"
 #include "cores.h"
 #include "descriptors.h"
+#include "executable_memory.h"
 #include "memory.h"
 #include "output.h"
 #include "output_pipes.h"
@@ -117,7 +118,8 @@ static void first_ready(struct supervisor *s, const struct message_ready *script
     }
   log_setup((enum log_level)s->options->log_level, (enum log_format)s->options->log_format);
   if (conninfo_inspect(s->options->db, &has_timeout) != 0) {
-    log_plain("pgq-lua: %s: db: %s", s->start.argv[s->start.script], CONNINFO_HELP);
+    char explained[CONNINFO_MESSAGE_SIZE];
+    log_plain("pgq-lua: %s: db: %s", s->start.argv[s->start.script], conninfo_explain(s->options->db, explained));
     s->status = 1;
   }
   if (s->status != 0) {
@@ -402,6 +404,8 @@ int supervisor_run(struct options *options, int argc, char **argv, int script) {
       .conninfo = options->db, .argc = argc, .argv = argv, .script = script, .max_memory = options->max_memory};
   log_setup((enum log_level)options->log_level, (enum log_format)options->log_format);
   set_up(s);
+  if (!executable_memory_works())
+    log_warn("LuaJIT's compiler is off, since memory that is written must not be executed here");
   slot_start_executor(slot_list_add(&s->slots));
   uv_run(&s->loop, UV_RUN_DEFAULT);
   uv_loop_close(&s->loop);
