@@ -17,15 +17,16 @@ enum { AT_ONCE_US = 100 };
 /* Libuv asks for the status of an ended executor within this time. */
 enum { REAP_AGAIN_MS = 20 };
 
-static void take_stop(struct stop_signals *signals, const char *name) {
+static void take_stop(struct stop_signals *signals, int number, const char *name) {
   int64_t now_ms = clock_ms(), since_ms = now_ms - signals->first_ms;
   if (signals->first_ms == 0) {
     signals->first_ms = now_ms;
+    signals->first_number = number;
     signals->events->stop(signals->owner, name);
     signals->taken_us = clock_us();
   } else if (since_ms >= REPEAT_MS) {
     signals->events->hurry(signals->owner, 0);
-  } else if (clock_us() - signals->taken_us > AT_ONCE_US) {
+  } else if (number != signals->first_number || clock_us() - signals->taken_us > AT_ONCE_US) {
     signals->events->hurry(signals->owner, (since_ms < DOUBLED_MS ? DOUBLED_GRACE_MS : REPEAT_GRACE_MS) - since_ms);
   }
 }
@@ -57,7 +58,7 @@ static void on_signal(uv_signal_t *handle, int number) {
     log_info("signal ignored", LOG_T("signal", name));
     break;
   default:
-    take_stop(signals, name);
+    take_stop(signals, number, name);
   }
 }
 

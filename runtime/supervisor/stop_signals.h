@@ -16,7 +16,8 @@
  *   PIPE, XFSZ, TTOU, ALRM, VTALRM, PROF, IO, PWR, STKFLT, real-time signals   are ignored
  *
  * One signal may arrive twice: timeout(1) signals its child and then the group of its child, and a terminal and a
- * process manager both pass on ^C. A signal that comes at once after the first has no effect. The grace time ends:
+ * process manager both pass on ^C. The same signal that comes at once after the first has no effect. The grace time
+ * ends:
  *
  *   after a second signal within DOUBLED_MS   DOUBLED_GRACE_MS after the first one, if it does not end earlier
  *   within REPEAT_MS                          REPEAT_GRACE_MS after the first one: short jobs can end
@@ -36,6 +37,7 @@ struct stop_signals {
   const struct signal_events *events;
   void *owner;
   int64_t first_ms; /* when the first of TERM, INT and QUIT came; 0: none has */
+  int first_number; /* its number */
   int64_t taken_us; /* when the reaction to it had begun */
   uv_signal_t handles[STOP_SIGNALS];
   uv_timer_t reap_timer;
