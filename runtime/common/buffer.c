@@ -25,6 +25,13 @@ void *buffer_space(struct buffer *buffer, size_t length) {
   return buffer->bytes + buffer->length;
 }
 
+void buffer_reserve(struct buffer *buffer, size_t length) {
+  if (buffer->capacity - buffer->length >= length)
+    return;
+  buffer->capacity = buffer->length + length;
+  buffer->bytes = memory_resize(buffer->bytes, buffer->capacity);
+}
+
 void buffer_drop(struct buffer *buffer, size_t length) {
   buffer->length -= length;
   if (buffer->length == 0 && buffer->capacity > BUFFER_KEEP)

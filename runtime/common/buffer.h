@@ -23,6 +23,9 @@ void buffer_free(struct buffer *buffer);
  */
 void *buffer_space(struct buffer *buffer, size_t length);
 
+/* buffer_reserve(buffer, length): makes space for `length` more bytes, and for none beyond these. */
+void buffer_reserve(struct buffer *buffer, size_t length);
+
 /* buffer_add(buffer, bytes, length): appends a copy of `length` bytes. Inline, since it is called for each field. */
 static inline void buffer_add(struct buffer *buffer, const void *bytes, size_t length) {
   if (length == 0)

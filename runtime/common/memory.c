@@ -12,6 +12,12 @@ static void *checked(void *memory, size_t size) {
   return memory;
 }
 
+bool memory_has(size_t size) {
+  void *volatile probe = malloc(size);
+  free(probe);
+  return probe != NULL;
+}
+
 void *memory_new(size_t size) {
   return checked(calloc(1, size ? size : 1), size);
 }

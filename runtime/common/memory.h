@@ -1,6 +1,7 @@
 #ifndef PGQ_MEMORY_H
 #define PGQ_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
@@ -19,5 +20,8 @@ char *memory_copy(const void *bytes, size_t length) __attribute__((returns_nonnu
 
 /* memory_text(text): a copy of a NUL-terminated text, or NULL for NULL; the caller frees it. */
 char *memory_text(const char *text);
+
+/* memory_has(size): whether an allocation of this size would succeed now. The other functions can then be called. */
+bool memory_has(size_t size);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 
 #include "clock.h"
 #include "forked.h"
+#include "memory.h"
 #include "message.h"
 #include "outbox.h"
 #include "process_state.h"
@@ -24,6 +26,9 @@
 
 /* Jobs run for this long before outcomes are sent and the socket is read again. */
 enum { TURN_US = 1000, READ_SIZE = 256 * 1024 };
+
+/* The memory for larger frames is allocated exactly, and may be missing. */
+enum { LARGE_FRAME = 1 << 20 };
 
 /* An executor whose tasks all wait collects garbage this often. */
 enum { IDLE_MS = 5000 };
@@ -39,6 +44,7 @@ struct executor {
   uv_timer_t idle;    /* collects garbage when there is no work */
   struct shared_page *page;
   struct buffer in;
+  size_t to_skip; /* bytes that are to come of a job that was refused */
   struct outbox *outbox;
   struct script_config config;
   struct message_configure configure; /* owns the texts that `config` points to */
@@ -167,6 +173,18 @@ static void on_idle(uv_timer_t *timer) {
     script_collect(e->script);
 }
 
+/* A script that needs too much memory while it loads fails with LuaJIT's own message. */
+static void name_limit(const struct executor *e, struct buffer *message) {
+  static const char cause[] = "not enough memory";
+  char text[80];
+  if (e->configure.most_memory == 0 || message->length < sizeof cause - 1 ||
+      !memmem(message->bytes, message->length, cause, sizeof cause - 1))
+    return;
+  int length = snprintf(text, sizeof text, " (the executor has %llu MB: --max-memory)",
+                        (unsigned long long)e->configure.most_memory >> 20);
+  buffer_add(message, text, (size_t)length);
+}
+
 static void start_script(struct executor *e) {
   struct buffer fields = {0}, message = {0};
   e->script = script_new(&e->config);
@@ -174,6 +192,7 @@ static void start_script(struct executor *e) {
   if (forked_is_child())
     forked_end(!loaded, (const char *)message.bytes, message.length);
   if (!loaded) {
+    name_limit(e, &message);
     message_put_broken(&fields, message.bytes, at_most(message.length));
     outbox_send(e->outbox, FRAME_BROKEN, &fields);
     e->status = 1;
@@ -217,7 +236,34 @@ static bool configure(struct executor *e, struct frame *frame) {
   return true;
 }
 
+/* Whether there is memory for so many bytes of a frame. */
+static bool has_memory(struct executor *e, size_t length) {
+  if (length < LARGE_FRAME || memory_has(length))
+    return true;
+  if (e->script)
+    script_collect(e->script);
+  return memory_has(length);
+}
+
+/* Refuses the job of a frame that has no more than one, of which only the first bytes may have come. Returns false if
+ * it is no such frame. */
+static bool refuse_job(struct executor *e, struct frame frame, size_t length) {
+  struct message_job job = {0};
+  uint32_t batch = get_u32(&frame), count = get_u32(&frame);
+  job.index = get_u32(&frame);
+  job.position = get_u32(&frame);
+  job.data_length = length;
+  if (frame.type != FRAME_JOBS || frame.bad || count != 1 || job.position == 0 || !e->tasks)
+    return false;
+  task_list_refuse(e->tasks, batch, &job);
+  outbox_flush(e->outbox);
+  return true;
+}
+
 static bool take_jobs(struct executor *e, struct frame *frame) {
+  size_t length = frame_left(frame);
+  if (!has_memory(e, length) && refuse_job(e, *frame, length))
+    return true;
   if (!e->tasks || !task_list_add(e->tasks, frame))
     return false;
   on_work(e);
@@ -282,9 +328,49 @@ static void take_frames(struct executor *e) {
   buffer_drop(&e->in, at);
 }
 
+/* Of a frame that has begun to come in: how many bytes are to come; 0: it is not known. */
+static size_t count_missing(const struct executor *e) {
+  uint32_t follows;
+  if (e->in.length < sizeof follows + 1)
+    return 0;
+  memcpy(&follows, e->in.bytes, sizeof follows);
+  size_t size = sizeof follows + follows;
+  return size <= FRAME_MOST_DOWN && size > e->in.length ? size - e->in.length : 0;
+}
+
+/*
+ * Makes room for the rest of a large frame, exactly. If there is no memory for it, its job is refused, and the rest
+ * will be thrown away as it comes in.
+ */
+static void make_room(struct executor *e, size_t missing) {
+  struct frame head = {.type = e->in.bytes[sizeof(uint32_t)], .at = e->in.bytes + sizeof(uint32_t) + 1};
+  head.end = e->in.bytes + e->in.length;
+  if (e->in.capacity - e->in.length >= missing)
+    return;
+  if (has_memory(e, e->in.length + missing)) {
+    buffer_reserve(&e->in, missing);
+  } else if (refuse_job(e, head, e->in.length + missing)) {
+    e->to_skip = missing;
+    buffer_free(&e->in);
+  }
+}
+
 static void on_allocate(uv_handle_t *handle, size_t wanted, uv_buf_t *space) {
+  static char skipped[READ_SIZE];
   struct executor *e = handle->data;
   (void)wanted;
+  size_t missing = e->to_skip > 0 ? 0 : count_missing(e);
+  bool large = missing > 0 && e->in.length + missing > LARGE_FRAME;
+  if (large)
+    make_room(e, missing);
+  if (e->to_skip > 0) {
+    *space = uv_buf_init(skipped, (unsigned)(e->to_skip < sizeof skipped ? e->to_skip : sizeof skipped));
+    return;
+  }
+  if (large) {
+    *space = uv_buf_init(buffer_space(&e->in, missing), (unsigned)missing);
+    return;
+  }
   *space = uv_buf_init(buffer_space(&e->in, READ_SIZE), READ_SIZE);
 }
 
@@ -293,6 +379,10 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *space) 
   (void)space;
   if (length < 0) { /* the supervisor has ended, and its claims with it: other workers may run these jobs now */
     leave(e);
+    return;
+  }
+  if (e->to_skip > 0) {
+    e->to_skip -= (size_t)length;
     return;
   }
   e->in.length += (size_t)length;
@@ -326,6 +416,7 @@ static void prepare_process(pid_t supervisor) {
   if (supervisor > 0 && parent > 0 && parent != supervisor)
     _exit(0); /* the supervisor died before the parent-death signal was set */
   fcntl(EXECUTOR_SOCKET, F_SETFD, FD_CLOEXEC);
+  mallopt(M_MMAP_THRESHOLD, LARGE_FRAME); /* the memory of large data goes back to the kernel when it is freed */
   setvbuf(stdout, NULL, _IOLBF, 0); /* output of handlers appears at once, and is not lost if the process is killed */
   int adjust = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
   if (adjust >= 0) { /* when memory runs out, the kernel is to kill an executor rather than the supervisor */

@@ -18,6 +18,7 @@ void memory_pressure_free(struct memory_pressure *pressure) {
 bool memory_pressure_measure(struct memory_pressure *pressure) {
   struct memory_use use;
   pressure->high = memory_use_read(pressure->statm, &use) && memory_is_scarce(use.resident, pressure->limit);
+  pressure->used = use.resident;
   return pressure->high;
 }
 

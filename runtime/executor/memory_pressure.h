@@ -10,6 +10,7 @@
  */
 struct memory_pressure {
   uint64_t limit; /* bytes; 0: none */
+  uint64_t used;  /* bytes, when measured last */
   int statm;
   unsigned asked;
   bool high;

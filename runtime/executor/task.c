@@ -1,6 +1,8 @@
 #include "task.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "clock.h"
 #include "forked.h"
@@ -401,8 +403,41 @@ static bool may_begin(struct task_list *list, uint32_t batch, uint32_t position)
   return (int32_t)(batch - atomic_load(&lane->revoked)) > 0;
 }
 
+/* Beside its data a job needs some memory to begin. */
+enum { LARGE_DATA = 1 << 20, MARGIN = 1 << 20 };
+
+static bool fits(const struct task_list *list, size_t length) {
+  if (length < LARGE_DATA || memory_has(length + MARGIN))
+    return true;
+  script_collect(list->script);
+  return memory_has(length + MARGIN);
+}
+
+void task_list_refuse(struct task_list *list, uint32_t batch, const struct message_job *job) {
+  struct task none = {.batch = batch, .index = job->index};
+  struct job_outcome end = {.outcome = OUTCOME_FAIL, .wait_ms = -1};
+  char text[200];
+  enum { MB = 1 << 20 };
+  memory_pressure_measure(list->pressure);
+  snprintf(text, sizeof text,
+           "the data of the job, %.1f MB, does not fit into the memory of its executor, which has %.0f MB "
+           "(--max-memory) and uses %.1f MB of it",
+           (double)job->data_length / MB, (double)list->pressure->limit / MB, (double)list->pressure->used / MB);
+  end.error = text;
+  end.error_length = strlen(text);
+  if (!may_begin(list, batch, job->position) || list->waiting > 0) {
+    end.outcome = OUTCOME_UNRUN;
+    end.backoff = list->waiting > 0;
+  }
+  put_outcome(list, &none, end, 0);
+}
+
 static void begin(struct task_list *list, uint32_t batch, const struct message_job *job) {
   struct job_outcome end = {.outcome = OUTCOME_UNRUN, .wait_ms = -1};
+  if (inbox_may_begin(&list->inbox, job) && !fits(list, job->data_length)) {
+    task_list_refuse(list, batch, job);
+    return;
+  }
   struct task *task = new_task(list);
   task->waits = task->ready = task->watched = task->interrupted = task->final = false;
   task->batch = batch;
