@@ -54,7 +54,7 @@ static const struct command_row commands[] = {
      "'cancelled'.",
      cancel_command},
     {"migrate", COMMAND_MIGRATE, "migrate [options]",
-     "Creates the tables and functions of pgq-lua, or updates older ones, in one transaction.", run_migrate},
+     "Creates the tables and functions of pgq-lua, or updates older ones.", run_migrate},
     {"dev", COMMAND_DEV, "dev start | stop | status | conninfo",
      "Starts or stops the private Postgres server of --dev, whose files are in ./.pgq-dev, or prints its status or its "
      "connection string.",

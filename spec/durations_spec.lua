@@ -70,7 +70,7 @@ describe("durations", function()
       assert.equal(default, "{" .. table.concat(require("pgq.testing.rules").DEFAULT_WAITS, ",") .. "}")
       -- The claim sends no waits when they are the default, and an upgrade sets the default.
       local found = 0
-      for _, path in ipairs { "sql/upgrade.sql", "sql/worker/claim.sql" } do
+      for _, path in ipairs { "sql/schema/pgq_jobs.sql", "sql/worker/claim.sql" } do
         found = found + (read_file(path):find("'" .. default .. "'", 1, true) and 1 or 0)
       end
       assert.equal(2, found)

@@ -1,6 +1,8 @@
 local Postgres = require "spec.support.postgres"
 local Worker = require "spec.support.worker"
 local process = require "spec.support.process"
+local uv = require "luv"
+local wait = require "spec.support.wait"
 
 local PGQ_LUA = os.getenv "PGQ_LUA"
 
@@ -59,7 +61,7 @@ describe("pgq-lua migrate", function()
   it("creates the same objects as pasting the file does", function()
     migrate()
     local made = schema()
-    pg:psql "DROP TABLE pgq_jobs, pgq_workers; DROP FUNCTION pgq_enqueue, pgq_cancel"
+    pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers; DROP FUNCTION pgq_enqueue, pgq_cancel"
     process.check { "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", pg.conninfo, "-f", "sql/create_table.sql" }
     assert.equal(made, schema())
   end)
@@ -102,7 +104,7 @@ describe("pgq-lua migrate", function()
     local upgraded = schema()
     migrate()
     assert.equal(upgraded, schema())
-    pg:psql "DROP TABLE pgq_jobs, pgq_workers; DROP FUNCTION pgq_enqueue, pgq_cancel"
+    pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers; DROP FUNCTION pgq_enqueue, pgq_cancel"
     migrate()
     assert.equal(schema(), upgraded)
   end)
@@ -140,7 +142,161 @@ describe("pgq-lua migrate", function()
     local before = schema()
     local result = start_migration():wait(60)
     assert.equal(1, result.status)
-    assert.matches("sql/upgrade.sql failed, and nothing was changed: ERROR:.*watched", result.stderr)
+    assert.matches("which rewrites the table failed: ERROR:.*watched", result.stderr)
     assert.equal(before, schema())
+  end)
+
+  describe("on the tables of 0.1.0", function()
+    before_each(function()
+      process.check { "psql", "-X", "-q", "-d", pg.conninfo, "-f", "spec/support/create_table_0.1.0.sql" }
+    end)
+
+    it("makes what it creates anew, keeps all rows, and does nothing the next time", function()
+      pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', 'x' FROM generate_series(1, 1000)"
+      local result = migrate()
+      assert.matches("building the index pgq_jobs_lease\n", result.stdout)
+      assert.equal("1000", pg:psql "SELECT count(*) FROM pgq_jobs WHERE deaths = 0 AND started_at IS NULL")
+      local upgraded = schema()
+      assert.equal("pgq_jobs, pgq_workers, pgq_frontiers, pgq_enqueue and pgq_cancel are up to date\n", migrate().stdout)
+      assert.equal(upgraded, schema())
+      pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers; DROP FUNCTION pgq_enqueue, pgq_cancel, pgq_ring"
+      migrate()
+      assert.equal(schema(), upgraded)
+    end)
+
+    it("keeps rows that a check does not allow any more; a worker fails them alone", function()
+      pg:psql [[INSERT INTO pgq_jobs (queue_name, data, attempt, lease, retry_waits, run_after, created_at, id) VALUES
+        ('q', 'negative', -2147483648, NULL, '{1h}', now(), now(), 1),
+        ('q', 'leased', -5, 7, '{1h}', now(), now(), 2),
+        ('q', 'waits', 0, NULL, array_fill('1h'::text, ARRAY[100000]), now(), now(), 3),
+        ('q', 'long wait', 0, NULL, ARRAY[repeat('1', 100000) || 'h'], now(), now(), 4),
+        ('q', 'huge', 2147483647, -9223372036854775808, '{1h}', now(), now(), 5),
+        ('q', 'zero', 0, 0, '{1h}', now(), now(), 0),
+        ('q', 'early', 0, NULL, '{1h}', '-infinity', '-infinity', -9223372036854775808),
+        ('q', 'created', 0, NULL, '[5:6]={1h,2h}', now(), 'infinity', 9223372036854775807),
+        ('q', 'nulls', 0, NULL, '{NULL}', now(), now(), 7), ('q', 'nested', 0, NULL, '{{1h},{2h}}', now(), now(), 8),
+        ('q', 'good', 0, NULL, '{1h}', now(), now(), 9), ('', 'empty', 0, NULL, '{1h}', now(), now(), 10)]]
+      assert.matches("there are older rows that the check does not allow", migrate().stderr)
+      migrate()
+      local result = Worker.run { pg = pg, args = { "--drain", "--executors", "1" }, script = [[
+        require "pgq".register_queue("q", function(data) return data ~= "good" and error "no" or nil end)]] }
+      assert.equal(0, result.status, result.stderr)
+      assert.equal(table.concat({
+        "early|f|no", "zero|f|no",
+        "negative|t|attempt is negative", "leased|t|attempt is negative", "waits|t|retry_waits cannot be read",
+        "long wait|t|retry_waits cannot be read", "huge|f|no", "nulls|t|retry_waits cannot be read",
+        "nested|t|retry_waits cannot be read", "empty|f|", "created|f|no" }, "\n"),
+        (pg:psql "SELECT convert_from(data, 'UTF8'), ran_at IS NOT NULL, error FROM pgq_jobs ORDER BY id"
+          :gsub("|[^|\n]*: no", "|no"):gsub("(attempt is negative)[^\n]*", "%1"):gsub("(cannot be read)[^\n]*", "%1")))
+    end)
+
+    it("waits for a transaction that has enqueued, and makes no other session wait meanwhile", function()
+      local open = process.start { "psql", "-XqAt", "-d", pg.conninfo, "-c", "BEGIN", "-c",
+        "INSERT INTO pgq_jobs (queue_name, data) VALUES ('q', 'a') RETURNING 'inserted'", "-c", "SELECT pg_sleep(4)", "-c", "COMMIT" }
+      open:read_until "inserted"
+      local migration = start_migration()
+      migration:read_until("uses pgq_jobs; trying again", 10, "stderr")
+      for _ = 1, 5 do
+        local began = uv.hrtime()
+        pg:psql "SET statement_timeout = '900ms'; SELECT pgq_enqueue('q', '')"
+        assert.is_true(uv.hrtime() - began < 2e9)
+      end
+      local result = migration:wait(60)
+      assert.equal(0, result.status, result.stderr)
+      assert.matches("pid %d+ %(postgres, ", result.stderr)
+      open:wait(10)
+    end)
+
+    it("continues where another migration was killed, and replaces an index that it left unfinished", function()
+      local open = process.start { "psql", "-XqAt", "-d", pg.conninfo, "-c", "BEGIN ISOLATION LEVEL REPEATABLE READ", "-c",
+        "SELECT 'started'", "-c", "SELECT pg_sleep(60)" } -- an index that is built waits for this snapshot
+      open:read_until "started"
+      local migration = start_migration()
+      migration:read_until "building the index pgq_jobs_lease"
+      wait.till("the unfinished index", 30, function()
+        return pg:psql "SELECT count(*) FROM pg_index WHERE NOT indisvalid" == "1"
+      end)
+      migration:kill "sigkill"
+      migration:wait(10)
+      pg:psql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX%'"
+      wait.till("the end of the session that builds the index", 30, function()
+        return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX%'" == "0"
+      end)
+      open:kill "sigkill"
+      pg:psql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"
+      open:wait(10)
+      assert.matches("dropping the unfinished index pgq_jobs_lease\nbuilding the index pgq_jobs_lease\n", migrate().stdout)
+      assert.equal("0", pg:psql "SELECT count(*) FROM pg_index WHERE NOT indisvalid")
+      assert.equal("pgq_jobs, pgq_workers, pgq_frontiers, pgq_enqueue and pgq_cancel are up to date\n", migrate().stdout)
+    end)
+
+    it("changes nothing while a worker of 0.1.0 is alive, and names it", function()
+      local before = schema()
+      pg:psql "INSERT INTO pgq_workers (id, host, pid, version, last_seen_at) VALUES (77, 'web1', 123, '0.1.0', now() - interval '1 h')"
+      local lock = process.start { "psql", "-XqAt", "-d", pg.conninfo, "-c",
+        "SELECT pg_advisory_lock('pgq_workers'::regclass::oid::int4, 77), 'locked'", "-c", "SELECT pg_sleep(60)" }
+      lock:read_until "locked"
+      local result = start_migration():wait(60)
+      assert.equal(1, result.status)
+      assert.matches("nothing was changed: workers are running that cannot work with the new tables: "
+        .. "worker 77 %(pid 123 on web1, version 0.1.0%); stop them, or use %-%-force", result.stderr)
+      assert.equal(before, schema())
+      assert.equal(0, start_migration("--force"):wait(60).status)
+      lock:kill "sigkill"
+      lock:wait(10)
+    end)
+
+    it("does it although the role is read-only by default and has limits", function()
+      pg:psql [[ALTER ROLE postgres SET default_transaction_read_only = on; ALTER ROLE postgres SET lock_timeout = 1;
+        ALTER ROLE postgres SET default_transaction_isolation = 'serializable'; ALTER ROLE postgres SET statement_timeout = '5 s']]
+      migrate()
+      pg:psql "SET statement_timeout = 0; SET default_transaction_read_only = off; ALTER ROLE postgres RESET ALL"
+    end)
+
+    it("says what a role may not do", function()
+      pg:psql "CREATE ROLE stranger LOGIN"
+      local before = schema()
+      local result = process.run { PGQ_LUA, "--db", pg.conninfo .. " user=stranger", "migrate" }
+      assert.equal(1, result.status)
+      assert.matches("run `pgq%-lua migrate` as the owner of the tables", result.stderr)
+      assert.equal(before, schema())
+    end)
+  end)
+
+  it("takes no lock on tables that are up to date, and needs no right to write", function()
+    migrate()
+    local open = process.start { "psql", "-XqAt", "-d", pg.conninfo, "-c", "BEGIN", "-c", "LOCK TABLE pgq_jobs, pgq_workers IN EXCLUSIVE MODE",
+      "-c", "SELECT 'locked'", "-c", "SELECT pg_sleep(60)" }
+    open:read_until "locked"
+    pg:psql "CREATE ROLE stranger LOGIN"
+    local result = process.run { PGQ_LUA, "--db", pg.conninfo .. " user=stranger options='-c default_transaction_read_only=on'", "migrate" }
+    assert.equal(0, result.status, result.stderr)
+    open:kill "sigkill"
+    open:wait(10)
+  end)
+
+  it("refuses a function that another role could change afterwards", function()
+    pg:psql [[CREATE ROLE mallory LOGIN; GRANT CREATE ON SCHEMA public TO mallory; SET ROLE mallory;
+      CREATE FUNCTION pgq_ring() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END']]
+    local result = start_migration():wait(60)
+    assert.equal(1, result.status)
+    assert.matches("the function pgq_ring belongs to the role mallory", result.stderr)
+  end)
+
+  it("restores what was changed by hand", function()
+    migrate()
+    local made = schema()
+    pg:psql [[DROP INDEX pgq_jobs_lease; ALTER TABLE pgq_jobs DROP CONSTRAINT pgq_jobs_attempt_check, RESET (autovacuum_analyze_scale_factor),
+      ALTER COLUMN run_after DROP DEFAULT; COMMENT ON COLUMN pgq_jobs.id IS 'mine'; COMMENT ON FUNCTION pgq_ring() IS NULL;
+      DROP FUNCTION pgq_cancel(bigint); DROP TRIGGER pgq_ring ON pgq_jobs; ALTER FUNCTION pgq_enqueue RESET ALL;
+      DROP TABLE pgq_workers, pgq_frontiers]]
+    migrate()
+    local function sorted(text)
+      local lines = {}
+      for line in text:gmatch "[^\n]+" do lines[#lines + 1] = line end
+      table.sort(lines)
+      return table.concat(lines, "\n")
+    end
+    assert.equal(sorted(made), sorted(schema()))
   end)
 end)

@@ -16,7 +16,8 @@ CREATE TABLE public.called_names (name text);
 INSERT INTO public.called_names VALUES @NAMES;
 DO $$
 DECLARE
-  types regtype[] := '{bool,int2,int4,int8,float8,numeric,text,name,"char",bytea,timestamptz,interval,oid,regclass,tid,bool[],int4[],int8[],text[],tid[],timestamptz[]}';
+  types regtype[] := '{bool,int2,int4,int8,float8,numeric,text,name,"char",bytea,timestamptz,interval,oid,regclass,tid,'
+    'bool[],int4[],int8[],text[],tid[],timestamptz[]}';
   l regtype;
   r regtype;
   o text;
@@ -24,7 +25,8 @@ DECLARE
 BEGIN
   FOREACH l IN ARRAY types LOOP
     FOREACH r IN ARRAY types LOOP
-      EXECUTE format('CREATE FUNCTION hijacked_op(%s, %s) RETURNS bool LANGUAGE plpgsql AS ''BEGIN RAISE EXCEPTION ''''hijacked''''; END''', l, r);
+      EXECUTE format('CREATE FUNCTION hijacked_op(%s, %s) RETURNS bool LANGUAGE plpgsql'
+        ' AS ''BEGIN RAISE EXCEPTION ''''hijacked''''; END''', l, r);
       FOREACH o IN ARRAY '{=,<>,<,<=,>,>=,+,-,*,/,||,&,~~,!~,~}'::text[] LOOP
         EXECUTE format('CREATE OPERATOR %s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = hijacked_op)', o, l, r);
       END LOOP;
@@ -32,12 +34,15 @@ BEGIN
   END LOOP;
   FOR f IN SELECT name FROM public.called_names LOOP
     FOREACH l IN ARRAY types LOOP
-      EXECUTE format('CREATE FUNCTION %I(%s) RETURNS SETOF bool LANGUAGE plpgsql AS ''BEGIN RAISE EXCEPTION ''''hijacked''''; END''', f, l);
+      EXECUTE format('CREATE FUNCTION %I(%s) RETURNS SETOF bool LANGUAGE plpgsql'
+        ' AS ''BEGIN RAISE EXCEPTION ''''hijacked''''; END''', f, l);
       FOREACH r IN ARRAY '{int4,int8,text,bool,float8}'::regtype[] LOOP
-        EXECUTE format('CREATE FUNCTION %I(%s, %s) RETURNS SETOF bool LANGUAGE plpgsql AS ''BEGIN RAISE EXCEPTION ''''hijacked''''; END''', f, l, r);
+        EXECUTE format('CREATE FUNCTION %I(%s, %s) RETURNS SETOF bool LANGUAGE plpgsql'
+        ' AS ''BEGIN RAISE EXCEPTION ''''hijacked''''; END''', f, l, r);
       END LOOP;
     END LOOP;
-    EXECUTE format('CREATE FUNCTION %I(text, text, text) RETURNS SETOF bool LANGUAGE plpgsql AS ''BEGIN RAISE EXCEPTION ''''hijacked''''; END''', f);
+    EXECUTE format('CREATE FUNCTION %I(text, text, text) RETURNS SETOF bool LANGUAGE plpgsql'
+      ' AS ''BEGIN RAISE EXCEPTION ''''hijacked''''; END''', f);
   END LOOP;
 END
 $$;]==]
@@ -56,7 +61,7 @@ CREATE TABLE pg_class (); CREATE TABLE pg_namespace ();]==]
 local NOT_FUNCTIONS = {}
 for word in ([[select values any and or not exists in as on from coalesce nullif least greatest extract queue held failed
   leased snoozed freed done wanted settings least lateral operator set using insert into pgq_jobs pgq_workers path with
-  when then else case interval returning epoch wait update]]):gmatch "%S+" do
+  when then else case interval returning epoch wait update array steps columns table]]):gmatch "%S+" do
   NOT_FUNCTIONS[word] = true
 end
 
@@ -83,7 +88,7 @@ local function statements_of(folder)
 end
 
 local function is_utility(sql)
-  return sql:match "^%s*LISTEN" or sql:match "^%s*BEGIN" or sql:match "^%s*COMMIT" or sql:match "^%s*ROLLBACK"
+  return sql:match "^%s*LISTEN" or sql:match "^%s*LOCK" or sql:match "^%s*BEGIN" or sql:match "^%s*COMMIT" or sql:match "^%s*ROLLBACK"
 end
 
 local function called_names(...)
@@ -104,10 +109,11 @@ end
 describe("with hostile objects in the search path", function()
   local pg = fixture.server {}
   local worker, client, lua = statements_of "sql/worker", statements_of "sql/client", statements_of "sql/lua"
+  local migrate = statements_of "sql/migrate"
   local schema = statements_of "sql/schema"
 
   local function create(text, name)
-    pg:psql((text:gsub("@SCHEMA", name):gsub("@NAMES", function() return called_names(worker, client, lua, schema) end)))
+    pg:psql((text:gsub("@SCHEMA", name):gsub("@NAMES", function() return called_names(worker, client, lua, migrate, schema) end)))
   end
 
   setup(function()
@@ -132,7 +138,8 @@ describe("with hostile objects in the search path", function()
       WHERE classid = 'pg_proc'::regclass AND pronamespace = 'probes'::regnamespace
         AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_class'::regclass)
         AND NOT (refclassid = 'pg_class'::regclass
-          AND refobjid IN ('public.pgq_jobs'::regclass, 'public.pgq_workers'::regclass));
+          AND refobjid IN (SELECT oid FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace
+            OR oid IN ('public.pgq_jobs'::regclass, 'public.pgq_workers'::regclass, 'public.pgq_frontiers'::regclass)));
       ROLLBACK]]):format(path, table.concat(probes, "\n")))
   end
 
@@ -145,6 +152,7 @@ describe("with hostile objects in the search path", function()
     if needs_14() then return end
     assert.equal("", hijackers(worker, "pg_catalog, public, before_all", ""))
     assert.equal("", hijackers(lua, "pg_catalog, public, before_all", "testing"))
+    assert.equal("", hijackers(migrate, "pg_catalog, public, before_all", ""))
   end)
 
   it("the statements that run in a user's session use none, even with pg_catalog at the end", function()
@@ -154,6 +162,7 @@ describe("with hostile objects in the search path", function()
     local settings = { { name = "settings", types = { "pg_catalog.text", "pg_catalog.bool" },
       sql = read "sql/worker/session_settings.sql":gsub("%-%-[^\n]*\n", "") } }
     assert.equal("", hijackers(settings, "before_all, public, pg_catalog", ""))
+    assert.equal("", hijackers(migrate, "before_all, public, pg_catalog", "transaction_settings"))
   end)
 
   it("a hostile operator is seen by these specs", function()
@@ -169,7 +178,7 @@ describe("with hostile objects in the search path", function()
     assert.equal("1|2|3|4", ids)
     for wrong, message in pairs {
       ["'', ''"] = "queue name is empty", ["'a', NULL"] = "data is null", ["'a', '', NULL"] = "after is null",
-      ["repeat('a', 1025), ''"] = "1025 bytes",
+      ["repeat('a', 1048577), ''"] = "1048577 bytes",
       ["'a', '', now(), '{{1s}}'"] = "one%-dimensional", ["'a', '', now(), '{x}'"] = "not a duration",
       ["'a', '', now(), '{-12345678m}'"] = "is negative", ["'a', '', now(), '{99999999h}'"] = "too long",
       ["'a', '', now(), array_fill('1s'::text, ARRAY[1001])"] = "limit is 1000",
@@ -216,5 +225,15 @@ describe("with hostile objects in the search path", function()
     run("enqueue", "q", "data")
     run("enqueue", "--delay", "1h", "q", "data")
     run("cancel", "1")
+    run "migrate"
+    pg:psql [[DROP FUNCTION pgq_enqueue, pgq_cancel; DROP TRIGGER pgq_ring ON pgq_jobs; DROP INDEX pgq_jobs_lease;
+      ALTER TABLE pgq_jobs DROP started_at, RESET (fillfactor), DROP CONSTRAINT pgq_jobs_deaths_check]]
+    run "migrate"
+    pg:psql [[DROP TABLE pgq_jobs, pgq_workers; CREATE TABLE pgq_jobs (
+      id serial PRIMARY KEY, created_at timestamptz NOT NULL DEFAULT now(), queue_name text NOT NULL, data bytea NOT NULL,
+      run_after timestamptz NOT NULL, retry_waits text[] NOT NULL, ran_at timestamptz, error text)]]
+    run "migrate"
+    pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers; DROP FUNCTION pgq_ring, pgq_enqueue, pgq_cancel"
+    run "migrate"
   end)
 end)

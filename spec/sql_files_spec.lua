@@ -45,7 +45,7 @@ end
 
 describe("the statements", function()
   local paths = find("sql/worker", ".sql")
-  for _, folder in ipairs { "sql/client", "sql/lua" } do
+  for _, folder in ipairs { "sql/client", "sql/lua", "sql/migrate" } do
     for _, path in ipairs(find(folder, ".sql")) do paths[#paths + 1] = path end
   end
 
@@ -76,7 +76,7 @@ describe("the statements", function()
     for _, path in ipairs(find("runtime", ".c")) do code[#code + 1] = read(path):gsub("/%*.-%*/", "") end
     for _, path in ipairs(find("lua", ".lua")) do code[#code + 1] = read(path):gsub("%-%-[^\n]*", "") end
     code = table.concat(code)
-    local NAMES = { worker = "STATEMENT_%s", client = "SQL_%s", lua = "sql.%s" }
+    local NAMES = { worker = "STATEMENT_%s", client = "SQL_%s", migrate = "SQL_%s", lua = "sql.%s" }
     for _, path in ipairs(paths) do
       local kind = path:match "^sql/(%l+)/"
       local name = NAMES[kind]:format(kind == "lua" and name_of(path) or name_of(path):upper())

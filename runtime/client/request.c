@@ -12,8 +12,11 @@
 #include "retry_waits.h"
 #include "text.h"
 
-/* Far more than the index accepts. The server refuses a shorter name that is too long for the index. */
+/* As the check of the table, and far more than the index accepts. The server refuses a shorter name that is too long for the index. */
 #define QUEUE_MAX ((size_t)1 << 20)
+
+/* As the check of the table. */
+enum { WAITS_MAX = 1000 };
 
 /* What can be enqueued can be run. */
 _Static_assert(PGQ_DATA_MAX == JOB_DATA_MOST, "both are the longest data of a job");
@@ -59,6 +62,8 @@ static int check_options(const struct pgq_options *options, struct pgq_error *er
     failure_set(error, "22023", "the earliest time to run is not valid UTF-8");
   else if (options->no_retries && options->retry_wait_count > 0)
     failure_set(error, "22023", "both retry waits and no retries are asked for");
+  else if (options->retry_wait_count > WAITS_MAX)
+    failure_set(error, "54000", "there are %zu retry waits, the limit is %d", options->retry_wait_count, WAITS_MAX);
   else if (options->retry_waits == NULL && options->retry_wait_count > 0)
     failure_set(error, "22023", "the retry waits are NULL, but their count is %zu", options->retry_wait_count);
   else

@@ -50,6 +50,7 @@ struct options {
   char *after;
   char *retry_waits;
   bool lines;
+  bool force; /* migrate */
   bool version;
   bool help;
   unsigned char source[32]; /* for each row of the table, where the value comes from: enum option_source in options.c */

@@ -61,7 +61,7 @@ local MIGRATE = [[
 cp -a --reflink=auto "$1" "$dir/data"; shift
 (cd /; "$@" -D "$dir/data" -w -t 60 -l "$dir/log" -o "-F -k $dir -c listen_addresses=" start) >/dev/null
 PGOPTIONS="-c client_min_messages=warning" psql -X -q -1 -v ON_ERROR_STOP=1 -h "$dir" -p 5432 -U postgres -d postgres \
-  -f sql/upgrade.sql -f sql/create_table.sql || status=$?
+  -f sql/create_table.sql || status=$?
 (cd /; "$@" -D "$dir/data" -m fast -w stop) >/dev/null
 [ -z "${status:-}" ] || exit "$status"]]
 
@@ -170,7 +170,7 @@ end
 
 -- A checksum of the files that `migrate` runs.
 local function schema_version()
-  return process.check({ "sh", "-c", "cat sql/upgrade.sql sql/create_table.sql | cksum" }):match "%d+"
+  return process.check({ "sh", "-c", "cksum < sql/create_table.sql" }):match "%d+"
 end
 
 local function migrated_template()
@@ -317,13 +317,9 @@ function Postgres:psql(sql)
   return (out:gsub("\n$", ""))
 end
 
--- Creates the tables, with the files and the order of `pgq-lua migrate`, which has a spec of its own.
+-- Creates the tables, or brings them up to date.
 function Postgres:migrate()
-  process.check {
-    "psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", self.conninfo,
-    "-f", "sql/upgrade.sql", "-f", "sql/create_table.sql", timeout = 60,
-    env = { PGOPTIONS = "-c client_min_messages=warning" },
-  }
+  process.check { os.getenv "PGQ_LUA", "--db", self.conninfo, "migrate", timeout = 60 }
 end
 
 -- Stops the server and removes its folder. A second call does nothing.

@@ -18,8 +18,8 @@ BEGIN
   IF queue_name IS NULL OR queue_name = '' THEN
     RAISE EXCEPTION 'pgq_enqueue: the queue name is empty' USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  IF octet_length(queue_name) > 1024 THEN
-    RAISE EXCEPTION 'pgq_enqueue: the queue name has % bytes, the limit is 1024', octet_length(queue_name)
+  IF octet_length(queue_name) > 1048576 THEN
+    RAISE EXCEPTION 'pgq_enqueue: the queue name has % bytes, the limit is 1048576', octet_length(queue_name)
       USING ERRCODE = 'program_limit_exceeded';
   END IF;
   IF data IS NULL THEN

@@ -11,11 +11,11 @@
 -- $6 int8: the length of the region in ids, or 0
 -- $7 bool: true when the region begins at the own place in any case
 INSERT INTO pgq_frontiers AS frontier (queue_name, run_after, id)
-SELECT $2, least($3 + $5 * interval '1 microsecond', now()), least($4, 9223372036854775807 - $6) + $6
+SELECT $2, least($3 + $5::float8 * interval '1 microsecond', now()), least($4, 9223372036854775807 - $6) + $6
 WHERE EXISTS (SELECT FROM pgq_workers WHERE id <> $1 AND $2 = ANY (queues))
 ON CONFLICT (queue_name) DO UPDATE SET
   run_after = least(CASE WHEN $7 OR (frontier.run_after, frontier.id) < ($3, $4) THEN $3 ELSE frontier.run_after END
-    + $5 * interval '1 microsecond', now()),
+    + $5::float8 * interval '1 microsecond', now()),
   id = least(CASE WHEN $7 OR (frontier.run_after, frontier.id) < ($3, $4) THEN $4 ELSE frontier.id END,
     9223372036854775807 - $6) + $6,
   swept_at = CASE WHEN frontier.swept_at < now() - interval '1 s' THEN now() ELSE frontier.swept_at END

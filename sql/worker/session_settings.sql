@@ -41,4 +41,4 @@ FROM (VALUES
   ('tcp_keepalives_interval', '5'),
   ('tcp_keepalives_count', '3'),
   ('tcp_user_timeout', '15000')) AS settings (name, value)
-WHERE current_setting(name, true) IS NOT NULL
+WHERE pg_catalog.current_setting(name, true) IS NOT NULL
