@@ -209,23 +209,6 @@ describe("under a backlog", function()
     assert.is_true(most <= 4, most .. " jobs were claimed at a time")
   end)
 
-  it("of several queues, a worker whose neighbour has died serves all queues", function()
-    for i = 1, 5 do
-      fill("s" .. i, 100)
-    end
-    fill("quick", 1000)
-    pg:psql "INSERT INTO pgq_workers (host, pid, version, last_seen_at) VALUES ('gone', 1, '', now() - interval '1 hour')"
-    local worker = start()
-    wait.till("the dead worker to be found", 30, function() return worker.stderr:find "a worker died" ~= nil end)
-    local least
-    wait.till("all to be under way", 60, function()
-      local left, most
-      left, least, most = look()
-      return most < 98 and left.quick < 998, most .. " of one, " .. left.quick .. " quick ones were left"
-    end)
-    assert.is_true(least > 30, least .. " of another were left")
-  end)
-
   describe("claims stay quick", function()
     it("while a snapshot of another session keeps all dead rows", function()
       fill("other", 200000)

@@ -90,7 +90,7 @@ local function try_again(message)
 end
 
 --- Runs a handler in a transaction on a connection of the pool.
--- @tparam number limit_ms the time limit of the handler in milliseconds; 0 for none
+-- @tparam[opt=0] number limit_ms the time limit of the handler in milliseconds; 0 for none
 -- @return true, "settled" after a commit; otherwise what outcome.of() returns
 local function run(pool, handler, data, job, token, preserve, limit_ms)
   local ended
@@ -105,7 +105,7 @@ local function run(pool, handler, data, job, token, preserve, limit_ms)
       local completed, problem, its_code = complete(tx, schema, job, token, preserve)
       commits = completed and not tx:_has_failed()
       return completed, problem, its_code
-    end, limit_ms)
+    end, limit_ms or 0)
     if not committed and commits and code == "08006" then
       return nil, "whether the transaction was committed is not known: " .. message
     end
