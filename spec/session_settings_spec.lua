@@ -164,6 +164,6 @@ describe("row security that hides jobs", function()
       script = "require 'pgq'.register_queue('q', function() end)",
       args = { "--db", (pg.conninfo:gsub("user=%S+", "user=half")), "--executors", "1" },
     }
-    worker:read_until "row%-level security"
+    worker:read_until "row security of pgq_jobs may hide rows"
   end)
 end)

@@ -7,7 +7,7 @@
 -- $1 int4: number of the server's process as the client knows it. With another number there is a pooler in between,
 -- which may give the session to others: nothing is set. Null: the session is the client's in any case
 -- $2 bool: whether to set client_connection_check_interval, which some platforms refuse
-SELECT set_config(name, value, false)
+SELECT pg_catalog.set_config(name, value, false)
 FROM (VALUES
   ('client_connection_check_interval', '1s'),
   ('tcp_keepalives_idle', '10'),
@@ -16,6 +16,6 @@ FROM (VALUES
   ('idle_session_timeout', '0'),
   ('array_nulls', 'on'),
   ('extra_float_digits', '1')) AS settings (name, value)
-WHERE ($1::int4 IS NULL OR pg_backend_pid() = $1::int4)
-  AND ($2::bool OR name <> 'client_connection_check_interval')
-  AND current_setting(name, true) IS NOT NULL
+WHERE ($1::int4 IS NULL OR pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) $1::int4)
+  AND ($2::bool OR name OPERATOR(pg_catalog.<>) 'client_connection_check_interval')
+  AND pg_catalog.current_setting(name, true) IS NOT NULL
