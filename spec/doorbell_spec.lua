@@ -310,6 +310,13 @@ describe("the doorbell", function()
   end)
 
   describe("on a table", function()
+    -- The worker says so before or after it says that it serves.
+    local function wait_until_polling(worker)
+      wait.till("the worker to poll", 30, function()
+        return worker.stderr:find("this worker cannot be woken: new jobs are found at the next poll", 1, true) ~= nil
+      end)
+    end
+
     after_each(function() pg:migrate() end)
 
     for what, sql in pairs {
@@ -319,7 +326,7 @@ describe("the doorbell", function()
       it(what .. " is reported once if it is missing, and the worker polls", function()
         pg:psql(sql)
         local worker = start("--poll-interval", "300ms")
-        worker:read_until "this worker cannot be woken: new jobs are found at the next poll"
+        wait_until_polling(worker)
         for i = 1, 2 do
           assert(conn:enqueue("echo", "job" .. i))
           worker:read_until("ran job" .. i, SOON)
@@ -335,7 +342,7 @@ describe("the doorbell", function()
     it("of an older version it is created by migrate, and used from the next session on", function()
       pg:psql "DROP TRIGGER pgq_ring ON pgq_jobs; DROP FUNCTION pgq_ring"
       local worker = start()
-      worker:read_until "this worker cannot be woken"
+      wait_until_polling(worker)
       process.check { PGQ_LUA, "--db", pg.conninfo, "migrate" }
       pg:psql(("SELECT pg_terminate_backend(%s)"):format(bell.control_pid(pg)))
       expect_ring(worker, "after")
