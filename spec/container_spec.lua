@@ -204,7 +204,7 @@ describe("a worker in a container", function()
       assert.is_nil(result.stderr:find "level=warn", result.stderr)
     end)
 
-    for _, limit in ipairs { 20, 24, 30, 40 } do
+    for _, limit in ipairs { 24, 30, 40 } do
       it("of " .. limit .. " starts fewer executors, says so, and ends a drain", function()
         pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', '' FROM generate_series(1, 100)"
         local result = process.run { "sh", "-c", ('ulimit -n %d; exec "$@"'):format(limit), "sh", PGQ_LUA, "--db",

@@ -4,9 +4,9 @@
 #include <limits.h>
 #include <sys/resource.h>
 
-/* An executor needs its socket, its shared page and two connections. The spare ones are for executors that start or are
- * replaced, and for connections in the making. */
-enum { OF_EXECUTOR = 4, SPARE = 5, OF_FIRST = 2 };
+/* An executor needs its socket, its shared page, the pipes of its output and two connections. The spare ones are for
+ * executors that start or are replaced, and for connections in the making. */
+enum { OF_EXECUTOR = 6, SPARE = 5, OF_FIRST = 4 };
 
 /* Descriptors of this worker are below this number: it counts those that are open while it has few. */
 enum { LOOK_AT_MOST = 256 };
