@@ -44,6 +44,12 @@ local function parts_of(path)
 end
 
 describe("the statements", function()
+  it("are plain ASCII: the encoding of a database may have no other characters", function()
+    for _, file in ipairs(find("sql", ".sql")) do
+      assert.is_nil(read(file):find "[^\t\n\32-\126]", file)
+    end
+  end)
+
   local paths = find("sql/worker", ".sql")
   for _, folder in ipairs { "sql/client", "sql/lua", "sql/migrate" } do
     for _, path in ipairs(find(folder, ".sql")) do paths[#paths + 1] = path end

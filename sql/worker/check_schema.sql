@@ -45,7 +45,7 @@ judged AS (
       THEN pg_catalog.concat('the column ', relation, '.', name, ' has the type ', seen_type, ', and the worker needs ', type)
     WHEN pg_catalog.row_security_active(table_oid)
       THEN pg_catalog.concat('row security of ', relation, ' may hide rows from the role ', current_user,
-        ': use the owner of the table, or ALTER ROLE … BYPASSRLS')
+        ': use the owner of the table, or ALTER ROLE ... BYPASSRLS')
     END AS problem, relkind IS NULL OR attname IS NULL AS missing, position
   FROM found)
 SELECT problem, missing FROM judged WHERE problem IS NOT NULL ORDER BY missing DESC, position LIMIT 1

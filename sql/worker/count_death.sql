@@ -1,5 +1,5 @@
 -- Gives jobs back without counting the attempt, and counts a death: a process died while the jobs were in flight, and it
--- is not known which job caused the death. A job that has seen a death before is due again after 1, 2, 4 … seconds, so
+-- is not known which job caused the death. A job that has seen a death before is due again after 1, 2, 4 ... seconds, so
 -- that other jobs run first; see deaths.h. Returns the ids of the jobs that it wrote.
 --
 -- $1 int8[]: ids of the jobs

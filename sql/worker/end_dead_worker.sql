@@ -1,6 +1,6 @@
 -- Ends the leases of a dead worker, and deletes its row when none is left. The token of a lease has the lower 30 bits of
 -- the worker's id in its upper half. The jobs are due again: the death costs them no attempt, but it is counted, and a job
--- that has seen a death before is due after 1, 2, 4 … seconds; see deaths.h. A job that had seen four deaths ran alone, so
+-- that has seen a death before is due after 1, 2, 4 ... seconds; see deaths.h. A job that had seen four deaths ran alone, so
 -- it keeps its lease, which ends now: the worker that claims it fails the attempt. Rows that another session has locked
 -- are ended by the next call. Sleeping workers of the jobs' queues are woken.
 --
