@@ -609,9 +609,9 @@ describe("a transactional handler", function()
       kill()
       give_signal()
       worker:read_until "began bad 1%."
-      wait.sleep(0.2)
+      wait.till("the others to be done", 30, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "1" end)
       kill()
-      wait.till("the others to be done", 30, function()
+      wait.till("the job to have lost an attempt", 30, function()
         return jobs() == "1|retried|t|the executor was killed by SIGKILL; only this job was running in it"
       end)
       worker:stop()

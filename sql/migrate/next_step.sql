@@ -10,6 +10,7 @@
 --   weak        the statement needs a lock that only makes other changes of the table wait
 --   alone       the statement must not be in a transaction: an index is built or dropped beside running sessions
 --   refuse      nothing may be changed; the name says why
+-- An index counts by its definition, since a table that was made by LIKE has the same one under another name.
 -- The last column says whether workers of version 0.1 cannot work after the migration; so no step is begun beside them.
 --
 -- $1 text[]: names of the functions
@@ -66,7 +67,7 @@ wanted_indexes (name, definition) AS (VALUES
   ('pgq_jobs_fetch', '(queue_name, run_after, id) WHERE ran_at IS NULL'),
   ('pgq_jobs_lease', '(lease) WHERE lease IS NOT NULL')),
 indexes AS (
-  SELECT relname, indisvalid
+  SELECT relname, indisvalid, pg_catalog.pg_get_indexdef(indexrelid) AS definition
   FROM tables JOIN pg_index ON indrelid = tables.jobs JOIN pg_class ON pg_class.oid = indexrelid),
 functions AS (
   SELECT proc.proname, proc.prosrc, proc.proconfig, proc.proowner
@@ -123,9 +124,12 @@ steps (position, name, kind, of_table, statement, breaks) AS (
   FROM wanted_indexes JOIN indexes ON relname = name::name AND NOT indisvalid, tables
   UNION ALL
   SELECT 13, 'building the index ' || name, 'alone', 'pgq_jobs',
-    pg_catalog.format('CREATE INDEX CONCURRENTLY IF NOT EXISTS %s ON %s.pgq_jobs %s', name, home_quoted, definition), false
+    pg_catalog.format('CREATE INDEX CONCURRENTLY %s ON %s.pgq_jobs %s', name, home_quoted, wanted_indexes.definition), false
   FROM wanted_indexes, tables
-  WHERE NOT EXISTS (SELECT FROM indexes WHERE relname = name::name)
+  WHERE NOT EXISTS (
+    SELECT FROM indexes
+    WHERE relname = name::name OR pg_catalog.strpos(indexes.definition,
+      pg_catalog.concat(pg_catalog.replace(wanted_indexes.definition, ' WHERE ', ' WHERE ('), ')')) > 0)
   UNION ALL
   SELECT 14, 'dropping the index of btubbs/pgq', 'alone', 'pgq_jobs',
     pg_catalog.format('DROP INDEX CONCURRENTLY IF EXISTS %s.idx_pgq_jobs_fetch', home_quoted), false
