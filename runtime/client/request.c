@@ -12,7 +12,8 @@
 #include "retry_waits.h"
 #include "text.h"
 
-/* As the check of the table, and far more than the index accepts. The server refuses a shorter name that is too long for the index. */
+/* As the check of the table, and far more than the index accepts. The server refuses a shorter name that is too long
+ * for the index. */
 #define QUEUE_MAX ((size_t)1 << 20)
 
 /* As the check of the table. */

@@ -55,6 +55,8 @@ static int tear_down(void **state) {
     free(scene->holds[lane].leased.items);
   child_free(scene->slot.child);
   wakeup_free(scene->slot.start.wakeup);
+  if (scene->slot.state == SLOT_READY)
+    uv_close((uv_handle_t *)&scene->slot.timer, NULL);
   uv_run(&scene->loop, UV_RUN_DEFAULT);
   uv_loop_close(&scene->loop);
   queue_list_free(&scene->list);
