@@ -157,7 +157,7 @@ void step_free(struct step *step) {
 /* ── doing it ── */
 
 /* Locks the table against other changes of its definition, then does the work with locks that are had at once or not at
- * all. Nobody who enqueues or claims waits for the first lock. */
+ * all. Sessions that enqueue or claim do not wait for the first lock. */
 static int lock_table(PGconn *conn, const struct step *step) {
   char sql[128];
   if (!*step->table || strcmp(step->kind, "file") == 0)

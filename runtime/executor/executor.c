@@ -236,7 +236,7 @@ static bool configure(struct executor *e, struct frame *frame) {
   return true;
 }
 
-/* Whether there is memory for so many bytes of a frame. */
+/* Whether there is enough memory for the bytes of a frame. */
 static bool has_memory(struct executor *e, size_t length) {
   if (length < LARGE_FRAME || memory_has(length))
     return true;

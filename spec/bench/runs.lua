@@ -62,7 +62,7 @@ function runs.stop(worker)
   folders.remove(worker.folder)
 end
 
--- runs.start_fleet(db, count, options): starts so many workers with one executor each, all of which note into the same
+-- runs.start_fleet(db, count, options): starts `count` workers with one executor each, which write into the same
 -- folder, and waits until they sleep. Returns the list of them. Options are those of runs.start.
 function runs.start_fleet(db, count, options)
   local workers, all = {}, { folder = folders.new(), args = { "--executors", 1, unpack(options.args or {}) } }

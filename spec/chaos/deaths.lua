@@ -161,7 +161,7 @@ local function start_sleeping(pg)
   return worker
 end
 
--- Enqueues so many jobs that wait for `seconds`, and waits until the worker has leased all of them.
+-- Enqueues jobs whose handlers wait for `seconds`, and waits until the worker has leased all of these jobs.
 local function lease_all(pg, jobs, seconds)
   pg:psql(("INSERT INTO pgq_jobs (queue_name, data) SELECT 'sleep', '%d' FROM generate_series(1, %d)")
     :format(seconds, jobs))

@@ -15,7 +15,7 @@ local spot = {}
 -- kill nine times, and each death of a worker is noticed after some seconds.
 local DRAIN = 180
 
--- A run of so many minutes says something about the rate. In a shorter one it is shown, and not judged.
+-- A run of at least this many minutes is judged by its rate. A shorter run only prints the rate.
 local JUDGED_MINUTES = 5
 
 -- The mean length of the jobs of the queue "sleep", in seconds, as chaos_enqueue() chooses them.
