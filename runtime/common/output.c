@@ -28,8 +28,10 @@ struct stream {
   int fd;
   pthread_mutex_t lock; /* for all fields below */
   pthread_cond_t wake;
+  pthread_t thread;
   bool threaded;
   bool asleep; /* the thread waits for `wake` */
+  bool ending; /* the thread is to end */
   struct buffer waiting;
   bool dropping;    /* the buffer was full: lines are dropped until half of it is free */
   bool in_line;     /* the last byte that was dropped was not the end of a line */
@@ -104,39 +106,51 @@ static void tell_dropped(struct stream *stream) {
   pthread_mutex_lock(&stream->lock);
 }
 
+/* Waits until there are bytes to write. Returns false if the thread is to end. */
+static bool wait_for_bytes(struct stream *stream) {
+  while (stream->waiting.length == 0 && !stream->ending) {
+    stream->asleep = true;
+    atomic_store(&busy[stream - streams], 0);
+    pthread_cond_wait(&stream->wake, &stream->lock);
+    stream->asleep = false;
+  }
+  return !stream->ending;
+}
+
+/* A write that blocks is where the thread may be cancelled, and nowhere else: it holds no lock there. */
+static size_t write_cancellable(int fd, const struct buffer *bytes) {
+  pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+  size_t written = write_all(fd, bytes->bytes, bytes->length, true);
+  if (written < bytes->length)
+    pause_ms(FAILED_WAIT_MS);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+  return written;
+}
+
 static void *run_thread(void *context) {
   struct stream *stream = context;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
   pthread_mutex_lock(&stream->lock);
-  for (;;) {
-    while (stream->waiting.length == 0) {
-      stream->asleep = true;
-      atomic_store(&busy[stream - streams], 0);
-      pthread_cond_wait(&stream->wake, &stream->lock);
-      stream->asleep = false;
-    }
+  while (wait_for_bytes(stream)) {
     struct buffer bytes = stream->waiting;
     stream->waiting = (struct buffer){0};
     pthread_mutex_unlock(&stream->lock);
-    size_t written = write_all(stream->fd, bytes.bytes, bytes.length, true);
-    if (written < bytes.length)
-      pause_ms(FAILED_WAIT_MS);
+    size_t written = write_cancellable(stream->fd, &bytes);
     pthread_mutex_lock(&stream->lock);
     drop(stream, bytes.bytes + written, bytes.length - written);
     if (written == bytes.length)
       tell_dropped(stream);
     buffer_free(&bytes);
   }
+  pthread_mutex_unlock(&stream->lock);
   return NULL;
 }
 
 static void start_thread(struct stream *stream) {
-  pthread_t thread;
   sigset_t all, before;
   sigfillset(&all); /* signals are for the main thread */
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  stream->threaded = pthread_create(&thread, NULL, run_thread, stream) == 0;
-  if (stream->threaded)
-    pthread_detach(thread);
+  stream->threaded = pthread_create(&stream->thread, NULL, run_thread, stream) == 0;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -219,6 +233,20 @@ static bool is_busy(void) {
   return any;
 }
 
+/* Ends the thread, and with it a write that blocks. What still waits is lost. */
+static void end_thread(struct stream *stream) {
+  if (!stream->threaded)
+    return;
+  pthread_mutex_lock(&stream->lock);
+  stream->ending = true;
+  pthread_cond_signal(&stream->wake);
+  pthread_mutex_unlock(&stream->lock);
+  pthread_cancel(stream->thread);
+  pthread_join(stream->thread, NULL);
+  stream->threaded = false;
+  buffer_free(&stream->waiting);
+}
+
 void output_stop(int64_t stalled_ms, int64_t most_ms) {
   int64_t now_ms = clock_ms(), until_ms = now_ms + most_ms, moved_ms = now_ms;
   unsigned long long seen = atomic_load(&pieces);
@@ -230,4 +258,6 @@ void output_stop(int64_t stalled_ms, int64_t most_ms) {
     seen = atomic_load(&pieces);
     moved_ms = now_ms;
   }
+  for (int i = 0; i < OUTPUT_STREAMS; i++)
+    end_thread(&streams[i]);
 }

@@ -30,7 +30,7 @@ void output_write(enum output_stream stream, const void *bytes, size_t length);
 bool output_is_full(enum output_stream stream);
 
 /* output_stop(stalled_ms, most_ms): waits until all is written, for at most `most_ms`, and no longer than `stalled_ms`
- * after anything was written. What is left is lost. */
+ * after anything was written. What is left is lost. Ends the threads. */
 void output_stop(int64_t stalled_ms, int64_t most_ms);
 
 #endif
