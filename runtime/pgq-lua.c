@@ -50,9 +50,7 @@ static const struct command_row commands[] = {
      "without either, it is empty. With --lines, each line of standard input becomes a job.",
      enqueue_command},
     {"cancel", COMMAND_CANCEL, "cancel [options] ID…",
-     "Cancels jobs, even running ones, and prints the result for each. Cancelled jobs are kept, with the error "
-     "'cancelled'.",
-     cancel_command},
+     "Cancels jobs, even running ones, and prints the result for each. Cancelled jobs are kept.", cancel_command},
     {"migrate", COMMAND_MIGRATE, "migrate [options]",
      "Creates the tables and functions of pgq-lua, or updates older ones.", run_migrate},
     {"dev", COMMAND_DEV, "dev start | stop | status | conninfo",

@@ -34,7 +34,7 @@ describe("cancelling", function()
   end
 
   local function row(id)
-    local found = conn:query([[SELECT ran_at BETWEEN now() - interval '60 s' AND now() AS just_now, error, lease, deaths,
+    local found = conn:query([[SELECT ran_at BETWEEN now() - interval '60 s' AND now() AS just_now, error, nullif(cancelled, false) AS cancelled, lease, deaths,
       attempt, retry_waits::text AS waits FROM pgq_jobs WHERE id = $1]], id)[1]
     for name, value in pairs(found) do
       if value == pgq.null then found[name] = nil end
@@ -42,7 +42,7 @@ describe("cancelling", function()
     return found
   end
 
-  local CANCELLED = { just_now = true, error = "cancelled", deaths = 0, attempt = 0, waits = "{1m0s,10m0s,30m0s}" }
+  local CANCELLED = { just_now = true, cancelled = true, error = "cancelled", deaths = 0, attempt = 0, waits = "{1m0s,10m0s,30m0s}" }
 
   -- Returns the output of psql: the result of the call, and the notifications that it caused.
   local function cancel_and_listen(id)
@@ -80,7 +80,7 @@ describe("cancelling", function()
       local id = enqueue()
       pg:psql "UPDATE pgq_jobs SET attempt = 2, retry_waits = '{5s}', error = 'too bad', deaths = 3"
       assert.equal("cancelled", (cancel_and_listen(id)))
-      assert.same({ just_now = true, error = "cancelled", deaths = 0, attempt = 2, waits = "{5s}" }, row(id))
+      assert.same({ just_now = true, cancelled = true, error = "too bad", deaths = 0, attempt = 2, waits = "{5s}" }, row(id))
     end)
 
     it("ends a leased job, and tells its worker with the table's oid and the id", function()
@@ -89,7 +89,7 @@ describe("cancelling", function()
       local answer, payload = cancel_and_listen(id)
       assert.equal("running", answer)
       assert.equal(pg:psql "SELECT 'pgq_jobs'::regclass::oid" .. ":" .. id, payload)
-      assert.same({ just_now = true, error = "cancelled", deaths = 0, attempt = 1, waits = "{1m0s,10m0s,30m0s}" }, row(id))
+      assert.same({ just_now = true, cancelled = true, error = "cancelled", deaths = 0, attempt = 1, waits = "{1m0s,10m0s,30m0s}" }, row(id))
     end)
 
     it("leaves jobs alone that have failed, were preserved or were cancelled", function()
@@ -158,8 +158,8 @@ describe("cancelling", function()
       local ok, problem = pcall(pg.psql, pg, call)
       assert.is_false(ok)
       assert.matches("permission denied for table pgq_jobs", problem)
-      pg:psql [[REVOKE ALL ON pgq_jobs FROM canceller; GRANT SELECT (id, lease, ran_at),
-        UPDATE (ran_at, error, lease, started_at, deaths) ON pgq_jobs TO canceller]]
+      pg:psql [[REVOKE ALL ON pgq_jobs FROM canceller; GRANT SELECT (id, lease, ran_at, error),
+        UPDATE (ran_at, cancelled, error, lease, started_at, deaths) ON pgq_jobs TO canceller]]
       assert.equal("running", pg:psql(call))
       pg:psql "DROP OWNED BY canceller; DROP ROLE canceller"
     end)
@@ -180,7 +180,8 @@ describe("cancelling", function()
     it("is cancelled when it has failed and would be tried again", function()
       local id = enqueue()
       assert.equal(id .. " cancelled\n", cancel_held(id, "UPDATE pgq_jobs SET error = 'no', attempt = 1 WHERE id = $1"))
-      assert.equal("cancelled", row(id).error)
+      assert.equal("no", row(id).error)
+      assert.is_true(row(id).cancelled)
     end)
 
     it("is cancelled as running when it has been leased", function()

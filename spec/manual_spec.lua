@@ -154,7 +154,8 @@ describe("the manual", function()
   it("has an entry for every column, function and trigger of the tables", function()
     local pg = Postgres.start { migrated = true }
     local names = pg:psql [[SELECT '`' || attname || '`' FROM pg_attribute
-      WHERE attrelid IN ('pgq_jobs'::regclass, 'pgq_workers'::regclass, 'pgq_frontiers'::regclass) AND attnum > 0 AND NOT attisdropped
+      WHERE attrelid IN ('pgq_jobs'::regclass, 'pgq_workers'::regclass, 'pgq_frontiers'::regclass,
+        'pgq_queues'::regclass, 'pgq_attempts'::regclass, 'pgq_stats'::regclass, 'pgq_audit'::regclass) AND attnum > 0 AND NOT attisdropped
       UNION ALL SELECT '### `' || proname || '(' FROM pg_proc WHERE proname LIKE 'pgq\_%']]
     pg:stop()
     assert.is_truthy(names:find "lease")

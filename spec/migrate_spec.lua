@@ -61,7 +61,7 @@ describe("pgq-lua migrate", function()
   it("creates the same objects as pasting the file does", function()
     migrate()
     local made = schema()
-    pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers; DROP FUNCTION pgq_enqueue, pgq_cancel"
+    pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers, pgq_queues, pgq_attempts, pgq_stats, pgq_audit; DROP FUNCTION pgq_enqueue, pgq_cancel"
     process.check { "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", pg.conninfo, "-f", "sql/create_table.sql" }
     assert.equal(made, schema())
   end)
@@ -104,7 +104,7 @@ describe("pgq-lua migrate", function()
     local upgraded = schema()
     migrate()
     assert.equal(upgraded, schema())
-    pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers; DROP FUNCTION pgq_enqueue, pgq_cancel"
+    pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers, pgq_queues, pgq_attempts, pgq_stats, pgq_audit; DROP FUNCTION pgq_enqueue, pgq_cancel"
     migrate()
     assert.equal(schema(), upgraded)
   end)
@@ -132,7 +132,7 @@ describe("pgq-lua migrate", function()
     pg:psql("CREATE SCHEMA jobs; SET search_path = jobs; " .. GO_TABLE)
     local result = process.run { PGQ_LUA, "--db", pg.conninfo .. " options='-c search_path=public,jobs'", "migrate" }
     assert.equal(0, result.status, result.stderr)
-    assert.equal("jobs.pgq_frontiers\njobs.pgq_jobs\njobs.pgq_workers", pg:psql
+    assert.equal("jobs.pgq_attempts\njobs.pgq_audit\njobs.pgq_frontiers\njobs.pgq_jobs\njobs.pgq_queues\njobs.pgq_stats\njobs.pgq_workers", pg:psql
       "SELECT schemaname || '.' || tablename FROM pg_tables WHERE tablename LIKE 'pgq%' ORDER BY 1")
   end)
 
@@ -157,9 +157,9 @@ describe("pgq-lua migrate", function()
       assert.matches("building the index pgq_jobs_lease\n", result.stdout)
       assert.equal("1000", pg:psql "SELECT count(*) FROM pgq_jobs WHERE deaths = 0 AND started_at IS NULL")
       local upgraded = schema()
-      assert.equal("pgq_jobs, pgq_workers, pgq_frontiers, pgq_enqueue and pgq_cancel are up to date\n", migrate().stdout)
+      assert.equal("the tables and functions of pgq-lua are up to date\n", migrate().stdout)
       assert.equal(upgraded, schema())
-      pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers; DROP FUNCTION pgq_enqueue, pgq_cancel, pgq_ring"
+      pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers, pgq_queues, pgq_attempts, pgq_stats, pgq_audit; DROP FUNCTION pgq_enqueue, pgq_cancel, pgq_ring"
       migrate()
       assert.equal(schema(), upgraded)
     end)
@@ -227,7 +227,7 @@ describe("pgq-lua migrate", function()
       open:wait(10)
       assert.matches("dropping the unfinished index pgq_jobs_lease\nbuilding the index pgq_jobs_lease\n", migrate().stdout)
       assert.equal("0", pg:psql "SELECT count(*) FROM pg_index WHERE NOT indisvalid")
-      assert.equal("pgq_jobs, pgq_workers, pgq_frontiers, pgq_enqueue and pgq_cancel are up to date\n", migrate().stdout)
+      assert.equal("the tables and functions of pgq-lua are up to date\n", migrate().stdout)
     end)
 
     it("changes nothing while a worker of 0.1.0 is alive, and names it", function()

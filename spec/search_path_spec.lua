@@ -139,7 +139,8 @@ describe("with hostile objects in the search path", function()
         AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_class'::regclass)
         AND NOT (refclassid = 'pg_class'::regclass
           AND refobjid IN (SELECT oid FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace
-            OR oid IN ('public.pgq_jobs'::regclass, 'public.pgq_workers'::regclass, 'public.pgq_frontiers'::regclass)));
+            OR oid IN ('public.pgq_jobs'::regclass, 'public.pgq_workers'::regclass, 'public.pgq_frontiers'::regclass,
+              'public.pgq_queues'::regclass, 'public.pgq_attempts'::regclass, 'public.pgq_stats'::regclass, 'public.pgq_audit'::regclass)));
       ROLLBACK]]):format(path, table.concat(probes, "\n")))
   end
 
@@ -233,7 +234,7 @@ describe("with hostile objects in the search path", function()
       id serial PRIMARY KEY, created_at timestamptz NOT NULL DEFAULT now(), queue_name text NOT NULL, data bytea NOT NULL,
       run_after timestamptz NOT NULL, retry_waits text[] NOT NULL, ran_at timestamptz, error text)]]
     run "migrate"
-    pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers; DROP FUNCTION pgq_ring, pgq_enqueue, pgq_cancel"
+    pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers, pgq_queues, pgq_attempts, pgq_stats, pgq_audit; DROP FUNCTION pgq_ring, pgq_enqueue, pgq_cancel"
     run "migrate"
   end)
 end)

@@ -38,6 +38,8 @@ describe("the tables and pgq_enqueue in SQL", function()
       "lease|bigint|YES|-",
       "started_at|timestamp with time zone|YES|-",
       "deaths|smallint|NO|0",
+      "cancelled|boolean|NO|false",
+      "meta|jsonb|YES|-",
     }, "\n"), columns "pgq_jobs")
   end)
 
@@ -46,7 +48,8 @@ describe("the tables and pgq_enqueue in SQL", function()
     for name in columns("pgq_workers"):gmatch "([%w_]+)|[^\n]*" do
       names[#names + 1] = name
     end
-    assert.same({ "id", "host", "pid", "version", "queues", "started_at", "last_seen_at", "pooled", "missing_since" }, names)
+    assert.same({ "id", "host", "pid", "version", "queues", "started_at", "last_seen_at", "pooled", "missing_since", "status",
+      "request" }, names)
   end)
 
   it("every table, column, index, function and trigger has a comment", function()
@@ -55,7 +58,8 @@ describe("the tables and pgq_enqueue in SQL", function()
         AND NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = pg_class.oid AND indisprimary)
         AND coalesce(obj_description(oid, 'pg_class'), '') = ''
       UNION ALL SELECT attrelid::regclass || '.' || attname FROM pg_attribute
-        WHERE attrelid IN ('pgq_jobs'::regclass, 'pgq_workers'::regclass, 'pgq_frontiers'::regclass) AND attnum > 0
+        WHERE attrelid IN ('pgq_jobs'::regclass, 'pgq_workers'::regclass, 'pgq_frontiers'::regclass,
+        'pgq_queues'::regclass, 'pgq_attempts'::regclass, 'pgq_stats'::regclass, 'pgq_audit'::regclass) AND attnum > 0
         AND coalesce(col_description(attrelid, attnum), '') = ''
       UNION ALL SELECT oid::regprocedure::text FROM pg_proc WHERE proname LIKE 'pgq%'
         AND coalesce(obj_description(oid, 'pg_proc'), '') = ''

@@ -22,6 +22,8 @@ CREATE TABLE IF NOT EXISTS pgq_jobs (
   lease bigint,
   started_at timestamptz,
   deaths smallint NOT NULL DEFAULT 0,
+  cancelled boolean NOT NULL DEFAULT false,
+  meta jsonb,
   CONSTRAINT pgq_jobs_queue_name_check CHECK (
     ran_at IS NOT NULL OR octet_length(queue_name) >= 1 AND octet_length(queue_name) <= 1048576),
   CONSTRAINT pgq_jobs_retry_waits_check CHECK (
@@ -48,7 +50,7 @@ COMMENT ON COLUMN pgq_jobs.queue_name IS 'Name of the queue. A worker runs only 
 COMMENT ON COLUMN pgq_jobs.data IS 'Data of the job: bytes that the handler gets unchanged.';
 COMMENT ON COLUMN pgq_jobs.run_after IS 'Earliest time of the next attempt. For a leased job, the end of the lease.';
 COMMENT ON COLUMN pgq_jobs.retry_waits IS 'Waits before the next attempts, as durations such as 1m0s or 250ms. Each failed attempt removes the first one.';
-COMMENT ON COLUMN pgq_jobs.ran_at IS 'When the job ended: it was completed and preserved (error is null), or it failed for good (error is set). Null for a job that has not ended.';
+COMMENT ON COLUMN pgq_jobs.ran_at IS 'When the job ended: it was completed and preserved (error is null), it failed for good (error is set), or it was cancelled. Null for a job that has not ended.';
 COMMENT ON COLUMN pgq_jobs.error IS 'Error message of the last failed attempt, as valid UTF-8 of at most 10 KB.';
 COMMENT ON COLUMN pgq_jobs.attempt IS 'Number of attempts so far. It includes the running attempt of a leased job.';
 COMMENT ON COLUMN pgq_jobs.lease IS 'Token of the lease, null when the job is not leased. Only the worker that has the token may change the job.';
@@ -58,6 +60,8 @@ COMMENT ON COLUMN pgq_jobs.deaths IS 'How often a process died while this job wa
 -- costs this index nothing.
 CREATE INDEX IF NOT EXISTS pgq_jobs_lease ON pgq_jobs (lease) WHERE lease IS NOT NULL;
 COMMENT ON INDEX pgq_jobs_lease IS 'For the leases of dead workers, and for what runs now: the leased jobs.';
+COMMENT ON COLUMN pgq_jobs.cancelled IS 'True for a job that was cancelled: it has ended, with ran_at, and was neither completed nor failed. Its error is that of its last failed attempt, or cancelled.';
+COMMENT ON COLUMN pgq_jobs.meta IS 'What its enqueuer says about the job, such as a user or a request: an object by which jobs can be selected. Workers do not read it.';
 
 -- A claim is one range scan of this index for each queue. The id orders the jobs that one statement has enqueued, because
 -- they have the same run_after.
@@ -75,7 +79,9 @@ CREATE TABLE IF NOT EXISTS pgq_workers (
   started_at timestamptz NOT NULL DEFAULT now(),
   last_seen_at timestamptz NOT NULL DEFAULT now(),
   pooled boolean NOT NULL DEFAULT false,
-  missing_since timestamptz
+  missing_since timestamptz,
+  status jsonb,
+  request text
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
 
 COMMENT ON TABLE pgq_workers IS 'Running workers of pgq-lua, one row for each worker. A worker that stops deletes its row; the row of a dead worker is deleted by the others.';
@@ -88,6 +94,8 @@ COMMENT ON COLUMN pgq_workers.started_at IS 'When the worker first connected to 
 COMMENT ON COLUMN pgq_workers.last_seen_at IS 'Time of the worker''s last heartbeat. A worker sends one every ten seconds.';
 COMMENT ON COLUMN pgq_workers.pooled IS 'True for a worker behind a pooler that shares sessions among its clients. This worker holds no lock, so only last_seen_at shows that it is alive.';
 COMMENT ON COLUMN pgq_workers.missing_since IS 'Since when the worker''s advisory lock has been free, as noticed by another worker: its control session has ended. After five seconds the worker counts as dead, and its leases end. Null while the worker holds its lock.';
+COMMENT ON COLUMN pgq_workers.status IS 'What the worker does, written with each heartbeat and when it changes: see the page pgq-lua-operating(7).';
+COMMENT ON COLUMN pgq_workers.request IS 'What an operator asks of the worker: quiet, resume, stop or reload. The worker sets it to null when it begins to do so.';
 
 -- The frontiers. While several workers share a busy queue, each takes a part of it at a time, a region, and claims there;
 -- the frontier is where the next region begins. The table is unlogged, because its rows are hints: a worker that does
@@ -104,6 +112,120 @@ COMMENT ON COLUMN pgq_frontiers.queue_name IS 'Name of the queue.';
 COMMENT ON COLUMN pgq_frontiers.run_after IS 'The run_after of the place.';
 COMMENT ON COLUMN pgq_frontiers.id IS 'The id of the place, among jobs with the same run_after.';
 COMMENT ON COLUMN pgq_frontiers.swept_at IS 'When a worker last got the order to look for jobs before its region.';
+
+-- What operators have said about queues, and what workers do not decide alone. A queue needs no row here: only a queue
+-- that was paused has one.
+CREATE TABLE IF NOT EXISTS pgq_queues (
+  queue_name text PRIMARY KEY,
+  paused_at timestamptz,
+  paused_until timestamptz,
+  paused_by text,
+  pause_reason text,
+  resumed_at timestamptz,
+  CONSTRAINT pgq_queues_paused_check CHECK ((paused_until IS NULL) = (paused_at IS NULL))
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
+
+COMMENT ON TABLE pgq_queues IS 'Queues that were paused or resumed, one row for each queue. A queue without a row is not paused.';
+COMMENT ON COLUMN pgq_queues.queue_name IS 'Name of the queue.';
+COMMENT ON COLUMN pgq_queues.paused_at IS 'When the queue was paused. Null for a queue that is not paused.';
+COMMENT ON COLUMN pgq_queues.paused_until IS 'Until when no worker claims jobs of the queue; infinity: until it is resumed. Null, or in the past, for a queue that is not paused.';
+COMMENT ON COLUMN pgq_queues.paused_by IS 'The role that paused the queue.';
+COMMENT ON COLUMN pgq_queues.pause_reason IS 'The reason that this role gave.';
+COMMENT ON COLUMN pgq_queues.resumed_at IS 'When the queue was last resumed. Workers that back off since before then claim jobs of the queue again.';
+
+-- The attempts of jobs that have ended: those that failed, and all of them with --keep-attempts all. Rows are written in
+-- the transaction that writes the outcome, are never changed, and are deleted by age.
+CREATE TABLE IF NOT EXISTS pgq_attempts (
+  id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+  job_id bigint NOT NULL,
+  queue_name text NOT NULL,
+  attempt integer NOT NULL,
+  started_at timestamptz,
+  ended_at timestamptz NOT NULL DEFAULT now(),
+  worker_id bigint,
+  worker text,
+  version text,
+  outcome text NOT NULL,
+  error text,
+  traceback text
+) WITH (
+  autovacuum_vacuum_scale_factor = 0.05,
+  autovacuum_vacuum_insert_scale_factor = 0.1,
+  autovacuum_vacuum_cost_delay = 0
+);
+CREATE INDEX IF NOT EXISTS pgq_attempts_job ON pgq_attempts (job_id, id);
+CREATE INDEX IF NOT EXISTS pgq_attempts_ended ON pgq_attempts USING brin (ended_at) WITH (pages_per_range = 16, autosummarize = on);
+
+COMMENT ON TABLE pgq_attempts IS 'History: one row for each failed attempt of a job; with --keep-attempts all, for each attempt. Rows are deleted when they are older than --keep-attempts.';
+COMMENT ON COLUMN pgq_attempts.id IS 'Number of the row, assigned by the database. Later attempts have larger numbers.';
+COMMENT ON COLUMN pgq_attempts.job_id IS 'The id of the job, which may have been deleted since.';
+COMMENT ON COLUMN pgq_attempts.queue_name IS 'Name of the job''s queue.';
+COMMENT ON COLUMN pgq_attempts.attempt IS 'Which attempt of the job this was, from 1.';
+COMMENT ON COLUMN pgq_attempts.started_at IS 'When the handler began. Null when that is not known, because its process died.';
+COMMENT ON COLUMN pgq_attempts.ended_at IS 'When the outcome was written.';
+COMMENT ON COLUMN pgq_attempts.worker_id IS 'The id that the worker had in pgq_workers.';
+COMMENT ON COLUMN pgq_attempts.worker IS 'The worker, as host:pid.';
+COMMENT ON COLUMN pgq_attempts.version IS 'Version of the script that the handler belongs to: the beginning of a hash of its source.';
+COMMENT ON COLUMN pgq_attempts.outcome IS 'How the attempt ended: retried, failed, completed, snoozed or discarded.';
+COMMENT ON COLUMN pgq_attempts.error IS 'Error message, as valid UTF-8 of at most 10 KB.';
+COMMENT ON COLUMN pgq_attempts.traceback IS 'Where in the script the error was raised, of at most 10 KB.';
+COMMENT ON INDEX pgq_attempts_job IS 'For the attempts of one job, in order.';
+COMMENT ON INDEX pgq_attempts_ended IS 'For deleting old attempts.';
+
+-- What became of jobs, by queue and minute. Each worker adds its share every ten seconds, so a row is updated often:
+-- half of each page is free.
+CREATE TABLE IF NOT EXISTS pgq_stats (
+  queue_name text NOT NULL,
+  minute timestamptz NOT NULL,
+  completed bigint NOT NULL DEFAULT 0,
+  retried bigint NOT NULL DEFAULT 0,
+  failed bigint NOT NULL DEFAULT 0,
+  snoozed bigint NOT NULL DEFAULT 0,
+  wait_ms double precision NOT NULL DEFAULT 0,
+  run_ms double precision NOT NULL DEFAULT 0,
+  wait_buckets bigint[] NOT NULL DEFAULT '{}',
+  run_buckets bigint[] NOT NULL DEFAULT '{}',
+  PRIMARY KEY (queue_name, minute)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 100);
+CREATE INDEX IF NOT EXISTS pgq_stats_minute ON pgq_stats (minute);
+
+COMMENT ON TABLE pgq_stats IS 'How many jobs ended, and how long they took, by queue and minute. Workers add to it every ten seconds. Rows are kept for 14 days.';
+COMMENT ON COLUMN pgq_stats.queue_name IS 'Name of the queue.';
+COMMENT ON COLUMN pgq_stats.minute IS 'The begin of the minute in which the attempts ended.';
+COMMENT ON COLUMN pgq_stats.completed IS 'Number of jobs that were completed.';
+COMMENT ON COLUMN pgq_stats.retried IS 'Number of attempts that failed and are followed by another one.';
+COMMENT ON COLUMN pgq_stats.failed IS 'Number of jobs that failed for good.';
+COMMENT ON COLUMN pgq_stats.snoozed IS 'Number of attempts that were snoozed.';
+COMMENT ON COLUMN pgq_stats.wait_ms IS 'Sum of the milliseconds from the moment when a job was due until its handler began.';
+COMMENT ON COLUMN pgq_stats.run_ms IS 'Sum of the milliseconds that the handlers took.';
+COMMENT ON COLUMN pgq_stats.wait_buckets IS 'Histogram of the waits: element n counts waits of less than 2^(n-1) milliseconds that no earlier element counts; the last one counts the rest.';
+COMMENT ON COLUMN pgq_stats.run_buckets IS 'Histogram of the handlers'' times, with the same buckets.';
+COMMENT ON INDEX pgq_stats_minute IS 'For deleting old minutes.';
+
+-- Who did what to jobs, queues and workers by the commands, the functions and the pages of pgq-lua. The role and the time
+-- are the database's own.
+CREATE TABLE IF NOT EXISTS pgq_audit (
+  id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+  at timestamptz NOT NULL DEFAULT now(),
+  role text NOT NULL DEFAULT session_user,
+  verb text NOT NULL,
+  selection text,
+  ids bigint[],
+  count bigint NOT NULL DEFAULT 0,
+  detail text
+);
+CREATE INDEX IF NOT EXISTS pgq_audit_at ON pgq_audit (at);
+
+COMMENT ON TABLE pgq_audit IS 'Who did what: one row for each command that changed jobs, queues or workers.';
+COMMENT ON COLUMN pgq_audit.id IS 'Number of the row, assigned by the database.';
+COMMENT ON COLUMN pgq_audit.at IS 'When it was done.';
+COMMENT ON COLUMN pgq_audit.role IS 'The role that did it.';
+COMMENT ON COLUMN pgq_audit.verb IS 'What was done: retry, cancel, delete, edit, pause, resume, quiet, stop or reload.';
+COMMENT ON COLUMN pgq_audit.selection IS 'To what it was done: the options that selected jobs, the name of a queue, or a worker.';
+COMMENT ON COLUMN pgq_audit.ids IS 'The ids of the jobs, if they were given one by one; at most 1,000 of them.';
+COMMENT ON COLUMN pgq_audit.count IS 'How many jobs, queues or workers were changed.';
+COMMENT ON COLUMN pgq_audit.detail IS 'What else was said, such as the reason of a pause or the columns that were edited.';
+COMMENT ON INDEX pgq_audit_at IS 'For reading the last entries.';
 
 -- The doorbell: tells sleeping workers that there is a job, and costs little while no worker sleeps. At commit NOTIFY
 -- takes a lock that the whole cluster shares, so it is sent only when a worker sleeps. Two flags decide that, and both
@@ -259,7 +381,7 @@ COMMENT ON FUNCTION pgq_enqueue(text, bytea, timestamptz, text[]) IS 'Enqueues a
 -- Cancels one job, wherever it runs, and returns one of these:
 --   cancelled  the job was waiting, and will not run
 --   running    a worker had leased the job; the worker is notified, and ends the handler
---   ended      the job had ended before: it had failed, or was completed and preserved
+--   ended      the job had ended before: it had failed, was cancelled, or was completed and preserved
 --   unknown    there is no job with that id; completed jobs are deleted, and so they are unknown
 -- If a worker has locked the row, the call waits for it, at most a second. The caller needs SELECT and UPDATE on pgq_jobs.
 CREATE OR REPLACE FUNCTION pgq_cancel(id bigint) RETURNS text LANGUAGE plpgsql VOLATILE AS $pgq$
@@ -278,7 +400,8 @@ BEGIN
   IF ended THEN
     RETURN 'ended';
   END IF;
-  UPDATE pgq_jobs AS job SET ran_at = statement_timestamp(), error = 'cancelled', lease = NULL, started_at = NULL, deaths = 0
+  UPDATE pgq_jobs AS job SET ran_at = statement_timestamp(), cancelled = true, error = coalesce(job.error, 'cancelled'),
+      lease = NULL, started_at = NULL, deaths = 0
     WHERE job.id = pgq_cancel.id;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'pgq_cancel: job % could not be changed: a trigger of pgq_jobs keeps it', pgq_cancel.id

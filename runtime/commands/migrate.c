@@ -126,6 +126,6 @@ int migrate_quietly(const struct options *options) {
 int migrate_command(const struct options *options) {
   int status = migrate(options, false);
   if (status == 0)
-    puts("pgq_jobs, pgq_workers, pgq_frontiers, pgq_enqueue and pgq_cancel are up to date");
+    puts("the tables and functions of pgq-lua are up to date");
   return status;
 }

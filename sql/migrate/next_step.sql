@@ -30,8 +30,12 @@ wanted_columns (of_table, name, definition) AS (VALUES
   ('pgq_jobs', 'lease', 'bigint'),
   ('pgq_jobs', 'started_at', 'timestamptz'),
   ('pgq_jobs', 'deaths', 'smallint NOT NULL DEFAULT 0'),
+  ('pgq_jobs', 'cancelled', 'boolean NOT NULL DEFAULT false'),
+  ('pgq_jobs', 'meta', 'jsonb'),
   ('pgq_workers', 'pooled', 'boolean NOT NULL DEFAULT false'),
-  ('pgq_workers', 'missing_since', 'timestamptz')),
+  ('pgq_workers', 'missing_since', 'timestamptz'),
+  ('pgq_workers', 'status', 'jsonb'),
+  ('pgq_workers', 'request', 'text')),
 wanted_defaults (of_table, name, definition) AS (VALUES
   ('pgq_jobs', 'run_after', 'now()'),
   ('pgq_jobs', 'retry_waits', '''{1m0s,10m0s,30m0s}''::text[]')),
@@ -86,7 +90,8 @@ steps (position, name, kind, of_table, statement, breaks) AS (
   FROM columns WHERE of_table = 'pgq_jobs' AND attname = 'id' AND (atttypid <> 'int8'::regtype::oid OR attidentity = '')
   UNION ALL
   SELECT 4, 'creating the table ' || wanted.name, 'file', wanted.name, NULL, false
-  FROM (VALUES ('pgq_workers'::text), ('pgq_frontiers'::text)) AS wanted (name), tables
+  FROM (VALUES ('pgq_workers'::text), ('pgq_frontiers'::text), ('pgq_queues'::text), ('pgq_attempts'::text), ('pgq_stats'::text),
+    ('pgq_audit'::text)) AS wanted (name), tables
   WHERE to_regclass(wanted.name) IS NULL AND jobs IS NOT NULL
   UNION ALL
   SELECT 5, 'adding columns to ' || of_table, 'strong', of_table, pg_catalog.format('ALTER TABLE %s %s', of_table,

@@ -1,7 +1,7 @@
 -- Cancels one job, wherever it runs, and returns one of these:
 --   cancelled  the job was waiting, and will not run
 --   running    a worker had leased the job; the worker is notified, and ends the handler
---   ended      the job had ended before: it had failed, or was completed and preserved
+--   ended      the job had ended before: it had failed, was cancelled, or was completed and preserved
 --   unknown    there is no job with that id; completed jobs are deleted, and so they are unknown
 -- If a worker has locked the row, the call waits for it, at most a second. The caller needs SELECT and UPDATE on pgq_jobs.
 CREATE OR REPLACE FUNCTION pgq_cancel(id bigint) RETURNS text LANGUAGE plpgsql VOLATILE AS $pgq$
@@ -20,7 +20,8 @@ BEGIN
   IF ended THEN
     RETURN 'ended';
   END IF;
-  UPDATE pgq_jobs AS job SET ran_at = statement_timestamp(), error = 'cancelled', lease = NULL, started_at = NULL, deaths = 0
+  UPDATE pgq_jobs AS job SET ran_at = statement_timestamp(), cancelled = true, error = coalesce(job.error, 'cancelled'),
+      lease = NULL, started_at = NULL, deaths = 0
     WHERE job.id = pgq_cancel.id;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'pgq_cancel: job % could not be changed: a trigger of pgq_jobs keeps it', pgq_cancel.id

@@ -17,6 +17,8 @@ CREATE TABLE IF NOT EXISTS pgq_jobs (
   lease bigint,
   started_at timestamptz,
   deaths smallint NOT NULL DEFAULT 0,
+  cancelled boolean NOT NULL DEFAULT false,
+  meta jsonb,
   CONSTRAINT pgq_jobs_queue_name_check CHECK (
     ran_at IS NOT NULL OR octet_length(queue_name) >= 1 AND octet_length(queue_name) <= 1048576),
   CONSTRAINT pgq_jobs_retry_waits_check CHECK (
@@ -43,7 +45,7 @@ COMMENT ON COLUMN pgq_jobs.queue_name IS 'Name of the queue. A worker runs only 
 COMMENT ON COLUMN pgq_jobs.data IS 'Data of the job: bytes that the handler gets unchanged.';
 COMMENT ON COLUMN pgq_jobs.run_after IS 'Earliest time of the next attempt. For a leased job, the end of the lease.';
 COMMENT ON COLUMN pgq_jobs.retry_waits IS 'Waits before the next attempts, as durations such as 1m0s or 250ms. Each failed attempt removes the first one.';
-COMMENT ON COLUMN pgq_jobs.ran_at IS 'When the job ended: it was completed and preserved (error is null), or it failed for good (error is set). Null for a job that has not ended.';
+COMMENT ON COLUMN pgq_jobs.ran_at IS 'When the job ended: it was completed and preserved (error is null), it failed for good (error is set), or it was cancelled. Null for a job that has not ended.';
 COMMENT ON COLUMN pgq_jobs.error IS 'Error message of the last failed attempt, as valid UTF-8 of at most 10 KB.';
 COMMENT ON COLUMN pgq_jobs.attempt IS 'Number of attempts so far. It includes the running attempt of a leased job.';
 COMMENT ON COLUMN pgq_jobs.lease IS 'Token of the lease, null when the job is not leased. Only the worker that has the token may change the job.';
@@ -53,3 +55,5 @@ COMMENT ON COLUMN pgq_jobs.deaths IS 'How often a process died while this job wa
 -- costs this index nothing.
 CREATE INDEX IF NOT EXISTS pgq_jobs_lease ON pgq_jobs (lease) WHERE lease IS NOT NULL;
 COMMENT ON INDEX pgq_jobs_lease IS 'For the leases of dead workers, and for what runs now: the leased jobs.';
+COMMENT ON COLUMN pgq_jobs.cancelled IS 'True for a job that was cancelled: it has ended, with ran_at, and was neither completed nor failed. Its error is that of its last failed attempt, or cancelled.';
+COMMENT ON COLUMN pgq_jobs.meta IS 'What its enqueuer says about the job, such as a user or a request: an object by which jobs can be selected. Workers do not read it.';

@@ -18,6 +18,7 @@ WITH wanted AS (
     ('pgq_jobs', 'lease', 'bigint'),
     ('pgq_jobs', 'started_at', 'timestamp with time zone'),
     ('pgq_jobs', 'deaths', 'smallint'),
+    ('pgq_jobs', 'cancelled', 'boolean'),
     ('pgq_workers', 'id', 'bigint'),
     ('pgq_workers', 'host', 'text'),
     ('pgq_workers', 'pid', 'integer'),
@@ -25,7 +26,33 @@ WITH wanted AS (
     ('pgq_workers', 'queues', 'text[]'),
     ('pgq_workers', 'last_seen_at', 'timestamp with time zone'),
     ('pgq_workers', 'pooled', 'boolean'),
-    ('pgq_workers', 'missing_since', 'timestamp with time zone')) AS wanted (relation, name, type)),
+    ('pgq_workers', 'missing_since', 'timestamp with time zone'),
+    ('pgq_workers', 'status', 'jsonb'),
+    ('pgq_workers', 'request', 'text'),
+    ('pgq_queues', 'queue_name', 'text'),
+    ('pgq_queues', 'paused_until', 'timestamp with time zone'),
+    ('pgq_queues', 'resumed_at', 'timestamp with time zone'),
+    ('pgq_attempts', 'job_id', 'bigint'),
+    ('pgq_attempts', 'queue_name', 'text'),
+    ('pgq_attempts', 'attempt', 'integer'),
+    ('pgq_attempts', 'started_at', 'timestamp with time zone'),
+    ('pgq_attempts', 'ended_at', 'timestamp with time zone'),
+    ('pgq_attempts', 'worker_id', 'bigint'),
+    ('pgq_attempts', 'worker', 'text'),
+    ('pgq_attempts', 'version', 'text'),
+    ('pgq_attempts', 'outcome', 'text'),
+    ('pgq_attempts', 'error', 'text'),
+    ('pgq_attempts', 'traceback', 'text'),
+    ('pgq_stats', 'queue_name', 'text'),
+    ('pgq_stats', 'minute', 'timestamp with time zone'),
+    ('pgq_stats', 'completed', 'bigint'),
+    ('pgq_stats', 'retried', 'bigint'),
+    ('pgq_stats', 'failed', 'bigint'),
+    ('pgq_stats', 'snoozed', 'bigint'),
+    ('pgq_stats', 'wait_ms', 'double precision'),
+    ('pgq_stats', 'run_ms', 'double precision'),
+    ('pgq_stats', 'wait_buckets', 'bigint[]'),
+    ('pgq_stats', 'run_buckets', 'bigint[]')) AS wanted (relation, name, type)),
 found AS (
   SELECT wanted.relation::text, wanted.name::text, wanted.type::text, wanted.position,
     pg_catalog.to_regclass(wanted.relation)::oid AS table_oid, pg_class.relkind, pg_attribute.attname, pg_attribute.atttypmod,
@@ -35,7 +62,7 @@ found AS (
   LEFT JOIN pg_catalog.pg_class ON pg_class.oid = pg_catalog.to_regclass(wanted.relation)::oid
   LEFT JOIN pg_catalog.pg_attribute ON attrelid = pg_class.oid AND attname = wanted.name::name AND NOT attisdropped
   LEFT JOIN pg_catalog.pg_type ON pg_type.oid = atttypid
-  WHERE NOT ($1::bool AND wanted.relation::text = 'pgq_workers'::text)),
+  WHERE NOT ($1::bool AND wanted.relation::text <> 'pgq_jobs'::text)),
 judged AS (
   SELECT CASE
     WHEN relkind IS NULL THEN pg_catalog.concat('the database has no table ', relation)
