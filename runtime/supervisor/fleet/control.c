@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cancellations.h"
 #include "connection.h"
@@ -12,14 +11,9 @@
 #include "log.h"
 #include "memory.h"
 #include "regions.h"
-#include "token.h"
-#include "version.h"
+#include "worker_row.h"
 
-enum { HEARTBEAT_MS = 10000, LEAVE_TIMEOUT_MS = 2000 };
-
-/* The wait before the lock of the worker's row is tried again: the server may not know yet that the last session of
- * this worker was lost, and then that session has the lock. */
-enum { LOCK_AGAIN_MS = 1000 };
+enum { LEAVE_TIMEOUT_MS = 2000 };
 
 /* The wait before leases are checked again when one of them was lost. */
 enum { LOST_AGAIN_MS = 1000 };
@@ -43,6 +37,7 @@ struct control {
   struct cancellations *cancellations;
   struct dead_workers *dead;
   struct regions *regions;
+  struct worker_row *row;
   const struct options *options;
   const struct queue_list *queues;
   const struct control_events *events;
@@ -50,15 +45,12 @@ struct control {
   enum control_state state;
   uv_timer_t timer;        /* until the next heartbeat; after control_leave(), until leaving has taken too long */
   uv_timer_t extend_timer; /* until leases are extended */
-  uv_timer_t lock_timer;   /* until the lock of the worker's row is tried again */
   int busy;                /* acts without an answer, other than those of the doorbell and the regions */
   bool other_answered;     /* the act that was answered last is one of theirs */
-  int64_t worker_id;       /* 0: the worker has no row */
-  bool pooler_logged, row_failure_logged, extend_failure_logged;
+  bool pooler_logged, extend_failure_logged;
 };
 
 static void on_extend_timer(uv_timer_t *timer);
-static void on_lock_timer(uv_timer_t *timer);
 static void on_leave_timeout(uv_timer_t *timer);
 static void on_up(void *owner);
 static void on_down(void *owner, const char *reason);
@@ -69,10 +61,12 @@ static bool on_look(void *owner, const struct parameters *parameters);
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};
 
-static void act_for_dead_workers(void *owner, enum statement statement, const struct parameters *parameters);
+static void act_for_owner(void *owner, enum statement statement, const struct parameters *parameters);
 static void on_jobs_freed(void *owner);
+static void on_row_added(void *owner);
 
-static const struct dead_workers_events dead_workers_events = {act_for_dead_workers, on_jobs_freed};
+static const struct dead_workers_events dead_workers_events = {act_for_owner, on_jobs_freed};
+static const struct worker_row_events worker_row_events = {act_for_owner, on_row_added};
 
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                             struct session_mode *mode, struct wakeup *wakeup, struct slot_list *slots,
@@ -87,12 +81,12 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   control->owner = owner;
   uv_timer_init(loop, &control->timer);
   uv_timer_init(loop, &control->extend_timer);
-  uv_timer_init(loop, &control->lock_timer);
-  control->timer.data = control->extend_timer.data = control->lock_timer.data = control;
+  control->timer.data = control->extend_timer.data = control;
   control->connection = connection_new(loop, "control", options->db, 0, mode, &connection_events, control);
   control->bell = doorbell_new(loop, control->connection, queues, wakeup);
   control->dead = dead_workers_new(loop, &dead_workers_events, control);
-  control->regions = regions_new(control->connection, &control->worker_id, frontier);
+  control->row = worker_row_new(loop, control->connection, queues, mode, &worker_row_events, control);
+  control->regions = regions_new(control->connection, worker_row_id(control->row), frontier);
   wakeup_set_doorbell(wakeup, control->bell);
   control->cancellations = cancellations_new(loop, slots, on_look, control);
   connection_open(control->connection);
@@ -109,11 +103,6 @@ static void close_timer(uv_handle_t *extend_timer) {
   uv_close((uv_handle_t *)&control->timer, free_control);
 }
 
-static void close_extend_timer(uv_handle_t *lock_timer) {
-  struct control *control = lock_timer->data;
-  uv_close((uv_handle_t *)&control->extend_timer, close_timer);
-}
-
 void control_free(struct control *control) {
   if (!control)
     return;
@@ -125,7 +114,8 @@ void control_free(struct control *control) {
   cancellations_free(control->cancellations);
   dead_workers_free(control->dead);
   regions_free(control->regions);
-  uv_close((uv_handle_t *)&control->lock_timer, close_extend_timer);
+  worker_row_free(control->row);
+  uv_close((uv_handle_t *)&control->extend_timer, close_timer);
 }
 
 /* ── statements ── */
@@ -145,7 +135,7 @@ static bool on_look(void *owner, const struct parameters *parameters) {
   return true;
 }
 
-static void act_for_dead_workers(void *owner, enum statement statement, const struct parameters *parameters) {
+static void act_for_owner(void *owner, enum statement statement, const struct parameters *parameters) {
   act(owner, statement, parameters);
 }
 
@@ -154,55 +144,11 @@ static void on_jobs_freed(void *owner) {
   wakeup_rung(control->wakeup);
 }
 
-/* Sends a statement whose only parameter is the worker's id. */
-static void act_on_row(struct control *control, enum statement statement) {
-  struct parameters parameters = {0};
-  parameters_add_i64(&parameters, control->worker_id);
-  act(control, statement, &parameters);
-  parameters_free(&parameters);
-}
-
 static void check_schema(struct control *control) {
   struct parameters parameters = {0};
   parameters_add_bool(&parameters, false);
   act(control, STATEMENT_CHECK_SCHEMA, &parameters);
   parameters_free(&parameters);
-}
-
-static void add_row(struct control *control) {
-  struct parameters parameters = {0};
-  const char **names = memory_new((size_t)control->queues->count * sizeof *names);
-  char host[256] = "";
-  int count = 0;
-  gethostname(host, sizeof host - 1);
-  for (const struct queue *queue = control->queues->first; queue; queue = queue->next)
-    names[count++] = queue->name;
-  parameters_add_text(&parameters, host);
-  parameters_add_i32(&parameters, getpid());
-  parameters_add_text(&parameters, PGQ_LUA_VERSION);
-  parameters_add_text_array(&parameters, names, count);
-  parameters_add_bool(&parameters, control->mode->kind == SESSION_SHARED);
-  act(control, STATEMENT_WORKER_ADD, &parameters);
-  parameters_free(&parameters);
-  free(names);
-}
-
-/* Takes the lock of the worker's row, which ends with each session. A worker without it counts as dead. */
-static void lock_row(struct control *control) {
-  if (control->worker_id && control->mode->kind == SESSION_OWN && control->state < CONTROL_LEAVING &&
-      connection_is_up(control->connection))
-    act_on_row(control, STATEMENT_WORKER_LOCK);
-}
-
-static void on_lock_timer(uv_timer_t *timer) {
-  lock_row(timer->data);
-}
-
-/* Takes the answer: the lock may still be with another session. */
-static void take_lock(struct control *control, const PGresult *result, int column) {
-  bool without = PQgetisnull(result, 0, column); /* a session that a pooler shares takes no lock */
-  if (!without && *PQgetvalue(result, 0, column) == 0)
-    uv_timer_start(&control->lock_timer, on_lock_timer, LOCK_AGAIN_MS, 0);
 }
 
 /* Listens to rings and cancellations; LISTEN lasts only in a session of our own. */
@@ -218,17 +164,20 @@ static void on_heartbeat(uv_timer_t *timer) {
   struct control *control = timer->data;
   if (!connection_is_up(control->connection) || control->busy > 0)
     return;
-  if (control->worker_id == 0) {
-    add_row(control);
-    return;
-  }
-  act_on_row(control, STATEMENT_WORKER_HEARTBEAT);
-  doorbell_check_table(control->bell);
+  bool exists = *worker_row_id(control->row) != 0;
+  worker_row_write(control->row);
+  if (exists)
+    doorbell_check_table(control->bell);
 }
 
 static void look_for_dead_workers(struct control *control) {
-  if (control->worker_id != 0 && control->state < CONTROL_LEAVING)
-    dead_workers_look(control->dead, control->worker_id);
+  int64_t worker_id = *worker_row_id(control->row);
+  if (worker_id != 0 && control->state < CONTROL_LEAVING)
+    dead_workers_look(control->dead, worker_id);
+}
+
+static void on_row_added(void *owner) {
+  look_for_dead_workers(owner);
 }
 
 /* ── leases ── */
@@ -284,7 +233,7 @@ static void on_up(void *owner) {
     check_schema(control);
     return;
   }
-  lock_row(control);
+  worker_row_lock(control->row);
   start_listening(control);
   extend(control);
   look_for_dead_workers(control);
@@ -312,7 +261,7 @@ static void take_check(struct control *control, const PGresult *result) {
   control->state = CONTROL_JOINING;
   uv_timer_start(&control->timer, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
   extend_in(control, INT64_MAX);
-  add_row(control); /* before it claims: the leases of a worker name its row */
+  worker_row_write(control->row); /* before it claims: the leases of a worker name its row */
   start_listening(control);
 }
 
@@ -324,13 +273,6 @@ static const char *error_text(const PGresult *result) {
   return primary ? primary : PQresultErrorMessage(result);
 }
 
-static void fail_row(struct control *control, const char *error) {
-  log_line(control->row_failure_logged ? LOG_DEBUG : LOG_WARN,
-           "cannot write this worker's row in pgq_workers: trying again", LOG_T("error", error),
-           LOG_US("retry_in", HEARTBEAT_MS * 1000));
-  control->row_failure_logged = true;
-}
-
 static void fail_extending(struct control *control, const char *error) {
   log_line(control->extend_failure_logged ? LOG_DEBUG : LOG_WARN, "cannot extend leases: trying again",
            LOG_T("error", error), LOG_US("retry_in", LOST_AGAIN_MS * 1000));
@@ -338,7 +280,7 @@ static void fail_extending(struct control *control, const char *error) {
   extend_in(control, LOST_AGAIN_MS);
 }
 
-/* The worker continues without its row or its leases. Each of these failures is logged once. */
+/* The worker continues. A failure to extend leases is logged once. */
 static void take_failure(struct control *control, enum statement statement, const PGresult *result) {
   if (statement == STATEMENT_CHECK_SCHEMA)
     log_error("cannot check the tables of the database: connecting again", LOG_T("error", error_text(result)));
@@ -348,9 +290,7 @@ static void take_failure(struct control *control, enum statement statement, cons
   else if (statement == STATEMENT_EXTEND_LEASES)
     fail_extending(control, error_text(result));
   else
-    fail_row(control, error_text(result));
-  if (statement == STATEMENT_WORKER_LOCK)
-    uv_timer_start(&control->lock_timer, on_lock_timer, LOCK_AGAIN_MS, 0);
+    log_debug("a statement of the control session failed", LOG_T("error", error_text(result)));
 }
 
 /* A job whose lease was lost may have been completed by its own transaction: then it ends at once, and its lease is not
@@ -370,35 +310,12 @@ static void take_lost_leases(struct control *control, const PGresult *result) {
     extend_in(control, LOST_AGAIN_MS);
 }
 
-static void take_heartbeat(struct control *control, const PGresult *result) {
-  bool written = *PQgetvalue(result, 0, 0), exists = *PQgetvalue(result, 0, 1);
-  if (written) {
-    control->row_failure_logged = false;
-  } else if (exists) {
-    fail_row(control, "the UPDATE changes no row: is there a trigger, rule or row security on pgq_workers?");
-  } else { /* the row was deleted, or the table was created anew */
-    control->worker_id = 0;
-    add_row(control);
-  }
-}
-
-static void take_row(struct control *control, const PGresult *result) {
-  if (PQntuples(result) == 0) {
-    fail_row(control, "the INSERT adds no row: is there a trigger or rule on pgq_workers?");
-    return;
-  }
-  control->worker_id = result_i64(result, 0, 0);
-  token_set_worker(control->worker_id);
-  look_for_dead_workers(control);
-  control->row_failure_logged = false;
-  take_lock(control, result, 1);
-}
-
 static void on_result(void *owner, enum statement statement, PGresult *result) {
   struct control *control = owner;
   control->other_answered =
       doorbell_result(control->bell, statement, result) || regions_result(control->regions, statement, result);
-  if (control->other_answered || dead_workers_result(control->dead, statement, result))
+  if (control->other_answered || dead_workers_result(control->dead, statement, result) ||
+      worker_row_result(control->row, statement, result))
     return;
   if (result_failed(result)) {
     take_failure(control, statement, result);
@@ -407,15 +324,6 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   switch (statement) {
   case STATEMENT_CHECK_SCHEMA:
     take_check(control, result);
-    break;
-  case STATEMENT_WORKER_ADD:
-    take_row(control, result);
-    break;
-  case STATEMENT_WORKER_LOCK:
-    take_lock(control, result, 0);
-    break;
-  case STATEMENT_WORKER_HEARTBEAT:
-    take_heartbeat(control, result);
     break;
   case STATEMENT_EXTEND_LEASES:
     take_lost_leases(control, result);
@@ -445,12 +353,12 @@ static void advance(struct control *control) {
     control->events->checked(control->owner);
     break;
   case CONTROL_LEAVING:
-    if (control->worker_id == 0) {
+    if (*worker_row_id(control->row) == 0) {
       leave(control);
       break;
     }
     control->state = CONTROL_REMOVING;
-    act_on_row(control, STATEMENT_WORKER_REMOVE);
+    worker_row_remove(control->row);
     break;
   case CONTROL_REMOVING:
     leave(control);
@@ -496,6 +404,7 @@ void control_leave(struct control *control) {
   bool reachable = connection_is_up(control->connection);
   control->state = CONTROL_LEAVING;
   dead_workers_stop(control->dead);
+  worker_row_leave(control->row);
   control->other_answered = false;
   uv_timer_start(&control->timer, on_leave_timeout, reachable ? LEAVE_TIMEOUT_MS : 0, 0);
   if (reachable && control->busy == 0)

@@ -1,0 +1,167 @@
+#include "worker_row.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "memory.h"
+#include "token.h"
+#include "version.h"
+
+/* The wait before the lock of the worker's row is tried again: the server may not know yet that the last session of
+ * this worker was lost, and then that session has the lock. */
+enum { LOCK_AGAIN_MS = 1000 };
+
+struct worker_row {
+  const struct connection *connection;
+  const struct queue_list *queues;
+  const struct session_mode *mode;
+  const struct worker_row_events *events;
+  void *owner;
+  uv_timer_t lock_timer; /* until the lock is tried again */
+  int64_t id;            /* 0: the worker has no row */
+  bool leaving;
+  bool failure_logged;
+};
+
+struct worker_row *worker_row_new(uv_loop_t *loop, const struct connection *connection, const struct queue_list *queues,
+                                  const struct session_mode *mode, const struct worker_row_events *events,
+                                  void *owner) {
+  struct worker_row *row = memory_new(sizeof *row);
+  *row =
+      (struct worker_row){.connection = connection, .queues = queues, .mode = mode, .events = events, .owner = owner};
+  uv_timer_init(loop, &row->lock_timer);
+  row->lock_timer.data = row;
+  return row;
+}
+
+static void free_row(uv_handle_t *lock_timer) {
+  free(lock_timer->data);
+}
+
+void worker_row_free(struct worker_row *row) {
+  if (row)
+    uv_close((uv_handle_t *)&row->lock_timer, free_row);
+}
+
+const int64_t *worker_row_id(const struct worker_row *row) {
+  return &row->id;
+}
+
+/* ── statements ── */
+
+/* Sends a statement whose only parameter is the worker's id. */
+static void act_on_row(struct worker_row *row, enum statement statement) {
+  struct parameters parameters = {0};
+  parameters_add_i64(&parameters, row->id);
+  row->events->act(row->owner, statement, &parameters);
+  parameters_free(&parameters);
+}
+
+static void add(struct worker_row *row) {
+  struct parameters parameters = {0};
+  const char **names = memory_new((size_t)row->queues->count * sizeof *names);
+  char host[256] = "";
+  int count = 0;
+  gethostname(host, sizeof host - 1);
+  for (const struct queue *queue = row->queues->first; queue; queue = queue->next)
+    names[count++] = queue->name;
+  parameters_add_text(&parameters, host);
+  parameters_add_i32(&parameters, getpid());
+  parameters_add_text(&parameters, PGQ_LUA_VERSION);
+  parameters_add_text_array(&parameters, names, count);
+  parameters_add_bool(&parameters, row->mode->kind == SESSION_SHARED);
+  row->events->act(row->owner, STATEMENT_WORKER_ADD, &parameters);
+  parameters_free(&parameters);
+  free(names);
+}
+
+void worker_row_write(struct worker_row *row) {
+  if (row->id == 0)
+    add(row);
+  else
+    act_on_row(row, STATEMENT_WORKER_HEARTBEAT);
+}
+
+void worker_row_lock(struct worker_row *row) {
+  if (row->id != 0 && row->mode->kind == SESSION_OWN && !row->leaving && connection_is_up(row->connection))
+    act_on_row(row, STATEMENT_WORKER_LOCK);
+}
+
+void worker_row_leave(struct worker_row *row) {
+  row->leaving = true;
+}
+
+void worker_row_remove(struct worker_row *row) {
+  act_on_row(row, STATEMENT_WORKER_REMOVE);
+}
+
+/* ── answers ── */
+
+static void fail(struct worker_row *row, const char *error) {
+  log_line(row->failure_logged ? LOG_DEBUG : LOG_WARN, "cannot write this worker's row in pgq_workers: trying again",
+           LOG_T("error", error), LOG_US("retry_in", HEARTBEAT_MS * 1000));
+  row->failure_logged = true;
+}
+
+static void on_lock_timer(uv_timer_t *timer) {
+  worker_row_lock(timer->data);
+}
+
+static void lock_again_later(struct worker_row *row) {
+  uv_timer_start(&row->lock_timer, on_lock_timer, LOCK_AGAIN_MS, 0);
+}
+
+/* The lock may still be with another session. */
+static void take_lock(struct worker_row *row, const PGresult *result, int column) {
+  bool without = PQgetisnull(result, 0, column); /* a session that a pooler shares takes no lock */
+  if (!without && *PQgetvalue(result, 0, column) == 0)
+    lock_again_later(row);
+}
+
+static void take_heartbeat(struct worker_row *row, const PGresult *result) {
+  bool written = *PQgetvalue(result, 0, 0), exists = *PQgetvalue(result, 0, 1);
+  if (written) {
+    row->failure_logged = false;
+  } else if (exists) {
+    fail(row, "the UPDATE changes no row: is there a trigger, rule or row security on pgq_workers?");
+  } else { /* the row was deleted, or the table was created anew */
+    row->id = 0;
+    add(row);
+  }
+}
+
+static void take_added(struct worker_row *row, const PGresult *result) {
+  if (PQntuples(result) == 0) {
+    fail(row, "the INSERT adds no row: is there a trigger or rule on pgq_workers?");
+    return;
+  }
+  row->id = result_i64(result, 0, 0);
+  token_set_worker(row->id);
+  row->events->added(row->owner);
+  row->failure_logged = false;
+  take_lock(row, result, 1);
+}
+
+/* The worker continues without its row. The failure is logged once. */
+static void take_failure(struct worker_row *row, enum statement statement, const PGresult *result) {
+  const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+  fail(row, primary ? primary : PQresultErrorMessage(result));
+  if (statement == STATEMENT_WORKER_LOCK)
+    lock_again_later(row);
+}
+
+bool worker_row_result(struct worker_row *row, enum statement statement, const PGresult *result) {
+  if (statement != STATEMENT_WORKER_ADD && statement != STATEMENT_WORKER_HEARTBEAT &&
+      statement != STATEMENT_WORKER_LOCK && statement != STATEMENT_WORKER_REMOVE)
+    return false;
+  if (result_failed(result))
+    take_failure(row, statement, result);
+  else if (statement == STATEMENT_WORKER_ADD)
+    take_added(row, result);
+  else if (statement == STATEMENT_WORKER_LOCK)
+    take_lock(row, result, 0);
+  else if (statement == STATEMENT_WORKER_HEARTBEAT)
+    take_heartbeat(row, result);
+  return true;
+}

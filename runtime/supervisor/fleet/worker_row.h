@@ -1,0 +1,55 @@
+#ifndef PGQ_WORKER_ROW_H
+#define PGQ_WORKER_ROW_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "connection.h"
+#include "queue.h"
+#include "statements.h"
+
+/*
+ * The worker's row in pgq_workers, and the advisory lock on its id, which the control session has. The row shows others
+ * that the worker lives, and leases name it. A worker whose row was deleted adds another one.
+ */
+struct worker_row;
+
+struct worker_row_events {
+  /* Sends an act of one statement in the control session, which is up. */
+  void (*act)(void *owner, enum statement statement, const struct parameters *parameters);
+  /* The row was added. */
+  void (*added)(void *owner);
+};
+
+/* How often the owner calls worker_row_write(). */
+enum { HEARTBEAT_MS = 10000 };
+
+/* worker_row_new(loop, connection, queues, mode, events, owner): all of them must outlive the object. Nothing is sent
+ * yet. */
+struct worker_row *worker_row_new(uv_loop_t *loop, const struct connection *connection, const struct queue_list *queues,
+                                  const struct session_mode *mode, const struct worker_row_events *events, void *owner);
+
+/* worker_row_free(row): frees the object in a later turn of the loop. NULL is allowed. */
+void worker_row_free(struct worker_row *row);
+
+/* worker_row_id(row): the id of the row, which is 0 while there is none. The pointer stays valid. */
+const int64_t *worker_row_id(const struct worker_row *row);
+
+/* worker_row_write(row): sends a heartbeat, or adds the row if it is missing. The session must be up. */
+void worker_row_write(struct worker_row *row);
+
+/* worker_row_lock(row): takes the lock of the row, which ends with each session. A worker without it counts as dead. To
+ * be called in each new session. */
+void worker_row_lock(struct worker_row *row);
+
+/* worker_row_leave(row): the lock is not taken any more. worker_row_remove(row): deletes the row. */
+void worker_row_leave(struct worker_row *row);
+void worker_row_remove(struct worker_row *row);
+
+/* worker_row_result(row, statement, result): takes the answer if the statement is one of the row's. Returns whether it
+ * is. */
+bool worker_row_result(struct worker_row *row, enum statement statement, const PGresult *result);
+
+#endif
