@@ -109,11 +109,11 @@ end
 describe("with hostile objects in the search path", function()
   local pg = fixture.server {}
   local worker, client, lua = statements_of "sql/worker", statements_of "sql/client", statements_of "sql/lua"
-  local migrate = statements_of "sql/migrate"
+  local migrate, commands = statements_of "sql/migrate", statements_of "sql/commands"
   local schema = statements_of "sql/schema"
 
   local function create(text, name)
-    pg:psql((text:gsub("@SCHEMA", name):gsub("@NAMES", function() return called_names(worker, client, lua, migrate, schema) end)))
+    pg:psql((text:gsub("@SCHEMA", name):gsub("@NAMES", function() return called_names(worker, client, lua, migrate, commands, schema) end)))
   end
 
   setup(function()
@@ -154,6 +154,7 @@ describe("with hostile objects in the search path", function()
     assert.equal("", hijackers(worker, "pg_catalog, public, before_all", ""))
     assert.equal("", hijackers(lua, "pg_catalog, public, before_all", "testing"))
     assert.equal("", hijackers(migrate, "pg_catalog, public, before_all", ""))
+    assert.equal("", hijackers(commands, "pg_catalog, public, before_all", ""))
   end)
 
   it("the statements that run in a user's session use none, even with pg_catalog at the end", function()
@@ -164,6 +165,7 @@ describe("with hostile objects in the search path", function()
       sql = read "sql/worker/session_settings.sql":gsub("%-%-[^\n]*\n", "") } }
     assert.equal("", hijackers(settings, "before_all, public, pg_catalog", ""))
     assert.equal("", hijackers(migrate, "before_all, public, pg_catalog", "transaction_settings"))
+    assert.equal("", hijackers(commands, "before_all, public, pg_catalog", "command_settings"))
   end)
 
   it("a hostile operator is seen by these specs", function()

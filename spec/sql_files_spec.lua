@@ -51,7 +51,7 @@ describe("the statements", function()
   end)
 
   local paths = find("sql/worker", ".sql")
-  for _, folder in ipairs { "sql/client", "sql/lua", "sql/migrate" } do
+  for _, folder in ipairs { "sql/client", "sql/lua", "sql/migrate", "sql/commands" } do
     for _, path in ipairs(find(folder, ".sql")) do paths[#paths + 1] = path end
   end
 
@@ -82,7 +82,7 @@ describe("the statements", function()
     for _, path in ipairs(find("runtime", ".c")) do code[#code + 1] = read(path):gsub("/%*.-%*/", "") end
     for _, path in ipairs(find("lua", ".lua")) do code[#code + 1] = read(path):gsub("%-%-[^\n]*", "") end
     code = table.concat(code)
-    local NAMES = { worker = "STATEMENT_%s", client = "SQL_%s", migrate = "SQL_%s", lua = "sql.%s" }
+    local NAMES = { worker = "STATEMENT_%s", client = "SQL_%s", migrate = "SQL_%s", lua = "sql.%s", commands = "SQL_%s" }
     for _, path in ipairs(paths) do
       local kind = path:match "^sql/(%l+)/"
       local name = NAMES[kind]:format(kind == "lua" and name_of(path) or name_of(path):upper())

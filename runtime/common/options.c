@@ -141,6 +141,12 @@ void options_free(struct options *options) {
   free(options->db);
   free(options->after);
   free(options->retry_waits);
+  free(options->queue);
+  free(options->state);
+  free(options->error);
+  free(options->since);
+  free(options->before);
+  free(options->meta);
   *options = (struct options){.delay_ms = -1};
 }
 
@@ -219,8 +225,9 @@ int options_from_script(struct options *options, const char *name, const char *v
 
 /* Returns the name of the first of these commands. */
 static const char *command_name(int commands) {
-  static const char *const names[] = {"a worker", "pgq-lua enqueue", "pgq-lua migrate", "pgq-lua dev",
-                                      "pgq-lua cancel"};
+  static const char *const names[] = {"a worker",       "pgq-lua enqueue", "pgq-lua migrate", "pgq-lua dev",
+                                      "pgq-lua cancel", "pgq-lua retry",   "pgq-lua delete",  "pgq-lua edit",
+                                      "pgq-lua pause",  "pgq-lua resume",  "pgq-lua jobs"};
   return names[__builtin_ctz((unsigned)commands)];
 }
 

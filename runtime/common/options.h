@@ -15,7 +15,19 @@
  */
 
 /* The commands; one bit each, since an option may belong to several. */
-enum command { COMMAND_WORKER = 1, COMMAND_ENQUEUE = 2, COMMAND_MIGRATE = 4, COMMAND_DEV = 8, COMMAND_CANCEL = 16 };
+enum command {
+  COMMAND_WORKER = 1 << 0,
+  COMMAND_ENQUEUE = 1 << 1,
+  COMMAND_MIGRATE = 1 << 2,
+  COMMAND_DEV = 1 << 3,
+  COMMAND_CANCEL = 1 << 4,
+  COMMAND_RETRY = 1 << 5,
+  COMMAND_DELETE = 1 << 6,
+  COMMAND_EDIT = 1 << 7,
+  COMMAND_PAUSE = 1 << 8,
+  COMMAND_RESUME = 1 << 9,
+  COMMAND_JOBS = 1 << 10,
+};
 
 /* The values of --pooler: which connection pooler is between the worker and the server. */
 enum pooler {
@@ -50,10 +62,21 @@ struct options {
   char *after;
   char *retry_waits;
   bool lines;
-  bool force; /* migrate */
+  bool force;  /* migrate */
+  char *queue; /* this and the following options select jobs: see runtime/commands/selection.h */
+  char *state;
+  char *error;
+  char *since;
+  char *before;
+  char *meta;
+  bool all;
+  int64_t limit; /* 0: none */
+  bool dry_run;
+  bool yes;
+  bool keep_waits; /* retry */
   bool version;
   bool help;
-  unsigned char source[32]; /* for each row of the table, where the value comes from: enum option_source in options.c */
+  unsigned char source[64]; /* for each row of the table, where the value comes from: enum option_source in options.c */
 };
 
 /* A message for the user about an option that is wrong. */

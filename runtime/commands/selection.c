@@ -1,0 +1,167 @@
+#include "selection.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "buffer.h"
+#include "commands_sql.h"
+#include "duration.h"
+#include "memory.h"
+
+struct state_row {
+  const char *name;
+  enum job_state state;
+};
+
+static const struct state_row states[] = {
+    {"due", JOB_DUE},       {"running", JOB_RUNNING},     {"later", JOB_LATER},
+    {"failed", JOB_FAILED}, {"completed", JOB_COMPLETED}, {"cancelled", JOB_CANCELLED},
+};
+
+enum { STATES = sizeof states / sizeof states[0] };
+
+/* Reads the names of --state. Returns the bits, or 0 after printing a message. */
+static unsigned read_states(const char *text, const char *command) {
+  unsigned bits = 0;
+  while (true) {
+    size_t length = strcspn(text, ","), i = 0;
+    while (i < STATES && (strlen(states[i].name) != length || strncmp(text, states[i].name, length) != 0))
+      i++;
+    if (i == STATES) {
+      fprintf(stderr, "pgq-lua %s: --state: '%.*s' is not one of: due running later failed completed cancelled\n",
+              command, (int)(length < 100 ? length : 100), text);
+      return 0;
+    }
+    bits |= states[i].state;
+    if (text[length] == '\0')
+      return bits;
+    text += length + 1;
+  }
+}
+
+/* A text without % and _ is looked for anywhere in the error; then a backslash in it means itself. */
+static char *make_pattern(const char *text) {
+  struct buffer pattern = {0};
+  if (strpbrk(text, "%_"))
+    return memory_text(text);
+  buffer_add(&pattern, "%", 1);
+  for (; *text; text++) {
+    if (*text == '\\')
+      buffer_add(&pattern, "\\", 1);
+    buffer_add(&pattern, text, 1);
+  }
+  buffer_add(&pattern, "%", 2); /* with the NUL */
+  return (char *)pattern.bytes;
+}
+
+static int read_meta(struct selection *selection, const char *text, const char *command) {
+  const char *equals = strchr(text, '=');
+  if (!equals || equals == text) {
+    fprintf(stderr, "pgq-lua %s: --meta: '%.100s' is not KEY=VALUE\n", command, text);
+    return -1;
+  }
+  selection->meta_key = memory_text(text);
+  selection->meta_key[equals - text] = '\0';
+  selection->meta_value = memory_text(equals + 1);
+  return 0;
+}
+
+int selection_read(struct selection *selection, const struct options *options, const char *command) {
+  *selection =
+      (struct selection){.queue = options->queue, .all = options->all, .limit = options->limit, .options = options};
+  selection->any =
+      options->queue || options->state || options->error || options->since || options->before || options->meta;
+  if (options->state && (selection->states = read_states(options->state, command)) == 0)
+    return -1;
+  if (options->meta && read_meta(selection, options->meta, command) != 0)
+    return -1;
+  if (options->error)
+    selection->pattern = make_pattern(options->error);
+  return 0;
+}
+
+/* A time is a duration before now, for which `interval` becomes its text; or anything else, which the database reads.
+ */
+static const char *read_time(const char *text, char interval[DURATION_TEXT_SIZE + 16]) {
+  const char *problem;
+  int64_t ms;
+  if (text && duration_parse_option(text, strlen(text), &ms, &problem) == 0) {
+    snprintf(interval, DURATION_TEXT_SIZE + 16, "%lld milliseconds", (long long)ms);
+    return NULL;
+  }
+  return text;
+}
+
+static char *take_text(const PGresult *result, int column) {
+  return PQgetisnull(result, 0, column) ? NULL : memory_text(PQgetvalue(result, 0, column));
+}
+
+int selection_resolve(struct selection *selection, struct transaction *transaction) {
+  char ago[2][DURATION_TEXT_SIZE + 16] = {"", ""};
+  const char *since = read_time(selection->options->since, ago[0]);
+  const char *before = read_time(selection->options->before, ago[1]);
+  PGresult *result = transaction_ask(transaction, SQL_RESOLVE_TIMES, 4,
+                                     (const char *[]){since, *ago[0] ? ago[0] : NULL, before, *ago[1] ? ago[1] : NULL});
+  if (!result)
+    return -1;
+  selection->since = take_text(result, 0);
+  selection->before = take_text(result, 1);
+  selection->now = take_text(result, 2);
+  PQclear(result);
+  return 0;
+}
+
+void selection_states(unsigned bits, char *text, size_t size) {
+  size_t length = 0;
+  for (size_t i = 0; i < STATES; i++)
+    if (bits & states[i].state)
+      length += (size_t)snprintf(text + length, size - length, "%s%s", length ? "," : "{", states[i].name);
+  snprintf(text + length, size - length, "%s", length ? "}" : "{}");
+}
+
+/* Adds " --NAME VALUE", with quotes around a value that a shell would not take as one word. */
+static void describe(struct buffer *text, const char *name, const char *value) {
+  static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+.,:/@%=";
+  if (!value)
+    return;
+  bool quoted = value[strspn(value, plain)] != '\0' || *value == '\0';
+  if (text->length > 0)
+    buffer_add(text, " ", 1);
+  buffer_add(text, name, strlen(name));
+  buffer_add(text, " '", quoted ? 2 : 1);
+  for (; *value; value++) {
+    if (*value == '\'')
+      buffer_add(text, "'\\'", 3);
+    buffer_add(text, value, 1);
+  }
+  buffer_add(text, "'", quoted);
+}
+
+char *selection_describe(const struct selection *selection) {
+  const struct options *options = selection->options;
+  struct buffer text = {0};
+  char limit[24];
+  snprintf(limit, sizeof limit, "%lld", (long long)selection->limit);
+  describe(&text, "--queue", options->queue);
+  describe(&text, "--state", options->state);
+  describe(&text, "--error", options->error);
+  describe(&text, "--since", selection->since);
+  describe(&text, "--before", selection->before);
+  describe(&text, "--meta", options->meta);
+  describe(&text, "--limit", selection->limit ? limit : NULL);
+  if (selection->all && text.length == 0)
+    buffer_add(&text, "--all", strlen("--all"));
+  buffer_add(&text, "", 1);
+  return (char *)text.bytes;
+}
+
+void selection_free(struct selection *selection) {
+  free(selection->pattern);
+  free(selection->since);
+  free(selection->before);
+  free(selection->now);
+  free(selection->meta_key);
+  free(selection->meta_value);
+  *selection = (struct selection){0};
+}

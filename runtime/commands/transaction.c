@@ -1,0 +1,95 @@
+#include "transaction.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "commands_sql.h"
+#include "failure.h"
+
+static bool is_good(const PGresult *result) {
+  return PQresultStatus(result) == PGRES_COMMAND_OK || PQresultStatus(result) == PGRES_TUPLES_OK;
+}
+
+static PGresult *run(const struct transaction *transaction, const char *sql, int count, const char *const *values) {
+  return PQexecParams(transaction->conn, sql, count, NULL, values, NULL, NULL, 0);
+}
+
+/* Begins a transaction and makes its settings. Returns the result of the statement that failed, or NULL. */
+static PGresult *begin(const struct transaction *transaction, bool read_only) {
+  char timeout[16];
+  const char *sql =
+      read_only ? "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY" : "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+  snprintf(timeout, sizeof timeout, "%d", TRANSACTION_TIMEOUT_MS);
+  PGresult *result = run(transaction, sql, 0, NULL);
+  if (is_good(result)) {
+    PQclear(result);
+    result = run(transaction, SQL_COMMAND_SETTINGS, 1, (const char *[]){timeout});
+  }
+  if (!is_good(result))
+    return result;
+  PQclear(result);
+  return NULL;
+}
+
+/* After a denied statement: prints which privileges are missing. Returns whether it could be found out. */
+static bool name_missing_privileges(struct transaction *transaction, const char *denied) {
+  if (!transaction->needs)
+    return false;
+  PQclear(begin(transaction, true));
+  PGresult *result = run(transaction, SQL_MISSING_PRIVILEGES, 1, &transaction->needs);
+  bool found = PQresultStatus(result) == PGRES_TUPLES_OK && !PQgetisnull(result, 0, 1);
+  if (found)
+    fprintf(stderr, "pgq-lua %s: %s; the role '%s' does not have: %s\n", transaction->command, denied,
+            PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1));
+  PQclear(result);
+  transaction_rollback(transaction);
+  return found;
+}
+
+/* Prints why a statement failed, and what to do, and ends the transaction. */
+static void explain(struct transaction *transaction, const PGresult *result) {
+  struct pgq_error error;
+  const char *hint = "";
+  failure_from_result(&error, transaction->conn, result);
+  transaction_rollback(transaction);
+  if (strcmp(error.sqlstate, "42501") == 0 && name_missing_privileges(transaction, error.message))
+    return;
+  if (strcmp(error.sqlstate, "42883") == 0 || strcmp(error.sqlstate, "42P01") == 0 ||
+      strcmp(error.sqlstate, "42703") == 0)
+    hint = "; run `pgq-lua migrate` to create what is missing";
+  else if (strcmp(error.sqlstate, "25006") == 0)
+    hint = "; this server takes no changes: use the primary server";
+  fprintf(stderr, "pgq-lua %s: %s%s\n", transaction->command, error.message, hint);
+}
+
+int transaction_begin(struct transaction *transaction, bool read_only) {
+  PGresult *failed = begin(transaction, read_only);
+  if (!failed)
+    return 0;
+  explain(transaction, failed);
+  PQclear(failed);
+  return -1;
+}
+
+PGresult *transaction_ask(struct transaction *transaction, const char *sql, int count, const char *const *values) {
+  PGresult *result = run(transaction, sql, count, values);
+  if (is_good(result))
+    return result;
+  explain(transaction, result);
+  PQclear(result);
+  return NULL;
+}
+
+int transaction_commit(struct transaction *transaction) {
+  PGresult *result = transaction_ask(transaction, "COMMIT", 0, NULL);
+  bool committed = result && strcmp(PQcmdStatus(result), "COMMIT") == 0;
+  if (result && !committed)
+    fprintf(stderr, "pgq-lua %s: the transaction was rolled back\n", transaction->command);
+  PQclear(result);
+  return committed ? 0 : -1;
+}
+
+void transaction_rollback(struct transaction *transaction) {
+  if (PQtransactionStatus(transaction->conn) != PQTRANS_IDLE)
+    PQclear(PQexec(transaction->conn, "ROLLBACK"));
+}
