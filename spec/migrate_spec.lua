@@ -212,7 +212,7 @@ describe("pgq-lua migrate", function()
         "SELECT 'started'", "-c", "SELECT pg_sleep(60)" } -- an index that is built waits for this snapshot
       open:read_until "started"
       local migration = start_migration()
-      migration:read_until "building the index pgq_jobs_lease"
+      migration:read_until "building the index pgq_jobs_ended"
       wait.till("the unfinished index", 30, function()
         return pg:psql "SELECT count(*) FROM pg_index WHERE NOT indisvalid" == "1"
       end)
@@ -225,7 +225,7 @@ describe("pgq-lua migrate", function()
       open:kill "sigkill"
       pg:psql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"
       open:wait(10)
-      assert.matches("dropping the unfinished index pgq_jobs_lease\nbuilding the index pgq_jobs_lease\n", migrate().stdout)
+      assert.matches("dropping the unfinished index pgq_jobs_ended\nbuilding the index pgq_jobs_ended\n", migrate().stdout)
       assert.equal("0", pg:psql "SELECT count(*) FROM pg_index WHERE NOT indisvalid")
       assert.equal("the tables and functions of pgq-lua are up to date\n", migrate().stdout)
     end)
@@ -233,8 +233,9 @@ describe("pgq-lua migrate", function()
     it("changes nothing while a worker of 0.1.0 is alive, and names it", function()
       local before = schema()
       pg:psql "INSERT INTO pgq_workers (id, host, pid, version, last_seen_at) VALUES (77, 'web1', 123, '0.1.0', now() - interval '1 h')"
-      local lock = process.start { "psql", "-XqAt", "-d", pg.conninfo, "-c",
-        "SELECT pg_advisory_lock('pgq_workers'::regclass::oid::int4, 77), 'locked'", "-c", "SELECT pg_sleep(60)" }
+      -- A session that only has a lock: for a statement that runs, building an index would wait.
+      local lock = process.start { "psql", "-XqAt", "-d", pg.conninfo, stdin = "pipe" }
+      lock:write "SELECT pg_advisory_lock('pgq_workers'::regclass::oid::int4, 77), 'locked';\n"
       lock:read_until "locked"
       local result = start_migration():wait(60)
       assert.equal(1, result.status)

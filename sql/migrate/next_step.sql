@@ -69,9 +69,11 @@ wanted_checks (name, expression) AS (VALUES
   ('pgq_jobs_deaths_check', 'deaths >= 0')),
 wanted_indexes (name, definition) AS (VALUES
   ('pgq_jobs_fetch', '(queue_name, run_after, id) WHERE ran_at IS NULL'),
-  ('pgq_jobs_lease', '(lease) WHERE lease IS NOT NULL')),
+  ('pgq_jobs_lease', '(lease) WHERE lease IS NOT NULL'),
+  ('pgq_jobs_ended', '(queue_name, ( CASE WHEN cancelled THEN ''c''::"char" WHEN (error IS NULL) THEN ''d''::"char" '
+    || 'ELSE ''f''::"char" END), ran_at DESC) WHERE ran_at IS NOT NULL')),
 indexes AS (
-  SELECT relname, indisvalid, pg_catalog.pg_get_indexdef(indexrelid) AS definition
+  SELECT relname, indisvalid, pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(indexrelid), '\s+', ' ', 'g') AS definition
   FROM tables JOIN pg_index ON indrelid = tables.jobs JOIN pg_class ON pg_class.oid = indexrelid),
 functions AS (
   SELECT proc.proname, proc.prosrc, proc.proconfig, proc.proowner
