@@ -17,6 +17,7 @@
 #include "memory.h"
 #include "migrate.h"
 #include "options.h"
+#include "queues.h"
 #include "signal_reset.h"
 #include "supervisor.h"
 #include "version.h"
@@ -51,6 +52,11 @@ static const struct command_row commands[] = {
      enqueue_command},
     {"cancel", COMMAND_CANCEL, "cancel [options] ID…",
      "Cancels jobs, even running ones, and prints the result for each. Cancelled jobs are kept.", cancel_command},
+    {"queues", COMMAND_QUEUES, "queues [options]",
+     "Lists the queues: how many jobs each has in each state, how many are done per minute, who serves it, and what is "
+     "in "
+     "the way.",
+     queues_command},
     {"migrate", COMMAND_MIGRATE, "migrate [options]",
      "Creates the tables and functions of pgq-lua, or updates older ones.", run_migrate},
     {"dev", COMMAND_DEV, "dev start | stop | status | conninfo",

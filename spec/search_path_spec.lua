@@ -228,6 +228,8 @@ describe("with hostile objects in the search path", function()
     run("enqueue", "q", "data")
     run("enqueue", "--delay", "1h", "q", "data")
     run("cancel", "1")
+    run "queues"
+    run("queues", "--json")
     run "migrate"
     pg:psql [[DROP FUNCTION pgq_enqueue, pgq_cancel; DROP TRIGGER pgq_ring ON pgq_jobs; DROP INDEX pgq_jobs_lease;
       ALTER TABLE pgq_jobs DROP started_at, RESET (fillfactor), DROP CONSTRAINT pgq_jobs_deaths_check]]

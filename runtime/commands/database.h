@@ -12,4 +12,8 @@
  */
 PGconn *database_connect(const struct options *options);
 
+/* database_connect_as(options, application): the same, with a name that pg_stat_activity shows unless the connection
+ * string has another one. */
+PGconn *database_connect_as(const struct options *options, const char *application);
+
 #endif

@@ -57,6 +57,8 @@ static void explain(struct transaction *transaction, const PGresult *result) {
   if (strcmp(error.sqlstate, "42883") == 0 || strcmp(error.sqlstate, "42P01") == 0 ||
       strcmp(error.sqlstate, "42703") == 0)
     hint = "; run `pgq-lua migrate` to create what is missing";
+  else if (strcmp(error.sqlstate, "57014") == 0)
+    hint = "; the server is busy, another session has locked a table, or an index is missing";
   else if (strcmp(error.sqlstate, "25006") == 0)
     hint = "; this server takes no changes: use the primary server";
   fprintf(stderr, "pgq-lua %s: %s%s\n", transaction->command, error.message, hint);

@@ -7,9 +7,12 @@
 /* The commands that take a selection of jobs, and those of them that change jobs. */
 #define COMMANDS_CHANGE (COMMAND_RETRY | COMMAND_DELETE)
 #define COMMANDS_SELECT (COMMANDS_CHANGE | COMMAND_JOBS)
+/* The commands that only read. */
+#define COMMANDS_LIST (COMMAND_QUEUES | COMMAND_JOBS | COMMAND_SHOW | COMMAND_WORKERS | COMMAND_STATS)
 /* The commands that need a database. */
 #define COMMANDS_CONNECT                                                                                               \
-  (COMMANDS_SELECT | COMMAND_CANCEL | COMMAND_ENQUEUE | COMMAND_MIGRATE | COMMAND_EDIT | COMMAND_PAUSE | COMMAND_RESUME)
+  (COMMANDS_SELECT | COMMANDS_LIST | COMMAND_CANCEL | COMMAND_ENQUEUE | COMMAND_MIGRATE | COMMAND_EDIT |               \
+   COMMAND_PAUSE | COMMAND_RESUME)
 #define DAYS_MS(days) ((int64_t)(days)*24 * 3600 * 1000)
 
 const struct option_row option_rows[] = {
@@ -265,11 +268,11 @@ const struct option_row option_rows[] = {
     {.name = "limit",
      .kind = OPTION_INTEGER,
      .offset = AT(limit),
-     .commands = COMMANDS_SELECT,
+     .commands = (COMMANDS_SELECT | COMMANDS_LIST) & ~COMMAND_SHOW,
      .argument = "N",
      .least = 1,
      .most = INT64_MAX,
-     .help = "stop after this many jobs"},
+     .help = "stop after this many jobs or rows; lists stop after 50 unless this says otherwise"},
     {.name = "dry-run",
      .kind = OPTION_FLAG,
      .offset = AT(dry_run),
@@ -285,6 +288,11 @@ const struct option_row option_rows[] = {
      .offset = AT(keep_waits),
      .commands = COMMAND_RETRY,
      .help = "keep what is left of the retry waits, and the number of attempts, instead of beginning anew"},
+    {.name = "json",
+     .kind = OPTION_FLAG,
+     .offset = AT(json),
+     .commands = COMMANDS_LIST,
+     .help = "print a JSON object on each line"},
     {.name = "dev",
      .kind = OPTION_FLAG,
      .offset = AT(dev),

@@ -27,6 +27,10 @@ enum command {
   COMMAND_PAUSE = 1 << 8,
   COMMAND_RESUME = 1 << 9,
   COMMAND_JOBS = 1 << 10,
+  COMMAND_QUEUES = 1 << 11,
+  COMMAND_SHOW = 1 << 12,
+  COMMAND_WORKERS = 1 << 13,
+  COMMAND_STATS = 1 << 14,
 };
 
 /* The values of --pooler: which connection pooler is between the worker and the server. */
@@ -74,6 +78,7 @@ struct options {
   bool dry_run;
   bool yes;
   bool keep_waits; /* retry */
+  bool json;       /* lists */
   bool version;
   bool help;
   unsigned char source[64]; /* for each row of the table, where the value comes from: enum option_source in options.c */

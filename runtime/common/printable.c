@@ -64,7 +64,7 @@ int printable_is(const char *text) {
 
 /* Writes an escape for `code`; `escaped` has at least 16 bytes. */
 static void escape(char *escaped, uint32_t code, enum printable_form form) {
-  if (form == PRINTABLE_TEXT && (code == '\n' || code == '\t' || code == '\r'))
+  if (form <= PRINTABLE_CELL && (code == '\n' || code == '\t' || code == '\r'))
     snprintf(escaped, 16, "\\%c", code == '\n' ? 'n' : code == '\t' ? 't' : 'r');
   else if (form != PRINTABLE_JSON && code < 0x80)
     snprintf(escaped, 16, "\\x%02x", code);

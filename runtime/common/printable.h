@@ -11,9 +11,10 @@
 
 /*
  * How printable_add() writes them: \x1b and \u202e for a reader, or as JSON does. PRINTABLE_TEXT also escapes quotes
- * and backslashes. PRINTABLE_LINES keeps newlines and tabs. PRINTABLE_JSON is for a text that is JSON already.
+ * and backslashes. PRINTABLE_CELL does not, for a text that no quotes surround. PRINTABLE_LINES keeps newlines and
+ * tabs. PRINTABLE_JSON is for a text that is JSON already.
  */
-enum printable_form { PRINTABLE_TEXT, PRINTABLE_LINES, PRINTABLE_JSON };
+enum printable_form { PRINTABLE_TEXT, PRINTABLE_CELL, PRINTABLE_LINES, PRINTABLE_JSON };
 
 /* printable_is(text): whether the text, which is valid UTF-8, has no such character. */
 int printable_is(const char *text);

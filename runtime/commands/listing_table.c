@@ -1,0 +1,155 @@
+#include "listing_table.h"
+
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include <wchar.h>
+
+#include "memory.h"
+
+enum { GAP = 2, LEAST_WIDTH = 8, NOTE_INDENT = 2 };
+
+int listing_table_width(void) {
+  struct winsize size = {0};
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0)
+    return 80;
+  return size.ws_col < 40 ? 40 : size.ws_col;
+}
+
+/* Reads the character at *text, which is not the NUL, and returns how many columns it takes. */
+static int take_character(const char **text) {
+  wchar_t character;
+  mbstate_t state = {0};
+  size_t bytes = mbrtowc(&character, *text, 8, &state);
+  if (bytes == 0 || bytes > 8) { /* not in the locale: a byte of UTF-8 that continues a character takes no column */
+    int columns = (**text & 0xc0) != 0x80;
+    (*text)++;
+    return columns;
+  }
+  int columns = wcwidth(character);
+  *text += bytes;
+  return columns < 0 ? 1 : columns;
+}
+
+static int count_columns(const char *text) {
+  int columns = 0;
+  while (*text)
+    columns += take_character(&text);
+  return columns;
+}
+
+/* Prints as much of the text as `width` columns take; a longer text ends in an ellipsis. Returns the columns used. */
+static int print_cut(const char *text, int width) {
+  if (count_columns(text) <= width) {
+    fputs(text, stdout);
+    return count_columns(text);
+  }
+  const char *end = text, *next = text;
+  int columns = 0, more;
+  while (columns + (more = take_character(&next)) <= width - 1) {
+    columns += more;
+    end = next;
+  }
+  fwrite(text, 1, (size_t)(end - text), stdout);
+  fputs("…", stdout);
+  return columns + 1;
+}
+
+/* Prints a note below its row, wrapped at blanks. A word that is longer than a line is broken. */
+static void print_note(const char *text, int width) {
+  int column = 0;
+  while (*text) {
+    const char *end = text;
+    int columns = 0;
+    while (*end && *end != ' ' && columns < width - NOTE_INDENT)
+      columns += take_character(&end);
+    if (column == 0 || column + 1 + columns > width) {
+      printf("%s%*s", column ? "\n" : "", NOTE_INDENT, "");
+      column = NOTE_INDENT;
+    } else {
+      putchar(' ');
+      column++;
+    }
+    fwrite(text, 1, (size_t)(end - text), stdout);
+    column += columns;
+    text = end + strspn(end, " ");
+  }
+  if (column > 0)
+    putchar('\n');
+}
+
+static bool is_in_row(const struct listing_column *column) {
+  return column->title && column->kind != LISTING_NOTE;
+}
+
+static bool is_right(const struct listing_column *column) {
+  return column->kind == LISTING_NUMBER || column->kind == LISTING_COUNT || column->kind == LISTING_AGE ||
+         column->kind == LISTING_DURATION;
+}
+
+/* Makes the widest column that may shrink one column narrower, until all fit. */
+static void shrink(const struct listing_column *columns, int count, int *widths, int most) {
+  int sum = -GAP;
+  for (int i = 0; i < count; i++)
+    sum += is_in_row(&columns[i]) ? widths[i] + GAP : 0;
+  for (; sum > most; sum--) {
+    int widest = -1;
+    for (int i = 0; i < count; i++)
+      if (is_in_row(&columns[i]) && columns[i].kind == LISTING_LONG && widths[i] > LEAST_WIDTH &&
+          (widest < 0 || widths[i] > widths[widest]))
+        widest = i;
+    if (widest < 0)
+      return;
+    widths[widest]--;
+  }
+}
+
+static void print_row(const struct listing_column *columns, int count, const char *const *cells, const int *widths) {
+  int missing = 0, first = 1;
+  for (int i = 0; i < count; i++) {
+    if (!is_in_row(&columns[i]))
+      continue;
+    const char *cell = *cells[i] ? cells[i] : "-";
+    int spare = widths[i] - count_columns(cell);
+    if (spare < 0)
+      spare = 0;
+    printf("%*s", missing + (first ? 0 : GAP) + (is_right(&columns[i]) ? spare : 0), "");
+    missing = widths[i] - print_cut(cell, widths[i]) - (is_right(&columns[i]) ? spare : 0);
+    first = 0;
+  }
+  putchar('\n');
+}
+
+void listing_table_print(const struct listing_column *columns, int count, const char *cells, int rows) {
+  locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = uselocale(utf8);
+  int terminal = listing_table_width();
+  size_t total = (size_t)rows * (size_t)count;
+  const char **all = memory_new((total + (size_t)count) * sizeof *all); /* the titles are the first row */
+  int *widths = memory_new((size_t)count * sizeof *widths);
+  for (int i = 0; i < count; i++)
+    all[i] = columns[i].title ? columns[i].title : "";
+  for (size_t i = 0; i < total; i++, cells += strlen(cells) + 1)
+    all[(size_t)count + i] = cells;
+  for (int i = 0; i < count; i++)
+    widths[i] = 1;
+  for (size_t i = 0; i < total + (size_t)count; i++) {
+    int width = count_columns(all[i]), *most = &widths[i % (size_t)count];
+    *most = width > *most ? width : *most;
+  }
+  shrink(columns, count, widths, terminal);
+  for (int row = 0; row <= rows; row++) {
+    const char **cells_of_row = all + (size_t)row * (size_t)count;
+    print_row(columns, count, cells_of_row, widths);
+    for (int i = 0; i < count && row > 0; i++)
+      if (columns[i].title && columns[i].kind == LISTING_NOTE)
+        print_note(cells_of_row[i], terminal);
+  }
+  free(widths);
+  free(all);
+  uselocale(before);
+  if (utf8)
+    freelocale(utf8);
+}

@@ -1,0 +1,16 @@
+#ifndef PGQ_LISTING_TABLE_H
+#define PGQ_LISTING_TABLE_H
+
+#include "listing.h"
+
+/*
+ * listing_table_print(columns, count, cells, rows): prints a table on the terminal that is stdout. `cells` has `rows`
+ * times `count` texts in UTF-8, one after the other, each with its NUL. Long texts are cut, the widest
+ * first, until the table fits the terminal. Notes get lines of their own, wrapped and indented.
+ */
+void listing_table_print(const struct listing_column *columns, int count, const char *cells, int rows);
+
+/* listing_table_width(): the columns of the terminal that is stdout: at least 40, and 80 if it does not say. */
+int listing_table_width(void);
+
+#endif

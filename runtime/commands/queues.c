@@ -1,0 +1,202 @@
+#include "queues.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands_sql.h"
+#include "histogram.h"
+#include "inquiry.h"
+#include "listing.h"
+#include "memory.h"
+#include "moment.h"
+#include "nearest.h"
+
+/* The columns of queues.sql. */
+enum column {
+  COLUMN_NAME,
+  COLUMN_DUE,
+  COLUMN_OLDEST_DUE,
+  COLUMN_RUNNING,
+  COLUMN_LATER,
+  COLUMN_FAILED,
+  COLUMN_DONE,
+  COLUMN_RUN_BUCKETS,
+  COLUMN_STATE,
+  COLUMN_WORKERS,
+  COLUMN_PAUSED_UNTIL,
+  COLUMN_PAUSED_BY,
+  COLUMN_PAUSE_REASON,
+  COLUMN_BACKS_OFF_UNTIL,
+  COLUMN_BACKOFF_ERROR,
+  COLUMN_EXECUTORS,
+  COLUMN_BUSIEST_JOB,
+  COLUMN_BUSIEST_QUEUE,
+  COLUMN_BUSIEST_SINCE,
+};
+
+static const struct listing_column columns[] = {
+    {"queue", "QUEUE", LISTING_LONG},
+    {"due", "DUE", LISTING_COUNT},
+    {"oldest_due_at", "OLDEST", LISTING_AGE},
+    {"running", "RUN", LISTING_COUNT},
+    {"later", "LATER", LISTING_COUNT},
+    {"failed", "FAILED", LISTING_COUNT},
+    {"done_per_minute", "DONE/MIN", LISTING_NUMBER},
+    {"run_p95_ms", "P95", LISTING_DURATION},
+    {NULL, "STATE", LISTING_TEXT},
+    {NULL, "WHY", LISTING_NOTE},
+    {"state", NULL, LISTING_TEXT},
+    {"workers", NULL, LISTING_NUMBER},
+    {"paused_until", NULL, LISTING_TIME},
+    {"paused_by", NULL, LISTING_TEXT},
+    {"pause_reason", NULL, LISTING_TEXT},
+    {"backs_off_until", NULL, LISTING_TIME},
+    {"backoff_error", NULL, LISTING_TEXT},
+    {"nearest_queue", NULL, LISTING_TEXT},
+    {"executors", NULL, LISTING_NUMBER},
+    {"longest_job", NULL, LISTING_NUMBER},
+    {"longest_job_queue", NULL, LISTING_TEXT},
+    {"longest_job_since", NULL, LISTING_TIME},
+};
+
+enum { COLUMNS = sizeof columns / sizeof columns[0], NOTE_SIZE = 1024 };
+
+struct state_row {
+  const char *state; /* in queues.sql and in JSON */
+  const char *title;
+};
+
+static const struct state_row state_rows[] = {
+    {"served", "served"},       {"paused", "paused"},   {"backs_off", "backs off"},
+    {"no_worker", "NO WORKER"}, {"starved", "STARVED"},
+};
+
+/* The names of the queues that workers serve, read when they are first needed. */
+struct registered {
+  struct inquiry *inquiry;
+  PGresult *result;
+  const char **names;
+  int count;
+};
+
+static const char *find_nearest(struct registered *registered, const char *name) {
+  if (!registered->names) {
+    registered->result = inquiry_ask(registered->inquiry, SQL_REGISTERED_QUEUES, 0, NULL);
+    registered->count = registered->result ? PQntuples(registered->result) : 0;
+    registered->names = memory_new(((size_t)registered->count + 1) * sizeof *registered->names);
+    for (int i = 0; i < registered->count; i++)
+      registered->names[i] = PQgetvalue(registered->result, i, 0);
+  }
+  return nearest_word(name, registered->names, registered->count);
+}
+
+/* Writes when something ends: "until it is resumed", or "for 5m more (until …)". */
+static void write_end(char *text, size_t size, const char *until, const char *now) {
+  char span[MOMENT_SIZE], iso[MOMENT_SIZE];
+  int64_t ms = moment_between_ms(now, until);
+  if (ms == INT64_MAX) {
+    snprintf(text, size, "until it is resumed");
+    return;
+  }
+  moment_span(span, ms / 1000 * 1000);
+  moment_iso(iso, until);
+  snprintf(text, size, "until %.19sZ, %s from now", iso, span);
+}
+
+/* Writes why the queue is in its state, unless it is served. `row` has the values of queues.sql. */
+static void explain(char note[NOTE_SIZE], const char *const *row, const char *nearest, const char *now) {
+  char until[160], span[MOMENT_SIZE];
+  const char *state = row[COLUMN_STATE] ? row[COLUMN_STATE] : "";
+  *note = '\0';
+  if (strcmp(state, "paused") == 0) {
+    write_end(until, sizeof until, row[COLUMN_PAUSED_UNTIL], now);
+    snprintf(note, NOTE_SIZE, "paused %s, by %.100s%s%.500s", until,
+             row[COLUMN_PAUSED_BY] ? row[COLUMN_PAUSED_BY] : "?", row[COLUMN_PAUSE_REASON] ? ": " : "",
+             row[COLUMN_PAUSE_REASON] ? row[COLUMN_PAUSE_REASON] : "");
+  } else if (strcmp(state, "backs_off") == 0) {
+    write_end(until, sizeof until, row[COLUMN_BACKS_OFF_UNTIL], now);
+    snprintf(note, NOTE_SIZE, "backs off %s: %.500s", until,
+             row[COLUMN_BACKOFF_ERROR] ? row[COLUMN_BACKOFF_ERROR] : "");
+  } else if (strcmp(state, "no_worker") == 0) {
+    snprintf(note, NOTE_SIZE, "no worker registers this queue%s%.300s%s",
+             nearest ? "; the nearest name that one registers is '" : "", nearest ? nearest : "", nearest ? "'" : "");
+  } else if (strcmp(state, "starved") == 0) {
+    moment_span(span, row[COLUMN_BUSIEST_SINCE] ? moment_between_ms(row[COLUMN_BUSIEST_SINCE], now) : 0);
+    snprintf(note, NOTE_SIZE, "all %s executors are busy, for the longest time with job %s of %.300s: for %s",
+             row[COLUMN_EXECUTORS], row[COLUMN_BUSIEST_JOB] ? row[COLUMN_BUSIEST_JOB] : "?",
+             row[COLUMN_BUSIEST_QUEUE] ? row[COLUMN_BUSIEST_QUEUE] : "?", span);
+  }
+}
+
+static const char *find_title(const char *state) {
+  for (size_t i = 0; state && i < sizeof state_rows / sizeof state_rows[0]; i++)
+    if (strcmp(state_rows[i].state, state) == 0)
+      return state_rows[i].title;
+  return state;
+}
+
+static void add_queue(struct listing *listing, struct registered *registered, const PGresult *result, int number) {
+  const char *row[COLUMN_BUSIEST_SINCE + 1];
+  char note[NOTE_SIZE], p95[24];
+  for (int i = 0; i <= COLUMN_BUSIEST_SINCE; i++)
+    row[i] = PQgetisnull(result, number, i) ? NULL : PQgetvalue(result, number, i);
+  bool unserved = row[COLUMN_STATE] && strcmp(row[COLUMN_STATE], "no_worker") == 0;
+  const char *nearest = unserved ? find_nearest(registered, row[COLUMN_NAME]) : NULL;
+  explain(note, row, nearest, registered->inquiry->now);
+  int64_t quantile_ms = histogram_quantile(row[COLUMN_RUN_BUCKETS], 0.95);
+  snprintf(p95, sizeof p95, "%" PRId64, quantile_ms);
+  const char *values[COLUMNS] = {
+      row[COLUMN_NAME],
+      row[COLUMN_DUE],
+      row[COLUMN_OLDEST_DUE],
+      row[COLUMN_RUNNING],
+      row[COLUMN_LATER],
+      row[COLUMN_FAILED],
+      row[COLUMN_DONE],
+      quantile_ms < 0 ? NULL : p95,
+      find_title(row[COLUMN_STATE]),
+      *note ? note : NULL,
+      row[COLUMN_STATE],
+      row[COLUMN_WORKERS],
+      row[COLUMN_PAUSED_UNTIL],
+      row[COLUMN_PAUSED_BY],
+      row[COLUMN_PAUSE_REASON],
+      row[COLUMN_BACKS_OFF_UNTIL],
+      row[COLUMN_BACKOFF_ERROR],
+      nearest,
+      row[COLUMN_EXECUTORS],
+      row[COLUMN_BUSIEST_JOB],
+      row[COLUMN_BUSIEST_QUEUE],
+      row[COLUMN_BUSIEST_SINCE],
+  };
+  listing_add(listing, values);
+}
+
+int queues_command(const struct options *options, int argc, char **argv) {
+  struct inquiry inquiry;
+  struct listing listing;
+  char limit[24];
+  if (argc > 0) {
+    fprintf(stderr, "pgq-lua queues: unexpected argument '%.100s'\nusage: pgq-lua queues [options]\n", argv[0]);
+    return 2;
+  }
+  if (inquiry_begin(&inquiry, options, "queues",
+                    "{pgq_jobs SELECT,pgq_workers SELECT,pgq_queues SELECT,pgq_stats SELECT}") != 0)
+    return 1;
+  PGresult *result = inquiry_ask(&inquiry, SQL_QUEUES, 1, (const char *[]){inquiry_limit(options, limit)});
+  int status = result ? 0 : 1;
+  if (result) {
+    struct registered registered = {.inquiry = &inquiry};
+    listing_init(&listing, options, columns, COLUMNS, inquiry.now);
+    for (int i = 0; i < PQntuples(result); i++)
+      add_queue(&listing, &registered, result, i);
+    status = listing_finish(&listing, "queues", "There are no queues: no jobs, and no workers.") == 0 ? 0 : 1;
+    PQclear(registered.result);
+    free(registered.names);
+  }
+  PQclear(result);
+  inquiry_end(&inquiry);
+  return status;
+}

@@ -1,0 +1,231 @@
+-- pgq-lua queues: which queues it knows, their counts and states, on a terminal, in a pipe, and as JSON. Workers are
+-- rows that are written by hand.
+
+local cjson = require "cjson"
+local fixture = require "spec.support.fixture"
+local process = require "spec.support.process"
+local terminal = require "spec.support.terminal"
+
+local PGQ_LUA = os.getenv "PGQ_LUA"
+
+describe("pgq-lua queues", function()
+  local pg = fixture.server { clean = "TRUNCATE pgq_queues, pgq_stats" }
+  local enqueue = fixture.enqueuer(pg)
+
+  local function run(...) return process.run { PGQ_LUA, "--db", pg.conninfo, "queues", ... } end
+
+  -- The objects by the name of the queue, and the names in their order.
+  local function read(...)
+    local result = run("--json", ...)
+    assert.equal("", result.stderr)
+    assert.equal(0, result.status)
+    local found, names = {}, {}
+    for line in result.stdout:gmatch "[^\n]+" do
+      local object = cjson.decode(line)
+      for name, value in pairs(object) do
+        if value == cjson.null then object[name] = nil end
+      end
+      found[object.queue], names[#names + 1] = object, object.queue
+    end
+    return found, names
+  end
+
+  -- A worker's row; `executors` is JSON, `queues_status` too.
+  local function add_worker(queues, executors, queues_status)
+    pg:psql(("INSERT INTO pgq_workers (host, pid, version, queues, status) VALUES ('db1', 77, '1', '%s', '{\"executors\": %s, \"queues\": %s}')")
+      :format(queues, executors or "[]", queues_status or "{}"))
+  end
+
+  it("prints nothing in a pipe if there are no queues, and says so on a terminal", function()
+    assert.equal("", run().stdout)
+    assert.equal("", run("--json").stdout)
+    assert.equal("There are no queues: no jobs, and no workers.\n", (terminal.run(80, { PGQ_LUA, "--db", pg.conninfo, "queues" })))
+  end)
+
+  it("counts the jobs of each state", function()
+    enqueue("mail", "", 3)
+    pg:psql [[
+      INSERT INTO pgq_jobs (queue_name, data, run_after) SELECT 'mail', '', now() + interval '1 hour' FROM generate_series(1, 4);
+      INSERT INTO pgq_jobs (queue_name, data, run_after, lease, started_at)
+        SELECT 'mail', '', now() + interval '1 minute', n, now() FROM generate_series(1, 5) AS n;
+      INSERT INTO pgq_jobs (queue_name, data, run_after, lease, started_at)
+        VALUES ('mail', '', now() - interval '2 hours', 99, now()); -- an expired lease
+      INSERT INTO pgq_jobs (queue_name, data, ran_at, error) SELECT 'mail', '', now(), 'no' FROM generate_series(1, 6);
+      INSERT INTO pgq_jobs (queue_name, data, ran_at) SELECT 'mail', '', now() FROM generate_series(1, 7);
+      INSERT INTO pgq_jobs (queue_name, data, ran_at, error, cancelled) SELECT 'mail', '', now(), 'cancelled', true FROM generate_series(1, 8)]]
+    local mail = read().mail
+    assert.same({ 4, 5, 4, 6 }, { mail.due, mail.running, mail.later, mail.failed })
+    assert.is_nil(mail.due_capped)
+    assert.equal(pg:psql [[SELECT to_char((now() - interval '2 hours') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI')]],
+      mail.oldest_due_at:sub(1, 16))
+    assert.matches("^mail\t4\t%d+%-%d+%-%d+T%d+:%d+:%d+%.%d+Z\t5\t4\t6\t%-\t%-\tNO WORKER\tno worker registers this queue\n$", run().stdout)
+  end)
+
+  it("ends its counts at 10,000", function()
+    pg:psql [[
+      INSERT INTO pgq_jobs (queue_name, data) SELECT 'mail', '' FROM generate_series(1, 10000);
+      INSERT INTO pgq_jobs (queue_name, data, run_after) SELECT 'mail', '', now() + interval '1 h' FROM generate_series(1, 10001);
+      INSERT INTO pgq_jobs (queue_name, data, ran_at, error) SELECT 'mail', '', now(), 'no' FROM generate_series(1, 12000);
+      INSERT INTO pgq_jobs (queue_name, data, run_after, lease, started_at)
+        SELECT 'mail', '', now() + interval '1 minute', n, now() FROM generate_series(1, 10001) AS n]]
+    local mail = read().mail
+    assert.same({ 10000, 10000, 10000, 10000 }, { mail.due, mail.running, mail.later, mail.failed })
+    assert.is_nil(mail.due_capped)
+    assert.same({ true, true, true }, { mail.running_capped, mail.later_capped, mail.failed_capped })
+    assert.matches("^mail\t10000\t%S+\t10000%+\t10000%+\t10000%+\t", run().stdout)
+  end)
+
+  it("says which queues are served, and which are not, with the nearest name", function()
+    add_worker "{mail,reports}"
+    enqueue "mial"
+    enqueue "other"
+    enqueue "mail"
+    pg:psql "INSERT INTO pgq_jobs (queue_name, data, ran_at, error) VALUES ('old', '', now(), 'no')"
+    local found, names = read()
+    assert.same({ "mial", "other", "mail", "old", "reports" }, names)
+    assert.same({ "no_worker", "mail" }, { found.mial.state, found.mial.nearest_queue })
+    assert.same({ "no_worker", nil }, { found.other.state, found.other.nearest_queue })
+    assert.same({ "served", 1 }, { found.mail.state, found.mail.workers })
+    assert.is_nil(found.old.state)
+    assert.equal("served", found.reports.state)
+    assert.is_truthy(run().stdout:find "NO WORKER\tno worker registers this queue; the nearest name that one registers is 'mail'\n")
+  end)
+
+  it("does not count workers that have sent no heartbeat for a minute", function()
+    add_worker "{mail}"
+    enqueue "mail"
+    pg:psql "UPDATE pgq_workers SET last_seen_at = now() - interval '61 seconds'"
+    assert.equal("no_worker", read().mail.state)
+  end)
+
+  it("says which queues are paused, until when, by whom and why", function()
+    add_worker "{mail,reports,ok}"
+    pg:psql [[INSERT INTO pgq_queues (queue_name, paused_at, paused_until, paused_by, pause_reason) VALUES
+      ('mail', now(), now() + interval '1 hour', 'ann', 'the relay is down'), ('reports', now(), 'infinity', 'ben', NULL),
+      ('ok', now() - interval '2 h', now() - interval '1 h', 'ann', 'over')]]
+    local found = read()
+    assert.same({ "paused", "ann", "the relay is down" }, { found.mail.state, found.mail.paused_by, found.mail.pause_reason })
+    assert.equal("infinity", found.reports.paused_until)
+    assert.equal("served", found.ok.state)
+    assert.is_truthy(run().stdout:find "\tpaused\tpaused until %S+Z, 59m59s from now, by ann: the relay is down\n")
+    assert.is_truthy(run().stdout:find "\tpaused\tpaused until it is resumed, by ben\n")
+  end)
+
+  it("says which queues back off, until when, and after which error", function()
+    add_worker("{mail,reports}", "[]", [[{"mail": {"backs_off_until": "2999-01-01T00:00:00Z", "backoff_error": "connection refused"},
+      "reports": {"backs_off_until": "2020-01-01T00:00:00Z", "backoff_error": "over"}, "x": {"in_flight": 1}}]])
+    local found = read()
+    assert.same({ "backs_off", "connection refused", "2999-01-01T00:00:00.000000Z" },
+      { found.mail.state, found.mail.backoff_error, found.mail.backs_off_until })
+    assert.equal("served", found.reports.state)
+    assert.is_truthy(run().stdout:find "\tbacks off\tbacks off until 2999%-01%-01T00:00:00Z, %d+d%d+h from now: connection refused\n")
+  end)
+
+  it("says that a queue is starved if all executors of its workers are busy, and with which job", function()
+    local busy = [[{"pid": 5, "busy": true, "job": 12, "queue": "reports", "job_since": "2026-01-01T00:00:00Z"}]]
+    local idle = [[{"pid": 6, "busy": false, "job": null}]]
+    add_worker("{mail,reports}", "[" .. busy .. "]")
+    add_worker("{reports,also}", "[" .. busy .. "," .. idle .. "]")
+    pg:psql "INSERT INTO pgq_jobs (queue_name, data, run_after) SELECT q, '', now() - interval '1 min' FROM unnest('{mail,also,reports}'::text[]) AS q"
+    local found = read()
+    assert.same({ "starved", 1, 12, "reports", "2026-01-01T00:00:00.000000Z" }, { found.mail.state, found.mail.executors,
+      found.mail.longest_job, found.mail.longest_job_queue, found.mail.longest_job_since })
+    assert.same({ "served", "served" }, { found.also.state, found.reports.state })
+    assert.is_truthy(run().stdout:find "\tSTARVED\tall 1 executors are busy, for the longest time with job 12 of reports: for %d+d")
+  end)
+
+  it("shows the jobs done per minute and the 95th percentile of the last five minutes", function()
+    add_worker "{mail}"
+    pg:psql [[INSERT INTO pgq_stats (queue_name, minute, completed, run_buckets) VALUES
+      ('mail', date_trunc('minute', now()) - interval '1 min', 500, '{0,0,0,0,90}'),
+      ('mail', date_trunc('minute', now()) - interval '2 min', 100, '{0,0,0,0,0,0,0,0,10}'),
+      ('mail', date_trunc('minute', now()) - interval '10 min', 9999, '{9999}')]]
+    local mail = read().mail
+    assert.is_true(mail.done_per_minute >= 100 and mail.done_per_minute <= 120, mail.done_per_minute)
+    assert.equal(192, mail.run_p95_ms)
+    assert.is_truthy(run().stdout:find "\t192ms\tserved\t%-\n")
+  end)
+
+  it("finds a few queues among many jobs without reading these, and stops at the limit", function()
+    pg:psql [[INSERT INTO pgq_jobs (queue_name, data) SELECT 'q' || lpad(n::text, 3, '0'), '' FROM generate_series(1, 200) AS n, generate_series(1, 20);
+      VACUUM ANALYZE pgq_jobs]]
+    local _, names = read()
+    assert.equal(50, #names)
+    assert.same({ "q001", "q050" }, { names[1], names[50] })
+    _, names = read("--limit", 3)
+    assert.same({ "q001", "q002", "q003" }, names)
+    _, names = read("--limit", 1000)
+    assert.equal(200, #names)
+  end)
+
+  it("fits a terminal of 80 columns, with notes below the rows", function()
+    add_worker("{" .. ("x"):rep(100) .. ",mail}")
+    enqueue(("ü"):rep(90))
+    pg:psql [[
+      INSERT INTO pgq_jobs (queue_name, data, run_after)
+        SELECT q, '', now() - interval '700 days' FROM unnest('{mail,m}'::text[]) AS q, generate_series(1, 10001);
+      INSERT INTO pgq_jobs (queue_name, data, run_after) SELECT 'mail', '', now() + interval '700 days' FROM generate_series(1, 10001);
+      INSERT INTO pgq_queues (queue_name, paused_at, paused_until, paused_by, pause_reason)
+        VALUES ('mail', now(), 'infinity', 'ann', repeat('because ', 20) || repeat('!', 200))]]
+    local shown, status = terminal.run(80, { PGQ_LUA, "--db", pg.conninfo, "queues" })
+    assert.equal(0, status)
+    assert.equal(80, terminal.width(shown), shown)
+    assert.matches("^QUEUE%s+DUE  OLDEST  RUN   LATER  FAILED  DONE/MIN  P95  STATE\n", shown)
+    assert.matches("\nmail%s+10000%+%s+700d%s+0%s+10000%+%s+0%s+%-%s+%-%s+paused\n  paused until it is resumed, by ann: because because", shown)
+    assert.matches("\n" .. ("ü"):rep(12) .. "[^\n]*ü…%s", shown)
+    assert.is_true(terminal.width((terminal.run(120, { PGQ_LUA, "--db", pg.conninfo, "queues" }))) <= 120)
+    assert.is_true(terminal.width((terminal.run(60, { PGQ_LUA, "--db", pg.conninfo, "queues" }))) <= 80)
+  end)
+
+  it("escapes characters that are not seen, or that write over others", function()
+    pg:psql [[INSERT INTO pgq_jobs (queue_name, data) VALUES (E'a\nb\tc\x1b[31m' || chr(8238) || 'd"\e', '');
+      INSERT INTO pgq_queues (queue_name, paused_at, paused_until, pause_reason) VALUES ('p', now(), 'infinity', E'x\ny' || chr(8238))]]
+    local out = run().stdout
+    assert.is_truthy(out:find([[a\nb\tc\x1b[31m\u202ed"\e]] .. "\t", 1, true), out)
+    assert.is_truthy(out:find([[x\ny\u202e]] .. "\n", 1, true), out)
+    local json = run("--json").stdout
+    assert.is_truthy(json:find([["a\nb\tc\u001b[31m\u202ed\"\\e"]], 1, true), json)
+    assert.is_truthy(read()['a\nb\tc\27[31m\226\128\174d"\\e'])
+    assert.is_nil(json:find("[^\n\32-\126]"))
+  end)
+
+  it("refuses words that it does not take", function()
+    local result = run "mail"
+    assert.equal(2, result.status)
+    assert.equal("pgq-lua queues: unexpected argument 'mail'\nusage: pgq-lua queues [options]\n", result.stderr)
+    assert.equal(2, run("--limit", "0").status)
+    assert.equal(2, run("--delay", "1s").status)
+  end)
+
+  it("names the privilege that is missing, and the table", function()
+    pg:psql [[CREATE ROLE viewer LOGIN; GRANT SELECT ON pgq_jobs, pgq_workers, pgq_queues TO viewer]]
+    local function as_viewer() return process.run { PGQ_LUA, "--db", pg.conninfo .. " user=viewer", "queues" } end
+    local result = as_viewer()
+    assert.equal(1, result.status)
+    assert.equal("pgq-lua queues: permission denied for table pgq_stats; the role 'viewer' does not have: SELECT on pgq_stats\n", result.stderr)
+    pg:psql "GRANT SELECT ON pgq_stats TO viewer"
+    assert.equal(0, as_viewer().status)
+    pg:psql "DROP OWNED BY viewer; DROP ROLE viewer"
+  end)
+
+  it("names pgq-lua migrate when a table is missing", function()
+    pg:psql "ALTER TABLE pgq_stats RENAME TO elsewhere"
+    local result = run()
+    pg:psql "ALTER TABLE elsewhere RENAME TO pgq_stats"
+    assert.equal(1, result.status)
+    assert.matches("pgq_stats.* does not exist; run `pgq%-lua migrate` to create what is missing\n$", result.stderr)
+  end)
+
+  it("has a session with a name, which only reads", function()
+    local locker = process.start { "psql", "-XqAt", "-d", pg.conninfo, "-c", "BEGIN", "-c", "LOCK TABLE pgq_jobs", "-c", "SELECT 'locked'",
+      "-c", "SELECT pg_sleep(30)" }
+    locker:read_until "locked"
+    local command = process.start { PGQ_LUA, "--db", pg.conninfo, "queues" }
+    require("spec.support.wait").till("the session", 30, function()
+      return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgq-lua queues' AND wait_event_type = 'Lock'" == "1"
+    end)
+    locker:kill "sigkill"
+    pg:psql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND pid <> pg_backend_pid()"
+    assert.equal(0, command:wait().status)
+  end)
+end)

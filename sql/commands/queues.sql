@@ -1,0 +1,108 @@
+-- Returns the queues, at most $1 of them: first those with trouble, then the others, each by name. A queue is known from
+-- its jobs, from the workers that register it, or because it is paused. Names are found by loose index scans, which read
+-- one row of each queue, and at most 10,000 names. Counts read at most 10,001 rows of an index. The figures of handlers
+-- are those of the last five minutes. The columns are those of enum column in queues.c.
+--
+-- $1 int8: the greatest number of queues
+WITH RECURSIVE waiting (name, number) AS (
+  (SELECT queue_name, 1 FROM pgq_jobs WHERE ran_at IS NULL ORDER BY queue_name LIMIT 1)
+  UNION ALL
+  SELECT (
+    SELECT queue_name FROM pgq_jobs WHERE ran_at IS NULL AND queue_name > waiting.name ORDER BY queue_name LIMIT 1),
+    number + 1
+  FROM waiting WHERE name IS NOT NULL AND number < 10000),
+ended (name, number) AS (
+  (SELECT queue_name, 1 FROM pgq_jobs WHERE ran_at IS NOT NULL ORDER BY queue_name LIMIT 1)
+  UNION ALL
+  SELECT (
+    SELECT queue_name FROM pgq_jobs WHERE ran_at IS NOT NULL AND queue_name > ended.name ORDER BY queue_name LIMIT 1),
+    number + 1
+  FROM ended WHERE name IS NOT NULL AND number < 10000),
+worker AS MATERIALIZED (
+  SELECT queues, CASE WHEN pg_catalog.jsonb_typeof(status -> 'executors'::text) = 'array'::text
+      THEN status -> 'executors'::text ELSE '[]'::jsonb END AS executors,
+    CASE WHEN pg_catalog.jsonb_typeof(status -> 'queues'::text) = 'object'::text
+      THEN status -> 'queues'::text ELSE '{}'::jsonb END AS queues_status
+  FROM pgq_workers WHERE last_seen_at > now() - interval '1 minute'),
+registered AS (
+  SELECT queue.name, pg_catalog.count(*) AS workers, pg_catalog.sum(measured.executors)::int8 AS executors,
+    pg_catalog.sum(measured.busy)::int8 AS busy
+  FROM (SELECT queues, pg_catalog.jsonb_array_length(executors) AS executors,
+    (SELECT pg_catalog.count(*) FROM pg_catalog.jsonb_array_elements(executors) AS one (executor)
+      WHERE executor -> 'busy'::text = 'true'::jsonb) AS busy
+    FROM worker) AS measured
+  CROSS JOIN LATERAL pg_catalog.unnest(queues) AS queue (name)
+  GROUP BY queue.name),
+backing_off AS (
+  SELECT queue.name, pg_catalog.max((queue.status ->> 'backs_off_until'::text)::timestamptz) AS until,
+    pg_catalog.max(queue.status ->> 'backoff_error'::text) AS error
+  FROM worker CROSS JOIN LATERAL pg_catalog.jsonb_each(queues_status) AS queue (name, status)
+  WHERE (queue.status ->> 'backs_off_until'::text)::timestamptz > now()
+  GROUP BY queue.name),
+paused AS (
+  SELECT queue_name AS name, paused_until, paused_by, pause_reason FROM pgq_queues WHERE paused_until > now()),
+names AS (
+  SELECT name FROM waiting WHERE name IS NOT NULL
+  UNION SELECT name FROM ended WHERE name IS NOT NULL
+  UNION SELECT name FROM registered
+  UNION SELECT name FROM paused),
+first_due AS (
+  SELECT names.name, waiting.name IS NOT NULL AS has_jobs, oldest.run_after
+  FROM names
+  LEFT JOIN waiting ON waiting.name = names.name
+  LEFT JOIN LATERAL (
+    SELECT run_after FROM pgq_jobs
+    WHERE queue_name = names.name AND ran_at IS NULL AND run_after <= now()
+    ORDER BY run_after, id LIMIT 1) AS oldest ON true),
+judged AS (
+  SELECT first_due.name, run_after, workers, executors, paused_until, paused_by, pause_reason, until, backing_off.error,
+    CASE WHEN paused.name IS NOT NULL THEN 'paused'::text
+      WHEN workers IS NULL AND has_jobs THEN 'no_worker'::text
+      WHEN backing_off.name IS NOT NULL THEN 'backs_off'::text
+      WHEN executors > 0::int8 AND busy = executors AND run_after < now() - interval '2 seconds' THEN 'starved'::text
+      WHEN workers IS NOT NULL THEN 'served'::text END AS state
+  FROM first_due
+  LEFT JOIN registered ON registered.name = first_due.name
+  LEFT JOIN backing_off ON backing_off.name = first_due.name
+  LEFT JOIN paused ON paused.name = first_due.name),
+shown AS MATERIALIZED (
+  SELECT * FROM judged ORDER BY coalesce(state = 'served'::text, true), name LIMIT $1::int8),
+leased AS (
+  SELECT run.name, pg_catalog.count(*) AS jobs
+  FROM (SELECT queue_name AS name, started_at, run_after FROM pgq_jobs WHERE lease IS NOT NULL LIMIT 100000) AS run
+  WHERE started_at IS NOT NULL AND run_after > now()
+  GROUP BY run.name)
+SELECT shown.name,
+  (SELECT pg_catalog.count(*) FROM (
+    SELECT FROM pgq_jobs WHERE queue_name = shown.name AND ran_at IS NULL AND run_after <= now()
+    ORDER BY run_after, id LIMIT 10001) AS due),
+  shown.run_after, coalesce(leased.jobs, 0::int8),
+  (SELECT pg_catalog.count(*) - coalesce(leased.jobs, 0::int8) FROM (
+    SELECT FROM pgq_jobs WHERE queue_name = shown.name AND ran_at IS NULL AND run_after > now()
+    ORDER BY run_after, id LIMIT 10001::int8 + coalesce(leased.jobs, 0::int8)) AS later),
+  (SELECT pg_catalog.count(*) FROM (
+    SELECT FROM pgq_jobs WHERE queue_name = shown.name AND ran_at IS NOT NULL
+      AND CASE WHEN cancelled THEN 'c'::"char" WHEN error IS NULL THEN 'd'::"char" ELSE 'f'::"char" END = 'f'::"char"
+    ORDER BY ran_at DESC LIMIT 10001) AS failed),
+  (SELECT pg_catalog.round(pg_catalog.sum(completed) / recent.minutes, 1) FROM pgq_stats
+    WHERE queue_name = shown.name AND minute >= recent.since),
+  (SELECT pg_catalog.array_agg(added.jobs ORDER BY added.position) FROM (
+    SELECT bucket.position, pg_catalog.sum(bucket.jobs)::int8 AS jobs
+    FROM pgq_stats CROSS JOIN LATERAL pg_catalog.unnest(run_buckets) WITH ORDINALITY AS bucket (jobs, position)
+    WHERE queue_name = shown.name AND minute >= recent.since
+    GROUP BY bucket.position) AS added),
+  shown.state, shown.workers, shown.paused_until, shown.paused_by, shown.pause_reason, shown.until, shown.error,
+  shown.executors, busiest.job, busiest.queue, busiest.since
+FROM shown
+CROSS JOIN LATERAL (
+  SELECT pg_catalog.date_trunc('minute'::text, now()) - interval '5 minutes' AS since,
+    extract(epoch FROM now() - pg_catalog.date_trunc('minute'::text, now()) + interval '5 minutes')::numeric
+      / 60::numeric AS minutes) AS recent
+LEFT JOIN leased ON leased.name = shown.name
+LEFT JOIN LATERAL (
+  SELECT executor ->> 'job'::text AS job, executor ->> 'queue'::text AS queue,
+    (executor ->> 'job_since'::text)::timestamptz AS since
+  FROM worker CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(executors) AS one (executor)
+  WHERE shown.state = 'starved'::text AND shown.name = ANY (worker.queues)
+  ORDER BY since LIMIT 1) AS busiest ON true
+ORDER BY coalesce(shown.state = 'served'::text, true), shown.name
