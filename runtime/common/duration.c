@@ -10,6 +10,8 @@
 #define MICROSECOND UINT64_C(1000)
 #define MILLISECOND UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)
+#define HOUR (3600 * SECOND)
+#define DAY (24 * HOUR)
 #define LIMIT_NS ((uint64_t)INT64_MAX)
 
 static const struct {
@@ -18,7 +20,7 @@ static const struct {
 } units[] = {
     {"ns", NANOSECOND},         {"us", MICROSECOND}, {"\xc2\xb5s", MICROSECOND}, /* U+00B5, micro sign */
     {"\xce\xbcs", MICROSECOND},                                                  /* U+03BC, Greek mu */
-    {"ms", MILLISECOND},        {"s", SECOND},       {"m", 60 * SECOND},         {"h", 3600 * SECOND},
+    {"ms", MILLISECOND},        {"s", SECOND},       {"m", 60 * SECOND},         {"h", HOUR}, {"d", DAY},
 };
 
 static bool is_digit(char c) {
@@ -57,9 +59,9 @@ static int read_number(const char **at, const char *end, struct number *number, 
   return any ? 0 : -1;
 }
 
-/* Reads the unit at *at, which ends at the next number, and sets *at to its end. Returns its nanoseconds; 0: unknown.
- */
-static uint64_t read_unit(const char **at, const char *end) {
+/* Reads the unit at *at, which ends at the next number, and sets *at to its end. Returns its nanoseconds; 0: unknown,
+ * or longer than `longest`. */
+static uint64_t read_unit(const char **at, const char *end, uint64_t longest) {
   const char *begin = *at;
   const char *p = begin;
   while (p < end && *p != '.' && !is_digit(*p))
@@ -68,7 +70,7 @@ static uint64_t read_unit(const char **at, const char *end) {
   size_t length = (size_t)(p - begin);
   for (size_t i = 0; i < sizeof units / sizeof *units; i++)
     if (strlen(units[i].name) == length && memcmp(units[i].name, begin, length) == 0)
-      return units[i].ns;
+      return units[i].ns <= longest ? units[i].ns : 0;
   return 0;
 }
 
@@ -84,8 +86,13 @@ static int add(uint64_t *sum_ns, const struct number *number, uint64_t unit, con
   return 0;
 }
 
-/* Reads the whole text as nanoseconds. `bare_unit` is the unit of a number without one; 0: a number needs a unit. */
-static int parse_ns(const char *at, const char *end, uint64_t bare_unit, uint64_t *sum_ns, const char **problem) {
+/* The units of a text: that of a number without one (0: a number needs a unit), and the longest that may be used. */
+struct grammar {
+  uint64_t bare, longest;
+};
+
+/* Reads the whole text as nanoseconds. */
+static int parse_ns(const char *at, const char *end, struct grammar grammar, uint64_t *sum_ns, const char **problem) {
   const char *begin = at;
   *sum_ns = 0;
   while (at < end) {
@@ -93,7 +100,7 @@ static int parse_ns(const char *at, const char *end, uint64_t bare_unit, uint64_
     bool first = at == begin;
     if (read_number(&at, end, &number, problem) != 0)
       return -1;
-    uint64_t unit = bare_unit;
+    uint64_t unit = grammar.bare;
     if (at == end) {
       bool zero = end - begin == 1 && *begin == '0'; /* the only number that Go reads without a unit */
       if (zero)
@@ -102,7 +109,7 @@ static int parse_ns(const char *at, const char *end, uint64_t bare_unit, uint64_
         *problem = "has a number without a unit";
         return -1;
       }
-    } else if ((unit = read_unit(&at, end)) == 0) {
+    } else if ((unit = read_unit(&at, end, grammar.longest)) == 0) {
       *problem = "has an unknown unit";
       return -1;
     }
@@ -112,7 +119,7 @@ static int parse_ns(const char *at, const char *end, uint64_t bare_unit, uint64_
   return 0;
 }
 
-static int parse(const char *text, size_t length, uint64_t bare_unit, int64_t *result_ms, const char **problem) {
+static int parse(const char *text, size_t length, struct grammar grammar, int64_t *result_ms, const char **problem) {
   const char *end = text + length;
   bool negative = length > 0 && *text == '-';
   uint64_t sum_ns;
@@ -122,7 +129,7 @@ static int parse(const char *text, size_t length, uint64_t bare_unit, int64_t *r
     *problem = length == 0 ? "is empty" : "has a sign without a number";
     return -1;
   }
-  if (parse_ns(text, end, bare_unit, &sum_ns, problem) != 0)
+  if (parse_ns(text, end, grammar, &sum_ns, problem) != 0)
     return -1;
   if (negative && sum_ns > 0) {
     *problem = "is negative";
@@ -134,11 +141,15 @@ static int parse(const char *text, size_t length, uint64_t bare_unit, int64_t *r
 }
 
 int duration_parse(const char *text, size_t length, int64_t *result_ms, const char **problem) {
-  return parse(text, length, 0, result_ms, problem);
+  return parse(text, length, (struct grammar){0, HOUR}, result_ms, problem);
 }
 
 int duration_parse_option(const char *text, size_t length, int64_t *result_ms, const char **problem) {
-  return parse(text, length, SECOND, result_ms, problem);
+  return parse(text, length, (struct grammar){SECOND, HOUR}, result_ms, problem);
+}
+
+int duration_parse_days(const char *text, size_t length, int64_t *result_ms, const char **problem) {
+  return parse(text, length, (struct grammar){SECOND, DAY}, result_ms, problem);
 }
 
 void duration_format(int64_t ms, char buffer[DURATION_TEXT_SIZE]) {

@@ -24,8 +24,13 @@ int duration_parse(const char *text, size_t length, int64_t *result_ms, const ch
     __attribute__((warn_unused_result));
 
 /* duration_parse_option(text, length, result_ms, problem): the same, but a number without a unit is in seconds: 10,
- * 0.5. For options and for values from Lua. */
+ * 0.5. For values from Lua. */
 int duration_parse_option(const char *text, size_t length, int64_t *result_ms, const char **problem)
+    __attribute__((warn_unused_result));
+
+/* duration_parse_days(text, length, result_ms, problem): the same as duration_parse_option(), with another unit: 7d are
+ * seven days of 24 hours. For the options of the program; Go, SQL and Lua have no such unit. */
+int duration_parse_days(const char *text, size_t length, int64_t *result_ms, const char **problem)
     __attribute__((warn_unused_result));
 
 /* duration_format(ms, buffer): writes a duration as Go does: 0s, 250ms, 1.5s, 1m0s, 1h30m0s; a negative one with a

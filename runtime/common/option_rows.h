@@ -10,7 +10,15 @@
 /* All bits: the option belongs to every command. */
 enum { EVERY_COMMAND = -1 };
 
-enum option_kind { OPTION_FLAG, OPTION_DURATION, OPTION_INTEGER, OPTION_SIZE, OPTION_TEXT, OPTION_CHOICE };
+enum option_kind {
+  OPTION_FLAG,
+  OPTION_DURATION,
+  OPTION_INTEGER,
+  OPTION_SIZE,
+  OPTION_TEXT,
+  OPTION_CHOICE,
+  OPTION_HISTORY
+};
 
 struct option_row {
   const char *name;

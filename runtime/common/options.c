@@ -55,6 +55,18 @@ static int parse_size(const char *text, int64_t *value, const char **why) {
   return -1;
 }
 
+/* Reads the value of --keep-attempts: a duration, "all", or "all," and a duration. */
+static int parse_history(const char *text, bool *all, int64_t *ms, const char **why) {
+  enum { KEPT_MS = 7 * 24 * 3600 * 1000 };
+  *all = strncmp(text, "all", 3) == 0 && (text[3] == '\0' || text[3] == ',');
+  if (*all && text[3] == '\0') {
+    *ms = KEPT_MS;
+    return 0;
+  }
+  text += *all ? 4 : 0;
+  return duration_parse_days(text, strlen(text), ms, why);
+}
+
 static int parse_choice(const struct option_row *row, const char *text, int *value, const char **why) {
   static char expected[128];
   size_t length = (size_t)snprintf(expected, sizeof expected, "is not one of:");
@@ -79,7 +91,7 @@ static int check_range(const struct option_row *row, int64_t value, const char *
     *why = expected;
     return -1;
   }
-  if (row->kind == OPTION_DURATION) {
+  if (row->kind == OPTION_DURATION || row->kind == OPTION_HISTORY) {
     duration_format(row->least, least);
     duration_format(row->most, most);
   } else {
@@ -106,10 +118,13 @@ static int assign(const struct option_row *row, struct options *options, const c
     free(*(char **)field);
     *(char **)field = memory_text(text);
     return 0;
+  case OPTION_HISTORY:
   case OPTION_DURATION:
-    if (duration_parse_option(text, strlen(text), &number, &why) != 0) {
+    if ((row->kind == OPTION_HISTORY ? parse_history(text, &options->keep_all_attempts, &number, &why)
+                                     : duration_parse_days(text, strlen(text), &number, &why)) != 0) {
       char hint[160];
-      snprintf(hint, sizeof hint, "%s; write seconds, or a duration such as 1h30m, 10s or 250ms", why);
+      snprintf(hint, sizeof hint, "%s; write seconds, or a duration such as %s", why,
+               row->kind == OPTION_HISTORY ? "7d, all, or both: all,7d" : "1h30m, 10s or 250ms");
       return fail(problem, what, text, hint);
     }
     break;

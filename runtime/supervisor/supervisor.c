@@ -57,6 +57,7 @@ struct supervisor {
   struct claim_gate *gate;
   struct isolation isolation;
   struct frontier frontier;
+  struct history history;
   struct wakeup *wakeup;
   uv_timer_t stop_timer; /* connecting: connect timeout; later the end of the current stage */
   uv_timer_t free_timer; /* frees objects that have ended, after their last callbacks have returned */
@@ -265,8 +266,8 @@ static void start_control(struct supervisor *s) {
   s->start.conninfo = s->options->db;
   s->start.max_memory = s->options->max_memory;
   s->mode = session_mode_from_options(s->options);
-  s->control =
-      control_new(&s->loop, s->options, &s->queues, &s->mode, s->wakeup, &s->slots, &s->frontier, &control_events, s);
+  s->control = control_new(&s->loop, s->options, &s->queues, &s->mode, s->wakeup, &s->slots, &s->frontier, &s->history,
+                           &control_events, s);
 }
 
 /* ── the stages of a stop ── */
@@ -391,6 +392,7 @@ static void set_up(struct supervisor *s) {
                                       .mode = &s->mode,
                                       .gate = s->gate,
                                       .frontier = &s->frontier,
+                                      .history = &s->history,
                                       .wakeup = s->wakeup,
                                       .isolation = &s->isolation,
                                       .events = &slot_events,

@@ -218,13 +218,14 @@ static void on_statement(void *context, enum statement statement, const struct p
 
 /* How a single job of that outcome is written. */
 static struct settled settle(struct scene *scene, enum outcome outcome, int64_t lease, uint64_t tid) {
+  static const struct history history = {.worker_id = 7, .worker = "host:1"};
   struct settled settled = {0};
   scene->batch.count = 1;
   scene->batch.jobs[0].outcome = outcome;
   scene->batch.jobs[0].leased = lease != 0;
   scene->batch.jobs[0].lease = lease;
   scene->batch.jobs[0].tid = tid;
-  settle_send(&scene->batch, LEASE_MS, on_statement, &settled);
+  settle_send(&scene->batch, LEASE_MS, &history, on_statement, &settled);
   return settled;
 }
 
@@ -262,7 +263,18 @@ static void a_failure_is_only_discarded_when_no_retry_is_left(void **state) {
   scene->queue->discard_failed = true;
   assert_int_equal(settle(scene, OUTCOME_FAIL, 0, 5).last, STATEMENT_FAIL);
   scene->batch.jobs[0].next_wait_ms = NO_NEXT_WAIT;
-  assert_int_equal(settle(scene, OUTCOME_FAIL, 0, 5).last, STATEMENT_COMPLETE_BY_TID);
+  assert_int_equal(settle(scene, OUTCOME_FAIL, 0, 5).last, STATEMENT_REMOVE_RECORDED);
+}
+
+static void every_attempt_is_recorded_if_it_was_asked_for(void **state) {
+  struct scene *scene = *state;
+  scene->queue->keep_attempts = true;
+  assert_int_equal(settle(scene, OUTCOME_COMPLETE, 0, 5).last, STATEMENT_REMOVE_RECORDED);
+  assert_int_equal(settle(scene, OUTCOME_COMPLETE, 7, 0).last, STATEMENT_REMOVE_RECORDED);
+  assert_int_equal(settle(scene, OUTCOME_SNOOZE, 0, 5).last, STATEMENT_SNOOZE_RECORDED);
+  assert_int_equal(settle(scene, OUTCOME_SETTLED, 7, 0).last, STATEMENT_RECORD_SETTLED);
+  scene->queue->preserve_completed = true;
+  assert_int_equal(settle(scene, OUTCOME_COMPLETE, 0, 5).last, STATEMENT_PRESERVE_RECORDED);
 }
 
 static void a_lease_lasts_as_long_as_was_set_or_as_its_transaction_may(void **state) {
@@ -319,6 +331,7 @@ int main(void) {
       TEST(a_job_that_has_seen_a_death_and_was_alone_is_to_blame),
       TEST(every_outcome_is_written_by_its_statement),
       TEST(a_failure_is_only_discarded_when_no_retry_is_left),
+      TEST(every_attempt_is_recorded_if_it_was_asked_for),
       TEST(a_lease_lasts_as_long_as_was_set_or_as_its_transaction_may),
       TEST(a_snooze_is_written_with_its_wait),
       TEST(the_log_tells_of_what_ended),

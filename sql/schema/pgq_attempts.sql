@@ -26,10 +26,10 @@ COMMENT ON COLUMN pgq_attempts.id IS 'Number of the row, assigned by the databas
 COMMENT ON COLUMN pgq_attempts.job_id IS 'The id of the job, which may have been deleted since.';
 COMMENT ON COLUMN pgq_attempts.queue_name IS 'Name of the job''s queue.';
 COMMENT ON COLUMN pgq_attempts.attempt IS 'Which attempt of the job this was, from 1.';
-COMMENT ON COLUMN pgq_attempts.started_at IS 'When the handler began. Null when that is not known, because its process died.';
+COMMENT ON COLUMN pgq_attempts.started_at IS 'When the handler began. Null when it did not begin, or when that is not known because its worker died.';
 COMMENT ON COLUMN pgq_attempts.ended_at IS 'When the outcome was written.';
 COMMENT ON COLUMN pgq_attempts.worker_id IS 'The id that the worker had in pgq_workers.';
-COMMENT ON COLUMN pgq_attempts.worker IS 'The worker, as host:pid.';
+COMMENT ON COLUMN pgq_attempts.worker IS 'The worker, as host:pid. Null for an attempt of a worker that died.';
 COMMENT ON COLUMN pgq_attempts.version IS 'Version of the script that the handler belongs to: the beginning of a hash of its source.';
 COMMENT ON COLUMN pgq_attempts.outcome IS 'How the attempt ended: retried, failed, completed, snoozed or discarded.';
 COMMENT ON COLUMN pgq_attempts.error IS 'Error message, as valid UTF-8 of at most 10 KB.';

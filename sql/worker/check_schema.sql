@@ -1,8 +1,10 @@
 -- Returns the first thing in the tables with which the worker cannot work: a text for the log, and whether the thing is
 -- missing, so that `pgq-lua migrate` helps. No row means that all is well. A domain counts as the type that it is made
--- of. Other types would be misread, since values travel in binary; an error text must fit, however long it is.
+-- of. Other types would be misread, since values travel in binary; an error text must fit, however long it is. Postgres
+-- refuses statements that write jobs and attempts together when a table has rules for its updates. A role that had its
+-- privileges before there was a table pgq_attempts may not write it.
 --
--- $1 bool: true to look at pgq_jobs only
+-- $1 bool: true to look only at pgq_jobs and pgq_attempts, in which outcomes are written
 WITH wanted AS (
   SELECT relation, name, type, pg_catalog.row_number() OVER () AS position
   FROM (VALUES
@@ -62,7 +64,10 @@ found AS (
   LEFT JOIN pg_catalog.pg_class ON pg_class.oid = pg_catalog.to_regclass(wanted.relation)::oid
   LEFT JOIN pg_catalog.pg_attribute ON attrelid = pg_class.oid AND attname = wanted.name::name AND NOT attisdropped
   LEFT JOIN pg_catalog.pg_type ON pg_type.oid = atttypid
-  WHERE NOT ($1::bool AND wanted.relation::text <> 'pgq_jobs'::text)),
+  WHERE NOT $1::bool OR wanted.relation::text = 'pgq_jobs'::text OR wanted.relation::text = 'pgq_attempts'::text),
+rules AS (
+  SELECT ev_class, pg_catalog.min(rulename::text) AS rule_name FROM pg_catalog.pg_rewrite
+  WHERE ev_type = '2'::"char" AND ev_enabled IN ('O', 'A') GROUP BY ev_class),
 judged AS (
   SELECT CASE
     WHEN relkind IS NULL THEN pg_catalog.concat('the database has no table ', relation)
@@ -73,6 +78,11 @@ judged AS (
     WHEN pg_catalog.row_security_active(table_oid)
       THEN pg_catalog.concat('row security of ', relation, ' may hide rows from the role ', current_user,
         ': use the owner of the table, or ALTER ROLE ... BYPASSRLS')
+    WHEN relation = 'pgq_attempts'::text AND NOT pg_catalog.has_table_privilege(table_oid, 'INSERT'::text)
+      THEN pg_catalog.concat('the role ', current_user, ' may not INSERT into pgq_attempts, where failed attempts are written: ',
+        'GRANT INSERT ON pgq_attempts TO ', pg_catalog.quote_ident(current_user::text))
+    WHEN relation = 'pgq_jobs'::text AND rules.rule_name IS NOT NULL
+      THEN pg_catalog.concat('the rule ', rules.rule_name, ' of pgq_jobs is for UPDATE, and workers cannot write outcomes with it: use a trigger')
     END AS problem, relkind IS NULL OR attname IS NULL AS missing, position
-  FROM found)
+  FROM found LEFT JOIN rules ON rules.ev_class = table_oid)
 SELECT problem, missing FROM judged WHERE problem IS NOT NULL ORDER BY missing DESC, position LIMIT 1

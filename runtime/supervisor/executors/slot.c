@@ -274,6 +274,7 @@ static void make_holds(struct slot *slot) {
                                      .mode = slot->start.mode,
                                      .gate = slot->start.gate,
                                      .frontier = slot->start.frontier,
+                                     .history = slot->start.history,
                                      .events = &slot_hold_events,
                                      .owner = slot};
     char name[32];
@@ -294,6 +295,7 @@ static struct queue *add_queue(struct slot *slot, const struct message_queue *as
   queue->preserve_completed =
       resolve(options, "preserve-completed", options->preserve_completed, asked->preserve_completed);
   queue->discard_failed = resolve(options, "discard-failed", options->discard_failed, asked->discard_failed);
+  queue->keep_attempts = options->keep_all_attempts;
   queue->timeout_ms = asked->timeout_ms >= 0 ? asked->timeout_ms : options->timeout_ms;
   queue->concurrency = (int32_t)asked->concurrency;
   queue->transactional = asked->transactional;

@@ -59,6 +59,7 @@ struct slot_start {
   struct session_mode *mode;
   struct claim_gate *gate;
   const struct frontier *frontier;
+  const struct history *history;
   struct wakeup *wakeup;
   struct isolation *isolation;
   const struct slot_events *events;

@@ -1,5 +1,6 @@
 #include "worker_row.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -16,6 +17,8 @@ struct worker_row {
   const struct connection *connection;
   const struct queue_list *queues;
   const struct session_mode *mode;
+  struct history *history;
+  char host[256];
   const struct worker_row_events *events;
   void *owner;
   uv_timer_t lock_timer; /* until the lock is tried again */
@@ -25,13 +28,15 @@ struct worker_row {
 };
 
 struct worker_row *worker_row_new(uv_loop_t *loop, const struct connection *connection, const struct queue_list *queues,
-                                  const struct session_mode *mode, const struct worker_row_events *events,
-                                  void *owner) {
+                                  const struct session_mode *mode, struct history *history,
+                                  const struct worker_row_events *events, void *owner) {
   struct worker_row *row = memory_new(sizeof *row);
-  *row =
-      (struct worker_row){.connection = connection, .queues = queues, .mode = mode, .events = events, .owner = owner};
+  *row = (struct worker_row){
+      .connection = connection, .queues = queues, .mode = mode, .history = history, .events = events, .owner = owner};
   uv_timer_init(loop, &row->lock_timer);
   row->lock_timer.data = row;
+  gethostname(row->host, sizeof row->host - 1);
+  snprintf(history->worker, sizeof history->worker, "%s:%d", row->host, (int)getpid());
   return row;
 }
 
@@ -61,12 +66,10 @@ static void act_on_row(struct worker_row *row, enum statement statement) {
 static void add(struct worker_row *row) {
   struct parameters parameters = {0};
   const char **names = memory_new((size_t)row->queues->count * sizeof *names);
-  char host[256] = "";
   int count = 0;
-  gethostname(host, sizeof host - 1);
   for (const struct queue *queue = row->queues->first; queue; queue = queue->next)
     names[count++] = queue->name;
-  parameters_add_text(&parameters, host);
+  parameters_add_text(&parameters, row->host);
   parameters_add_i32(&parameters, getpid());
   parameters_add_text(&parameters, PGQ_LUA_VERSION);
   parameters_add_text_array(&parameters, names, count);
@@ -126,7 +129,7 @@ static void take_heartbeat(struct worker_row *row, const PGresult *result) {
   } else if (exists) {
     fail(row, "the UPDATE changes no row: is there a trigger, rule or row security on pgq_workers?");
   } else { /* the row was deleted, or the table was created anew */
-    row->id = 0;
+    row->id = row->history->worker_id = 0;
     add(row);
   }
 }
@@ -136,7 +139,7 @@ static void take_added(struct worker_row *row, const PGresult *result) {
     fail(row, "the INSERT adds no row: is there a trigger or rule on pgq_workers?");
     return;
   }
-  row->id = result_i64(result, 0, 0);
+  row->id = row->history->worker_id = result_i64(result, 0, 0);
   token_set_worker(row->id);
   row->events->added(row->owner);
   row->failure_logged = false;

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "clock.h"
 #include "deaths.h"
 #include "frame.h"
 #include "memory.h"
@@ -153,6 +154,7 @@ void batch_fail_culprit(struct batch *batch, const struct child_death *death) {
     if (job->id != death->culprit || job->outcome != OUTCOME_NONE)
       continue;
     job->duration_us = (uint64_t)death->ran_us;
+    job->began_us = clock_us() - death->ran_us;
     job_died(job, true, death->cause);
     batch->open--;
   }

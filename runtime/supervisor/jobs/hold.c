@@ -197,7 +197,7 @@ void hold_settle(struct hold *hold) {
     lease_list_collect(&hold->leased, &hold->settling);
   if (!connection_is_unicode(hold->connection))
     settle_make_ascii(&hold->settling);
-  settle_send(&hold->settling, hold->start.options->lease_ms, send_statement, hold);
+  settle_send(&hold->settling, hold->start.options->lease_ms, hold->start.history, send_statement, hold);
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
   /* After jobs went back, no claim follows at once: the long job that keeps the executor busy may belong to another
    * hold, which gives its own jobs back first. */

@@ -9,6 +9,7 @@
 #include "claim.h"
 #include "claim_gate.h"
 #include "connection.h"
+#include "history.h"
 #include "options.h"
 #include "queue.h"
 #include "sweep.h"
@@ -67,6 +68,7 @@ struct hold_start {
   struct session_mode *mode;
   struct claim_gate *gate;
   const struct frontier *frontier; /* shared by all holds of the worker */
+  const struct history *history;   /* shared by all holds of the worker */
   const struct hold_events *events;
   void *owner;
 };

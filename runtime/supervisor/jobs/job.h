@@ -32,6 +32,7 @@ struct job {
   enum outcome outcome; /* OUTCOME_NONE while the job runs; the fields below are valid after it ended */
   bool backoff, waited; /* see struct job_outcome */
   uint64_t duration_us, busy_us;
+  int64_t began_us;        /* clock_us() when the handler began; 0: it did not begin here, or that is not known */
   char *error, *traceback; /* valid UTF-8 without NUL, owned by the job; NULL: none */
   bool written;            /* the database has accepted the outcome */
   bool locked_elsewhere;   /* the row has not changed, but another session has locked it */

@@ -47,6 +47,7 @@ void lease_list_child_died(struct lease_list *list, const struct child_death *de
     }
     job_died(job, death->has_culprit || (death->alone && job->deaths > 0), death->cause);
     job->duration_us = (uint64_t)death->ran_us;
+    job->began_us = death->has_culprit ? clock_us() - death->ran_us : 0;
   }
 }
 

@@ -18,6 +18,7 @@ struct queue {
   char *name;
   bool preserve_completed; /* these settings are resolved from command line, environment and script */
   bool discard_failed;
+  bool keep_attempts;      /* every attempt gets a row in pgq_attempts, not only failed ones */
   int64_t timeout_ms;      /* how long a handler may run; 0: no limit */
   int32_t concurrency;     /* how many jobs an executor may have in flight; 0: no limit of its own */
   bool transactional;      /* its handlers complete their jobs themselves: jobs are leased at once, and not extended */

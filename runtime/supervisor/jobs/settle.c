@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "clock.h"
 #include "log.h"
 #include "memory.h"
 
@@ -12,26 +13,32 @@ static bool is_retried(const struct job *job) {
   return job->outcome == OUTCOME_FAIL && job->next_wait_ms != NO_NEXT_WAIT;
 }
 
+/* Without history, a completed job is deleted by the fastest way. */
 static enum statement removal_of(const struct job *job) {
   return job->leased ? STATEMENT_COMPLETE_LEASED : job->tid ? STATEMENT_COMPLETE_BY_TID : STATEMENT_COMPLETE_BY_ID;
 }
 
 /* The statement that writes the job's outcome; STATEMENT_COUNT: none. */
 static enum statement statement_of(const struct job *job) {
-  bool discarded = job->outcome == OUTCOME_FAIL && !is_retried(job) && job->queue->discard_failed;
+  const struct queue *queue = job->queue;
+  bool discarded = job->outcome == OUTCOME_FAIL && !is_retried(job) && queue->discard_failed;
   switch (job->outcome) {
   case OUTCOME_COMPLETE:
-    if (job->queue->preserve_completed)
+    if (queue->keep_attempts)
+      return queue->preserve_completed ? STATEMENT_PRESERVE_RECORDED : STATEMENT_REMOVE_RECORDED;
+    if (queue->preserve_completed)
       return job->leased ? STATEMENT_PRESERVE_LEASED : job->tid ? STATEMENT_PRESERVE_BY_TID : STATEMENT_PRESERVE_BY_ID;
     return removal_of(job);
   case OUTCOME_FAIL:
-    return discarded ? removal_of(job) : STATEMENT_FAIL;
+    return discarded ? STATEMENT_REMOVE_RECORDED : STATEMENT_FAIL;
   case OUTCOME_UNRUN:
     if (job->interrupted && job->deaths == 0) /* the commit would hide that an earlier claim was interrupted */
       return STATEMENT_COUNT_DEATH;
     return job->leased ? STATEMENT_RELEASE : STATEMENT_COUNT;
   case OUTCOME_SNOOZE:
-    return STATEMENT_SNOOZE;
+    return queue->keep_attempts ? STATEMENT_SNOOZE_RECORDED : STATEMENT_SNOOZE;
+  case OUTCOME_SETTLED:
+    return queue->keep_attempts ? STATEMENT_RECORD_SETTLED : STATEMENT_COUNT;
   case OUTCOME_LEASE:
   case OUTCOME_EXTEND:
     return STATEMENT_LEASE;
@@ -45,14 +52,69 @@ static enum statement statement_of(const struct job *job) {
 /* The array parameters of a statement, one element for each job. */
 struct columns {
   int count;
-  int64_t *ids, *leases, *waits, *times;
-  bool *no_lease, *no_wait; /* the elements of leases and waits that are null */
+  int64_t *ids, *leases, *waits, *times, *since_us;
+  bool *no_lease, *no_wait, *not_since; /* the elements of leases, waits and since_us that are null */
   uint64_t *tids;
-  int32_t *deaths;
-  const char **errors;
+  int32_t *deaths, *attempts;
+  const char **errors, **tracebacks, **queues;
 };
 
-static void add_columns(const struct columns *columns, enum statement statement, struct parameters *parameters) {
+static void add_history(const struct history *history, struct parameters *parameters) {
+  parameters_add_i64(parameters, history->worker_id);
+  parameters_add_text(parameters, history->worker);
+  parameters_add_text(parameters, *history->version ? history->version : NULL);
+}
+
+static void add_waits(const struct columns *columns, struct parameters *parameters) {
+  parameters_add_i64_array(parameters, columns->waits, columns->no_wait, columns->count);
+}
+
+static void add_since(const struct columns *columns, struct parameters *parameters) {
+  parameters_add_i64_array(parameters, columns->since_us, columns->not_since, columns->count);
+}
+
+/* Adds what the statement needs beside ids and leases. */
+static void add_more_columns(const struct columns *columns, enum statement statement, const struct history *history,
+                             struct parameters *parameters) {
+  switch (statement) {
+  case STATEMENT_FAIL:
+    add_waits(columns, parameters);
+    parameters_add_text_array(parameters, columns->errors, columns->count);
+    parameters_add_i32_array(parameters, columns->deaths, columns->count);
+    add_since(columns, parameters);
+    parameters_add_text_array(parameters, columns->tracebacks, columns->count);
+    add_history(history, parameters);
+    break;
+  case STATEMENT_REMOVE_RECORDED:
+    add_since(columns, parameters);
+    parameters_add_text_array(parameters, columns->errors, columns->count);
+    parameters_add_text_array(parameters, columns->tracebacks, columns->count);
+    add_history(history, parameters);
+    break;
+  case STATEMENT_SNOOZE_RECORDED:
+    add_waits(columns, parameters);
+    add_since(columns, parameters);
+    add_history(history, parameters);
+    break;
+  case STATEMENT_PRESERVE_RECORDED:
+    add_since(columns, parameters);
+    add_history(history, parameters);
+    break;
+  case STATEMENT_RELEASE:
+  case STATEMENT_COUNT_DEATH:
+    parameters_add_time_array(parameters, columns->times, columns->count);
+    break;
+  case STATEMENT_LEASE:
+  case STATEMENT_SNOOZE:
+    add_waits(columns, parameters);
+    break;
+  default:
+    break;
+  }
+}
+
+static void add_columns(const struct columns *columns, enum statement statement, const struct history *history,
+                        struct parameters *parameters) {
   if (statement == STATEMENT_COMPLETE_BY_TID || statement == STATEMENT_PRESERVE_BY_TID) {
     parameters_add_tid_array(parameters, columns->tids, columns->count);
     return;
@@ -60,16 +122,15 @@ static void add_columns(const struct columns *columns, enum statement statement,
   parameters_add_i64_array(parameters, columns->ids, NULL, columns->count);
   if (statement == STATEMENT_COMPLETE_BY_ID || statement == STATEMENT_PRESERVE_BY_ID)
     return;
-  parameters_add_i64_array(parameters, columns->leases, columns->no_lease, columns->count);
-  if (statement == STATEMENT_FAIL) {
-    parameters_add_i64_array(parameters, columns->waits, columns->no_wait, columns->count);
-    parameters_add_text_array(parameters, columns->errors, columns->count);
-    parameters_add_i32_array(parameters, columns->deaths, columns->count);
-  } else if (statement == STATEMENT_RELEASE || statement == STATEMENT_COUNT_DEATH) {
-    parameters_add_time_array(parameters, columns->times, columns->count);
-  } else if (statement == STATEMENT_LEASE || statement == STATEMENT_SNOOZE) {
-    parameters_add_i64_array(parameters, columns->waits, columns->no_wait, columns->count);
+  if (statement == STATEMENT_RECORD_SETTLED) {
+    parameters_add_text_array(parameters, columns->queues, columns->count);
+    parameters_add_i32_array(parameters, columns->attempts, columns->count);
+    add_since(columns, parameters);
+    add_history(history, parameters);
+    return;
   }
+  parameters_add_i64_array(parameters, columns->leases, columns->no_lease, columns->count);
+  add_more_columns(columns, statement, history, parameters);
 }
 
 /* Most batches need a single statement. */
@@ -82,70 +143,111 @@ static int64_t lease_of(const struct job *job, int64_t lease_ms) {
   return job->queue->transactional ? job->queue->timeout_ms + LEASE_MARGIN_MS : lease_ms;
 }
 
+static void collect_job(const struct job *job, enum statement statement, int64_t lease_ms, struct columns *columns) {
+  int at = columns->count++;
+  columns->ids[at] = job->id;
+  columns->tids[at] = job->tid;
+  columns->leases[at] = job->lease;
+  columns->no_lease[at] = !job->leased;
+  columns->waits[at] = statement == STATEMENT_LEASE ? lease_of(job, lease_ms) : job->next_wait_ms;
+  columns->no_wait[at] = statement != STATEMENT_LEASE && job->next_wait_ms == NO_NEXT_WAIT;
+  columns->times[at] = job->run_after_us;
+  columns->since_us[at] = clock_us() - job->began_us;
+  columns->not_since[at] = job->began_us == 0;
+  columns->attempts[at] = job->attempt;
+  columns->deaths[at] = job->died ? job->deaths : 0;
+  columns->errors[at] = job->outcome != OUTCOME_FAIL ? NULL : job->error ? job->error : "";
+  columns->tracebacks[at] = job->traceback;
+  columns->queues[at] = job->queue->name;
+}
+
 static void collect(const struct batch *batch, enum statement statement, int64_t lease_ms, struct columns *columns) {
   columns->count = 0;
-  for (int i = 0; i < batch->count; i++) {
-    const struct job *job = &batch->jobs[i];
-    if (statement_of(job) != statement)
-      continue;
-    int at = columns->count++;
-    columns->ids[at] = job->id;
-    columns->tids[at] = job->tid;
-    columns->leases[at] = job->lease;
-    columns->no_lease[at] = !job->leased;
-    columns->waits[at] = statement == STATEMENT_LEASE ? lease_of(job, lease_ms) : job->next_wait_ms;
-    columns->no_wait[at] = statement != STATEMENT_LEASE && job->next_wait_ms == NO_NEXT_WAIT;
-    columns->times[at] = job->run_after_us;
-    columns->deaths[at] = job->died ? job->deaths : 0;
-    columns->errors[at] = job->error ? job->error : "";
-  }
+  for (int i = 0; i < batch->count; i++)
+    if (statement_of(&batch->jobs[i]) == statement)
+      collect_job(&batch->jobs[i], statement, lease_ms, columns);
+}
+
+/* Makes room for `count` elements in each array. */
+static struct columns columns_new(size_t count) {
+  int64_t *numbers = memory_new(6 * count * sizeof *numbers);
+  int32_t *small = memory_new(2 * count * sizeof *small);
+  const char **texts = memory_new(3 * count * sizeof *texts);
+  bool *nulls = memory_new(3 * count * sizeof *nulls);
+  return (struct columns){.ids = numbers,
+                          .leases = numbers + count,
+                          .waits = numbers + 2 * count,
+                          .times = numbers + 3 * count,
+                          .since_us = numbers + 4 * count,
+                          .tids = (uint64_t *)numbers + 5 * count,
+                          .deaths = small,
+                          .attempts = small + count,
+                          .errors = texts,
+                          .tracebacks = texts + count,
+                          .queues = texts + 2 * count,
+                          .no_lease = nulls,
+                          .no_wait = nulls + count,
+                          .not_since = nulls + 2 * count};
+}
+
+static void columns_free(struct columns *columns) {
+  free(columns->ids);
+  free(columns->deaths);
+  free(columns->errors);
+  free(columns->no_lease);
+}
+
+static void make_ascii(char *text) {
+  char *to = text;
+  for (const char *from = text; from && *from; from++)
+    if ((*from & 0xc0) != 0x80) /* the first byte of a character */
+      *to++ = (*from & 0x80) ? '?' : *from;
+  if (to)
+    *to = '\0';
 }
 
 void settle_make_ascii(struct batch *batch) {
   for (int i = 0; i < batch->count; i++) {
-    char *to = batch->jobs[i].error;
-    for (const char *from = to; from && *from; from++)
-      if ((*from & 0xc0) != 0x80) /* the first byte of a character */
-        *to++ = (*from & 0x80) ? '?' : *from;
-    if (to)
-      *to = '\0';
+    make_ascii(batch->jobs[i].error);
+    make_ascii(batch->jobs[i].traceback);
   }
 }
 
-void settle_send(const struct batch *batch, int64_t lease_ms,
+void settle_send(const struct batch *batch, int64_t lease_ms, const struct history *history,
                  void (*send)(void *context, enum statement statement, const struct parameters *parameters),
                  void *context) {
   static const enum statement statements[] = {
       /* The leases come first: a leased job may have ended meanwhile, and is settled under its lease in the same
        * act. */
-      STATEMENT_LEASE,          STATEMENT_COMPLETE_BY_TID, STATEMENT_PRESERVE_BY_TID, STATEMENT_COMPLETE_BY_ID,
-      STATEMENT_PRESERVE_BY_ID, STATEMENT_COMPLETE_LEASED, STATEMENT_PRESERVE_LEASED, STATEMENT_FAIL,
-      STATEMENT_RELEASE,        STATEMENT_COUNT_DEATH,     STATEMENT_SNOOZE,
+      STATEMENT_LEASE,
+      STATEMENT_COMPLETE_BY_TID,
+      STATEMENT_PRESERVE_BY_TID,
+      STATEMENT_COMPLETE_BY_ID,
+      STATEMENT_PRESERVE_BY_ID,
+      STATEMENT_COMPLETE_LEASED,
+      STATEMENT_PRESERVE_LEASED,
+      STATEMENT_REMOVE_RECORDED,
+      STATEMENT_PRESERVE_RECORDED,
+      STATEMENT_RECORD_SETTLED,
+      STATEMENT_FAIL,
+      STATEMENT_RELEASE,
+      STATEMENT_COUNT_DEATH,
+      STATEMENT_SNOOZE,
+      STATEMENT_SNOOZE_RECORDED,
   };
   bool needed[STATEMENT_COUNT + 1] = {false};
   mark_needed(batch, needed);
-  size_t count = (size_t)batch->count;
-  int64_t *numbers = memory_new(5 * count * sizeof *numbers);
-  struct columns columns = {.ids = numbers, .leases = numbers + count, .waits = numbers + 2 * count};
-  columns.times = numbers + 3 * count;
-  columns.tids = (uint64_t *)numbers + 4 * count;
-  columns.deaths = memory_new(count * sizeof *columns.deaths);
-  columns.errors = memory_new(count * sizeof *columns.errors);
-  columns.no_lease = memory_new(2 * count * sizeof *columns.no_lease);
-  columns.no_wait = columns.no_lease + count;
+  struct columns columns = columns_new((size_t)batch->count);
   for (size_t s = 0; s < sizeof statements / sizeof statements[0]; s++) {
     struct parameters parameters = {0};
     if (!needed[statements[s]])
       continue;
     collect(batch, statements[s], lease_ms, &columns);
-    add_columns(&columns, statements[s], &parameters);
+    add_columns(&columns, statements[s], history, &parameters);
     send(context, statements[s], &parameters);
     parameters_free(&parameters);
   }
-  free(columns.no_lease);
-  free(columns.errors);
-  free(columns.deaths);
-  free(numbers);
+  columns_free(&columns);
 }
 
 void settle_lock_parameters(const struct batch *batch, struct parameters *parameters) {
@@ -213,13 +315,14 @@ bool settle_take(struct batch *batch, enum statement statement, const PGresult *
 }
 
 bool settle_is_ignored(const struct job *job) {
-  return !job->written && job->outcome != OUTCOME_EXTEND && statement_of(job) != STATEMENT_COUNT;
+  return !job->written && job->outcome != OUTCOME_EXTEND && job->outcome != OUTCOME_SETTLED &&
+         statement_of(job) != STATEMENT_COUNT;
 }
 
 const char *settle_event(const struct job *job) {
   enum statement statement = statement_of(job);
   return statement == STATEMENT_COMPLETE_BY_TID || statement == STATEMENT_COMPLETE_BY_ID ||
-                 statement == STATEMENT_COMPLETE_LEASED
+                 statement == STATEMENT_COMPLETE_LEASED || statement == STATEMENT_REMOVE_RECORDED
              ? "DELETE"
              : "UPDATE";
 }

@@ -2,6 +2,7 @@
 #define PGQ_SETTLE_H
 
 #include "batch.h"
+#include "history.h"
 #include "statements.h"
 
 /* Settling: writing the outcomes of a batch to the database, with one statement for all jobs that end alike. */
@@ -11,11 +12,11 @@
 void settle_make_ascii(struct batch *batch);
 
 /*
- * settle_send(batch, lease_ms, send, context): calls send() with each statement that is needed. No statement is needed
- * if all jobs go back and none was leased. Leases last `lease_ms`; those of transactional jobs last for the time limit
- * and a margin.
+ * settle_send(batch, lease_ms, history, send, context): calls send() with each statement that is needed. No statement
+ * is needed if all jobs go back and none was leased. Leases last `lease_ms`; those of transactional jobs last for the
+ * time limit and a margin. `history` is what the rows of pgq_attempts say about the worker.
  */
-void settle_send(const struct batch *batch, int64_t lease_ms,
+void settle_send(const struct batch *batch, int64_t lease_ms, const struct history *history,
                  void (*send)(void *context, enum statement statement, const struct parameters *parameters),
                  void *context);
 

@@ -52,9 +52,12 @@ void parameters_add_i64(struct parameters *parameters, int64_t value) {
 
 void parameters_add_text(struct parameters *parameters, const char *value) {
   begin_value(parameters);
-  buffer_add(&parameters->bytes, value, strlen(value));
+  if (value)
+    buffer_add(&parameters->bytes, value, strlen(value));
   buffer_space(&parameters->bytes, 1); /* even an empty text has an address */
   end_value(parameters);
+  if (!value)
+    parameters->lengths[parameters->count - 1] = -1;
 }
 
 /* The head of a binary array: dimensions, whether there are nulls, type, and the one dimension's size and start. */

@@ -29,7 +29,7 @@ enum { PARAMETERS_MAX = 12 };
 
 /*
  * Parameters of one statement, in Postgres' binary form. Zero the struct, add the values in order, send, free.
- * Values are copied.
+ * Values are copied. A text of NULL is SQL's null.
  */
 struct parameters {
   struct buffer bytes;
