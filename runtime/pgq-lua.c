@@ -17,6 +17,7 @@
 #include "memory.h"
 #include "migrate.h"
 #include "options.h"
+#include "pause.h"
 #include "queues.h"
 #include "signal_reset.h"
 #include "supervisor.h"
@@ -57,6 +58,12 @@ static const struct command_row commands[] = {
      "in "
      "the way.",
      queues_command},
+    {"pause", COMMAND_PAUSE, "pause [options] QUEUE",
+     "Pauses a queue in all workers: no more of its jobs are begun, until the queue is resumed or --for is over. Jobs "
+     "that run go on.",
+     pause_command},
+    {"resume", COMMAND_RESUME, "resume [options] QUEUE", "Ends the pause of a queue, and its backoff in every worker.",
+     resume_command},
     {"migrate", COMMAND_MIGRATE, "migrate [options]",
      "Creates the tables and functions of pgq-lua, or updates older ones.", run_migrate},
     {"dev", COMMAND_DEV, "dev start | stop | status | conninfo",

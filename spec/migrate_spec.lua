@@ -61,7 +61,8 @@ describe("pgq-lua migrate", function()
   it("creates the same objects as pasting the file does", function()
     migrate()
     local made = schema()
-    pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers, pgq_queues, pgq_attempts, pgq_stats, pgq_audit; DROP FUNCTION pgq_enqueue, pgq_cancel"
+    pg:psql [[DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers, pgq_queues, pgq_attempts, pgq_stats, pgq_audit;
+      DROP FUNCTION pgq_enqueue, pgq_cancel, pgq_retry, pgq_pause, pgq_resume]]
     process.check { "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", pg.conninfo, "-f", "sql/create_table.sql" }
     assert.equal(made, schema())
   end)
@@ -104,7 +105,8 @@ describe("pgq-lua migrate", function()
     local upgraded = schema()
     migrate()
     assert.equal(upgraded, schema())
-    pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers, pgq_queues, pgq_attempts, pgq_stats, pgq_audit; DROP FUNCTION pgq_enqueue, pgq_cancel"
+    pg:psql [[DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers, pgq_queues, pgq_attempts, pgq_stats, pgq_audit;
+      DROP FUNCTION pgq_enqueue, pgq_cancel, pgq_retry, pgq_pause, pgq_resume]]
     migrate()
     assert.equal(schema(), upgraded)
   end)
@@ -159,7 +161,8 @@ describe("pgq-lua migrate", function()
       local upgraded = schema()
       assert.equal("the tables and functions of pgq-lua are up to date\n", migrate().stdout)
       assert.equal(upgraded, schema())
-      pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers, pgq_queues, pgq_attempts, pgq_stats, pgq_audit; DROP FUNCTION pgq_enqueue, pgq_cancel, pgq_ring"
+      pg:psql [[DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers, pgq_queues, pgq_attempts, pgq_stats, pgq_audit;
+      DROP FUNCTION pgq_enqueue, pgq_cancel, pgq_retry, pgq_pause, pgq_resume, pgq_ring]]
       migrate()
       assert.equal(schema(), upgraded)
     end)

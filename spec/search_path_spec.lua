@@ -137,6 +137,7 @@ describe("with hostile objects in the search path", function()
       FROM pg_depend JOIN pg_proc ON pg_proc.oid = objid
       WHERE classid = 'pg_proc'::regclass AND pronamespace = 'probes'::regnamespace
         AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_class'::regclass)
+        AND NOT (refclassid = 'pg_proc'::regclass AND refobjid IN ('public.pgq_pause'::regproc, 'public.pgq_resume'::regproc))
         AND NOT (refclassid = 'pg_class'::regclass
           AND refobjid IN (SELECT oid FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace
             OR oid IN ('public.pgq_jobs'::regclass, 'public.pgq_workers'::regclass, 'public.pgq_frontiers'::regclass,
@@ -231,14 +232,15 @@ describe("with hostile objects in the search path", function()
     run "queues"
     run("queues", "--json")
     run "migrate"
-    pg:psql [[DROP FUNCTION pgq_enqueue, pgq_cancel; DROP TRIGGER pgq_ring ON pgq_jobs; DROP INDEX pgq_jobs_lease;
+    pg:psql [[DROP FUNCTION pgq_enqueue, pgq_cancel, pgq_retry, pgq_pause, pgq_resume; DROP TRIGGER pgq_ring ON pgq_jobs; DROP INDEX pgq_jobs_lease;
       ALTER TABLE pgq_jobs DROP started_at, RESET (fillfactor), DROP CONSTRAINT pgq_jobs_deaths_check]]
     run "migrate"
     pg:psql [[DROP TABLE pgq_jobs, pgq_workers; CREATE TABLE pgq_jobs (
       id serial PRIMARY KEY, created_at timestamptz NOT NULL DEFAULT now(), queue_name text NOT NULL, data bytea NOT NULL,
       run_after timestamptz NOT NULL, retry_waits text[] NOT NULL, ran_at timestamptz, error text)]]
     run "migrate"
-    pg:psql "DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers, pgq_queues, pgq_attempts, pgq_stats, pgq_audit; DROP FUNCTION pgq_ring, pgq_enqueue, pgq_cancel"
+    pg:psql [[DROP TABLE pgq_jobs, pgq_workers, pgq_frontiers, pgq_queues, pgq_attempts, pgq_stats, pgq_audit;
+      DROP FUNCTION pgq_ring, pgq_enqueue, pgq_cancel, pgq_retry, pgq_pause, pgq_resume]]
     run "migrate"
   end)
 end)

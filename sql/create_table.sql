@@ -427,6 +427,101 @@ END
 $pgq$;
 COMMENT ON FUNCTION pgq_cancel(bigint) IS 'Cancels a job, also while it runs. Returns cancelled, running, ended or unknown.';
 
+-- Makes one job due now: one that has ended, or one that waits. It begins anew: with no attempts made, and, if it has made
+-- attempts before, with the default retry waits, because its first ones are not kept. With keep_waits, the number of
+-- attempts and what is left of the waits stay. Returns one of these:
+--   retried  the job is due
+--   running  a worker has leased the job; nothing is changed
+--   unknown  there is no job with that id; completed jobs are deleted, and so they are unknown
+-- If a worker has locked the row, the call waits for it, at most a second. Sleeping workers are notified.
+CREATE OR REPLACE FUNCTION pgq_retry(id bigint, keep_waits boolean DEFAULT false) RETURNS text
+LANGUAGE plpgsql VOLATILE AS $pgq$
+DECLARE
+  queue text;
+  runs boolean;
+  anew boolean;
+BEGIN
+  IF pgq_retry.id IS NULL OR keep_waits IS NULL THEN
+    RAISE EXCEPTION 'pgq_retry: an argument is null' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  -- The next statement sees the row as it was when this one had locked it, after any wait.
+  SELECT job.queue_name,
+      job.ran_at IS NULL AND job.lease IS NOT NULL AND job.started_at IS NOT NULL AND job.run_after > clock_timestamp(),
+      job.attempt > 0 AND NOT keep_waits
+    INTO queue, runs, anew FROM pgq_jobs AS job WHERE job.id = pgq_retry.id FOR UPDATE;
+  IF NOT FOUND THEN
+    RETURN 'unknown';
+  END IF;
+  IF runs THEN
+    RETURN 'running';
+  END IF;
+  IF anew THEN
+    UPDATE pgq_jobs AS job SET run_after = least(job.run_after, statement_timestamp()), retry_waits = DEFAULT, attempt = 0,
+        ran_at = NULL, error = NULL, cancelled = false, lease = NULL, started_at = NULL, deaths = 0
+      WHERE job.id = pgq_retry.id;
+  ELSE
+    UPDATE pgq_jobs AS job SET run_after = least(job.run_after, statement_timestamp()), ran_at = NULL,
+        error = CASE WHEN NOT (job.cancelled AND job.error = 'cancelled') THEN job.error END,
+        cancelled = false, lease = NULL, started_at = NULL, deaths = 0
+      WHERE job.id = pgq_retry.id;
+  END IF;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'pgq_retry: job % could not be changed: a trigger of pgq_jobs keeps it', pgq_retry.id
+      USING ERRCODE = 'triggered_action_exception';
+  END IF;
+  INSERT INTO pgq_audit (verb, ids, count) VALUES ('retry', ARRAY[pgq_retry.id], 1);
+  IF pg_catalog.current_setting('pgq.bell', true) IS DISTINCT FROM 'off' THEN
+    PERFORM pg_catalog.pg_notify('pgq_bell', pg_catalog.concat('pgq_jobs'::regclass::oid, ':', pg_catalog.hashtext(queue) & 255));
+  END IF;
+  RETURN 'retried';
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_retry(bigint, boolean) IS 'Makes a job due now, with fresh retries, or with what is left of the old ones. Returns retried, running or unknown.';
+
+-- Pauses a queue: no worker claims jobs of it until that time, or until it is resumed. Jobs that run go on. Another pause
+-- replaces the one before. Workers are notified; those behind a pooler learn it at their next heartbeat.
+CREATE OR REPLACE FUNCTION pgq_pause(queue text, until timestamptz DEFAULT 'infinity', reason text DEFAULT NULL)
+RETURNS text LANGUAGE plpgsql VOLATILE AS $pgq$
+BEGIN
+  IF queue IS NULL OR queue = '' THEN
+    RAISE EXCEPTION 'pgq_pause: the queue name is empty' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF until IS NULL OR until <= clock_timestamp() THEN
+    RAISE EXCEPTION 'pgq_pause: the end of the pause, %, is not in the future', coalesce(until::text, 'null')
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out to pause the queue until it is resumed.';
+  END IF;
+  INSERT INTO pgq_queues (queue_name, paused_at, paused_until, paused_by, pause_reason)
+    VALUES (queue, clock_timestamp(), until, session_user, left(reason, 1000))
+    ON CONFLICT (queue_name) DO UPDATE SET paused_at = excluded.paused_at, paused_until = excluded.paused_until,
+      paused_by = excluded.paused_by, pause_reason = excluded.pause_reason;
+  INSERT INTO pgq_audit (verb, selection, count, detail)
+    VALUES ('pause', queue, 1, pg_catalog.concat_ws(': ', 'until ' || until::text, left(reason, 1000)));
+  PERFORM pg_catalog.pg_notify('pgq_control', pg_catalog.concat('pgq_jobs'::regclass::oid, ':queues'));
+  RETURN 'paused';
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_pause(text, timestamptz, text) IS 'Pauses a queue until that time, or until it is resumed, for that reason. Returns paused.';
+
+-- Ends the pause of a queue, and the backoff of the queue in every worker. Workers are notified; those behind a pooler
+-- learn it at their next heartbeat. Returns "resumed", or "not paused" if only a backoff could end.
+CREATE OR REPLACE FUNCTION pgq_resume(queue text) RETURNS text LANGUAGE plpgsql VOLATILE AS $pgq$
+DECLARE
+  ends timestamptz;
+BEGIN
+  IF queue IS NULL OR queue = '' THEN
+    RAISE EXCEPTION 'pgq_resume: the queue name is empty' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  SELECT paused_until INTO ends FROM pgq_queues WHERE queue_name = queue FOR UPDATE;
+  INSERT INTO pgq_queues (queue_name, resumed_at) VALUES (queue, clock_timestamp())
+    ON CONFLICT (queue_name) DO UPDATE SET paused_at = NULL, paused_until = NULL, paused_by = NULL, pause_reason = NULL,
+      resumed_at = excluded.resumed_at;
+  INSERT INTO pgq_audit (verb, selection, count) VALUES ('resume', queue, 1);
+  PERFORM pg_catalog.pg_notify('pgq_control', pg_catalog.concat('pgq_jobs'::regclass::oid, ':queues'));
+  RETURN CASE WHEN ends > clock_timestamp() THEN 'resumed' ELSE 'not paused' END;
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_resume(text) IS 'Ends the pause of a queue, and its backoff in every worker. Returns resumed or not paused.';
+
 -- The search path of the functions: pg_catalog first, then the schema of the tables. So they find their table whatever the
 -- caller's search path is, and no temporary table hides it. Operators and functions of the schema that fit a call better
 -- than those of pg_catalog would still be taken: therefore the functions write calls that fit exactly, or qualify them.
@@ -440,6 +535,12 @@ BEGIN
   EXECUTE pg_catalog.format('ALTER FUNCTION pgq_enqueue(pg_catalog.text, pg_catalog.bytea, pg_catalog.timestamptz, pg_catalog.text[])'
     ' SET search_path = pg_catalog, %s, pg_temp', jobs_schema);
   EXECUTE pg_catalog.format('ALTER FUNCTION pgq_cancel(pg_catalog.int8) SET search_path = pg_catalog, %s, pg_temp',
+    jobs_schema);
+  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_retry(pg_catalog.int8, pg_catalog.bool)'
+    ' SET search_path = pg_catalog, %s, pg_temp', jobs_schema);
+  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_pause(pg_catalog.text, pg_catalog.timestamptz, pg_catalog.text)'
+    ' SET search_path = pg_catalog, %s, pg_temp', jobs_schema);
+  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_resume(pg_catalog.text) SET search_path = pg_catalog, %s, pg_temp',
     jobs_schema);
 END
 $pgq$;

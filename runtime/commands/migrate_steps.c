@@ -20,9 +20,12 @@ enum { MOMENT_MS = 200, PATIENT_MS = 5000, PAUSE_MS = 1000, TELL_AGAIN_MS = 1000
 enum step_column { STEP_NAME, STEP_KIND, STEP_TABLE, STEP_STATEMENT, STEP_BREAKS };
 
 /* The files whose functions are compared with those of the database, and those that create them. */
-static const char *const function_names[] = {"pgq_ring", "pgq_enqueue", "pgq_cancel"};
-static const char *const function_files[] = {"sql/schema/pgq_ring.sql", "sql/schema/pgq_enqueue.sql",
-                                             "sql/schema/pgq_cancel.sql", "sql/schema/pgq_search_path.sql"};
+static const char *const function_names[] = {"pgq_ring",  "pgq_enqueue", "pgq_cancel",
+                                             "pgq_retry", "pgq_pause",   "pgq_resume"};
+static const char *const function_files[] = {"sql/schema/pgq_ring.sql",       "sql/schema/pgq_enqueue.sql",
+                                             "sql/schema/pgq_cancel.sql",     "sql/schema/pgq_retry.sql",
+                                             "sql/schema/pgq_pause.sql",      "sql/schema/pgq_resume.sql",
+                                             "sql/schema/pgq_search_path.sql"};
 enum {
   FUNCTIONS = sizeof function_names / sizeof *function_names,
   FILES = sizeof function_files / sizeof *function_files

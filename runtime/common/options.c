@@ -162,6 +162,7 @@ void options_free(struct options *options) {
   free(options->since);
   free(options->before);
   free(options->meta);
+  free(options->reason);
   *options = (struct options){.delay_ms = -1};
 }
 

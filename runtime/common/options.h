@@ -81,6 +81,8 @@ struct options {
   bool yes;
   bool keep_waits; /* retry */
   bool json;       /* lists */
+  int64_t for_ms;  /* pause; 0: not given */
+  char *reason;
   bool version;
   bool help;
   unsigned char source[64]; /* for each row of the table, where the value comes from: enum option_source in options.c */

@@ -15,8 +15,8 @@ struct command_name {
 };
 
 static const struct command_name command_names[] = {
-    {"worker", COMMAND_WORKER},   {"enqueue", COMMAND_ENQUEUE}, {"cancel", COMMAND_CANCEL},
-    {"migrate", COMMAND_MIGRATE}, {"dev", COMMAND_DEV},         {"queues", COMMAND_QUEUES},
+    {"worker", COMMAND_WORKER}, {"enqueue", COMMAND_ENQUEUE}, {"cancel", COMMAND_CANCEL}, {"migrate", COMMAND_MIGRATE},
+    {"dev", COMMAND_DEV},       {"queues", COMMAND_QUEUES},   {"pause", COMMAND_PAUSE},   {"resume", COMMAND_RESUME},
 };
 
 /* Markdown reads some characters as markup: these get a backslash. */
@@ -69,6 +69,6 @@ int main(int argc, char **argv) {
           print_option(&option_rows[row]);
       return 0;
     }
-  fputs("usage: option_list worker | enqueue | cancel | migrate | dev | queues\n", stderr);
+  fputs("usage: option_list worker | COMMAND\n", stderr);
   return 2;
 }

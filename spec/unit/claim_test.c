@@ -22,8 +22,10 @@ struct scene {
 static int set_up(void **state) {
   static const char *const names[] = {"a", "b", "c"};
   struct scene *scene = memory_new(sizeof *scene);
-  for (int i = 0; i < 3; i++)
+  for (int i = 0; i < 3; i++) {
     scene->queues[i] = queue_find(&scene->list, names[i]);
+    queue_set_pause(scene->queues[i], 0);
+  }
   claim_serve(&scene->claim, scene->queues, 3);
   *state = scene;
   return 0;
@@ -102,7 +104,7 @@ static void a_queue_without_room_is_not_asked_whatever_its_pace(void **state) {
 static void a_claim_that_leaves_out_only_full_queues_is_complete(void **state) {
   struct scene *scene = *state;
   set_room(scene, 0, 1, 1);
-  scene->queues[2]->paused_until_ms = clock_ms() + 60000;
+  scene->queues[2]->backoff_until_ms = clock_ms() + 60000;
   assert_true(claim_choose(&scene->claim, CLAIM_ANY, INT32_MAX));
   assert_asked(scene, -1, 1, -1);
   assert_true(scene->claim.complete);
@@ -180,18 +182,30 @@ static struct idle_info look_at(struct scene *scene, int64_t position) {
 static void a_job_that_is_due_where_there_is_no_room_is_nobody_elses(void **state) {
   struct scene *scene = *state;
   set_room(scene, 0, 1, 1);
-  scene->queues[2]->paused_until_ms = clock_ms() + 60000;
+  scene->queues[2]->backoff_until_ms = clock_ms() + 60000;
   struct idle_info full = look_at(scene, 1), locked = look_at(scene, 2), paused = look_at(scene, 3);
-  assert_true(full.due_paused && !full.due_locked);
-  assert_true(locked.due_locked && !locked.due_paused);
-  assert_true(paused.due_paused && !paused.due_locked);
+  assert_true(full.due_shut && !full.due_locked);
+  assert_true(locked.due_locked && !locked.due_shut);
+  assert_true(paused.due_shut && !paused.due_locked);
   assert_int_equal(full.wait_ms, -1);
+}
+
+static void a_paused_queue_is_neither_asked_nor_looked_at(void **state) {
+  struct scene *scene = *state;
+  struct parameters parameters = {0};
+  queue_set_pause(scene->queues[1], PAUSED_FOR_EVER_MS);
+  assert_true(claim_choose(&scene->claim, CLAIM_ANY, INT32_MAX));
+  assert_asked(scene, 1, -1, 1);
+  assert_true(scene->claim.complete);
+  idle_info_parameters(&scene->claim, &parameters);
+  assert_memory_equal(parameters.bytes.bytes + 20, "\0\0\0\1a\xff\xff\xff\xff\0\0\0\1c", 14); /* null instead of b */
+  parameters_free(&parameters);
 }
 
 static void a_look_of_an_executor_with_more_queues_is_not_read(void **state) {
   struct scene *scene = *state;
   struct idle_info look = look_at(scene, 4);
-  assert_false(look.due_paused || look.due_locked);
+  assert_false(look.due_shut || look.due_locked);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -207,6 +221,7 @@ int main(void) {
       TEST(a_full_queue_does_not_lose_the_others_their_turn),
       TEST(a_new_executor_has_room),
       TEST(a_job_that_is_due_where_there_is_no_room_is_nobody_elses),
+      TEST(a_paused_queue_is_neither_asked_nor_looked_at),
       TEST(a_look_of_an_executor_with_more_queues_is_not_read),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,14 +25,40 @@ static void backoff_doubles_from_100_ms_to_a_minute(void **state) {
   int64_t now_ms = 1000;
   for (size_t i = 0; i < sizeof pauses / sizeof pauses[0]; i++) {
     assert_int_equal(queue_back_off(&queue, now_ms), pauses[i]);
-    assert_true(queue_is_paused(&queue, now_ms + pauses[i] - 1));
+    assert_true(queue_backs_off(&queue, now_ms + pauses[i] - 1));
     now_ms += pauses[i];
-    assert_false(queue_is_paused(&queue, now_ms));
+    assert_false(queue_is_shut(&queue, now_ms));
   }
   assert_int_equal(queue.batch, 1);
 }
 
-static void a_backoff_during_a_pause_does_not_count(void **state) {
+static void a_new_queue_is_paused_until_its_settings_are_known(void **state) {
+  (void)state;
+  struct queue_list list = {0};
+  struct queue *queue = queue_find(&list, "mail");
+  assert_true(queue_is_paused(queue, 1000));
+  assert_int_equal(queue_opens_in_ms(queue, 1000), -1);
+  queue_set_pause(queue, 0);
+  assert_false(queue_is_shut(queue, 1000));
+  queue_list_free(&list);
+}
+
+static void a_pause_and_a_backoff_do_not_end_each_other(void **state) {
+  (void)state;
+  struct queue queue = {.batch = 1};
+  queue_set_pause(&queue, 1050);
+  assert_int_equal(queue_back_off(&queue, 1000), 100);
+  assert_int_equal(queue_opens_in_ms(&queue, 1000), 100);
+  queue_set_pause(&queue, 2000);
+  assert_int_equal(queue_opens_in_ms(&queue, 1000), 1000);
+  queue_end_backoff(&queue);
+  assert_true(queue_is_shut(&queue, 1999));
+  queue_set_pause(&queue, 0);
+  assert_false(queue_is_shut(&queue, 1001));
+  assert_int_equal(queue_back_off(&queue, 1001), 100);
+}
+
+static void a_backoff_during_a_backoff_does_not_count(void **state) {
   (void)state;
   struct queue queue = {.batch = 1};
   assert_int_equal(queue_back_off(&queue, 1000), 100);
@@ -204,7 +230,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_queue_is_found_by_its_name),
       cmocka_unit_test(backoff_doubles_from_100_ms_to_a_minute),
-      cmocka_unit_test(a_backoff_during_a_pause_does_not_count),
+      cmocka_unit_test(a_backoff_during_a_backoff_does_not_count),
+      cmocka_unit_test(a_new_queue_is_paused_until_its_settings_are_known),
+      cmocka_unit_test(a_pause_and_a_backoff_do_not_end_each_other),
       cmocka_unit_test(the_first_success_resets_backoff),
       cmocka_unit_test(batches_double_to_what_fits_into_50_ms),
       cmocka_unit_test(a_queue_that_turns_slow_is_claimed_job_by_job),

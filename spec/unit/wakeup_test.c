@@ -264,9 +264,11 @@ static void a_due_job_that_another_session_holds_is_looked_for_after_500_ms(void
   expect_asked("s");
 }
 
-static void a_paused_queue_is_asked_when_its_pause_is_over(void **state) {
+static void a_queue_that_backs_off_is_asked_when_its_backoff_is_over(void **state) {
   (void)state;
-  queue_find(&queues, "mail")->paused_until_ms = clock_ms() + 400;
+  struct queue *queue = queue_find(&queues, "mail");
+  queue_set_pause(queue, 0);
+  queue->backoff_until_ms = clock_ms() + 400;
   fall_idle();
   pass_ms(400);
   expect_asked("");
@@ -287,11 +289,42 @@ static void a_drain_ends_when_a_sweep_of_the_last_hold_finds_nothing(void **stat
   expect_asked("d");
 }
 
-static void a_drain_does_not_end_while_a_paused_queue_has_a_due_job(void **state) {
+static void a_drain_does_not_end_while_a_queue_that_backs_off_has_a_due_job(void **state) {
   (void)state;
   options.drain = true;
-  wakeup_slept(wakeup, &(struct idle_info){.complete = true, .swept = true, .due_paused = true, .wait_ms = -1});
+  wakeup_slept(wakeup, &(struct idle_info){.complete = true, .swept = true, .due_shut = true, .wait_ms = -1});
   expect_asked("");
+}
+
+static void a_drain_ends_when_all_queues_are_paused(void **state) {
+  (void)state;
+  struct queue *queue = queue_find(&queues, "mail");
+  options.drain = true;
+  queue_set_pause(queue, 0);
+  one_sleeps = false;
+  wakeup_slept(wakeup, &(struct idle_info){.wait_ms = -1});
+  expect_asked("");
+  all_sleep = false;
+  queue_set_pause(queue, PAUSED_FOR_EVER_MS);
+  wakeup_steered(wakeup);
+  expect_asked("");
+  all_sleep = true;
+  pass_ms(500);
+  expect_asked("d");
+}
+
+static void a_pause_ends_by_itself_although_no_hold_may_claim_meanwhile(void **state) {
+  (void)state;
+  struct queue *queue = queue_find(&queues, "mail");
+  fall_idle();
+  one_sleeps = false;
+  queue_set_pause(queue, clock_ms() + 300);
+  wakeup_steered(wakeup);
+  one_sleeps = true;
+  pass_ms(300);
+  expect_asked("");
+  pass_ms(1);
+  expect_asked("c");
 }
 
 static void a_worker_that_was_stopped_wakes_no_hold(void **state) {
@@ -322,9 +355,11 @@ int main(void) {
       TEST(a_sweep_waits_until_it_may_be_made),
       TEST(a_job_that_falls_due_is_claimed_then),
       TEST(a_due_job_that_another_session_holds_is_looked_for_after_500_ms),
-      TEST(a_paused_queue_is_asked_when_its_pause_is_over),
+      TEST(a_queue_that_backs_off_is_asked_when_its_backoff_is_over),
       TEST(a_drain_ends_when_a_sweep_of_the_last_hold_finds_nothing),
-      TEST(a_drain_does_not_end_while_a_paused_queue_has_a_due_job),
+      TEST(a_drain_does_not_end_while_a_queue_that_backs_off_has_a_due_job),
+      TEST(a_drain_ends_when_all_queues_are_paused),
+      TEST(a_pause_ends_by_itself_although_no_hold_may_claim_meanwhile),
       TEST(a_worker_that_was_stopped_wakes_no_hold),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,5 +12,11 @@ BEGIN
     ' SET search_path = pg_catalog, %s, pg_temp', jobs_schema);
   EXECUTE pg_catalog.format('ALTER FUNCTION pgq_cancel(pg_catalog.int8) SET search_path = pg_catalog, %s, pg_temp',
     jobs_schema);
+  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_retry(pg_catalog.int8, pg_catalog.bool)'
+    ' SET search_path = pg_catalog, %s, pg_temp', jobs_schema);
+  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_pause(pg_catalog.text, pg_catalog.timestamptz, pg_catalog.text)'
+    ' SET search_path = pg_catalog, %s, pg_temp', jobs_schema);
+  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_resume(pg_catalog.text) SET search_path = pg_catalog, %s, pg_temp',
+    jobs_schema);
 END
 $pgq$;

@@ -10,6 +10,7 @@
 #include "doorbell.h"
 #include "log.h"
 #include "memory.h"
+#include "queue_settings.h"
 #include "regions.h"
 #include "worker_row.h"
 
@@ -38,6 +39,7 @@ struct control {
   struct dead_workers *dead;
   struct regions *regions;
   struct worker_row *row;
+  struct queue_settings *settings;
   const struct options *options;
   const struct queue_list *queues;
   const struct control_events *events;
@@ -58,6 +60,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result);
 static void on_synced(void *owner);
 static void on_notified(void *owner, const char *channel, const char *payload);
 static bool on_look(void *owner, const struct parameters *parameters);
+static bool on_read_settings(void *owner, enum statement statement, const struct parameters *parameters);
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};
 
@@ -90,6 +93,7 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   control->regions = regions_new(control->connection, worker_row_id(control->row), frontier);
   wakeup_set_doorbell(wakeup, control->bell);
   control->cancellations = cancellations_new(loop, slots, on_look, control);
+  control->settings = queue_settings_new(loop, queues, slots, wakeup, on_read_settings, control);
   connection_open(control->connection);
   return control;
 }
@@ -113,6 +117,7 @@ void control_free(struct control *control) {
   connection_free(control->connection);
   doorbell_free(control->bell);
   cancellations_free(control->cancellations);
+  queue_settings_free(control->settings);
   dead_workers_free(control->dead);
   regions_free(control->regions);
   worker_row_free(control->row);
@@ -128,12 +133,20 @@ static void act(struct control *control, enum statement statement, const struct 
   connection_sync(control->connection);
 }
 
-static bool on_look(void *owner, const struct parameters *parameters) {
-  struct control *control = owner;
+/* Sends an act for a module that can do without it. */
+static bool act_if_up(struct control *control, enum statement statement, const struct parameters *parameters) {
   if (!connection_is_up(control->connection) || control->state >= CONTROL_REMOVING)
     return false;
-  act(control, STATEMENT_FIND_CANCELLED, parameters);
+  act(control, statement, parameters);
   return true;
+}
+
+static bool on_look(void *owner, const struct parameters *parameters) {
+  return act_if_up(owner, STATEMENT_FIND_CANCELLED, parameters);
+}
+
+static bool on_read_settings(void *owner, enum statement statement, const struct parameters *parameters) {
+  return act_if_up(owner, statement, parameters);
 }
 
 static void act_for_owner(void *owner, enum statement statement, const struct parameters *parameters) {
@@ -152,12 +165,15 @@ static void check_schema(struct control *control) {
   parameters_free(&parameters);
 }
 
-/* Listens to rings and cancellations; LISTEN lasts only in a session of our own. */
+/* Listens to rings, cancellations and operators, and then reads what operators have said before. LISTEN lasts only in a
+ * session of our own. */
 static void start_listening(struct control *control) {
-  if (control->mode->kind != SESSION_OWN)
-    return;
-  act(control, STATEMENT_CANCEL_LISTEN, NULL);
-  doorbell_open(control->bell);
+  if (control->mode->kind == SESSION_OWN) {
+    act(control, STATEMENT_CANCEL_LISTEN, NULL);
+    act(control, STATEMENT_CONTROL_LISTEN, NULL);
+    doorbell_open(control->bell);
+  }
+  queue_settings_read(control->settings);
 }
 
 /* Sends a heartbeat, or adds the worker's row if it is missing. */
@@ -167,6 +183,7 @@ static void on_heartbeat(uv_timer_t *timer) {
     return;
   bool exists = *worker_row_id(control->row) != 0;
   worker_row_write(control->row);
+  queue_settings_read(control->settings);
   if (exists)
     doorbell_check_table(control->bell);
 }
@@ -248,6 +265,7 @@ static void on_down(void *owner, const char *reason) {
   doorbell_down(control->bell);
   dead_workers_stop(control->dead);
   regions_down(control->regions);
+  queue_settings_down(control->settings);
   if (control->state >= CONTROL_LEAVING) /* the row stays until another worker finds that this one is silent */
     uv_timer_start(&control->timer, on_leave_timeout, 0, 0);
 }
@@ -316,7 +334,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   control->other_answered =
       doorbell_result(control->bell, statement, result) || regions_result(control->regions, statement, result);
   if (control->other_answered || dead_workers_result(control->dead, statement, result) ||
-      worker_row_result(control->row, statement, result))
+      worker_row_result(control->row, statement, result) || queue_settings_result(control->settings, statement, result))
     return;
   if (result_failed(result)) {
     take_failure(control, statement, result);
@@ -343,6 +361,16 @@ static void leave(struct control *control) {
   control->events->left(control->owner);
 }
 
+/* The worker serves its queues once it knows which of them are paused. */
+static void join(struct control *control) {
+  if (!queue_settings_are_known(control->settings)) {
+    connection_fail(control->connection, "the paused queues could not be read");
+    return;
+  }
+  control->state = CONTROL_SERVING;
+  control->events->checked(control->owner);
+}
+
 /* No act is under way: takes the next step. */
 static void advance(struct control *control) {
   switch (control->state) {
@@ -350,8 +378,7 @@ static void advance(struct control *control) {
     connection_fail(control->connection, "the tables could not be checked");
     break;
   case CONTROL_JOINING:
-    control->state = CONTROL_SERVING;
-    control->events->checked(control->owner);
+    join(control);
     break;
   case CONTROL_LEAVING:
     if (*worker_row_id(control->row) == 0) {
@@ -383,14 +410,16 @@ static void on_synced(void *owner) {
 static void on_notified(void *owner, const char *channel, const char *payload) {
   struct control *control = owner;
   char *rest;
-  if (strcmp(channel, "pgq_cancel") != 0) {
-    doorbell_notified(control->bell, payload);
-    return;
-  }
-  /* The oid of the table is not compared: the table may have been created anew, and the row is looked at anyway. */
+  /* The oid of the table is not compared: the table may have been created anew, and the rows are looked at anyway. */
   (void)strtoll(payload, &rest, 10);
-  if (*rest == ':')
+  if (strcmp(channel, "pgq_control") == 0) {
+    if (strcmp(rest, ":queues") == 0)
+      queue_settings_notified(control->settings);
+  } else if (strcmp(channel, "pgq_cancel") != 0) {
+    doorbell_notified(control->bell, payload);
+  } else if (*rest == ':') {
     cancellations_notified(control->cancellations, strtoll(rest + 1, NULL, 10));
+  }
 }
 
 /* ── leaving ── */

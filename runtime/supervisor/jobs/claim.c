@@ -48,11 +48,11 @@ static bool is_quick_enough(const struct queue *queue, enum claim_kind kind) {
   return kind == CLAIM_ANY ? is_quick(queue) : queue->batch >= AHEAD_LEAST;
 }
 
-/* Whether no claim may ask the queue: it is paused, the executor has no capacity for its jobs, or the database ignores
- * what becomes of them. */
+/* Whether no claim may ask the queue: it is paused or backs off, the executor has no capacity for its jobs, or the
+ * database ignores what becomes of them. */
 static bool is_shut(const struct claim *claim, uint32_t index, int64_t now_ms) {
   const struct queue *queue = claim->queues[index];
-  return claim->capacity[index] <= 0 || queue->ignored > 0 || queue_is_paused(queue, now_ms);
+  return claim->capacity[index] <= 0 || queue->ignored > 0 || queue_is_shut(queue, now_ms);
 }
 
 /* Whether this claim asks only queues of the other kind. */
@@ -294,8 +294,9 @@ void claim_forget_floors(const struct claim *claim) {
 
 void idle_info_parameters(const struct claim *claim, struct parameters *parameters) {
   const char **names = memory_new(claim->queue_count * sizeof *names);
+  int64_t now_ms = clock_ms();
   for (uint32_t i = 0; i < claim->queue_count; i++)
-    names[i] = claim->queues[i]->name;
+    names[i] = queue_is_paused(claim->queues[i], now_ms) ? NULL : claim->queues[i]->name;
   parameters_add_text_array(parameters, names, (int)claim->queue_count);
   free(names);
 }
@@ -309,7 +310,7 @@ void idle_info_take(const struct claim *claim, const PGresult *result, struct id
     if (*PQgetvalue(result, row, NEXT_DUE_NOW)) {
       bool shut = is_shut(claim, (uint32_t)position - 1, now_ms);
       /* A claim that leaves out jobs which must run alone is followed by one that does not. */
-      look->due_paused = look->due_paused || shut || claim->deaths == CLAIM_DEATHS_FEW;
+      look->due_shut = look->due_shut || shut || claim->deaths == CLAIM_DEATHS_FEW;
       look->due_locked = look->due_locked || !shut;
     }
     if (PQgetisnull(result, row, NEXT_DUE_WAIT_MS))

@@ -22,10 +22,10 @@
 
 /* The knowledge of a hold about the next job, after a claim that found no job. */
 struct idle_info {
-  bool complete;   /* the last claim asked all queues that are not paused, and found nothing */
+  bool complete;   /* the last claim asked all queues that are not shut, and found nothing */
   bool swept;      /* that claim was a sweep; the fields below are known */
   bool due_locked; /* a job is due, and another session has locked it */
-  bool due_paused; /* a job is due in a queue that this worker has paused */
+  bool due_shut;   /* a job is due in a queue that backs off, or from which the executor takes no job now */
   int64_t wait_ms; /* until the next job falls due; -1: unknown */
 };
 
@@ -59,7 +59,7 @@ struct claim {
   int32_t *most;         /* for each asked queue: the most jobs to claim */
   uint32_t asked_count;
   int32_t most_jobs; /* in total */
-  bool complete;     /* all queues that are not paused are asked */
+  bool complete;     /* all queues that are not shut are asked */
   bool *swept;       /* for each asked queue: the claim starts at its beginning, not at its floor */
   bool sweeps_all;   /* all asked queues are swept */
   bool sweeps_any;   /* at least one is */
@@ -76,7 +76,7 @@ void claim_free(struct claim *claim);
 /* claim_serve(claim, queues, count): sets the queues of a new executor. The list is copied. */
 void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t count);
 
-/* claim_choose(claim, kind, most): chooses queues that are not paused, and `most` jobs at most. Returns false if there
+/* claim_choose(claim, kind, most): chooses queues that are not shut, and `most` jobs at most. Returns false if there
  * is no queue to ask. */
 bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most);
 
@@ -95,7 +95,8 @@ void claim_sweep(const struct claim *claim);
 void claim_forget_floors(const struct claim *claim);
 
 /* idle_info_parameters(claim, parameters): adds the parameters of STATEMENT_NEXT_DUE. idle_info_take(claim, result,
- * idle): adds its answer to `idle`. */
+ * idle): adds its answer to `idle`. Jobs of paused queues are no concern of an idle worker: it does not ask for them.
+ */
 void idle_info_parameters(const struct claim *claim, struct parameters *parameters);
 void idle_info_take(const struct claim *claim, const PGresult *result, struct idle_info *idle);
 

@@ -83,7 +83,7 @@ void hold_serve(struct hold *hold, struct queue *const *queues, uint32_t count);
 void hold_open(struct hold *hold);
 
 /*
- * hold_wake(hold, sweep): claims if the hold sleeps, its executor has capacity, and a queue is not paused. Returns
+ * hold_wake(hold, sweep): claims if the hold sleeps, its executor has capacity, and a queue is not shut. Returns
  * whether the hold claims, or waits at the claim gate to do so. With `sweep`, the claim starts from the beginning of
  * the queues instead of their floors.
  */

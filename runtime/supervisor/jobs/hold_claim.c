@@ -87,12 +87,29 @@ void hold_add_claim_cost(struct hold *hold, bool swept) {
   sweep_saw(hold->start.sweep, now_ms, now_ms - hold->claim.sent_ms, swept);
 }
 
+/* Jobs of queues that were paused while the claim was under way go back. */
+static void spare_paused(struct hold *hold) {
+  int64_t now_ms = clock_ms();
+  for (uint32_t i = 0; i < hold->claim.asked_count; i++)
+    if (queue_is_paused(hold->claim.asked[i], now_ms))
+      batch_release(&hold->batch, hold->claim.asked[i], false);
+}
+
+/* The same, after jobs were sent to the executor. */
+void hold_recall_paused(struct hold *hold) {
+  int64_t now_ms = clock_ms();
+  for (uint32_t i = 0; i < hold->claim.asked_count; i++)
+    if (queue_is_paused(hold->claim.asked[i], now_ms))
+      hold_recall(hold, hold->claim.asked[i]);
+}
+
 void hold_take_claim(struct hold *hold, const PGresult *result) {
   claim_take(&hold->claim, result, hold->start.frontier);
   if (PQntuples(result) == 0)
     return;
   batch_take(&hold->batch, result, hold->claim.asked, hold->claim.asked_index);
   hold_spare_jobs_in_hand(hold);
+  spare_paused(hold);
   batch_send(&hold->batch, result, &hold->out);
 }
 
@@ -146,6 +163,7 @@ void hold_end_claim(struct hold *hold) {
     if (hold->batch.has_more_to_run_alone && !hold->batch.runs_alone)
       hold->start.events->turned_away(hold->start.owner, hold);
     hold_dispatch(hold);
+    hold_recall_paused(hold);
     hold->start.events->found(hold->start.owner, hold);
     if (hold->claim.full)
       hold->start.events->more(hold->start.owner, hold);

@@ -126,6 +126,19 @@ void hold_give_back_unbegun_leased(struct hold *hold, int64_t most_ms) {
   hold_go_on(hold);
 }
 
+void hold_recall_leased(struct hold *hold, const struct queue *queue) {
+  uint32_t last = 0; /* the batch that was recalled last; 0 is none */
+  for (int i = 0; i < hold->leased.count; i++) {
+    const struct lease *lease = &hold->leased.items[i];
+    bool unsent = hold->state == HOLD_LEASING && lease->batch == hold->batch.number;
+    if (lease->job.queue != queue || lease->job.outcome != OUTCOME_NONE || lease->batch == last || unsent ||
+        hold_lease_has_begun(hold, lease))
+      continue;
+    last = lease->batch;
+    child_recall(hold->child, lease->batch, lease->job.queue_index);
+  }
+}
+
 void hold_send_leased(struct hold *hold) {
   if (!lease_list_has(&hold->leased, hold->batch.number) || !child_is_ready(hold->child) || hold->stopping) {
     buffer_free(&hold->out);
@@ -134,6 +147,7 @@ void hold_send_leased(struct hold *hold) {
   }
   child_begin_batch(hold->child, hold->batch.number);
   child_send(hold->child, &hold->out);
+  hold_recall_paused(hold);
 }
 
 /*

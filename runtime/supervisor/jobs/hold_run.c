@@ -120,7 +120,9 @@ void hold_give_back(struct hold *hold) {
 
 void hold_recall(struct hold *hold, const struct queue *queue) {
   uint32_t index = QUEUE_ALL;
-  if (!queue)
+  if (queue)
+    hold_recall_leased(hold, queue);
+  else
     hold_give_back_unbegun_leased(hold, 0);
   if (!hold_has_batch(hold) || (queue && !batch_has_open(&hold->batch, queue, &index)))
     return;

@@ -124,6 +124,9 @@ void hold_take_lock(struct hold *hold);
 void hold_take_claim(struct hold *hold, const PGresult *result);
 void hold_end_claim(struct hold *hold);
 
+/* hold_recall_paused(hold): jobs of the last claim were sent to the executor: those of paused queues come back. */
+void hold_recall_paused(struct hold *hold);
+
 /* hold_add_claim_cost(hold, swept): the claim or STATEMENT_NEXT_DUE was answered; if it swept, the time that it took
  * counts towards the limit on sweeps. */
 void hold_add_claim_cost(struct hold *hold, bool swept);
@@ -189,6 +192,9 @@ void hold_keep_for_rescue(struct hold *hold);
 
 /* hold_give_back_unbegun_leased(hold, most_ms): leased jobs that have not begun within `most_ms` go back. */
 void hold_give_back_unbegun_leased(struct hold *hold, int64_t most_ms);
+
+/* hold_recall_leased(hold, queue): leased jobs of the queue that have not begun come back. */
+void hold_recall_leased(struct hold *hold, const struct queue *queue);
 
 /* hold_kill_stuck_lost(hold): kills the executor when the handler of a lost or cancelled lease does not end. */
 void hold_kill_stuck_lost(struct hold *hold);

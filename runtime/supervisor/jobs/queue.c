@@ -27,6 +27,7 @@ struct queue *queue_find(struct queue_list *list, const char *name) {
   *at = memory_new(sizeof **at);
   (*at)->name = memory_text(name);
   (*at)->batch = 1;
+  (*at)->pause_until_ms = PAUSED_FOR_EVER_MS;
   queue_forget_floor(*at);
   list->count++;
   return *at;
@@ -43,10 +44,10 @@ void queue_list_free(struct queue_list *list) {
 }
 
 int64_t queue_back_off(struct queue *queue, int64_t now_ms) {
-  if (queue_is_paused(queue, now_ms))
+  if (queue_backs_off(queue, now_ms))
     return 0;
   queue->backoff_ms = growing_wait_after(queue->backoff_ms, BACKOFF_LEAST_MS, BACKOFF_MOST_MS);
-  queue->paused_until_ms = now_ms + queue->backoff_ms;
+  queue->backoff_until_ms = now_ms + queue->backoff_ms;
   queue->batch = 1; /* one job will show whether handlers succeed again */
   return queue->backoff_ms;
 }
@@ -55,8 +56,29 @@ void queue_succeeded(struct queue *queue) {
   queue->backoff_ms = 0;
 }
 
+void queue_end_backoff(struct queue *queue) {
+  queue->backoff_ms = queue->backoff_until_ms = 0;
+}
+
+void queue_set_pause(struct queue *queue, int64_t until_ms) {
+  queue->pause_until_ms = until_ms;
+}
+
 bool queue_is_paused(const struct queue *queue, int64_t now_ms) {
-  return queue->paused_until_ms > now_ms;
+  return queue->pause_until_ms > now_ms;
+}
+
+bool queue_backs_off(const struct queue *queue, int64_t now_ms) {
+  return queue->backoff_until_ms > now_ms;
+}
+
+bool queue_is_shut(const struct queue *queue, int64_t now_ms) {
+  return queue_is_paused(queue, now_ms) || queue_backs_off(queue, now_ms);
+}
+
+int64_t queue_opens_in_ms(const struct queue *queue, int64_t now_ms) {
+  int64_t until_ms = queue->pause_until_ms > queue->backoff_until_ms ? queue->pause_until_ms : queue->backoff_until_ms;
+  return until_ms > now_ms && until_ms < PAUSED_FOR_EVER_MS ? until_ms - now_ms : -1;
 }
 
 void queue_set_floor(struct queue *queue, int64_t run_after_us, int64_t id, bool full) {

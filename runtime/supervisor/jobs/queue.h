@@ -10,6 +10,9 @@
 #define FLOOR_US_LEAST INT64_MIN
 #define FLOOR_ID_LEAST INT64_MIN
 
+/* The end of a pause that lasts until the queue is resumed. */
+#define PAUSED_FOR_EVER_MS INT64_MAX
+
 /*
  * A queue as this worker sees it: its settings, the statistics about its handlers, and its backoff. Queues live as long
  * as the worker. Times are clock_ms().
@@ -18,16 +21,20 @@ struct queue {
   char *name;
   bool preserve_completed; /* these settings are resolved from command line, environment and script */
   bool discard_failed;
-  bool keep_attempts;      /* every attempt gets a row in pgq_attempts, not only failed ones */
-  int64_t timeout_ms;      /* how long a handler may run; 0: no limit */
-  int32_t concurrency;     /* how many jobs an executor may have in flight; 0: no limit of its own */
-  bool transactional;      /* its handlers complete their jobs themselves: jobs are leased at once, and not extended */
-  int64_t backoff_ms;      /* length of the last pause; 0: the queue does not back off */
-  int64_t paused_until_ms; /* end of the pause; in the past: the queue is not paused */
-  double job_us;           /* how long a job keeps its executor busy: moving average, 0 while unknown */
-  double run_us;           /* how long a job runs, waits included: moving average */
-  double waited;           /* share of jobs whose handlers waited: moving average */
-  int seen;                /* jobs since the last queue_learn(), and their busy time */
+  bool keep_attempts;       /* every attempt gets a row in pgq_attempts, not only failed ones */
+  int64_t timeout_ms;       /* how long a handler may run; 0: no limit */
+  int32_t concurrency;      /* how many jobs an executor may have in flight; 0: no limit of its own */
+  bool transactional;       /* its handlers complete their jobs themselves: jobs are leased at once, and not extended */
+  int64_t backoff_ms;       /* length of the last backoff; 0: the queue does not back off */
+  int64_t backoff_until_ms; /* end of the backoff; in the past: there is none */
+  int64_t pause_until_ms;   /* end of the pause; in the past: the queue is not paused */
+  bool known, paused;       /* its row in pgq_queues was read; the row says that it is paused */
+  bool resumed;             /* the row says that it was resumed, and when, as Postgres counts: */
+  int64_t resumed_us;
+  double job_us; /* how long a job keeps its executor busy: moving average, 0 while unknown */
+  double run_us; /* how long a job runs, waits included: moving average */
+  double waited; /* share of jobs whose handlers waited: moving average */
+  int seen;      /* jobs since the last queue_learn(), and their busy time */
   int64_t seen_us;
   int batch;         /* how many jobs a claim may take */
   double data_bytes; /* size of a job's data: moving average */
@@ -49,18 +56,33 @@ struct queue_list {
   int count;
 };
 
-/* queue_find(list, name): returns the queue with that name, and creates it if there is none. */
+/* queue_find(list, name): returns the queue with that name, and creates it if there is none. A new queue is paused
+ * until queue_set_pause() says that it is not: the worker does not know it yet. */
 struct queue *queue_find(struct queue_list *list, const char *name);
 void queue_list_free(struct queue_list *list);
 
-/* queue_back_off(queue, now_ms): a handler asked for backoff: the queue pauses, twice as long as last time. Returns the
- * pause in ms; 0 if the queue is paused already, since that handler began before the pause. */
+/* queue_back_off(queue, now_ms): a handler asked for backoff: no jobs are claimed for a while, twice as long as last
+ * time. Returns this time in ms; 0 if the queue backs off already, since that handler began before. */
 int64_t queue_back_off(struct queue *queue, int64_t now_ms);
 
-/* queue_succeeded(queue): a job completed: the next backoff starts with the shortest pause again. */
+/* queue_succeeded(queue): a job completed: the next backoff is the shortest again. */
 void queue_succeeded(struct queue *queue);
 
+/* queue_end_backoff(queue): jobs may be claimed again. */
+void queue_end_backoff(struct queue *queue);
+
+/* queue_set_pause(queue, until_ms): an operator has paused the queue until this time, or PAUSED_FOR_EVER_MS; 0: it is
+ * not paused. A pause and a backoff do not end each other. */
+void queue_set_pause(struct queue *queue, int64_t until_ms);
+
+/* Whether an operator has paused the queue; whether it backs off; whether one of them is so, and no job is claimed. */
 bool queue_is_paused(const struct queue *queue, int64_t now_ms);
+bool queue_backs_off(const struct queue *queue, int64_t now_ms);
+bool queue_is_shut(const struct queue *queue, int64_t now_ms);
+
+/* queue_opens_in_ms(queue, now_ms): how long the queue stays shut; -1: it is open, or stays shut until it is resumed.
+ */
+int64_t queue_opens_in_ms(const struct queue *queue, int64_t now_ms);
 
 /*
  * queue_set_floor(queue, run_after_us, id, full): a claim ended with this job. If the claim brought less than it asked

@@ -60,6 +60,16 @@ enum doorbell_keys_column {
   DOORBELL_KEYS_BUCKET,
 };
 
+/* Columns of STATEMENT_QUEUE_SETTINGS's rows. */
+enum queue_settings_column {
+  QUEUE_SETTINGS_QUEUE,      /* int8: position of the queue in $1, counted from 1 */
+  QUEUE_SETTINGS_LEFT_MS,    /* int8: milliseconds until the pause ends, INT64_MAX for infinity; null: not paused */
+  QUEUE_SETTINGS_RESUMED_AT, /* timestamptz: when the queue was last resumed; null: never */
+  QUEUE_SETTINGS_UNTIL,      /* text, like the last two: until when, by whom and why the queue is paused; may be null */
+  QUEUE_SETTINGS_BY,
+  QUEUE_SETTINGS_REASON,
+};
+
 /* Whether the statement is prepared in a session before it is sent there. */
 bool statement_is_prepared(enum statement statement);
 

@@ -104,16 +104,18 @@ static void do_within(struct wakeup *wakeup, int64_t *at_ms, int64_t wait_ms) {
   set_timer(wakeup);
 }
 
-/* The end of the earliest pause, in ms from now; -1: no queue is paused. */
+/* When the next queue opens that backs off or is paused, in ms from now; -1: none does. */
 static int64_t pause_left_ms(const struct wakeup *wakeup) {
   int64_t now_ms = clock_ms(), least = -1;
-  for (const struct queue *queue = wakeup->queues->first; queue; queue = queue->next)
-    if (queue_is_paused(queue, now_ms) && (least < 0 || queue->paused_until_ms - now_ms < least))
-      least = queue->paused_until_ms - now_ms;
+  for (const struct queue *queue = wakeup->queues->first; queue; queue = queue->next) {
+    int64_t wait_ms = queue_opens_in_ms(queue, now_ms);
+    if (wait_ms >= 0 && (least < 0 || wait_ms < least))
+      least = wait_ms;
+  }
   return least;
 }
 
-/* Plans the events that may come in any state: the next poll, and the end of a pause. */
+/* Plans the events that may come in any state: the next poll, and the end of a pause or backoff. */
 static void plan_poll(struct wakeup *wakeup) {
   int64_t pause_ms = pause_left_ms(wakeup);
   do_within(wakeup, &wakeup->sweep_at_ms, wakeup->options->poll_interval_ms);
@@ -171,14 +173,36 @@ static void fall_idle(struct wakeup *wakeup) {
   wakeup->wait_ms = growing_wait_after(wakeup->wait_ms, FLIGHT_LEAST_MS, FLIGHT_MOST_MS);
 }
 
+static bool are_all_paused(const struct wakeup *wakeup) {
+  int64_t now_ms = clock_ms();
+  for (const struct queue *queue = wakeup->queues->first; queue; queue = queue->next)
+    if (!queue_is_paused(queue, now_ms))
+      return false;
+  return wakeup->queues->first != NULL;
+}
+
+/* If all queues are paused, no claim can tell that none of their jobs is due. The drain then ends when no job runs.
+ * Returns whether it is so. */
+static bool drain_paused(struct wakeup *wakeup) {
+  if (!wakeup->options->drain || wakeup->state == WAKEUP_STOPPED || !are_all_paused(wakeup))
+    return false;
+  if (wakeup->events->all_idle(wakeup->owner))
+    wakeup->events->drained(wakeup->owner);
+  else
+    do_within(wakeup, &wakeup->sweep_at_ms, DRAIN_LOOK_MS);
+  return true;
+}
+
 /* Once all holds are idle, the last sweep does not have to wait for the limit on sweeps. Others may become idle without
  * a report, such as one that loses its session. */
 static void drain(struct wakeup *wakeup, const struct idle_info *idle) {
+  if (drain_paused(wakeup))
+    return;
   if (!idle->swept && wakeup->events->all_idle(wakeup->owner))
     wake(wakeup, true);
   else if (!idle->swept)
     sweep(wakeup);
-  else if (!idle->due_paused && wakeup->events->all_idle(wakeup->owner))
+  else if (!idle->due_shut && wakeup->events->all_idle(wakeup->owner))
     wakeup->events->drained(wakeup->owner);
   else
     do_within(wakeup, &wakeup->sweep_at_ms, DRAIN_LOOK_MS);
@@ -256,8 +280,13 @@ void wakeup_rung(struct wakeup *wakeup) {
     return;
   }
   wakeup->rung_ms = now_ms;
-  if (!wake(wakeup, false))
+  if (!wake(wakeup, false) && !drain_paused(wakeup))
     wakeup->again = true;
+}
+
+void wakeup_steered(struct wakeup *wakeup) {
+  plan_poll(wakeup);
+  wakeup_rung(wakeup);
 }
 
 static bool take(int64_t *at_ms, int64_t now_ms) {
@@ -274,7 +303,9 @@ static void on_timer(uv_timer_t *timer) {
   bool probe_now = take(&wakeup->probe_at_ms, now_ms);
   if (probe_now && wakeup->state == WAKEUP_CONFIRMING && wakeup->doorbell)
     doorbell_probe(wakeup->doorbell);
-  if (sweep_now)
+  if (drain_paused(wakeup))
+    ;
+  else if (sweep_now)
     sweep(wakeup);
   else if (claim_now)
     wake(wakeup, false);

@@ -57,6 +57,9 @@ void wakeup_raised(struct wakeup *wakeup, bool clear);
 /* wakeup_rung(wakeup): the doorbell rang: a job was enqueued. */
 void wakeup_rung(struct wakeup *wakeup);
 
+/* wakeup_steered(wakeup): an operator has paused or resumed queues. */
+void wakeup_steered(struct wakeup *wakeup);
+
 /* wakeup_stop(wakeup): no hold is woken any more. */
 void wakeup_stop(struct wakeup *wakeup);
 
