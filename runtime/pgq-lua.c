@@ -14,6 +14,7 @@
 #include "dev.h"
 #include "enqueue.h"
 #include "executor.h"
+#include "jobs.h"
 #include "memory.h"
 #include "migrate.h"
 #include "options.h"
@@ -64,6 +65,11 @@ static const struct command_row commands[] = {
      pause_command},
     {"resume", COMMAND_RESUME, "resume [options] QUEUE", "Ends the pause of a queue, and its backoff in every worker.",
      resume_command},
+    {"jobs", COMMAND_JOBS, "jobs [options] [QUEUE]",
+     "Lists jobs of one queue or of all: those that run, then those that are due or will be, then those that have "
+     "ended. "
+     "Options select jobs by their state, error, time and meta, or group the errors of failed jobs.",
+     jobs_command},
     {"migrate", COMMAND_MIGRATE, "migrate [options]",
      "Creates the tables and functions of pgq-lua, or updates older ones.", run_migrate},
     {"dev", COMMAND_DEV, "dev start | stop | status | conninfo",

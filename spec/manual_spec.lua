@@ -10,7 +10,7 @@ local uv = require "luv"
 local PGQ_LUA, BUILD = os.getenv "PGQ_LUA", os.getenv "PGQ_BUILD"
 
 local COMMANDS = { worker = "pgq-lua", enqueue = "pgq-lua-enqueue", cancel = "pgq-lua-cancel",
-  migrate = "pgq-lua-migrate", dev = "pgq-lua-dev", queues = "pgq-lua-queues",
+  migrate = "pgq-lua-migrate", dev = "pgq-lua-dev", queues = "pgq-lua-queues", jobs = "pgq-lua-jobs",
   pause = "pgq-lua-pause", resume = "pgq-lua-resume" }
 
 local pages = documents.manual()

@@ -231,6 +231,9 @@ describe("with hostile objects in the search path", function()
     run("cancel", "1")
     run "queues"
     run("queues", "--json")
+    run "jobs"
+    run("jobs", "q", "--state", "failed,due", "--error", "x", "--meta", "a=b", "--since", "1h")
+    run("jobs", "--group-by", "error")
     run "migrate"
     pg:psql [[DROP FUNCTION pgq_enqueue, pgq_cancel, pgq_retry, pgq_pause, pgq_resume; DROP TRIGGER pgq_ring ON pgq_jobs; DROP INDEX pgq_jobs_lease;
       ALTER TABLE pgq_jobs DROP started_at, RESET (fillfactor), DROP CONSTRAINT pgq_jobs_deaths_check]]

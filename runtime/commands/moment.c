@@ -50,7 +50,8 @@ void moment_iso(char out[MOMENT_SIZE], const char *text) {
   int64_t seconds = us / 1000000 - (us % 1000000 < 0);
   time_t time = (time_t)seconds;
   gmtime_r(&time, &fields);
-  size_t length = strftime(out, MOMENT_SIZE, "%Y-%m-%dT%H:%M:%S", &fields);
+  size_t length = (size_t)snprintf(out, MOMENT_SIZE, "%04d", fields.tm_year + 1900);
+  length += strftime(out + length, MOMENT_SIZE - length, "-%m-%dT%H:%M:%S", &fields);
   snprintf(out + length, MOMENT_SIZE - length, ".%06dZ", (int)(us - seconds * 1000000));
 }
 

@@ -41,6 +41,9 @@ enum pooler {
   POOLER_TRANSACTION, /* a client has a session for one transaction */
 };
 
+/* The values of --group-by: what `pgq-lua jobs` lists instead of jobs. */
+enum group_by { GROUP_BY_NONE, GROUP_BY_ERROR };
+
 struct options {
   char *db;            /* connection string, or NULL for libpq's own PG* variables and service file */
   int64_t executors;   /* 0: one per CPU core */
@@ -83,6 +86,7 @@ struct options {
   bool json;       /* lists */
   int64_t for_ms;  /* pause; 0: not given */
   char *reason;
+  int group_by; /* jobs: enum group_by */
   bool version;
   bool help;
   unsigned char source[64]; /* for each row of the table, where the value comes from: enum option_source in options.c */

@@ -9,8 +9,13 @@ FROM (VALUES
   ('search_path', pg_catalog.concat_ws(', ', 'pg_catalog',
     CASE WHEN pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.<>) ''
       THEN pg_catalog.current_setting('search_path') END, 'pg_temp')),
+  ('plan_cache_mode', 'force_custom_plan'),
   ('enable_seqscan', 'off'),
   ('enable_bitmapscan', 'off'),
+  ('enable_indexscan', 'on'),
+  ('enable_indexonlyscan', 'on'),
+  ('enable_nestloop', 'on'),
+  ('max_parallel_workers_per_gather', '0'),
   ('jit', 'off'),
   ('row_security', 'off'),
   ('datestyle', 'ISO'),

@@ -1,0 +1,163 @@
+#include "jobs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands_sql.h"
+#include "error_groups.h"
+#include "inquiry.h"
+#include "listing.h"
+#include "selection.h"
+
+#define NEEDS "{pgq_jobs SELECT,pgq_workers SELECT}"
+
+/* The columns of jobs_running.sql, jobs_waiting.sql and jobs_ended.sql. */
+enum column {
+  COLUMN_ID,
+  COLUMN_QUEUE,
+  COLUMN_TIME, /* the one by which jobs in this state are ordered */
+  COLUMN_CREATED,
+  COLUMN_RUN_AFTER,
+  COLUMN_STARTED,
+  COLUMN_RAN,
+  COLUMN_ATTEMPT,
+  COLUMN_WAITS,
+  COLUMN_DEATHS,
+  COLUMN_WORKER_ID,
+  COLUMN_WORKER,
+  COLUMN_ERROR,
+  COLUMN_META,
+  COLUMN_BYTES,
+  COLUMN_IS_CUT,
+};
+
+static const struct listing_column columns[] = {
+    {"id", "ID", LISTING_NUMBER},           {"queue", "QUEUE", LISTING_LONG},
+    {"state", "STATE", LISTING_TEXT},       {NULL, "WHEN", LISTING_TIME},
+    {"attempt", "ATTEMPT", LISTING_NUMBER}, {NULL, "WORKER OR ERROR", LISTING_LONG},
+    {"created_at", NULL, LISTING_TIME},     {"run_after", NULL, LISTING_TIME},
+    {"started_at", NULL, LISTING_TIME},     {"ran_at", NULL, LISTING_TIME},
+    {"retries_left", NULL, LISTING_NUMBER}, {"deaths", NULL, LISTING_NUMBER},
+    {"worker_id", NULL, LISTING_NUMBER},    {"worker", NULL, LISTING_TEXT},
+    {"error", NULL, LISTING_TEXT},          {"meta", NULL, LISTING_JSON},
+    {"data_bytes", NULL, LISTING_NUMBER},
+};
+
+enum { COLUMNS = sizeof columns / sizeof columns[0] };
+
+struct state_row {
+  enum job_state state;
+  const char *name;
+  const char *sql;
+};
+
+/* In the order in which they are listed. */
+static const struct state_row state_rows[] = {
+    {JOB_RUNNING, "running", SQL_JOBS_RUNNING},   {JOB_DUE, "due", SQL_JOBS_WAITING},
+    {JOB_LATER, "later", SQL_JOBS_WAITING},       {JOB_FAILED, "failed", SQL_JOBS_ENDED},
+    {JOB_CANCELLED, "cancelled", SQL_JOBS_ENDED}, {JOB_COMPLETED, "completed", SQL_JOBS_ENDED},
+};
+
+enum { STATES = sizeof state_rows / sizeof state_rows[0] };
+
+static void add_job(struct listing *listing, const char *state, const PGresult *result, int number) {
+  const char *row[COLUMN_IS_CUT];
+  for (int i = 0; i < COLUMN_IS_CUT; i++)
+    row[i] = PQgetisnull(result, number, i) ? NULL : PQgetvalue(result, number, i);
+  const char *detail = row[COLUMN_WORKER] ? row[COLUMN_WORKER] : row[COLUMN_ERROR];
+  listing_add(listing,
+              (const char *[COLUMNS]){row[COLUMN_ID], row[COLUMN_QUEUE], state, row[COLUMN_TIME], row[COLUMN_ATTEMPT],
+                                      detail, row[COLUMN_CREATED], row[COLUMN_RUN_AFTER], row[COLUMN_STARTED],
+                                      row[COLUMN_RAN], row[COLUMN_WAITS], row[COLUMN_DEATHS], row[COLUMN_WORKER_ID],
+                                      row[COLUMN_WORKER], row[COLUMN_ERROR], row[COLUMN_META], row[COLUMN_BYTES]});
+}
+
+/* Lists the jobs in one state, at most `left` of them. Returns how many, or -1. Sets *is_cut if others may fit. */
+static int64_t list_state(struct inquiry *inquiry, struct listing *listing, const struct selection *selection,
+                          const struct state_row *state, int64_t left, bool *is_cut) {
+  char limit[24], most[24];
+  snprintf(limit, sizeof limit, "%lld", (long long)left);
+  snprintf(most, sizeof most, "%d", JOBS_MOST_SEARCHED);
+  PGresult *result =
+      inquiry_ask(inquiry, state->sql, 9,
+                  (const char *[]){selection->queue, state->name, selection->since, selection->before,
+                                   selection->pattern, selection->meta_key, selection->meta_value, limit, most});
+  if (!result)
+    return -1;
+  int rows = PQntuples(result) - 1; /* the last row is about the others */
+  for (int i = 0; i < rows; i++)
+    add_job(listing, state->name, result, i);
+  bool searched = selection->pattern || selection->meta_key || state->state == JOB_RUNNING;
+  *is_cut |= searched && rows < left && *PQgetvalue(result, rows, COLUMN_IS_CUT) == 't';
+  PQclear(result);
+  return rows;
+}
+
+static int list_jobs(const struct options *options, struct inquiry *inquiry, const struct selection *selection) {
+  struct listing listing;
+  int64_t left = options->limit ? options->limit : INQUIRY_LIMIT, listed = 0;
+  bool is_cut = false;
+  listing_init(&listing, options, columns, COLUMNS, inquiry->now);
+  for (size_t i = 0; i < STATES && left > 0 && listed >= 0; i++) {
+    if (selection->states && !(selection->states & state_rows[i].state))
+      continue;
+    listed = list_state(inquiry, &listing, selection, &state_rows[i], left, &is_cut);
+    left -= listed;
+  }
+  int status = listing_finish(&listing, "jobs", listed < 0 ? "" : "There are no such jobs.");
+  if (is_cut)
+    fprintf(stderr,
+            "pgq-lua jobs: only %d jobs of each state were searched: there may be more; name a queue, a state, or "
+            "a time\n",
+            JOBS_MOST_SEARCHED);
+  return listed < 0 || status != 0 ? -1 : 0;
+}
+
+static int group_errors(const struct options *options, struct inquiry *inquiry, const struct selection *selection) {
+  char most[24];
+  snprintf(most, sizeof most, "%d", JOBS_MOST_SEARCHED);
+  PGresult *result = inquiry_ask(inquiry, SQL_JOBS_ERRORS, 4,
+                                 (const char *[]){selection->queue, selection->since, selection->before, most});
+  if (!result)
+    return -1;
+  int status = error_groups_list(options, inquiry, result);
+  PQclear(result);
+  return status;
+}
+
+/* Reads the words and options into the selection. Returns 0, or -1 after a message about wrong usage. */
+static int read_selection(struct selection *selection, const struct options *options, int argc, char **argv) {
+  const char *misuse = argc > 1                      ? "there is more than one queue"
+                       : argc == 1 && options->queue ? "the queue is given twice: as a word and with --queue"
+                       : options->group_by != GROUP_BY_NONE && (options->state || options->error || options->meta)
+                           ? "--group-by error takes a queue, --since and --before only"
+                           : NULL;
+  if (misuse) {
+    fprintf(stderr, "pgq-lua jobs: %s\nusage: pgq-lua jobs [options] [QUEUE]\n", misuse);
+    return -1;
+  }
+  if (selection_read(selection, options, "jobs") != 0)
+    return -1;
+  if (argc == 1)
+    selection->queue = argv[0];
+  return 0;
+}
+
+int jobs_command(const struct options *options, int argc, char **argv) {
+  struct selection selection;
+  struct inquiry inquiry;
+  if (read_selection(&selection, options, argc, argv) != 0)
+    return 2;
+  if (inquiry_begin(&inquiry, options, "jobs", NEEDS) != 0) {
+    selection_free(&selection);
+    return 1;
+  }
+  int status = selection_resolve(&selection, &inquiry.transaction);
+  if (status == 0)
+    status = options->group_by == GROUP_BY_ERROR ? group_errors(options, &inquiry, &selection)
+                                                 : list_jobs(options, &inquiry, &selection);
+  inquiry_end(&inquiry);
+  selection_free(&selection);
+  return status == 0 ? 0 : 1;
+}
