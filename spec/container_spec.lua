@@ -242,7 +242,7 @@ describe("a worker in a container", function()
   it("drains with the connections that it gets", function()
     pg:psql [[DO $$ BEGIN CREATE ROLE few LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;
       ALTER ROLE few CONNECTION LIMIT 2;
-      GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_jobs, pgq_workers, pgq_attempts, pgq_stats TO few]]
+      GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_jobs, pgq_workers, pgq_attempts, pgq_stats, pgq_queues TO few]]
     pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', '' FROM generate_series(1, 100)"
     local result = Worker.run { script = QUIET, args = { "--db", pg.conninfo .. " user=few", "--drain", "--executors", "4" } }
     assert.equal(0, result.status, result.stderr)

@@ -156,14 +156,17 @@ describe("the history of attempts", function()
 
   it("needs the right to insert: a worker without it does not start", function()
     pg:psql [[CREATE ROLE old_worker LOGIN;
-      GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_jobs, pgq_workers, pgq_frontiers TO old_worker;
-      GRANT SELECT ON pgq_queues TO old_worker]]
+      GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_jobs, pgq_workers, pgq_frontiers TO old_worker]]
     undos[1] = "DROP OWNED BY old_worker; DROP ROLE old_worker"
     local result = start(SCRIPT, "--db", pg.conninfo .. " user=old_worker"):wait(20)
     assert.equal(1, result.status)
     assert.equal("pgq-lua: the role old_worker may not INSERT into pgq_attempts, where failed attempts are written: "
       .. "GRANT INSERT ON pgq_attempts TO old_worker\n", result.stderr)
     pg:psql "GRANT INSERT ON pgq_attempts TO old_worker"
+    result = start(SCRIPT, "--db", pg.conninfo .. " user=old_worker"):wait(20)
+    assert.equal("pgq-lua: the role old_worker may not SELECT from pgq_queues, which says what queues are paused: "
+      .. "GRANT SELECT ON pgq_queues TO old_worker\n", result.stderr)
+    pg:psql "GRANT SELECT ON pgq_queues TO old_worker"
     enqueue("fails")
     drain(SCRIPT, "--db", pg.conninfo .. " user=old_worker")
     assert.equal("2", pg:psql "SELECT count(*) FROM pgq_attempts")

@@ -141,7 +141,7 @@ describe("a write that the database ignores", function()
       ALTER TABLE pgq_jobs DISABLE ROW LEVEL SECURITY;]]
 
     before_each(function()
-      with(([[CREATE ROLE %s LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_jobs, pgq_workers, pgq_attempts, pgq_stats TO %s]])
+      with(([[CREATE ROLE %s LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_jobs, pgq_workers, pgq_attempts, pgq_stats, pgq_queues TO %s]])
         :format(user, user), ("%s DROP OWNED BY %s; DROP ROLE %s"):format(OPEN, user, user))
     end)
 

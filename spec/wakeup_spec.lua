@@ -21,7 +21,7 @@ describe("no wake-up is lost", function()
 
   setup(function()
     pg = Postgres.start { migrated = true }
-    pg:psql "CREATE ROLE worker LOGIN; GRANT ALL ON pgq_jobs, pgq_workers, pgq_attempts, pgq_stats TO worker"
+    pg:psql "CREATE ROLE worker LOGIN; GRANT ALL ON pgq_jobs, pgq_workers, pgq_attempts, pgq_stats, pgq_queues TO worker"
   end)
 
   teardown(function() pg:stop() end)

@@ -265,6 +265,54 @@ bool options_forced(const struct options *options, const char *name) {
   abort(); /* a name that is not in the table */
 }
 
+enum { VALUE_SIZE = 64 };
+
+/* Writes the value of an option as a user would. Returns whether it is a word. */
+static bool value_text(const struct option_row *row, const struct options *options, char text[static VALUE_SIZE]) {
+  const void *field = (const char *)options + row->offset;
+  switch (row->kind) {
+  case OPTION_FLAG:
+    snprintf(text, VALUE_SIZE, "%s", *(const bool *)field ? "true" : "false");
+    return false;
+  case OPTION_INTEGER:
+  case OPTION_SIZE:
+    snprintf(text, VALUE_SIZE, "%lld", (long long)*(const int64_t *)field);
+    return false;
+  case OPTION_CHOICE:
+    snprintf(text, VALUE_SIZE, "%s", row->choices[*(const int *)field]);
+    return true;
+  case OPTION_HISTORY:
+    snprintf(text, VALUE_SIZE, "%s", options->keep_all_attempts ? "all," : "");
+    duration_format(*(const int64_t *)field, text + strlen(text));
+    return true;
+  case OPTION_DURATION:
+    duration_format(*(const int64_t *)field, text);
+    return true;
+  case OPTION_TEXT:
+    break;
+  }
+  snprintf(text, VALUE_SIZE, "%s", *(char *const *)field ? *(char *const *)field : "");
+  return true;
+}
+
+void options_each_changed(const struct options *options,
+                          void (*each)(void *context, const char *name, const char *value, bool is_word),
+                          void *context) {
+  struct options defaults;
+  options_init(&defaults);
+  for (size_t i = 0; i < option_row_count; i++) {
+    const struct option_row *row = &option_rows[i];
+    char value[VALUE_SIZE], initial[VALUE_SIZE];
+    if (options->source[i] == SOURCE_DEFAULT || row->kind == OPTION_TEXT || !(row->commands & COMMAND_WORKER))
+      continue;
+    bool is_word = value_text(row, options, value);
+    value_text(row, &defaults, initial);
+    if (strcmp(value, initial) != 0)
+      each(context, row->name, value, is_word);
+  }
+  options_free(&defaults);
+}
+
 void options_print_text(FILE *out, int indent, const char *text) {
   enum { MARGIN = 80 };
   int column = 0;

@@ -127,6 +127,15 @@ int options_check_command(const struct options *options, enum command command, s
  * cannot. `name` has dashes and must be in the table. */
 bool options_forced(const struct options *options, const char *name);
 
+/*
+ * options_each_changed(options, each, context): calls each(context, name, value, is_word) for each option of a worker
+ * that was given a value other than its default. The value is a number, or `true`, or a word (`is_word`), such as the
+ * duration 1h0m0s. The connection string is left out, since it may have a password.
+ */
+void options_each_changed(const struct options *options,
+                          void (*each)(void *context, const char *name, const char *value, bool is_word),
+                          void *context);
+
 /* options_print(out, command): writes the part of --help that lists the options of `command`. */
 void options_print(FILE *out, enum command command);
 

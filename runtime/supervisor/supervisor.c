@@ -58,6 +58,7 @@ struct supervisor {
   struct isolation isolation;
   struct frontier frontier;
   struct history history;
+  struct status *worker_status; /* what the row in pgq_workers says */
   struct wakeup *wakeup;
   uv_timer_t stop_timer; /* connecting: connect timeout; later the end of the current stage */
   uv_timer_t free_timer; /* frees objects that have ended, after their last callbacks have returned */
@@ -128,11 +129,13 @@ static void first_ready(struct supervisor *s, const struct message_ready *script
     return;
   }
   s->stage = STAGE_CONNECTING;
+  status_set_stage(s->worker_status, "connecting");
   start_control(s);
 }
 
 static void on_slot_ready(void *owner, const struct message_ready *script) {
   struct supervisor *s = owner;
+  status_set_script_error(s->worker_status, NULL, 0);
   if (s->stage == STAGE_LOADING)
     first_ready(s, script);
 }
@@ -142,8 +145,10 @@ static void on_slot_broken(void *owner, const char *message, size_t length) {
   if (!message && s->stage == STAGE_LOADING && ++s->failed_starts < FIRST_STARTS)
     return; /* the slot tries again */
   if (s->stage != STAGE_LOADING) {
-    if (message)
+    if (message) {
       log_error("the script no longer loads", LOG_B("error", message, length));
+      status_set_script_error(s->worker_status, message, length);
+    }
     return;
   }
   if (message)
@@ -181,6 +186,7 @@ static void on_slot_stop(void *owner) {
 static void on_backed_off(void *owner, struct queue *queue) {
   struct supervisor *s = owner;
   slot_list_recall(&s->slots, queue);
+  status_touch(s->worker_status);
 }
 
 static void on_rested(void *owner) {
@@ -226,6 +232,7 @@ static void on_checked(void *owner) {
   int executors = choose_executors(s);
   s->options->executors = executors;
   s->stage = STAGE_SERVING;
+  status_set_stage(s->worker_status, "serving");
   log_info("worker is serving", LOG_T("version", PGQ_LUA_VERSION), LOG_T("script", s->start.argv[s->start.script]),
            LOG_I("queues", s->queues.count), LOG_I("executors", executors));
   slot_serve(s->slots.items[0]);
@@ -267,7 +274,7 @@ static void start_control(struct supervisor *s) {
   s->start.max_memory = s->options->max_memory;
   s->mode = session_mode_from_options(s->options);
   s->control = control_new(&s->loop, s->options, &s->queues, &s->mode, s->wakeup, &s->slots, &s->frontier, &s->history,
-                           &control_events, s);
+                           s->worker_status, &control_events, s);
 }
 
 /* ── the stages of a stop ── */
@@ -308,6 +315,7 @@ static void begin_finishing(struct supervisor *s, const char *reason) {
   if (reason)
     log_info("stopping", LOG_T("reason", reason));
   s->stage = STAGE_FINISHING;
+  status_set_stage(s->worker_status, "stopping");
   s->break_reason = "the grace time is over";
   wakeup_stop(s->wakeup);
   uv_timer_start(&s->stop_timer, on_stop_timeout, (uint64_t)s->options->grace_ms, 0);
@@ -398,6 +406,7 @@ static void set_up(struct supervisor *s) {
                                       .events = &slot_events,
                                       .owner = s};
   s->slots.start = &s->slot_start;
+  s->worker_status = status_new(s->options, s->start.argv[s->start.script], &s->slots, &s->queues, &s->mode);
 }
 
 int supervisor_run(struct options *options, int argc, char **argv, int script) {
@@ -412,6 +421,7 @@ int supervisor_run(struct options *options, int argc, char **argv, int script) {
   uv_run(&s->loop, UV_RUN_DEFAULT);
   uv_loop_close(&s->loop);
   queue_list_free(&s->queues);
+  status_free(s->worker_status);
   if (s->status == 0)
     log_info("worker has stopped");
   output_stop(OUTPUT_STALLED_MS, OUTPUT_MOST_MS);

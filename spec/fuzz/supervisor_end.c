@@ -276,7 +276,7 @@ static void settle(struct ending *end, struct batch *batch) {
   for (int i = 0; i < batch->count; i++)
     expected += is_to_be_written(&batch->jobs[i]);
   end->written = 0;
-  settle_send(batch, LEASE_MS, &history, on_statement, end);
+  settle_send(batch, LEASE_MS, &history, "", on_statement, end);
   EXPECT(end->written == expected);
   batch_learn(batch);
   settle_log(batch);

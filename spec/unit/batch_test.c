@@ -225,7 +225,7 @@ static struct settled settle(struct scene *scene, enum outcome outcome, int64_t 
   scene->batch.jobs[0].leased = lease != 0;
   scene->batch.jobs[0].lease = lease;
   scene->batch.jobs[0].tid = tid;
-  settle_send(&scene->batch, LEASE_MS, &history, on_statement, &settled);
+  settle_send(&scene->batch, LEASE_MS, &history, "abc", on_statement, &settled);
   return settled;
 }
 

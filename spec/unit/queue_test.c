@@ -24,7 +24,7 @@ static void backoff_doubles_from_100_ms_to_a_minute(void **state) {
   static const int64_t pauses[] = {100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000};
   int64_t now_ms = 1000;
   for (size_t i = 0; i < sizeof pauses / sizeof pauses[0]; i++) {
-    assert_int_equal(queue_back_off(&queue, now_ms), pauses[i]);
+    assert_int_equal(queue_back_off(&queue, now_ms, NULL), pauses[i]);
     assert_true(queue_backs_off(&queue, now_ms + pauses[i] - 1));
     now_ms += pauses[i];
     assert_false(queue_is_shut(&queue, now_ms));
@@ -47,7 +47,7 @@ static void a_pause_and_a_backoff_do_not_end_each_other(void **state) {
   (void)state;
   struct queue queue = {.batch = 1};
   queue_set_pause(&queue, 1050);
-  assert_int_equal(queue_back_off(&queue, 1000), 100);
+  assert_int_equal(queue_back_off(&queue, 1000, NULL), 100);
   assert_int_equal(queue_opens_in_ms(&queue, 1000), 100);
   queue_set_pause(&queue, 2000);
   assert_int_equal(queue_opens_in_ms(&queue, 1000), 1000);
@@ -55,24 +55,24 @@ static void a_pause_and_a_backoff_do_not_end_each_other(void **state) {
   assert_true(queue_is_shut(&queue, 1999));
   queue_set_pause(&queue, 0);
   assert_false(queue_is_shut(&queue, 1001));
-  assert_int_equal(queue_back_off(&queue, 1001), 100);
+  assert_int_equal(queue_back_off(&queue, 1001, NULL), 100);
 }
 
 static void a_backoff_during_a_backoff_does_not_count(void **state) {
   (void)state;
   struct queue queue = {.batch = 1};
-  assert_int_equal(queue_back_off(&queue, 1000), 100);
-  assert_int_equal(queue_back_off(&queue, 1050), 0);
-  assert_int_equal(queue_back_off(&queue, 1100), 200);
+  assert_int_equal(queue_back_off(&queue, 1000, NULL), 100);
+  assert_int_equal(queue_back_off(&queue, 1050, NULL), 0);
+  assert_int_equal(queue_back_off(&queue, 1100, NULL), 200);
 }
 
 static void the_first_success_resets_backoff(void **state) {
   (void)state;
   struct queue queue = {.batch = 1};
-  queue_back_off(&queue, 1000);
-  queue_back_off(&queue, 2000);
+  queue_back_off(&queue, 1000, NULL);
+  queue_back_off(&queue, 2000, NULL);
   queue_succeeded(&queue);
-  assert_int_equal(queue_back_off(&queue, 3000), 100);
+  assert_int_equal(queue_back_off(&queue, 3000, NULL), 100);
 }
 
 static void run(struct queue *queue, int jobs, int64_t each_us) {

@@ -81,6 +81,9 @@ judged AS (
     WHEN relation = 'pgq_attempts'::text AND NOT pg_catalog.has_table_privilege(table_oid, 'INSERT'::text)
       THEN pg_catalog.concat('the role ', current_user, ' may not INSERT into pgq_attempts, where failed attempts are written: ',
         'GRANT INSERT ON pgq_attempts TO ', pg_catalog.quote_ident(current_user::text))
+    WHEN relation = 'pgq_queues'::text AND NOT pg_catalog.has_table_privilege(table_oid, 'SELECT'::text)
+      THEN pg_catalog.concat('the role ', current_user, ' may not SELECT from pgq_queues, which says what queues are paused: ',
+        'GRANT SELECT ON pgq_queues TO ', pg_catalog.quote_ident(current_user::text))
     WHEN relation = 'pgq_jobs'::text AND rules.rule_name IS NOT NULL
       THEN pg_catalog.concat('the rule ', rules.rule_name, ' of pgq_jobs is for UPDATE, and workers cannot write outcomes with it: use a trigger')
     END AS problem, relkind IS NULL OR attname IS NULL AS missing, position

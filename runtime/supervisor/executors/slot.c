@@ -275,6 +275,7 @@ static void make_holds(struct slot *slot) {
                                      .gate = slot->start.gate,
                                      .frontier = slot->start.frontier,
                                      .history = slot->start.history,
+                                     .version = slot->version,
                                      .events = &slot_hold_events,
                                      .owner = slot};
     char name[32];
@@ -310,6 +311,7 @@ static struct queue *add_queue(struct slot *slot, const struct message_queue *as
 static void on_ready(void *owner, const struct message_ready *script) {
   struct slot *slot = owner;
   set_state(slot, SLOT_READY);
+  script_version(slot->start.child->argv[slot->start.child->script], slot->version);
   if (slot->stage >= SLOT_FINISHING) /* the stop came while this executor loaded the script */
     return;
   slot->start.events->ready(slot->start.owner, script);

@@ -1,6 +1,7 @@
 #ifndef PGQ_SLOT_STATE_H
 #define PGQ_SLOT_STATE_H
 
+#include "script_version.h"
 #include "slot.h"
 
 /*
@@ -48,7 +49,8 @@ struct slot {
   uint32_t queue_count;
   enum slot_state state;
   enum slot_stage stage;
-  bool replaced; /* another slot has taken its place; it ends when its jobs have ended */
+  char version[SCRIPT_VERSION_SIZE]; /* of the script that the executor has loaded */
+  bool replaced;                     /* another slot has taken its place; it ends when its jobs have ended */
 
   enum slot_isolation isolation;
   int64_t isolated_ms; /* when jobs began to run alone */

@@ -73,8 +73,8 @@ static const struct worker_row_events worker_row_events = {act_for_owner, on_row
 
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                             struct session_mode *mode, struct wakeup *wakeup, struct slot_list *slots,
-                            struct frontier *frontier, struct history *history, const struct control_events *events,
-                            void *owner) {
+                            struct frontier *frontier, struct history *history, struct status *status,
+                            const struct control_events *events, void *owner) {
   struct control *control = memory_new(sizeof *control);
   control->options = options;
   control->queues = queues;
@@ -89,7 +89,7 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   control->connection = connection_new(loop, "control", options->db, 0, mode, &connection_events, control);
   control->bell = doorbell_new(loop, control->connection, queues, wakeup);
   control->dead = dead_workers_new(loop, &dead_workers_events, control);
-  control->row = worker_row_new(loop, control->connection, queues, mode, history, &worker_row_events, control);
+  control->row = worker_row_new(loop, control->connection, queues, mode, history, status, &worker_row_events, control);
   control->regions = regions_new(control->connection, worker_row_id(control->row), frontier);
   wakeup_set_doorbell(wakeup, control->bell);
   control->cancellations = cancellations_new(loop, slots, on_look, control);

@@ -10,6 +10,7 @@
 #include "options.h"
 #include "queue.h"
 #include "slot_list.h"
+#include "status.h"
 #include "wakeup.h"
 
 /*
@@ -29,14 +30,15 @@ struct control_events {
 };
 
 /*
- * control_new(loop, options, queues, mode, wakeup, slots, frontier, history, events, owner): connects at once. All of
+ * control_new(loop, options, queues, mode, wakeup, slots, frontier, history, status, events, owner): connects
+ * at once. All of
  * them must outlive the control. The wakeup uses the control's doorbell until control_free(). The control tells the
  * slots which of their leases are lost and which of their jobs are cancelled.
  */
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                             struct session_mode *mode, struct wakeup *wakeup, struct slot_list *slots,
-                            struct frontier *frontier, struct history *history, const struct control_events *events,
-                            void *owner);
+                            struct frontier *frontier, struct history *history, struct status *status,
+                            const struct control_events *events, void *owner);
 
 /* control_leave(control): deletes the worker's row. left() follows within two seconds; it may be called at once. */
 void control_leave(struct control *control);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 #include "memory.h"
 #include "token.h"
@@ -13,40 +14,64 @@
  * this worker was lost, and then that session has the lock. */
 enum { LOCK_AGAIN_MS = 1000 };
 
+/* A status that has changed is written after STATUS_SOON_MS, but not sooner than STATUS_EVERY_MS after the last one. */
+enum { STATUS_SOON_MS = 10, STATUS_EVERY_MS = 1000 };
+
 struct worker_row {
   const struct connection *connection;
   const struct queue_list *queues;
   const struct session_mode *mode;
   struct history *history;
+  struct status *status;
   char host[256];
   const struct worker_row_events *events;
   void *owner;
-  uv_timer_t lock_timer; /* until the lock is tried again */
-  int64_t id;            /* 0: the worker has no row */
+  uv_timer_t lock_timer;   /* until the lock is tried again */
+  uv_timer_t status_timer; /* until a status that has changed is written */
+  int64_t written_ms;      /* when the status was written last */
+  int64_t id;              /* 0: the worker has no row */
   bool leaving;
   bool failure_logged;
 };
 
+static void on_status_changed(void *owner);
+
 struct worker_row *worker_row_new(uv_loop_t *loop, const struct connection *connection, const struct queue_list *queues,
-                                  const struct session_mode *mode, struct history *history,
+                                  const struct session_mode *mode, struct history *history, struct status *status,
                                   const struct worker_row_events *events, void *owner) {
   struct worker_row *row = memory_new(sizeof *row);
-  *row = (struct worker_row){
-      .connection = connection, .queues = queues, .mode = mode, .history = history, .events = events, .owner = owner};
+  *row = (struct worker_row){.connection = connection,
+                             .queues = queues,
+                             .mode = mode,
+                             .history = history,
+                             .status = status,
+                             .events = events,
+                             .owner = owner};
   uv_timer_init(loop, &row->lock_timer);
-  row->lock_timer.data = row;
+  uv_timer_init(loop, &row->status_timer);
+  row->lock_timer.data = row->status_timer.data = row;
+  status_listen(status, on_status_changed, row);
   gethostname(row->host, sizeof row->host - 1);
   snprintf(history->worker, sizeof history->worker, "%s:%d", row->host, (int)getpid());
   return row;
 }
 
-static void free_row(uv_handle_t *lock_timer) {
-  free(lock_timer->data);
+static void free_row(uv_handle_t *status_timer) {
+  free(status_timer->data);
+}
+
+/* The timers are closed one after the other, because the loop calls back in an order of its own. */
+static void close_status_timer(uv_handle_t *lock_timer) {
+  struct worker_row *row = lock_timer->data;
+  uv_close((uv_handle_t *)&row->status_timer, free_row);
 }
 
 void worker_row_free(struct worker_row *row) {
-  if (row)
-    uv_close((uv_handle_t *)&row->lock_timer, free_row);
+  if (!row)
+    return;
+  status_listen(row->status, NULL, NULL);
+  uv_timer_stop(&row->status_timer); /* it may be due now, and is closed later */
+  uv_close((uv_handle_t *)&row->lock_timer, close_status_timer);
 }
 
 const int64_t *worker_row_id(const struct worker_row *row) {
@@ -79,11 +104,37 @@ static void add(struct worker_row *row) {
   free(names);
 }
 
+static void send_heartbeat(struct worker_row *row) {
+  struct parameters parameters = {0};
+  char *status = status_text(row->status, !connection_is_unicode(row->connection));
+  row->written_ms = clock_ms();
+  parameters_add_i64(&parameters, row->id);
+  parameters_add_text(&parameters, status);
+  row->events->act(row->owner, STATEMENT_WORKER_HEARTBEAT, &parameters);
+  parameters_free(&parameters);
+  free(status);
+}
+
 void worker_row_write(struct worker_row *row) {
   if (row->id == 0)
     add(row);
   else
-    act_on_row(row, STATEMENT_WORKER_HEARTBEAT);
+    send_heartbeat(row);
+}
+
+static void on_status_timer(uv_timer_t *timer) {
+  struct worker_row *row = timer->data;
+  if (row->id != 0 && !row->leaving && connection_is_up(row->connection))
+    send_heartbeat(row);
+}
+
+/* Changes that come together are written together, and at most once in STATUS_EVERY_MS. */
+static void on_status_changed(void *owner) {
+  struct worker_row *row = owner;
+  int64_t wait_ms = row->written_ms + STATUS_EVERY_MS - clock_ms();
+  if (!uv_is_active((uv_handle_t *)&row->status_timer))
+    uv_timer_start(&row->status_timer, on_status_timer, wait_ms > STATUS_SOON_MS ? (uint64_t)wait_ms : STATUS_SOON_MS,
+                   0);
 }
 
 void worker_row_lock(struct worker_row *row) {
@@ -142,6 +193,7 @@ static void take_added(struct worker_row *row, const PGresult *result) {
   row->id = row->history->worker_id = result_i64(result, 0, 0);
   token_set_worker(row->id);
   row->events->added(row->owner);
+  on_status_changed(row);
   row->failure_logged = false;
   take_lock(row, result, 1);
 }

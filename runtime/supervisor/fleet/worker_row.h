@@ -10,6 +10,7 @@
 #include "history.h"
 #include "queue.h"
 #include "statements.h"
+#include "status.h"
 
 /*
  * The worker's row in pgq_workers, and the advisory lock on its id, which the control session has. The row shows others
@@ -27,10 +28,11 @@ struct worker_row_events {
 /* How often the owner calls worker_row_write(). */
 enum { HEARTBEAT_MS = 10000 };
 
-/* worker_row_new(loop, connection, queues, mode, history, events, owner): all of them must outlive the object. The
- * history gets the worker's name, and the row's id once there is one. Nothing is sent yet. */
+/* worker_row_new(loop, connection, queues, mode, history, status, events, owner): all of them must outlive the object.
+ * The history gets the worker's name, and the row's id once there is one. The status is written when it changes.
+ * Nothing is sent yet. */
 struct worker_row *worker_row_new(uv_loop_t *loop, const struct connection *connection, const struct queue_list *queues,
-                                  const struct session_mode *mode, struct history *history,
+                                  const struct session_mode *mode, struct history *history, struct status *status,
                                   const struct worker_row_events *events, void *owner);
 
 /* worker_row_free(row): frees the object in a later turn of the loop. NULL is allowed. */

@@ -6,9 +6,8 @@
 /* What the rows of pgq_attempts say about this worker. All holds of a worker share it; the control session fills it in.
  * A zeroed history knows nothing yet. */
 struct history {
-  int64_t worker_id;       /* id of its row in pgq_workers; 0: it has none */
-  char worker[300];        /* host:pid */
-  char version[2 * 6 + 1]; /* the first digits of the hash of the script; "": not known */
+  int64_t worker_id; /* id of its row in pgq_workers; 0: it has none */
+  char worker[300];  /* host:pid */
 };
 
 #endif

@@ -165,6 +165,35 @@ int hold_count_begun(const struct hold *hold) {
   return count;
 }
 
+const struct job *hold_find(const struct hold *hold, int64_t id) {
+  const struct job *job = batch_find(&hold->batch, id);
+  return job ? job : lease_list_find(&hold->leased, id);
+}
+
+const struct job *hold_oldest_leased(const struct hold *hold, int64_t *since_ms) {
+  const struct lease *oldest = NULL;
+  for (int i = 0; i < hold->leased.count; i++) {
+    const struct lease *lease = &hold->leased.items[i];
+    if (lease->job.outcome == OUTCOME_NONE && (!oldest || lease->since_ms < oldest->since_ms))
+      oldest = lease;
+  }
+  *since_ms = oldest ? oldest->since_ms : 0;
+  return oldest ? &oldest->job : NULL;
+}
+
+int hold_count_jobs(const struct hold *hold, const struct queue *queue) {
+  int count = 0;
+  for (int i = 0; i < hold->batch.count; i++)
+    count += hold->batch.jobs[i].outcome == OUTCOME_NONE && hold->batch.jobs[i].queue == queue;
+  for (int i = 0; i < hold->leased.count; i++)
+    count += hold->leased.items[i].job.outcome == OUTCOME_NONE && hold->leased.items[i].job.queue == queue;
+  return count;
+}
+
+bool hold_is_holding(const struct hold *hold) {
+  return hold_has_batch(hold) && hold->batch.open > 0;
+}
+
 bool hold_may_run(const struct hold *hold, int64_t id) {
   const struct job *job = batch_find(&hold->batch, id);
   return (job && job->position > 0) || lease_list_find(&hold->leased, id);
@@ -197,7 +226,8 @@ void hold_settle(struct hold *hold) {
     lease_list_collect(&hold->leased, &hold->settling);
   if (!connection_is_unicode(hold->connection))
     settle_make_ascii(&hold->settling);
-  settle_send(&hold->settling, hold->start.options->lease_ms, hold->start.history, send_statement, hold);
+  settle_send(&hold->settling, hold->start.options->lease_ms, hold->start.history, hold->start.version, send_statement,
+              hold);
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
   /* After jobs went back, no claim follows at once: the long job that keeps the executor busy may belong to another
    * hold, which gives its own jobs back first. */

@@ -69,6 +69,7 @@ struct hold_start {
   struct claim_gate *gate;
   const struct frontier *frontier; /* shared by all holds of the worker */
   const struct history *history;   /* shared by all holds of the worker */
+  const char *version;             /* of the script that the executor runs; may change */
   const struct hold_events *events;
   void *owner;
 };
@@ -146,6 +147,17 @@ int hold_count_leased(const struct hold *hold);
 
 /* hold_count_begun(hold): how many jobs of the hold have begun and not ended. */
 int hold_count_begun(const struct hold *hold);
+
+/* hold_find(hold, id): the job with that id, which has not ended; NULL: the hold has none. hold_oldest_leased(hold,
+ * since_ms): of the leased jobs that run, the one that was leased first, at *since_ms of clock_ms(); NULL: there is
+ * none. Both are valid until the loop's next turn. */
+const struct job *hold_find(const struct hold *hold, int64_t id);
+const struct job *hold_oldest_leased(const struct hold *hold, int64_t *since_ms);
+
+/* hold_count_jobs(hold, queue): how many jobs of the queue are with the executor. hold_is_holding(hold): whether the
+ * hold has jobs in an open transaction. */
+int hold_count_jobs(const struct hold *hold, const struct queue *queue);
+bool hold_is_holding(const struct hold *hold);
 
 /* hold_may_run(hold, id): whether the executor has a job of the hold with that id, which has not ended. */
 bool hold_may_run(const struct hold *hold, int64_t id);

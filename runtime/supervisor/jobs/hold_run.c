@@ -213,7 +213,7 @@ static void learn(struct hold *hold, const struct job *job) {
     queue_succeeded(job->queue);
   if (!job->backoff)
     return;
-  int64_t pause_ms = queue_back_off(job->queue, clock_ms());
+  int64_t pause_ms = queue_back_off(job->queue, clock_ms(), job->error);
   if (pause_ms == 0)
     return;
   log_warn("queue backs off", LOG_T("queue", job->queue->name), LOG_I("job", job->id), LOG_T("error", job->error),

@@ -38,16 +38,19 @@ void queue_list_free(struct queue_list *list) {
   for (struct queue *queue = list->first; queue; queue = next) {
     next = queue->next;
     free(queue->name);
+    free(queue->backoff_error);
     free(queue);
   }
   *list = (struct queue_list){0};
 }
 
-int64_t queue_back_off(struct queue *queue, int64_t now_ms) {
+int64_t queue_back_off(struct queue *queue, int64_t now_ms, const char *error) {
   if (queue_backs_off(queue, now_ms))
     return 0;
   queue->backoff_ms = growing_wait_after(queue->backoff_ms, BACKOFF_LEAST_MS, BACKOFF_MOST_MS);
   queue->backoff_until_ms = now_ms + queue->backoff_ms;
+  free(queue->backoff_error);
+  queue->backoff_error = memory_text(error);
   queue->batch = 1; /* one job will show whether handlers succeed again */
   return queue->backoff_ms;
 }

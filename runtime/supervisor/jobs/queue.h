@@ -27,6 +27,7 @@ struct queue {
   bool transactional;       /* its handlers complete their jobs themselves: jobs are leased at once, and not extended */
   int64_t backoff_ms;       /* length of the last backoff; 0: the queue does not back off */
   int64_t backoff_until_ms; /* end of the backoff; in the past: there is none */
+  char *backoff_error;      /* the error of the handler that asked for the last backoff; NULL: none */
   int64_t pause_until_ms;   /* end of the pause; in the past: the queue is not paused */
   bool known, paused;       /* its row in pgq_queues was read; the row says that it is paused */
   bool resumed;             /* the row says that it was resumed, and when, as Postgres counts: */
@@ -61,9 +62,10 @@ struct queue_list {
 struct queue *queue_find(struct queue_list *list, const char *name);
 void queue_list_free(struct queue_list *list);
 
-/* queue_back_off(queue, now_ms): a handler asked for backoff: no jobs are claimed for a while, twice as long as last
- * time. Returns this time in ms; 0 if the queue backs off already, since that handler began before. */
-int64_t queue_back_off(struct queue *queue, int64_t now_ms);
+/* queue_back_off(queue, now_ms, error): a handler asked for backoff with this error, or NULL: no jobs are claimed for a
+ * while, twice as long as last time. The error is copied. Returns this time in ms; 0 if the queue backs off already,
+ * since that handler began before. */
+int64_t queue_back_off(struct queue *queue, int64_t now_ms, const char *error);
 
 /* queue_succeeded(queue): a job completed: the next backoff is the shortest again. */
 void queue_succeeded(struct queue *queue);

@@ -59,10 +59,10 @@ struct columns {
   const char **errors, **tracebacks, **queues;
 };
 
-static void add_history(const struct history *history, struct parameters *parameters) {
+static void add_history(const struct history *history, const char *version, struct parameters *parameters) {
   parameters_add_i64(parameters, history->worker_id);
   parameters_add_text(parameters, history->worker);
-  parameters_add_text(parameters, *history->version ? history->version : NULL);
+  parameters_add_text(parameters, *version ? version : NULL);
 }
 
 static void add_waits(const struct columns *columns, struct parameters *parameters) {
@@ -75,7 +75,7 @@ static void add_since(const struct columns *columns, struct parameters *paramete
 
 /* Adds what the statement needs beside ids and leases. */
 static void add_more_columns(const struct columns *columns, enum statement statement, const struct history *history,
-                             struct parameters *parameters) {
+                             const char *version, struct parameters *parameters) {
   switch (statement) {
   case STATEMENT_FAIL:
     add_waits(columns, parameters);
@@ -83,22 +83,22 @@ static void add_more_columns(const struct columns *columns, enum statement state
     parameters_add_i32_array(parameters, columns->deaths, columns->count);
     add_since(columns, parameters);
     parameters_add_text_array(parameters, columns->tracebacks, columns->count);
-    add_history(history, parameters);
+    add_history(history, version, parameters);
     break;
   case STATEMENT_REMOVE_RECORDED:
     add_since(columns, parameters);
     parameters_add_text_array(parameters, columns->errors, columns->count);
     parameters_add_text_array(parameters, columns->tracebacks, columns->count);
-    add_history(history, parameters);
+    add_history(history, version, parameters);
     break;
   case STATEMENT_SNOOZE_RECORDED:
     add_waits(columns, parameters);
     add_since(columns, parameters);
-    add_history(history, parameters);
+    add_history(history, version, parameters);
     break;
   case STATEMENT_PRESERVE_RECORDED:
     add_since(columns, parameters);
-    add_history(history, parameters);
+    add_history(history, version, parameters);
     break;
   case STATEMENT_RELEASE:
   case STATEMENT_COUNT_DEATH:
@@ -114,7 +114,7 @@ static void add_more_columns(const struct columns *columns, enum statement state
 }
 
 static void add_columns(const struct columns *columns, enum statement statement, const struct history *history,
-                        struct parameters *parameters) {
+                        const char *version, struct parameters *parameters) {
   if (statement == STATEMENT_COMPLETE_BY_TID || statement == STATEMENT_PRESERVE_BY_TID) {
     parameters_add_tid_array(parameters, columns->tids, columns->count);
     return;
@@ -126,11 +126,11 @@ static void add_columns(const struct columns *columns, enum statement statement,
     parameters_add_text_array(parameters, columns->queues, columns->count);
     parameters_add_i32_array(parameters, columns->attempts, columns->count);
     add_since(columns, parameters);
-    add_history(history, parameters);
+    add_history(history, version, parameters);
     return;
   }
   parameters_add_i64_array(parameters, columns->leases, columns->no_lease, columns->count);
-  add_more_columns(columns, statement, history, parameters);
+  add_more_columns(columns, statement, history, version, parameters);
 }
 
 /* Most batches need a single statement. */
@@ -213,7 +213,7 @@ void settle_make_ascii(struct batch *batch) {
   }
 }
 
-void settle_send(const struct batch *batch, int64_t lease_ms, const struct history *history,
+void settle_send(const struct batch *batch, int64_t lease_ms, const struct history *history, const char *version,
                  void (*send)(void *context, enum statement statement, const struct parameters *parameters),
                  void *context) {
   static const enum statement statements[] = {
@@ -243,7 +243,7 @@ void settle_send(const struct batch *batch, int64_t lease_ms, const struct histo
     if (!needed[statements[s]])
       continue;
     collect(batch, statements[s], lease_ms, &columns);
-    add_columns(&columns, statements[s], history, &parameters);
+    add_columns(&columns, statements[s], history, version, &parameters);
     send(context, statements[s], &parameters);
     parameters_free(&parameters);
   }

@@ -12,11 +12,12 @@
 void settle_make_ascii(struct batch *batch);
 
 /*
- * settle_send(batch, lease_ms, history, send, context): calls send() with each statement that is needed. No statement
- * is needed if all jobs go back and none was leased. Leases last `lease_ms`; those of transactional jobs last for the
- * time limit and a margin. `history` is what the rows of pgq_attempts say about the worker.
+ * settle_send(batch, lease_ms, history, version, send, context): calls send() with each statement that is needed. No
+ * statement is needed if all jobs go back and none was leased. Leases last `lease_ms`; those of transactional jobs last
+ * for the time limit and a margin. `history` is what the rows of pgq_attempts say about the worker, and `version` is
+ * that of the script, or "".
  */
-void settle_send(const struct batch *batch, int64_t lease_ms, const struct history *history,
+void settle_send(const struct batch *batch, int64_t lease_ms, const struct history *history, const char *version,
                  void (*send)(void *context, enum statement statement, const struct parameters *parameters),
                  void *context);
 

@@ -194,6 +194,7 @@ static void copy_reason(char to[static REASON_SIZE], const char *from) {
  */
 static void disconnect(struct connection *c, enum connection_state next, const char *message, const char *reason) {
   char text[REASON_SIZE];
+  struct session_problem *problem = &c->mode->problem;
   bool was_up = c->state == CONNECTION_UP, retry = next == CONNECTION_RETRYING;
   copy_reason(text, reason && *reason ? reason : "no reason given");
   stop_polling(c);
@@ -207,6 +208,10 @@ static void disconnect(struct connection *c, enum connection_state next, const c
   c->error = NULL;
   c->ending = false;
   connection_set_state(c, next);
+  if (retry || problem->owner == c) {
+    snprintf(problem->text, sizeof problem->text, "%s", retry ? text : "");
+    problem->owner = retry ? c : NULL;
+  }
   if (!retry) {
     c->server_pid = 0; /* the server ends this session by itself */
     log_debug(message, LOG_T("connection", c->name), LOG_T("reason", text));
@@ -405,6 +410,8 @@ static void come_up(struct connection *c) {
   connection_set_state(c, CONNECTION_UP);
   if (c->mode->kind == SESSION_OWN)
     end_old_session(c);
+  if (c->mode->problem.owner == c)
+    c->mode->problem = (struct session_problem){0};
   if (c->loss_logged)
     log_info("connected again", LOG_T("connection", c->name));
   c->loss_logged = false;

@@ -42,11 +42,19 @@ enum session_kind {
   SESSION_SHARED,  /* for one transaction: then a pooler gives the session to others, so nothing may be left in it */
 };
 
+/* The last reason for which a connection of the worker could not connect or was lost, until that connection is up
+ * again. connection.c writes it. */
+struct session_problem {
+  char text[1024];   /* "": there is none */
+  const void *owner; /* the connection */
+};
+
 /* The data that all connections of a worker share. While the kind is unknown, only one connection may be opened; it
  * finds out the kind before it is up. */
 struct session_mode {
   enum session_kind kind;
   bool unprepared; /* statements are not to be prepared */
+  struct session_problem problem;
 };
 
 /* session_mode_from_options(options): the mode that --pooler and --no-prepare ask for. */

@@ -1,0 +1,41 @@
+#ifndef PGQ_STATUS_H
+#define PGQ_STATUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "connection.h"
+#include "options.h"
+#include "queue.h"
+#include "slot_list.h"
+
+/*
+ * What the worker says about itself in pgq_workers.status: a JSON object, whose fields the page pgq-lua-operating(7)
+ * lists. It is written with each heartbeat, and soon after one of the functions below has said that it has changed.
+ */
+struct status;
+
+/* status_new(options, script, slots, queues, mode): all of them must outlive the status, except the path of the script,
+ * which is copied. status_free(): NULL is allowed. */
+struct status *status_new(const struct options *options, const char *script, const struct slot_list *slots,
+                          const struct queue_list *queues, const struct session_mode *mode);
+void status_free(struct status *status);
+
+/* status_listen(status, changed, owner): changed(owner) is called when the status has changed and should be written.
+ * NULL: nobody is called. */
+void status_listen(struct status *status, void (*changed)(void *owner), void *owner);
+
+/* status_set_stage(status, stage): the stage of the worker's life, such as "serving": a static text. */
+void status_set_stage(struct status *status, const char *stage);
+
+/* status_set_script_error(status, error, length): why the script cannot be loaded; NULL: it has been loaded. */
+void status_set_script_error(struct status *status, const char *error, size_t length);
+
+/* status_touch(status): something else that it shows has changed: a queue backs off, a handler is stuck. */
+void status_touch(struct status *status);
+
+/* status_text(status, ascii): the object as JSON text that Postgres accepts; the caller frees it. With `ascii`,
+ * characters beyond ASCII become question marks, for databases in other encodings than UTF-8. */
+char *status_text(const struct status *status, bool ascii);
+
+#endif
