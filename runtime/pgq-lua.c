@@ -23,6 +23,7 @@
 #include "signal_reset.h"
 #include "supervisor.h"
 #include "version.h"
+#include "why.h"
 
 enum { STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
@@ -70,6 +71,11 @@ static const struct command_row commands[] = {
      "ended. "
      "Options select jobs by their state, error, time and meta, or group the errors of failed jobs.",
      jobs_command},
+    {"why", COMMAND_WHY, "why [options] ID | QUEUE",
+     "Says why a job does not run, or what the jobs of a queue wait for, and who is in the way. A number is the id of "
+     "a "
+     "job; with --queue it is the name of a queue.",
+     why_command},
     {"migrate", COMMAND_MIGRATE, "migrate [options]",
      "Creates the tables and functions of pgq-lua, or updates older ones.", run_migrate},
     {"dev", COMMAND_DEV, "dev start | stop | status | conninfo",

@@ -194,6 +194,20 @@ describe("with hostile objects in the search path", function()
     pg:psql "UPDATE pgq_jobs SET lease = 5 WHERE id = 2"
     assert.equal("cancelled|running|ended|unknown", pg:psql
       "SELECT pgq_cancel(1), pgq_cancel(2), pgq_cancel(1), pgq_cancel(99)")
+    pg:psql [[INSERT INTO pgq_workers (host, pid, version, queues, pooled, status) VALUES ('h', 1, '1', '{a}', true,
+      '{"executors": [{"pid": 1, "busy": true, "busy_since": "2026-01-01T00:00:00Z", "job": 5, "in_flight": 1}]}');
+      INSERT INTO pgq_stats (queue_name, minute, completed) VALUES ('a', date_trunc('minute', now()), 5);
+      INSERT INTO pgq_jobs (id, queue_name, data, run_after) VALUES (1000, 'a', '', now() + interval '1 h')]]
+    assert.equal("starved cancelled no_worker unknown later starved", pg:psql [[SELECT string_agg(code, ' ' ORDER BY number) FROM (
+      SELECT 1, code FROM pgq_why(3) UNION ALL SELECT 2, code FROM pgq_why(1) UNION ALL SELECT 3, code FROM pgq_why(5)
+      UNION ALL SELECT 4, code FROM pgq_why(99) UNION ALL SELECT 5, code FROM pgq_why(1000)
+      UNION ALL SELECT 6, code FROM pgq_why_queue('a')) AS answers (number, code)]])
+    pg:psql "UPDATE pgq_workers SET status = NULL"
+    assert.equal("behind unknown", pg:psql "SELECT (SELECT code FROM pgq_why_queue('a')) || ' ' || (SELECT code FROM pgq_why_queue('c'))")
+    assert.matches("session %d+", pg:psql [[SELECT pgq_why_words(pgq_why_sessions(ARRAY(SELECT virtualtransaction FROM pg_locks)))]])
+    local locked = process.check { "psql", "-XAtq", "-d", pg.conninfo,
+      "-c", "BEGIN; SELECT id FROM pgq_jobs WHERE id = 3 FOR UPDATE", "-c", "SELECT code FROM pgq_why(3)" }
+    assert.matches("behind", locked) -- its own locks do not count
   end)
 
   -- What a role did that could hijack the worker: each call of a hostile object raises an error.
@@ -234,6 +248,8 @@ describe("with hostile objects in the search path", function()
     run "jobs"
     run("jobs", "q", "--state", "failed,due", "--error", "x", "--meta", "a=b", "--since", "1h")
     run("jobs", "--group-by", "error")
+    run("why", "1")
+    run("why", "q", "--json")
     run "migrate"
     pg:psql [[DROP FUNCTION pgq_enqueue, pgq_cancel, pgq_retry, pgq_pause, pgq_resume; DROP TRIGGER pgq_ring ON pgq_jobs; DROP INDEX pgq_jobs_lease;
       ALTER TABLE pgq_jobs DROP started_at, RESET (fillfactor), DROP CONSTRAINT pgq_jobs_deaths_check]]

@@ -522,25 +522,733 @@ END
 $pgq$;
 COMMENT ON FUNCTION pgq_resume(text) IS 'Ends the pause of a queue, and its backoff in every worker. Returns resumed or not paused.';
 
--- The search path of the functions: pg_catalog first, then the schema of the tables. So they find their table whatever the
--- caller's search path is, and no temporary table hides it. Operators and functions of the schema that fit a call better
--- than those of pg_catalog would still be taken: therefore the functions write calls that fit exactly, or qualify them.
+-- Returns a duration as a reader of pgq_why wants it, such as 0.3s, 45s, 3m5s, 2h or 4d3h.
+CREATE OR REPLACE FUNCTION pgq_why_span(span interval) RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $pgq$
+DECLARE
+  seconds float8 := greatest(extract(epoch FROM span)::float8, 0::float8);
+  whole int8;
+BEGIN
+  IF seconds < 9.95::float8 THEN
+    RETURN pg_catalog.concat(pg_catalog.round(seconds::numeric, 1), 's');
+  END IF;
+  whole := least(seconds, 1e15::float8)::int8;
+  RETURN CASE
+    WHEN whole < 60::int8 THEN pg_catalog.concat(whole, 's')
+    WHEN whole < 3600::int8 THEN
+      pg_catalog.concat(whole / 60::int8, 'm', nullif(pg_catalog.concat(whole % 60::int8, 's'), '0s'::text))
+    WHEN whole < 86400::int8 THEN
+      pg_catalog.concat(whole / 3600::int8, 'h', nullif(pg_catalog.concat(whole % 3600::int8 / 60::int8, 'm'), '0m'::text))
+    ELSE
+      pg_catalog.concat(whole / 86400::int8, 'd', nullif(pg_catalog.concat(whole % 86400::int8 / 3600::int8, 'h'), '0h'::text))
+  END;
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_span(interval) IS 'A duration for the sentences of pgq_why, such as 3m5s.';
+
+-- Returns the first three elements of a list that pgq_why returns as "who", in words for its sentence.
+CREATE OR REPLACE FUNCTION pgq_why_words(who jsonb) RETURNS text LANGUAGE plpgsql STABLE STRICT AS $pgq$
+DECLARE
+  one jsonb;
+  words text;
+  since text;
+  all_words text[] := '{}';
+BEGIN
+  FOR one IN SELECT element.value FROM pg_catalog.jsonb_array_elements(who) WITH ORDINALITY AS element (value, number)
+    ORDER BY element.number LIMIT 3
+  LOOP
+    since := ' for ' || pgq_why_span(statement_timestamp() - (one ->> 'since'::text)::timestamptz);
+    words := CASE one ->> 'kind'::text
+      WHEN 'worker'::text THEN pg_catalog.concat('worker ', one ->> 'worker'::text, ', executor ' || (one ->> 'executor'::text),
+        ', runs job ' || (one ->> 'job'::text), ' of queue ' || pg_catalog.quote_literal(one ->> 'queue'::text),
+        CASE WHEN one ? 'job'::text THEN since END)
+      WHEN 'prepared'::text THEN pg_catalog.concat('the prepared transaction ',
+        pg_catalog.quote_literal(one ->> 'prepared'::text),
+        ' of user ' || (one ->> 'user'::text), since)
+      ELSE pg_catalog.concat('session ', one ->> 'pid'::text, ' (', pg_catalog.concat_ws(', ',
+        nullif(pg_catalog.left(one ->> 'application'::text, 60), ''::text), 'user ' || (one ->> 'user'::text),
+        one ->> 'state'::text, 'its transaction is open' || since,
+        CASE WHEN one ? 'hidden'::text THEN 'members of pg_read_all_stats see its age'::text END), ')',
+        CASE WHEN one ? 'waits'::text THEN ' that waits for'::text WHEN one ? 'lock'::text THEN ' with'::text END,
+        ' the lock ' || (one ->> 'lock'::text))
+      END;
+    all_words := pg_catalog.array_append(all_words, words);
+  END LOOP;
+  RETURN pg_catalog.concat(pg_catalog.array_to_string(all_words, '; '),
+    '; and ' || nullif(greatest(pg_catalog.jsonb_array_length(who) - 3, 0), 0)::text || ' more');
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_words(jsonb) IS 'Who is in the way, in words for the sentences of pgq_why.';
+
+-- Returns how many characters must be added, removed, replaced or swapped with their neighbour to make one text of the
+-- other. Only the first 40 characters are compared: the time grows with the product of the lengths.
+CREATE OR REPLACE FUNCTION pgq_why_distance(a text, b text) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $pgq$
+DECLARE
+  first text[] := pg_catalog.regexp_split_to_array(pg_catalog.left(a, 40), '');
+  second text[] := pg_catalog.regexp_split_to_array(pg_catalog.left(b, 40), '');
+  m int4 := CASE WHEN a = '' THEN 0 ELSE pg_catalog.cardinality(first) END;
+  n int4 := CASE WHEN b = '' THEN 0 ELSE pg_catalog.cardinality(second) END;
+  -- The distances of the first i characters of `a` from the first 0 .. n characters of `b`, at the index j + 1; and the
+  -- same for i - 1 and i - 2.
+  row_now int4[];
+  row_before int4[];
+  row_earlier int4[];
+BEGIN
+  FOR j IN 0 .. n LOOP
+    row_now[j + 1] := j;
+  END LOOP;
+  FOR i IN 1 .. m LOOP
+    row_earlier := row_before;
+    row_before := row_now;
+    row_now[1] := i;
+    FOR j IN 1 .. n LOOP
+      row_now[j + 1] := least(row_before[j + 1] + 1, row_now[j] + 1,
+        row_before[j] + CASE WHEN first[i] = second[j] THEN 0 ELSE 1 END);
+      IF i > 1 AND j > 1 AND first[i] = second[j - 1] AND first[i - 1] = second[j] THEN
+        row_now[j + 1] := least(row_now[j + 1], row_earlier[j - 1] + 1);
+      END IF;
+    END LOOP;
+  END LOOP;
+  RETURN row_now[n + 1];
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_distance(text, text) IS 'How many characters two names differ by, for pgq_why.';
+
+-- Returns which name of the queues that workers register looks most like this one, or null if none looks like it: at most
+-- a third of the characters may differ, as in runtime/commands/nearest.c.
+CREATE OR REPLACE FUNCTION pgq_why_nearest(queue_name text) RETURNS text LANGUAGE plpgsql STABLE AS $pgq$
+BEGIN
+  RETURN (
+    SELECT near.name
+    FROM (
+      SELECT queue.name, pgq_why_distance(lower(queue.name), lower(pgq_why_nearest.queue_name)) AS distance
+      FROM (
+        SELECT DISTINCT name.queue AS name
+        FROM pgq_workers AS worker
+        CROSS JOIN LATERAL pg_catalog.unnest(worker.queues) AS name (queue)
+        WHERE worker.last_seen_at > statement_timestamp() - interval '1 min'
+          AND name.queue <> pgq_why_nearest.queue_name
+        LIMIT 500) AS queue) AS near
+    WHERE near.distance * 3 <= greatest(length(near.name), length(pgq_why_nearest.queue_name))
+    ORDER BY near.distance, near.name
+    LIMIT 1);
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_nearest(text) IS 'The registered queue whose name looks most like another, for pgq_why.';
+
+-- Returns the transactions of pg_locks with these virtual ids as a list for pgq_why: a session for each, or a prepared
+-- transaction. Postgres shows pid, user and application of all sessions to every role; what else it hides, unless the
+-- role is a member of pg_read_all_stats, is left out.
+CREATE OR REPLACE FUNCTION pgq_why_sessions(ids text[]) RETURNS jsonb LANGUAGE plpgsql STABLE AS $pgq$
+BEGIN
+  RETURN (
+    SELECT coalesce(pg_catalog.jsonb_agg(found.session ORDER BY found.since, found.number), '[]'::jsonb)
+    FROM (
+      SELECT pg_catalog.row_number() OVER () AS number, coalesce(activity.xact_start, prepared.prepared) AS since,
+        pg_catalog.jsonb_strip_nulls(CASE WHEN holder.pid IS NULL THEN pg_catalog.jsonb_build_object('kind', 'prepared',
+            'prepared', prepared.gid, 'user', prepared.owner, 'since', prepared.prepared)
+          ELSE pg_catalog.jsonb_build_object('kind', 'session', 'pid', holder.pid,
+            'application', activity.application_name, 'user', activity.usename, 'client', pg_catalog.host(activity.client_addr),
+            'state', activity.state, 'since', activity.xact_start,
+            'hidden', nullif(activity.query = '<insufficient privilege>'::text, false)) END) AS session
+      FROM (
+        SELECT DISTINCT lock.virtualtransaction, lock.pid,
+          CASE WHEN lock.pid IS NULL THEN lock.transactionid END AS transaction
+        FROM pg_catalog.pg_locks AS lock
+        WHERE lock.virtualtransaction = ANY (ids)
+          AND (lock.pid IS NOT NULL OR lock.locktype = 'transactionid'::text)) AS holder
+      LEFT JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = holder.pid
+      LEFT JOIN pg_catalog.pg_prepared_xacts AS prepared ON prepared.transaction = holder.transaction) AS found);
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_sessions(text[]) IS 'The sessions with these virtual transactions, for pgq_why.';
+
+-- Returns the transactions whose locks on pgq_jobs keep workers from claiming, and null if there are none. A session
+-- that waits for such a lock has the same effect, since claims wait behind it; then the list also has the sessions for
+-- which it waits. With `reading` only locks that keep everybody from reading the table, too.
+CREATE OR REPLACE FUNCTION pgq_why_table_lockers(reading boolean) RETURNS jsonb LANGUAGE plpgsql STABLE AS $pgq$
+DECLARE
+  jobs oid := 'pgq_jobs'::regclass::oid;
+  lockers jsonb;
+BEGIN
+  SELECT pg_catalog.jsonb_agg(element.value || pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+      'lock', CASE lock.mode WHEN 'ShareLock'::text THEN 'SHARE' WHEN 'ShareRowExclusiveLock'::text THEN 'SHARE ROW EXCLUSIVE'
+        WHEN 'ExclusiveLock'::text THEN 'EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END,
+      'waits', nullif(NOT lock.granted, false)))
+    ORDER BY lock.granted DESC, element.number)
+  INTO lockers
+  FROM pg_catalog.pg_locks AS lock
+  CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(pgq_why_sessions(ARRAY[lock.virtualtransaction]))
+    WITH ORDINALITY AS element (value, number)
+  WHERE lock.locktype = 'relation'::text AND lock.relation = jobs
+    AND lock.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    AND (lock.mode = 'AccessExclusiveLock'::text
+      OR NOT reading AND lock.mode = ANY ('{ShareLock,ShareRowExclusiveLock,ExclusiveLock}'::text[]))
+    AND lock.pid IS DISTINCT FROM pg_catalog.pg_backend_pid();
+  IF lockers IS NOT NULL AND NOT EXISTS (
+    SELECT FROM pg_catalog.jsonb_array_elements(lockers) AS element (value) WHERE NOT element.value ? 'waits'::text)
+  THEN
+    lockers := lockers || pgq_why_sessions(ARRAY(
+      SELECT DISTINCT lock.virtualtransaction
+      FROM pg_catalog.jsonb_array_elements(lockers) AS element (value)
+      CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids((element.value ->> 'pid'::text)::int4)) AS blocker (pid)
+      JOIN pg_catalog.pg_locks AS lock ON lock.pid = blocker.pid
+        AND lock.locktype = 'relation'::text AND lock.relation = jobs AND lock.granted));
+  END IF;
+  RETURN lockers;
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_table_lockers(boolean) IS 'Who has locked pgq_jobs so that no worker can claim, for pgq_why.';
+
+-- Returns the transactions that have locked or changed a row and have not ended, and null if there are none. The row's
+-- xmax names the transaction, or a group of them: a multixact. A savepoint that was released leaves a number that
+-- pg_locks does not show; then the list has the sessions that may be the one, and each has "maybe".
+--
+-- Each element of a worker's hold has "hold". It is known by the application name that workers use, or by the user and
+-- application of the sessions in which workers hold their own locks. A hold is never older than a minute: another
+-- transaction of such a session is one of a handler.
+CREATE OR REPLACE FUNCTION pgq_why_row_lockers(relation oid, locker xid) RETURNS jsonb LANGUAGE plpgsql STABLE AS $pgq$
+DECLARE
+  suspects text[] := ARRAY[locker::text];
+  ids text[];
+  maybe boolean;
+  latest int8;
+  distance int8;
+BEGIN
+  IF locker::text = '0'::text THEN
+    RETURN NULL;
+  END IF;
+  BEGIN
+    suspects := pg_catalog.array_cat(suspects, ARRAY(
+      SELECT member.xid::text FROM pg_catalog.pg_get_multixact_members(locker) AS member));
+  EXCEPTION WHEN OTHERS THEN
+    NULL; -- the number is not that of a multixact
+  END;
+  ids := ARRAY(
+    SELECT lock.virtualtransaction
+    FROM pg_catalog.pg_locks AS lock
+    WHERE lock.locktype = 'transactionid'::text AND lock.granted AND lock.mode = 'ExclusiveLock'::text
+      AND lock.transactionid::text = ANY (suspects)
+      AND EXISTS (
+        SELECT FROM pg_catalog.pg_locks AS used
+        WHERE used.virtualtransaction = lock.virtualtransaction AND used.locktype = 'relation'::text
+          AND used.relation = pgq_why_row_lockers.relation AND used.granted));
+  maybe := pg_catalog.cardinality(ids) = 0;
+  IF maybe THEN
+    -- xmax has no epoch: it is the number that is nearest to the latest ones.
+    latest := pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8;
+    distance := locker::text::int8 - (latest & 4294967295);
+    distance := distance + CASE WHEN distance > 2147483648 THEN -4294967296
+      WHEN distance < -2147483648 THEN 4294967296 ELSE 0::int8 END;
+    BEGIN
+      IF latest + distance > 0::int8
+        AND pg_catalog.pg_xact_status((latest + distance)::text::xid8) = 'in progress'::text
+      THEN
+        ids := ARRAY(
+          SELECT lock.virtualtransaction
+          FROM pg_catalog.pg_locks AS lock
+          WHERE lock.locktype = 'relation'::text AND lock.granted AND lock.relation = pgq_why_row_lockers.relation
+            AND lock.mode = ANY ('{RowShareLock,RowExclusiveLock}'::text[]));
+      END IF;
+    EXCEPTION WHEN invalid_parameter_value THEN
+      NULL; -- there is no transaction with that number yet: it is that of a multixact
+    END;
+  END IF;
+  RETURN (
+    SELECT pg_catalog.jsonb_agg(element.value || pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+        'maybe', nullif(maybe, false), 'hold', nullif(
+          (element.value ->> 'application'::text = 'pgq-lua'::text OR EXISTS (
+            SELECT FROM pg_catalog.pg_locks AS lock
+            JOIN pg_catalog.pg_stat_activity AS control ON control.pid = lock.pid
+            WHERE lock.locktype = 'advisory'::text AND lock.granted AND lock.classid = 'pgq_workers'::regclass::oid
+              AND control.application_name = element.value ->> 'application'::text
+              AND control.usename::text = element.value ->> 'user'::text))
+          AND coalesce((element.value ->> 'since'::text)::timestamptz > statement_timestamp() - interval '65 s', true),
+          false)))
+      ORDER BY element.number)
+    FROM pg_catalog.jsonb_array_elements(pgq_why_sessions(ids)) WITH ORDINALITY AS element (value, number)
+    WHERE element.value ->> 'pid'::text IS DISTINCT FROM pg_catalog.pg_backend_pid()::text);
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_row_lockers(oid, xid) IS 'Which transactions have locked a job''s row, for pgq_why.';
+
+-- Returns why no worker claims from a queue: a code and the other columns of pgq_why. If workers do claim, the code is
+-- null, and "who" has these workers.
+--
+-- A worker reports to its row in pgq_workers every ten seconds, and has an advisory lock on the row's number while its
+-- control session lives; a worker behind a pooler has no lock. An executor counts as busy only if it had been busy for a
+-- second when its worker reported that: an executor with short jobs is busy at most moments, too.
+CREATE OR REPLACE FUNCTION pgq_why_workers(queue_name text)
+RETURNS TABLE (code text, sentence text, until timestamptz, who jsonb) LANGUAGE plpgsql STABLE AS $pgq$
+DECLARE
+  quoted text := pg_catalog.quote_literal(pg_catalog.left(pgq_why_workers.queue_name, 100));
+  paused record;
+  seen record;
+BEGIN
+  SELECT queue.* INTO paused FROM pgq_queues AS queue
+    WHERE queue.queue_name = pgq_why_workers.queue_name AND queue.paused_until > statement_timestamp();
+  IF paused.queue_name IS NOT NULL THEN
+    RETURN QUERY SELECT 'paused'::text, pg_catalog.concat('The queue ', quoted, ' is paused',
+        ' by ' || paused.paused_by, ' since ' || pgq_why_span(statement_timestamp() - paused.paused_at),
+        CASE WHEN paused.paused_until = 'infinity'::timestamptz THEN ', until it is resumed'::text
+          ELSE ', for another ' || pgq_why_span(paused.paused_until - statement_timestamp()) END,
+        ': ' || paused.pause_reason, '.'),
+      paused.paused_until::timestamptz, pg_catalog.jsonb_build_array(pg_catalog.jsonb_strip_nulls(
+        pg_catalog.jsonb_build_object('kind', 'role', 'user', paused.paused_by, 'since', paused.paused_at,
+          'reason', paused.pause_reason)));
+    RETURN;
+  END IF;
+
+  WITH worker AS (
+    SELECT listed.id, pg_catalog.concat(listed.host, ':', listed.pid) AS name, listed.queues, listed.last_seen_at,
+      listed.status ->> 'script_error'::text AS script_error, listed.status ->> 'stage'::text AS stage,
+      coalesce((listed.status #>> '{options,concurrency}'::text[])::int8, 10::int8) AS concurrency,
+      coalesce((listed.status ->> 'at'::text)::timestamptz, listed.last_seen_at) AS reported_at,
+      CASE WHEN pg_catalog.jsonb_typeof(listed.status -> 'executors'::text) = 'array'::text
+        THEN listed.status -> 'executors'::text ELSE '[]'::jsonb END AS executors,
+      listed.status -> 'queues'::text -> pgq_why_workers.queue_name AS here,
+      listed.last_seen_at < statement_timestamp() - interval '1 min' AS silent,
+      NOT listed.pooled AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_locks AS lock
+        WHERE lock.locktype = 'advisory'::text AND lock.granted AND lock.classid = 'pgq_workers'::regclass::oid
+          AND lock.objid::int8 = listed.id & 2147483647::int8) AS gone
+    FROM pgq_workers AS listed),
+  judged AS (
+    SELECT worker.*, pgq_why_workers.queue_name = ANY (worker.queues) AS registers,
+      worker.script_error IS NOT NULL AND pg_catalog.jsonb_array_length(worker.executors) = 0
+        AND NOT worker.silent AND NOT worker.gone AS broken,
+      CASE WHEN worker.silent OR worker.gone THEN
+          'is gone: it reported last ' || pgq_why_span(statement_timestamp() - worker.last_seen_at) || ' ago'
+        WHEN worker.stage = 'quiet'::text THEN 'is quiet, and claims nothing'::text
+        WHEN worker.stage = 'stopping'::text THEN 'is stopping'::text END AS absence,
+      (worker.here ->> 'backs_off_until'::text)::timestamptz AS backs_off_until
+    FROM worker),
+  executor AS (
+    SELECT judged.id, judged.name, one.number,
+      pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('kind', 'worker', 'worker', judged.name, 'worker_id', judged.id,
+        'executor', one.value -> 'pid'::text, 'job', one.value -> 'job'::text, 'queue', one.value -> 'queue'::text,
+        'since', coalesce(one.value ->> 'job_since'::text, one.value ->> 'busy_since'::text))) AS entry,
+      one.value -> 'busy'::text = 'true'::jsonb AND judged.reported_at
+          - least((one.value ->> 'busy_since'::text)::timestamptz, (one.value ->> 'job_since'::text)::timestamptz)
+          >= interval '1 s' AS busy,
+      (one.value ->> 'in_flight'::text)::int8 >= judged.concurrency AS full
+    FROM judged
+    CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(judged.executors) WITH ORDINALITY AS one (value, number)
+    WHERE judged.registers AND NOT judged.broken AND judged.absence IS NULL)
+  SELECT pg_catalog.count(*) FILTER (WHERE serves.ok) AS serving,
+    pg_catalog.count(*) AS known,
+    pg_catalog.bool_and(serves.worker_backs_off) FILTER (WHERE serves.ok) AS backs_off,
+    pg_catalog.min(serves.backs_off_until) FILTER (WHERE serves.ok) AS backs_off_until,
+    (pg_catalog.array_agg(serves.here ->> 'backoff_error'::text ORDER BY serves.backs_off_until) FILTER (WHERE serves.ok))[1]
+      AS backoff_error,
+    pg_catalog.jsonb_agg(serves.entry ORDER BY serves.id) FILTER (WHERE serves.ok) AS workers,
+    pg_catalog.jsonb_agg(serves.entry ORDER BY serves.id) FILTER (WHERE serves.broken) AS broken,
+    (pg_catalog.array_agg(serves.script_error ORDER BY serves.id) FILTER (WHERE serves.broken))[1] AS script_error,
+    pg_catalog.jsonb_agg(serves.entry ORDER BY serves.id) FILTER (WHERE serves.registers AND serves.absence IS NOT NULL) AS absent,
+    pg_catalog.string_agg('worker ' || serves.name || ' ' || serves.absence, '; ' ORDER BY serves.last_seen_at DESC)
+      FILTER (WHERE serves.registers AND serves.absence IS NOT NULL AND serves.number <= 3::int8) AS absences,
+    (SELECT coalesce(pg_catalog.bool_and(coalesce(executor.busy, false) OR coalesce(executor.full, false)), false)
+      FROM executor) AS starved,
+    (SELECT pg_catalog.count(*) FROM executor) AS executors,
+    (SELECT coalesce(pg_catalog.bool_or(executor.busy), false) FROM executor) AS any_busy,
+    (SELECT pg_catalog.jsonb_agg(executor.entry ORDER BY executor.id, executor.number) FROM executor) AS executor_entries
+  INTO seen
+  FROM (
+    SELECT judged.*, judged.registers AND NOT judged.broken AND judged.absence IS NULL AS ok,
+      coalesce(judged.backs_off_until > statement_timestamp(), false) AS worker_backs_off,
+      pg_catalog.row_number() OVER (PARTITION BY judged.registers ORDER BY judged.last_seen_at DESC) AS number,
+      pg_catalog.jsonb_build_object('kind', 'worker', 'worker', judged.name, 'worker_id', judged.id) AS entry
+    FROM judged
+    WHERE judged.registers OR judged.broken AND judged.queues = '{}'::text[]) AS serves;
+
+  IF seen.serving = 0::int8 AND seen.broken IS NOT NULL THEN
+    RETURN QUERY SELECT 'workers_cannot_run'::text, pg_catalog.concat('No worker serves the queue ', quoted, ': ',
+      pgq_why_words(seen.broken), ' cannot run its script: ', pg_catalog.left(seen.script_error::text, 1000)), NULL::timestamptz,
+      seen.broken::jsonb;
+  ELSIF seen.serving = 0::int8 AND seen.absent IS NOT NULL THEN
+    RETURN QUERY SELECT 'no_worker'::text, pg_catalog.concat('No worker serves the queue ', quoted, ': ', seen.absences, '.'),
+      NULL::timestamptz, seen.absent::jsonb;
+  ELSIF seen.serving = 0::int8 THEN
+    RETURN QUERY SELECT 'no_worker'::text, pg_catalog.concat('No worker serves the queue ', quoted, coalesce(
+          '. The nearest name that a worker registers is ' || pg_catalog.quote_literal(name.nearest),
+          CASE WHEN EXISTS (SELECT FROM pgq_workers) THEN '; the workers register other queues'::text
+            ELSE '; no worker is running'::text END), '.'),
+        NULL::timestamptz, CASE WHEN name.nearest IS NULL THEN '[]'::jsonb ELSE pg_catalog.jsonb_build_array(
+          pg_catalog.jsonb_build_object('kind', 'queue', 'queue', name.nearest)) END
+      FROM (SELECT pgq_why_nearest(pgq_why_workers.queue_name) AS nearest) AS name;
+  ELSIF seen.backs_off THEN
+    RETURN QUERY SELECT 'backs_off'::text, pg_catalog.concat('The queue ', quoted, ' backs off for another ',
+      pgq_why_span(seen.backs_off_until - statement_timestamp()), ': ', pg_catalog.left(seen.backoff_error::text, 1000)),
+      seen.backs_off_until::timestamptz, seen.workers::jsonb;
+  ELSIF seen.starved THEN
+    RETURN QUERY SELECT 'starved'::text, pg_catalog.concat(
+      CASE WHEN seen.executors = 1::int8 THEN 'The only executor that serves the queue '::text
+        ELSE pg_catalog.concat('All ', seen.executors, ' executors that serve the queue ') END, quoted,
+      CASE WHEN seen.executors = 1::int8 THEN ' is'::text ELSE ' are'::text END,
+      CASE WHEN seen.any_busy THEN ' busy: '::text ELSE ' full, with jobs that wait: '::text END,
+      pgq_why_words(seen.executor_entries), '.'), NULL::timestamptz, seen.executor_entries::jsonb;
+  ELSE
+    RETURN QUERY SELECT NULL::text, NULL::text, NULL::timestamptz, seen.workers::jsonb;
+  END IF;
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_workers(text) IS 'Why no worker claims from a queue, for pgq_why.';
+
+-- Returns which worker runs a leased job, as a list of one element for pgq_why. The upper half of a lease's token has the
+-- lower 30 bits of the worker's id. The executor is known if the worker has reported that it is busy with this job, or if
+-- the worker has only one.
+CREATE OR REPLACE FUNCTION pgq_why_running(id bigint, queue_name text, lease bigint, started_at timestamptz) RETURNS jsonb
+LANGUAGE plpgsql STABLE AS $pgq$
+DECLARE
+  worker record;
+BEGIN
+  SELECT listed.id, pg_catalog.concat(listed.host, ':', listed.pid) AS name,
+    (SELECT CASE WHEN pg_catalog.count(*) = 1::int8 THEN pg_catalog.min(executor.value ->> 'pid'::text)
+        ELSE pg_catalog.min(executor.value ->> 'pid'::text) FILTER (
+          WHERE executor.value ->> 'job'::text = pgq_why_running.id::text) END
+      FROM pg_catalog.jsonb_array_elements(CASE WHEN pg_catalog.jsonb_typeof(listed.status -> 'executors'::text) = 'array'::text
+        THEN listed.status -> 'executors'::text END) AS executor (value))::int8 AS executor
+    INTO worker
+    FROM pgq_workers AS listed
+    WHERE listed.id & 1073741823::int8 = pgq_why_running.lease >> 32
+    ORDER BY listed.id DESC LIMIT 1;
+  RETURN pg_catalog.jsonb_build_array(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('kind', 'worker',
+    'worker', coalesce(worker.name, 'of the past'::text), 'worker_id', worker.id, 'executor', worker.executor,
+    'job', pgq_why_running.id, 'queue', pgq_why_running.queue_name, 'since', pgq_why_running.started_at)));
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_running(bigint, text, bigint, timestamptz) IS 'Which worker runs a leased job, for pgq_why.';
+
+-- Returns how many attempts of a queue's jobs have ended per minute in the last five minutes; null for none.
+CREATE OR REPLACE FUNCTION pgq_why_pace(queue_name text) RETURNS float8 LANGUAGE plpgsql STABLE AS $pgq$
+DECLARE
+  since timestamptz := pg_catalog.date_trunc('minute', statement_timestamp()) - interval '5 min';
+BEGIN
+  RETURN (
+    SELECT nullif(pg_catalog.sum(stats.completed + stats.retried + stats.failed + stats.snoozed)::float8, 0::float8)
+      / (extract(epoch FROM statement_timestamp() - greatest(since, pg_catalog.min(stats.minute)))::float8 / 60::float8)
+    FROM pgq_stats AS stats
+    WHERE stats.queue_name = pgq_why_pace.queue_name AND stats.minute >= since);
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_pace(text) IS 'How many jobs of a queue end per minute, for pgq_why.';
+
+-- Returns how long a number of jobs will take, in words for the sentence of pgq_why. Without figures of the last minutes
+-- it says that there are none. Sleeping workers do not hear of new jobs if the trigger of the doorbell is not there.
+CREATE OR REPLACE FUNCTION pgq_why_speed(jobs bigint, pace float8, workers jsonb) RETURNS text LANGUAGE plpgsql STABLE AS $pgq$
+BEGIN
+  RETURN pg_catalog.concat(
+    CASE WHEN pace IS NULL THEN 'No attempt has ended in the last minutes'::text
+      ELSE pg_catalog.concat(pg_catalog.round(pace::numeric, CASE WHEN pace < 10::float8 THEN 1 ELSE 0 END),
+        ' a minute have ended lately', CASE WHEN jobs > 0::int8 THEN pg_catalog.concat(', so that takes ',
+          CASE WHEN jobs > 10000::int8 THEN 'more than '::text END,
+          pgq_why_span(jobs::float8 / pace * interval '1 min')) END) END,
+    '. Served by ', pgq_why_words(workers), '.',
+    CASE WHEN NOT EXISTS (
+      SELECT FROM pg_catalog.pg_trigger AS trigger
+      WHERE trigger.tgrelid = 'pgq_jobs'::regclass::oid AND trigger.tgname = 'pgq_ring'::name
+        AND trigger.tgenabled = ANY ('{O,A}'::"char"[]))
+    THEN ' The trigger pgq_ring is missing or disabled, so that sleeping workers find jobs at their next poll.'::text END);
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_speed(bigint, float8, jsonb) IS 'How long a number of jobs will take, in words for pgq_why.';
+
+-- Returns the columns of pgq_why_queue for a queue without due jobs: which of its jobs run, and when the next one falls
+-- due. The problem of its workers is that of pgq_why_workers, if they have one.
+CREATE OR REPLACE FUNCTION pgq_why_waiting(queue_name text, problem text, explanation text)
+RETURNS TABLE (code text, sentence text, until timestamptz, who jsonb) LANGUAGE plpgsql STABLE AS $pgq$
+DECLARE
+  quoted text := pg_catalog.quote_literal(pg_catalog.left(pgq_why_waiting.queue_name, 100));
+  next timestamptz;
+  running jsonb;
+  started timestamptz;
+  answer text;
+BEGIN
+  SELECT job.run_after INTO next FROM pgq_jobs AS job
+    WHERE job.queue_name = pgq_why_waiting.queue_name AND job.ran_at IS NULL AND job.run_after > statement_timestamp()
+      AND (job.lease IS NULL OR job.started_at IS NULL)
+    ORDER BY job.run_after, job.id LIMIT 1;
+  SELECT pg_catalog.jsonb_agg(leased.entry ORDER BY leased.started_at) INTO running
+    FROM (
+      SELECT pgq_why_running(job.id, job.queue_name, job.lease, job.started_at) -> 0 AS entry, job.started_at
+      FROM (SELECT every.* FROM pgq_jobs AS every WHERE every.lease IS NOT NULL ORDER BY every.lease LIMIT 10000) AS job
+      WHERE job.queue_name = pgq_why_waiting.queue_name AND job.started_at IS NOT NULL AND job.run_after > statement_timestamp()
+      ORDER BY job.started_at LIMIT 10) AS leased;
+  answer := CASE WHEN running IS NOT NULL THEN 'runs' WHEN next IS NOT NULL THEN 'later'
+    WHEN problem = 'no_worker'::text AND NOT EXISTS (
+      SELECT FROM pgq_workers AS worker WHERE pgq_why_waiting.queue_name = ANY (worker.queues))
+      AND NOT EXISTS (
+        SELECT FROM pgq_jobs AS job WHERE job.queue_name = pgq_why_waiting.queue_name AND job.ran_at IS NOT NULL)
+    THEN 'unknown'
+    ELSE 'idle' END;
+  RETURN QUERY SELECT answer, pg_catalog.concat_ws(' ', pg_catalog.concat('No job of the queue ', quoted, ' is due.'),
+      pgq_why_words(running) || '.',
+      CASE WHEN next = 'infinity'::timestamptz THEN 'The next one has the run_after infinity.'::text
+        ELSE 'The next one is due in ' || pgq_why_span(next - statement_timestamp()) || '.' END,
+      CASE WHEN running IS NULL AND next IS NULL THEN 'None waits.'::text END, explanation),
+    CASE WHEN running IS NULL THEN next END, coalesce(running, '[]'::jsonb);
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_waiting(text, text, text) IS 'What a queue without due jobs waits for, for pgq_why_queue.';
+
+-- Returns the columns of pgq_why for a job that has ended, or that is not in the table: completed jobs are deleted, and
+-- with --discard-failed failed ones, too. Then the last of its attempts in pgq_attempts tells what became of it.
+CREATE OR REPLACE FUNCTION pgq_why_ended(id bigint, ran_at timestamptz, cancelled boolean, error text)
+RETURNS TABLE (code text, sentence text, until timestamptz, who jsonb) LANGUAGE plpgsql STABLE AS $pgq$
+DECLARE
+  last record;
+  at timestamptz := ran_at;
+  result text := CASE WHEN ran_at IS NULL THEN NULL
+    WHEN cancelled THEN 'cancelled' WHEN error IS NULL THEN 'completed' ELSE 'failed' END;
+  is_deleted boolean := ran_at IS NULL;
+  problem text := error;
+BEGIN
+  SELECT attempt.* INTO last FROM pgq_attempts AS attempt
+    WHERE attempt.job_id = pgq_why_ended.id ORDER BY attempt.id DESC LIMIT 1;
+  IF is_deleted AND last.outcome = ANY ('{completed,failed,discarded}'::text[]) THEN
+    result := CASE last.outcome WHEN 'completed'::text THEN 'completed' ELSE 'failed' END;
+    at := last.ended_at;
+    problem := last.error;
+  END IF;
+  IF result IS NULL THEN
+    RETURN QUERY SELECT 'unknown'::text, pg_catalog.concat('There is no job ', pgq_why_ended.id,
+      ': it was never enqueued, or it was deleted, as completed jobs are.',
+      ' Its last known attempt, number ' || last.attempt::text || ', was ' || last.outcome || ' '
+        || pgq_why_span(statement_timestamp() - last.ended_at) || ' ago.'), NULL::timestamptz, '[]'::jsonb;
+    RETURN;
+  END IF;
+  RETURN QUERY SELECT result, pg_catalog.concat(
+      CASE result WHEN 'cancelled'::text THEN 'The job was cancelled '::text WHEN 'failed'::text THEN 'The job failed for good '
+        ELSE 'The job was completed ' END,
+      pgq_why_span(statement_timestamp() - at), ' ago',
+      CASE WHEN result <> 'cancelled'::text THEN
+        pg_catalog.concat(', at attempt ' || last.attempt::text, ', by worker ' || last.worker) END,
+      CASE WHEN is_deleted THEN ', and was deleted'::text END,
+      CASE WHEN result = 'failed'::text THEN ': ' || problem
+        WHEN result = 'cancelled'::text THEN '. Its last error: ' || nullif(problem, 'cancelled'::text) ELSE '.' END),
+    NULL::timestamptz,
+    CASE WHEN last.worker IS NULL OR result = 'cancelled'::text THEN '[]'::jsonb
+      ELSE pg_catalog.jsonb_build_array(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('kind', 'worker',
+        'worker', last.worker, 'worker_id', last.worker_id, 'since', at))) END;
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_ended(bigint, timestamptz, boolean, text) IS 'What became of a job that has ended, for pgq_why.';
+
+-- Says why a job does not run, in one row:
+--   code      runs, held, locked, later, paused, backs_off, no_worker, workers_cannot_run, starved, behind, failed,
+--             completed, cancelled or unknown
+--   sentence  the same for a reader
+--   until     until when that holds, if it is known
+--   who       who is in the way: a list of objects, each with a "kind": worker, session, prepared (a prepared
+--             transaction), role or queue; its times are in UTC
+-- The order of the checks: what has ended, what runs, what is not yet due; then who has locked the table or the row;
+-- then why workers do not claim from the queue. While somebody has locked the table against all reading, that is the
+-- answer. The caller needs SELECT on pgq_jobs, pgq_workers, pgq_queues, pgq_attempts and pgq_stats.
+CREATE OR REPLACE FUNCTION pgq_why(id bigint)
+RETURNS TABLE (code text, sentence text, until timestamptz, who jsonb)
+LANGUAGE plpgsql STABLE
+SET timezone = 'UTC' SET lock_timeout = '1s' SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $pgq$
+DECLARE
+  job record;
+  lockers jsonb; -- of the table, then of the row, if they are no workers
+  holders jsonb; -- of the row, if they are workers
+  table_lockers jsonb;
+  answer record;
+  before int8;
+  pace float8;
+BEGIN
+  IF pgq_why.id IS NULL THEN
+    RAISE EXCEPTION 'pgq_why: the id is null' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  lockers := pgq_why_table_lockers(true);
+  IF lockers IS NULL THEN
+    BEGIN
+      SELECT found.id, found.queue_name, found.run_after, found.ran_at, found.error, found.cancelled, found.attempt,
+        found.lease, found.started_at, found.xmax, found.tableoid AS relation
+        INTO job FROM pgq_jobs AS found WHERE found.id = pgq_why.id;
+    EXCEPTION WHEN lock_not_available THEN
+      lockers := coalesce(pgq_why_table_lockers(true), '[]'::jsonb); -- somebody has locked the table meanwhile
+    END;
+  END IF;
+  IF lockers IS NOT NULL THEN
+    RETURN QUERY SELECT 'locked'::text, pg_catalog.concat('The table is locked: ', pgq_why_words(lockers), '.'),
+      NULL::timestamptz, lockers;
+    RETURN;
+  END IF;
+
+  IF job.id IS NULL OR job.ran_at IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM pgq_why_ended(pgq_why.id, job.ran_at, job.cancelled, job.error);
+    RETURN;
+  END IF;
+  lockers := pgq_why_row_lockers(job.relation, job.xmax);
+  IF NOT EXISTS (
+    SELECT FROM pg_catalog.jsonb_array_elements(lockers) AS locker (session) WHERE NOT locker.session ? 'hold'::text)
+  THEN
+    holders := lockers;
+    lockers := NULL;
+  END IF;
+  IF job.lease IS NOT NULL AND job.started_at IS NOT NULL AND job.run_after > statement_timestamp() THEN
+    RETURN QUERY SELECT 'runs'::text, pgq_why_words(running.who) || CASE WHEN lockers IS NULL THEN '.' ELSE
+        '. Its outcome cannot be written while its row is locked by ' || pgq_why_words(lockers) || '.' END,
+      NULL::timestamptz, running.who || coalesce(lockers, '[]'::jsonb)
+      FROM pgq_why_running(job.id, job.queue_name, job.lease, job.started_at) AS running (who);
+    RETURN;
+  END IF;
+  IF job.run_after > statement_timestamp() THEN
+    RETURN QUERY SELECT 'later'::text, pg_catalog.concat('The job is ',
+        CASE WHEN job.run_after = 'infinity'::timestamptz THEN 'never due: its run_after is infinity'::text
+          ELSE 'due in ' || pgq_why_span(job.run_after - statement_timestamp()) END, '.',
+        CASE WHEN job.attempt > 0 THEN ' Attempts so far: ' || job.attempt::text || '.' END,
+        ' The last error: ' || pg_catalog.left(job.error, 1000)),
+      job.run_after::timestamptz, '[]'::jsonb;
+    RETURN;
+  END IF;
+
+  IF lockers IS NULL THEN
+    table_lockers := pgq_why_table_lockers(false);
+  END IF;
+  RETURN QUERY SELECT 'locked'::text, pg_catalog.concat(
+      CASE WHEN lockers IS NULL THEN 'The table is locked: '::text
+        WHEN lockers -> 0 ? 'maybe'::text THEN 'The job''s row is locked, by one of these: '
+        ELSE 'The job''s row is locked: ' END, pgq_why_words(coalesce(lockers, table_lockers)), '.'),
+    NULL::timestamptz, coalesce(lockers, table_lockers)
+    WHERE lockers IS NOT NULL OR table_lockers IS NOT NULL;
+  IF FOUND THEN
+    RETURN;
+  END IF;
+  IF holders IS NOT NULL THEN
+    RETURN QUERY SELECT 'held'::text, pg_catalog.concat('A worker has claimed the job, and runs it now or in a moment: ',
+      pgq_why_words(holders), '.'), NULL::timestamptz, holders;
+    RETURN;
+  END IF;
+
+  SELECT * INTO answer FROM pgq_why_workers(job.queue_name);
+  IF answer.code IS NOT NULL THEN
+    RETURN QUERY SELECT answer.code::text, answer.sentence::text, answer.until::timestamptz, answer.who::jsonb;
+    RETURN;
+  END IF;
+  before := (
+    SELECT pg_catalog.count(*) FROM (
+      SELECT FROM pgq_jobs AS other
+      WHERE other.queue_name = job.queue_name AND other.ran_at IS NULL AND other.run_after <= statement_timestamp()
+        AND (other.run_after, other.id) < (job.run_after, job.id)
+      ORDER BY other.run_after, other.id LIMIT 10001) AS earlier);
+  pace := pgq_why_pace(job.queue_name);
+  RETURN QUERY SELECT 'behind'::text, pg_catalog.concat('The job has been due for ',
+      pgq_why_span(statement_timestamp() - job.run_after), ', and ',
+      CASE WHEN before = 0::int8 THEN 'is the next of its queue'::text
+        WHEN before = 1::int8 THEN '1 job is due before it'
+        WHEN before > 10000::int8 THEN 'more than 10000 jobs are due before it'
+        ELSE before::text || ' jobs are due before it' END,
+      '. ', pgq_why_speed(before, pace, answer.who)),
+    CASE WHEN before > 0::int8 AND before <= 10000::int8 THEN
+      statement_timestamp() + before::float8 / pace * interval '1 min' END, answer.who::jsonb;
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why(bigint) IS 'Says why a job does not run: a code, a sentence, until when that holds, and who is in the way.';
+
+-- Says what becomes of the jobs of a queue, in one row with the columns of pgq_why. The codes are those of pgq_why that a
+-- queue can have, and idle: no job of the queue waits. For a queue with due jobs, the answer is about the first of them:
+--   locked, paused, backs_off, no_worker, workers_cannot_run, starved
+--   behind  workers claim jobs of the queue: how many are due, and an estimate
+--   runs    no job is due, and some run
+--   later   no job is due, and the next one falls due then
+-- A queue that nothing knows is unknown.
+CREATE OR REPLACE FUNCTION pgq_why_queue(queue_name text)
+RETURNS TABLE (code text, sentence text, until timestamptz, who jsonb)
+LANGUAGE plpgsql STABLE
+SET timezone = 'UTC' SET lock_timeout = '1s' SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $pgq$
+DECLARE
+  quoted text := pg_catalog.quote_literal(pg_catalog.left(pgq_why_queue.queue_name, 100));
+  lockers jsonb := pgq_why_table_lockers(false);
+  first record;
+  answer record;
+  due int8;
+  pace float8;
+BEGIN
+  IF pgq_why_queue.queue_name IS NULL THEN
+    RAISE EXCEPTION 'pgq_why_queue: the name is null' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF lockers IS NULL THEN
+    BEGIN
+      SELECT job.id, job.run_after, job.xmax, job.tableoid AS relation, job.lease, job.started_at INTO first
+        FROM pgq_jobs AS job WHERE job.queue_name = pgq_why_queue.queue_name AND job.ran_at IS NULL
+        ORDER BY job.run_after, job.id LIMIT 1;
+    EXCEPTION WHEN lock_not_available THEN
+      lockers := coalesce(pgq_why_table_lockers(true), '[]'::jsonb);
+    END;
+  END IF;
+  IF lockers IS NOT NULL THEN
+    RETURN QUERY SELECT 'locked'::text, pg_catalog.concat('The table is locked: ', pgq_why_words(lockers), '.'),
+      NULL::timestamptz, lockers;
+    RETURN;
+  END IF;
+  SELECT * INTO answer FROM pgq_why_workers(pgq_why_queue.queue_name);
+  IF answer.code = 'paused'::text OR answer.code IS NOT NULL AND first.run_after <= statement_timestamp() THEN
+    RETURN QUERY SELECT answer.code::text, answer.sentence::text, answer.until::timestamptz, answer.who::jsonb;
+    RETURN;
+  END IF;
+  IF first.id IS NULL OR first.run_after > statement_timestamp() THEN
+    RETURN QUERY SELECT * FROM pgq_why_waiting(pgq_why_queue.queue_name, answer.code, answer.sentence);
+    RETURN;
+  END IF;
+  lockers := pgq_why_row_lockers(first.relation, first.xmax);
+  IF EXISTS (
+    SELECT FROM pg_catalog.jsonb_array_elements(lockers) AS locker (session) WHERE NOT locker.session ? 'hold'::text)
+  THEN
+    RETURN QUERY SELECT 'locked'::text, pg_catalog.concat('The first due job of the queue, ', first.id, ', is locked: ',
+      pgq_why_words(lockers), '. Workers pass over it.'), NULL::timestamptz, lockers;
+    RETURN;
+  END IF;
+  due := (
+    SELECT pg_catalog.count(*) FROM (
+      SELECT FROM pgq_jobs AS job
+      WHERE job.queue_name = pgq_why_queue.queue_name AND job.ran_at IS NULL AND job.run_after <= statement_timestamp()
+      ORDER BY job.run_after, job.id LIMIT 10001) AS earlier);
+  pace := pgq_why_pace(pgq_why_queue.queue_name);
+  RETURN QUERY SELECT 'behind'::text, pg_catalog.concat('The queue ', quoted, ' has ',
+      CASE WHEN due = 1::int8 THEN '1 due job'::text WHEN due > 10000::int8 THEN 'more than 10000 due jobs'
+        ELSE due::text || ' due jobs' END,
+      ', the oldest for ', pgq_why_span(statement_timestamp() - first.run_after), '. ', pgq_why_speed(due, pace, answer.who)),
+    CASE WHEN due <= 10000::int8 THEN statement_timestamp() + due::float8 / pace * interval '1 min' END, answer.who::jsonb;
+END
+$pgq$;
+COMMENT ON FUNCTION pgq_why_queue(text) IS 'Says what becomes of the jobs of a queue: a code, a sentence, until when that holds, and who is in the way.';
+
+-- The search path of the functions, except the trigger's: pg_catalog first, then the schema of the tables. So they find
+-- their tables whatever the caller's search path is, and no temporary table hides them. Operators and functions of the
+-- schema that fit a call better than those of pg_catalog would still be taken: therefore the functions write calls that
+-- fit exactly, or qualify them.
 DO $pgq$
 DECLARE
+  signature text;
   jobs_schema text := pg_catalog.quote_ident((
     SELECT nspname FROM pg_catalog.pg_namespace AS namespace JOIN pg_catalog.pg_class AS class
       ON namespace.oid OPERATOR(pg_catalog.=) class.relnamespace
     WHERE class.oid OPERATOR(pg_catalog.=) 'pgq_jobs'::pg_catalog.regclass::pg_catalog.oid)::pg_catalog.text);
 BEGIN
-  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_enqueue(pg_catalog.text, pg_catalog.bytea, pg_catalog.timestamptz, pg_catalog.text[])'
-    ' SET search_path = pg_catalog, %s, pg_temp', jobs_schema);
-  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_cancel(pg_catalog.int8) SET search_path = pg_catalog, %s, pg_temp',
-    jobs_schema);
-  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_retry(pg_catalog.int8, pg_catalog.bool)'
-    ' SET search_path = pg_catalog, %s, pg_temp', jobs_schema);
-  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_pause(pg_catalog.text, pg_catalog.timestamptz, pg_catalog.text)'
-    ' SET search_path = pg_catalog, %s, pg_temp', jobs_schema);
-  EXECUTE pg_catalog.format('ALTER FUNCTION pgq_resume(pg_catalog.text) SET search_path = pg_catalog, %s, pg_temp',
-    jobs_schema);
+  FOREACH signature IN ARRAY ARRAY[
+    'pgq_enqueue(pg_catalog.text, pg_catalog.bytea, pg_catalog.timestamptz, pg_catalog.text[])',
+    'pgq_cancel(pg_catalog.int8)',
+    'pgq_retry(pg_catalog.int8, pg_catalog.bool)',
+    'pgq_pause(pg_catalog.text, pg_catalog.timestamptz, pg_catalog.text)',
+    'pgq_resume(pg_catalog.text)',
+    'pgq_why(pg_catalog.int8)',
+    'pgq_why_queue(pg_catalog.text)',
+    'pgq_why_span(pg_catalog.interval)',
+    'pgq_why_words(pg_catalog.jsonb)',
+    'pgq_why_distance(pg_catalog.text, pg_catalog.text)',
+    'pgq_why_nearest(pg_catalog.text)',
+    'pgq_why_sessions(pg_catalog.text[])',
+    'pgq_why_table_lockers(pg_catalog.bool)',
+    'pgq_why_row_lockers(pg_catalog.oid, pg_catalog.xid)',
+    'pgq_why_workers(pg_catalog.text)',
+    'pgq_why_running(pg_catalog.int8, pg_catalog.text, pg_catalog.int8, pg_catalog.timestamptz)',
+    'pgq_why_pace(pg_catalog.text)',
+    'pgq_why_speed(pg_catalog.int8, pg_catalog.float8, pg_catalog.jsonb)',
+    'pgq_why_waiting(pg_catalog.text, pg_catalog.text, pg_catalog.text)',
+    'pgq_why_ended(pg_catalog.int8, pg_catalog.timestamptz, pg_catalog.bool, pg_catalog.text)']::pg_catalog.text[]
+  LOOP
+    EXECUTE pg_catalog.format('ALTER FUNCTION %s SET search_path = pg_catalog, %s, pg_temp', signature, jobs_schema);
+  END LOOP;
 END
 $pgq$;

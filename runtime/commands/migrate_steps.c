@@ -19,17 +19,31 @@ enum { MOMENT_MS = 200, PATIENT_MS = 5000, PAUSE_MS = 1000, TELL_AGAIN_MS = 1000
 /* Columns of next_step.sql. */
 enum step_column { STEP_NAME, STEP_KIND, STEP_TABLE, STEP_STATEMENT, STEP_BREAKS };
 
-/* The files whose functions are compared with those of the database, and those that create them. */
-static const char *const function_names[] = {"pgq_ring",  "pgq_enqueue", "pgq_cancel",
-                                             "pgq_retry", "pgq_pause",   "pgq_resume"};
-static const char *const function_files[] = {"sql/schema/pgq_ring.sql",       "sql/schema/pgq_enqueue.sql",
-                                             "sql/schema/pgq_cancel.sql",     "sql/schema/pgq_retry.sql",
-                                             "sql/schema/pgq_pause.sql",      "sql/schema/pgq_resume.sql",
-                                             "sql/schema/pgq_search_path.sql"};
-enum {
-  FUNCTIONS = sizeof function_names / sizeof *function_names,
-  FILES = sizeof function_files / sizeof *function_files
+/* The functions that are compared with those of the database: NAME is created by sql/schema/NAME.sql. */
+static const char *const function_names[] = {
+    "pgq_ring",
+    "pgq_enqueue",
+    "pgq_cancel",
+    "pgq_retry",
+    "pgq_pause",
+    "pgq_resume",
+    "pgq_why",
+    "pgq_why_queue",
+    "pgq_why_span",
+    "pgq_why_words",
+    "pgq_why_distance",
+    "pgq_why_nearest",
+    "pgq_why_sessions",
+    "pgq_why_table_lockers",
+    "pgq_why_row_lockers",
+    "pgq_why_workers",
+    "pgq_why_running",
+    "pgq_why_pace",
+    "pgq_why_speed",
+    "pgq_why_waiting",
+    "pgq_why_ended",
 };
+enum { FUNCTIONS = sizeof function_names / sizeof *function_names, FILE_NAME_SIZE = 96 };
 
 /* ── running SQL ── */
 
@@ -86,6 +100,10 @@ static void roll_back(PGconn *conn) {
   PQclear(PQexec(conn, "ROLLBACK"));
 }
 
+static void function_file(char name[FILE_NAME_SIZE], int function) {
+  snprintf(name, FILE_NAME_SIZE, "sql/schema/%s.sql", function_names[function]);
+}
+
 static const char *file_text(const char *name) {
   const struct embedded_file *file = embedded_find(name);
   return file ? (const char *)file->bytes : "SELECT 'this build lacks a file'::pg_catalog.int4";
@@ -130,9 +148,11 @@ static void fill(struct step *step, const PGresult *result) {
 
 int step_find(PGconn *conn, const struct steps_left_out *left_out, struct step *step) {
   struct buffer names = {0}, bodies = {0}, left = {0};
+  char file[FILE_NAME_SIZE];
   for (int i = 0; i < FUNCTIONS; i++) {
     add_element(&names, function_names[i], strlen(function_names[i]));
-    add_body(&bodies, function_files[i]);
+    function_file(file, i);
+    add_body(&bodies, file);
   }
   for (int i = 0; i < left_out->count; i++)
     add_element(&left, left_out->names[i], strlen(left_out->names[i]));
@@ -181,10 +201,13 @@ static int run_files(PGconn *conn, const struct step *step) {
   }
   if (strcmp(step->kind, "trigger") == 0)
     return run(conn, step->name, file_text("sql/schema/pgq_ring_trigger.sql"));
+  char file[FILE_NAME_SIZE];
   int status = 0;
-  for (int i = 0; i < FILES && status == 0; i++)
-    status = run(conn, step->name, file_text(function_files[i]));
-  return status;
+  for (int i = 0; i < FUNCTIONS && status == 0; i++) {
+    function_file(file, i);
+    status = run(conn, step->name, file_text(file));
+  }
+  return status == 0 ? run(conn, step->name, file_text("sql/schema/pgq_search_path.sql")) : status;
 }
 
 static int try_in_transaction(PGconn *conn, const struct step *step) {

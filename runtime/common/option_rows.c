@@ -9,10 +9,12 @@
 #define COMMANDS_SELECT (COMMANDS_CHANGE | COMMAND_JOBS)
 /* The commands that only read. */
 #define COMMANDS_LIST (COMMAND_QUEUES | COMMAND_JOBS | COMMAND_SHOW | COMMAND_WORKERS | COMMAND_STATS)
+/* The commands that say what is wrong. */
+#define COMMANDS_EXPLAIN (COMMAND_WHY | COMMAND_DOCTOR)
 /* The commands that need a database. */
 #define COMMANDS_CONNECT                                                                                               \
-  (COMMANDS_SELECT | COMMANDS_LIST | COMMAND_CANCEL | COMMAND_ENQUEUE | COMMAND_MIGRATE | COMMAND_EDIT |               \
-   COMMAND_PAUSE | COMMAND_RESUME)
+  (COMMANDS_SELECT | COMMANDS_LIST | COMMANDS_EXPLAIN | COMMAND_CANCEL | COMMAND_ENQUEUE | COMMAND_MIGRATE |           \
+   COMMAND_EDIT | COMMAND_PAUSE | COMMAND_RESUME)
 #define DAYS_MS(days) ((int64_t)(days)*24 * 3600 * 1000)
 
 const struct option_row option_rows[] = {
@@ -234,7 +236,7 @@ const struct option_row option_rows[] = {
     {.name = "queue",
      .kind = OPTION_TEXT,
      .offset = AT(queue),
-     .commands = COMMANDS_SELECT,
+     .commands = COMMANDS_SELECT | COMMAND_WHY,
      .argument = "QUEUE",
      .help = "select the jobs of this queue"},
     {.name = "state",
@@ -311,7 +313,7 @@ const struct option_row option_rows[] = {
     {.name = "json",
      .kind = OPTION_FLAG,
      .offset = AT(json),
-     .commands = COMMANDS_LIST,
+     .commands = COMMANDS_LIST | COMMANDS_EXPLAIN,
      .help = "print a JSON object on each line"},
     {.name = "for",
      .kind = OPTION_DURATION,

@@ -241,10 +241,10 @@ int options_from_script(struct options *options, const char *name, const char *v
 
 /* Returns the name of the first of these commands. */
 static const char *command_name(int commands) {
-  static const char *const names[] = {"a worker",       "pgq-lua enqueue", "pgq-lua migrate", "pgq-lua dev",
-                                      "pgq-lua cancel", "pgq-lua retry",   "pgq-lua delete",  "pgq-lua edit",
-                                      "pgq-lua pause",  "pgq-lua resume",  "pgq-lua jobs",    "pgq-lua queues",
-                                      "pgq-lua show",   "pgq-lua workers", "pgq-lua stats"};
+  static const char *const names[] = {
+      "a worker",       "pgq-lua enqueue", "pgq-lua migrate", "pgq-lua dev",    "pgq-lua cancel", "pgq-lua retry",
+      "pgq-lua delete", "pgq-lua edit",    "pgq-lua pause",   "pgq-lua resume", "pgq-lua jobs",   "pgq-lua queues",
+      "pgq-lua show",   "pgq-lua workers", "pgq-lua stats",   "pgq-lua why",    "pgq-lua doctor"};
   return names[__builtin_ctz((unsigned)commands)];
 }
 

@@ -31,6 +31,8 @@ enum command {
   COMMAND_SHOW = 1 << 12,
   COMMAND_WORKERS = 1 << 13,
   COMMAND_STATS = 1 << 14,
+  COMMAND_WHY = 1 << 15,
+  COMMAND_DOCTOR = 1 << 16,
 };
 
 /* The values of --pooler: which connection pooler is between the worker and the server. */
