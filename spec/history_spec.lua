@@ -158,15 +158,16 @@ describe("the history of attempts", function()
     pg:psql [[CREATE ROLE old_worker LOGIN;
       GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_jobs, pgq_workers, pgq_frontiers TO old_worker]]
     undos[1] = "DROP OWNED BY old_worker; DROP ROLE old_worker"
-    local result = start(SCRIPT, "--db", pg.conninfo .. " user=old_worker"):wait(20)
-    assert.equal(1, result.status)
-    assert.equal("pgq-lua: the role old_worker may not INSERT into pgq_attempts, where failed attempts are written: "
-      .. "GRANT INSERT ON pgq_attempts TO old_worker\n", result.stderr)
-    pg:psql "GRANT INSERT ON pgq_attempts TO old_worker"
-    result = start(SCRIPT, "--db", pg.conninfo .. " user=old_worker"):wait(20)
-    assert.equal("pgq-lua: the role old_worker may not SELECT from pgq_queues, which says what queues are paused: "
-      .. "GRANT SELECT ON pgq_queues TO old_worker\n", result.stderr)
-    pg:psql "GRANT SELECT ON pgq_queues TO old_worker"
+    local dsn = pg.conninfo .. " user=old_worker"
+    for _, right in ipairs { "SELECT from pgq_queues, which says what queues are paused",
+      "INSERT into pgq_attempts, where failed attempts are written" } do
+      local verb, tbl = right:match "^(%u+) %l+ ([%w_]+)"
+      local grant = ("GRANT %s ON %s TO old_worker"):format(verb, tbl)
+      local result = start(SCRIPT, "--db", dsn):wait(20)
+      assert.equal(1, result.status)
+      assert.equal(("pgq-lua: the role old_worker may not %s: %s\n"):format(right, grant), result.stderr)
+      pg:psql(grant)
+    end
     enqueue("fails")
     drain(SCRIPT, "--db", pg.conninfo .. " user=old_worker")
     assert.equal("2", pg:psql "SELECT count(*) FROM pgq_attempts")
