@@ -4,6 +4,7 @@
 local cjson = require "cjson"
 local fixture = require "spec.support.fixture"
 local process = require "spec.support.process"
+local uv = require "luv"
 local wait = require "spec.support.wait"
 
 describe("pgq_why", function()
@@ -278,13 +279,55 @@ describe("pgq_why", function()
 
     it("workers_cannot_run: the script's error", function()
       local id = enqueue "q"
-      report("{}", { stage = "loading", script_error = "worker.lua:3: unexpected symbol", executors = {} })
+      report("{q}", { stage = "serving", script_error = "worker.lua:3: unexpected symbol", executors = { { pid = 1, busy = false } } })
       local answer = why(id)
       assert.equal("workers_cannot_run", answer.code)
       assert.matches("worker far:77 cannot run its script: worker.lua:3: unexpected symbol", answer.sentence)
       assert.equal("far:77", answer.who[1].worker)
-      report("{q}", { stage = "serving", script_error = "newer one is broken", executors = { { pid = 1, busy = false } } })
+      report("{q}", { stage = "serving", script_error = "newer one is broken", executors = { { pid = 1, busy = false, version = "5" } } })
       assert.equal("behind", why(id).code)
+    end)
+
+    describe("of real workers", function()
+      it("paused", function()
+        local id = enqueue "q"
+        pg:psql "SELECT pgq_pause('q', now() + interval '1 h', 'no disk')"
+        started(start [[pgq.register_queue("q", print)]])
+        local answer = why(id)
+        assert.equal("paused", answer.code)
+        assert.matches("'q' is paused by postgres since %S+, for another %S+: no disk", answer.sentence)
+      end)
+
+      it("backs_off", function()
+        local id = enqueue "q"
+        pg:psql "UPDATE pgq_jobs SET retry_waits = array_fill('0s'::text, ARRAY[100])" -- each attempt doubles the pause
+        start [[pgq.register_queue("q", function() return pgq.backoff("503") end)]]
+        local answer = wait_for_code("backs_off", why, id)
+        assert.matches("'q' backs off for another %S+: .*503", answer.sentence)
+        assert.is_truthy(answer["until"])
+      end)
+
+      it("workers_cannot_run", function()
+        local worker = start [[pgq.register_queue("q", print)]]
+        started(worker)
+        local file = assert(io.open(worker.script_path, "w"))
+        file:write "this is no Lua"
+        file:close()
+        for _, pid in ipairs(worker:executors()) do uv.kill(pid, "sigkill") end
+        local id = enqueue "q"
+        local answer = wait_for_code("workers_cannot_run", why, id)
+        assert.matches("worker %S+:" .. worker.pid .. " cannot run its script: .*worker%.lua:1:", answer.sentence)
+      end)
+
+      it("starved #slow", function()
+        enqueue "slow"
+        local worker = start [[pgq.register_queue("slow", function() spin(600) end) pgq.register_queue("q", print)]]
+        wait_for_code("runs", why_queue, "slow")
+        local id = enqueue "q"
+        local answer = wait_for_code("starved", why, id)
+        assert.matches("The only executor that serves the queue 'q' is busy: worker %S+:" .. worker.pid
+          .. ", executor " .. worker:executors()[1] .. ", runs job 1 of queue 'slow' for %d", answer.sentence)
+      end)
     end)
 
     it("behind: how many jobs are due before it, and how long they take", function()

@@ -776,7 +776,8 @@ COMMENT ON FUNCTION pgq_why_row_lockers(oid, xid) IS 'Which transactions have lo
 --
 -- A worker reports to its row in pgq_workers every ten seconds, and has an advisory lock on the row's number while its
 -- control session lives; a worker behind a pooler has no lock. An executor counts as busy only if it had been busy for a
--- second when its worker reported that: an executor with short jobs is busy at most moments, too.
+-- second when its worker reported that: an executor with short jobs is busy at most moments, too. A worker cannot run its
+-- script when that has an error, and no executor is left that has loaded it before.
 CREATE OR REPLACE FUNCTION pgq_why_workers(queue_name text)
 RETURNS TABLE (code text, sentence text, until timestamptz, who jsonb) LANGUAGE plpgsql STABLE AS $pgq$
 DECLARE
@@ -814,7 +815,9 @@ BEGIN
     FROM pgq_workers AS listed),
   judged AS (
     SELECT worker.*, pgq_why_workers.queue_name = ANY (worker.queues) AS registers,
-      worker.script_error IS NOT NULL AND pg_catalog.jsonb_array_length(worker.executors) = 0
+      worker.script_error IS NOT NULL AND NOT EXISTS (
+          SELECT FROM pg_catalog.jsonb_array_elements(worker.executors) AS executor (value)
+          WHERE executor.value ->> 'version'::text IS NOT NULL)
         AND NOT worker.silent AND NOT worker.gone AS broken,
       CASE WHEN worker.silent OR worker.gone THEN
           'is gone: it reported last ' || pgq_why_span(statement_timestamp() - worker.last_seen_at) || ' ago'
@@ -858,7 +861,7 @@ BEGIN
       pg_catalog.row_number() OVER (PARTITION BY judged.registers ORDER BY judged.last_seen_at DESC) AS number,
       pg_catalog.jsonb_build_object('kind', 'worker', 'worker', judged.name, 'worker_id', judged.id) AS entry
     FROM judged
-    WHERE judged.registers OR judged.broken AND judged.queues = '{}'::text[]) AS serves;
+    WHERE judged.registers) AS serves;
 
   IF seen.serving = 0::int8 AND seen.broken IS NOT NULL THEN
     RETURN QUERY SELECT 'workers_cannot_run'::text, pg_catalog.concat('No worker serves the queue ', quoted, ': ',

@@ -219,6 +219,7 @@ static void make_ascii(char *text) {
 char *status_text(const struct status *status, bool ascii) {
   cJSON *object = cJSON_CreateObject();
   const char *problem = status->mode->problem.text;
+  add_time(object, "at", 0);
   cJSON_AddStringToObject(object, "stage", status->stage);
   add_text(object, "script", status->script);
   add_text(object, "script_version", version_of(status));
