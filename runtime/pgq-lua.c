@@ -20,6 +20,7 @@
 #include "options.h"
 #include "pause.h"
 #include "queues.h"
+#include "retry.h"
 #include "signal_reset.h"
 #include "supervisor.h"
 #include "version.h"
@@ -53,8 +54,16 @@ static const struct command_row commands[] = {
      "Enqueues a job and prints its id. DATA is the data of the job; with -, the data is read from standard input; "
      "without either, it is empty. With --lines, each line of standard input becomes a job.",
      enqueue_command},
-    {"cancel", COMMAND_CANCEL, "cancel [options] ID…",
-     "Cancels jobs, even running ones, and prints the result for each. Cancelled jobs are kept.", cancel_command},
+    {"retry", COMMAND_RETRY, "retry [options] ID… | SELECTION",
+     "Makes jobs due now, with fresh retries: jobs with these ids, or the failed ones that the options select.",
+     retry_command},
+    {"cancel", COMMAND_CANCEL, "cancel [options] ID… | SELECTION",
+     "Cancels jobs: those with these ids, even running ones, or the waiting ones that the options select. Cancelled "
+     "jobs "
+     "are kept.",
+     cancel_command},
+    {"delete", COMMAND_DELETE, "delete [options] ID… | SELECTION",
+     "Deletes jobs that have ended: those with these ids, or those that the options select.", delete_command},
     {"queues", COMMAND_QUEUES, "queues [options]",
      "Lists the queues: how many jobs each has in each state, how many are done per minute, who serves it, and what is "
      "in "

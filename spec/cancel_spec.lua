@@ -233,7 +233,7 @@ describe("cancelling", function()
     it("refuses words that are no ids with status 2, and changes nothing", function()
       local id = enqueue()
       for _, case in ipairs {
-        { "the id of a job is missing" },
+        { "say which jobs: give their ids" },
         { "'' is not a whole number; write the ids", id, "" },
         { "'mail' is not a whole number", id, "mail" },
         { "'7x' is not a whole number", id, "7x" },

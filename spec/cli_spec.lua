@@ -38,7 +38,7 @@ describe("pgq-lua", function()
         { "the name of the queue is missing", "enqueue" },
         { "unexpected argument after DATA; quote data", "enqueue", "q", "two", "words" },
         { "unexpected argument 'now'", "migrate", "now" },
-        { "the id of a job is missing", "cancel" },
+        { "say which jobs: give their ids", "cancel" },
       } do
         local result = refuses(2, unpack(case))
         assert.matches("usage: pgq%-lua ", result.stderr)

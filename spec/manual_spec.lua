@@ -11,7 +11,7 @@ local PGQ_LUA, BUILD = os.getenv "PGQ_LUA", os.getenv "PGQ_BUILD"
 
 local COMMANDS = { worker = "pgq-lua", enqueue = "pgq-lua-enqueue", cancel = "pgq-lua-cancel",
   migrate = "pgq-lua-migrate", dev = "pgq-lua-dev", queues = "pgq-lua-queues", jobs = "pgq-lua-jobs",
-  pause = "pgq-lua-pause", resume = "pgq-lua-resume", why = "pgq-lua-why" }
+  retry = "pgq-lua-retry", delete = "pgq-lua-delete", pause = "pgq-lua-pause", resume = "pgq-lua-resume", why = "pgq-lua-why" }
 
 local pages = documents.manual()
 local by_name = {}

@@ -137,7 +137,8 @@ describe("with hostile objects in the search path", function()
       FROM pg_depend JOIN pg_proc ON pg_proc.oid = objid
       WHERE classid = 'pg_proc'::regclass AND pronamespace = 'probes'::regnamespace
         AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_class'::regclass)
-        AND NOT (refclassid = 'pg_proc'::regclass AND refobjid IN ('public.pgq_pause'::regproc, 'public.pgq_resume'::regproc))
+        AND NOT (refclassid = 'pg_proc'::regclass AND refobjid IN ('public.pgq_pause'::regproc, 'public.pgq_resume'::regproc,
+          'public.pgq_cancel'::regproc))
         AND NOT (refclassid = 'pg_class'::regclass
           AND refobjid IN (SELECT oid FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace
             OR oid IN ('public.pgq_jobs'::regclass, 'public.pgq_workers'::regclass, 'public.pgq_frontiers'::regclass,
@@ -194,6 +195,8 @@ describe("with hostile objects in the search path", function()
     pg:psql "UPDATE pgq_jobs SET lease = 5 WHERE id = 2"
     assert.equal("cancelled|running|ended|unknown", pg:psql
       "SELECT pgq_cancel(1), pgq_cancel(2), pgq_cancel(1), pgq_cancel(99)")
+    assert.equal("retried|retried|unknown|paused|paused|resumed|cancelled", pg:psql [[SELECT pgq_retry(1), pgq_retry(1, true), pgq_retry(99),
+      pgq_pause('a'), pgq_pause('a', now() + interval '1 h', 'why'), pgq_resume('a'), pgq_cancel(1)]])
     pg:psql [[INSERT INTO pgq_workers (host, pid, version, queues, pooled, status) VALUES ('h', 1, '1', '{a}', true,
       '{"executors": [{"pid": 1, "busy": true, "busy_since": "2026-01-01T00:00:00Z", "job": 5, "in_flight": 1}]}');
       INSERT INTO pgq_stats (queue_name, minute, completed) VALUES ('a', date_trunc('minute', now()), 5);
@@ -243,6 +246,12 @@ describe("with hostile objects in the search path", function()
     run("enqueue", "q", "data")
     run("enqueue", "--delay", "1h", "q", "data")
     run("cancel", "1")
+    run("retry", "1")
+    run("pause", "q")
+    run("resume", "q")
+    run("cancel", "--state", "due,later", "--all", "--error", "no")
+    run("delete", "--queue", "q", "--error", "no", "--since", "1h", "--before", "1s", "--meta", "a=b", "--dry-run")
+    run("delete", "--queue", "q")
     run "queues"
     run("queues", "--json")
     run "jobs"

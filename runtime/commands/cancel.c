@@ -1,14 +1,34 @@
 #include "cancel.h"
 
-#include <errno.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "audit.h"
+#include "bulk.h"
+#include "commands_sql.h"
 #include "database.h"
-#include "failure.h"
+#include "job_ids.h"
+#include "one_by_one.h"
+
+static const struct bulk_verb verb = {
+    .command = "cancel",
+    .usage = "cancel [options] ID… | SELECTION",
+    .done = "cancelled",
+    .sql = SQL_CANCEL_JOBS,
+    .states = JOB_WAITING,
+    .may_states = JOB_WAITING,
+    .may_not = "only jobs that wait can be selected: give the ids of running ones",
+    .needs = "{pgq_jobs SELECT,pgq_jobs UPDATE ran_at,pgq_jobs UPDATE cancelled,pgq_jobs UPDATE error,"
+             "pgq_jobs UPDATE lease,pgq_jobs UPDATE started_at,pgq_jobs UPDATE deaths," AUDIT_NEEDS "}",
+};
+
+/* A role that may only cancel jobs whose ids it knows needs less. */
+#define NEEDS_BY_ID                                                                                                    \
+  "{pgq_jobs SELECT id,pgq_jobs SELECT lease,pgq_jobs SELECT ran_at,pgq_jobs SELECT error,pgq_jobs UPDATE ran_at,"     \
+  "pgq_jobs UPDATE cancelled,pgq_jobs UPDATE error,pgq_jobs UPDATE lease,pgq_jobs UPDATE started_at,"                  \
+  "pgq_jobs UPDATE deaths," AUDIT_NEEDS "}"
 
 /* The answers of pgq_cancel() (sql/schema/pgq_cancel.sql), and the line that is printed for each. */
 struct answer_row {
@@ -31,90 +51,57 @@ static const struct answer_row *find_answer(const char *text) {
   return NULL;
 }
 
-/* Returns the problem with an id as the end of a sentence, or NULL. */
-static const char *find_misuse(const char *word) {
-  const char *digits = word + (*word == '-');
-  if (*digits == '\0' || digits[strspn(digits, "0123456789")] != '\0')
-    return "is not a whole number; write the ids of jobs, as enqueueing printed them";
-  errno = 0;
-  strtoll(word, NULL, 10);
-  return errno == ERANGE ? "is too large for the id of a job" : NULL;
-}
-
-static void explain(const PGconn *conn, const PGresult *result, const char *id) {
-  struct pgq_error error;
-  failure_from_result(&error, conn, result);
-  bool missing = strcmp(error.sqlstate, "42883") == 0 || strcmp(error.sqlstate, "42P01") == 0;
-  fprintf(stderr, "pgq-lua cancel: job %s: %s%s\n", id, error.message,
-          missing ? "; run `pgq-lua migrate` to create what is missing" : "");
-}
-
-/* Runs a statement without a result. Returns 0, or -1 with a message on stderr. */
-static int run(PGconn *conn, const char *sql, const char *id) {
-  PGresult *result = PQexec(conn, sql);
-  bool good = PQresultStatus(result) == PGRES_COMMAND_OK;
-  if (!good)
-    explain(conn, result, id);
-  PQclear(result);
-  return good ? 0 : -1;
-}
-
 /* The answer of the database, or NULL with a message on stderr. */
-static const struct answer_row *ask(PGconn *conn, const char *id) {
-  static const char sql[] = "SELECT pgq_cancel($1::pg_catalog.int8)";
-  PGresult *result = PQexecParams(conn, sql, 1, NULL, &id, NULL, NULL, 0);
-  const struct answer_row *answer = NULL;
-  if (PQresultStatus(result) != PGRES_TUPLES_OK)
-    explain(conn, result, id);
-  else if (!(answer = find_answer(PQgetvalue(result, 0, 0))))
-    fprintf(stderr, "pgq-lua cancel: job %s: pgq_cancel returned '%s', which this pgq-lua does not know\n", id,
+static const struct answer_row *ask(struct transaction *transaction, const char *id) {
+  PGresult *result = transaction_ask(transaction, SQL_CANCEL_JOB, 1, &id);
+  if (!result)
+    return NULL;
+  const struct answer_row *answer = find_answer(PQgetvalue(result, 0, 0));
+  if (!answer) {
+    fprintf(stderr, "pgq-lua %s: pgq_cancel returned '%s', which this pgq-lua does not know\n", transaction->command,
             PQgetvalue(result, 0, 0));
+    transaction_rollback(transaction);
+  }
   PQclear(result);
   return answer;
 }
 
-/*
- * Cancels a job in a transaction of its own. Its isolation level is named because the database or the role may have
- * another default: there pgq_cancel fails if the row changes while the call waits for its lock.
- */
-static const struct answer_row *cancel(PGconn *conn, const char *id) {
-  if (run(conn, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", id) != 0)
+/* Cancels a job in a transaction of its own. `changed`: how many were cancelled before. Returns the answer, or NULL
+ * with a message on stderr. */
+static const struct answer_row *cancel(struct transaction *transaction, struct audit *audit, const char *id,
+                                       int64_t changed) {
+  if (transaction_begin(transaction, false) != 0)
     return NULL;
-  const struct answer_row *answer = ask(conn, id);
-  if (answer)
-    return run(conn, "COMMIT", id) == 0 ? answer : NULL;
-  PQclear(PQexec(conn, "ROLLBACK"));
-  return NULL;
+  const struct answer_row *answer = ask(transaction, id);
+  if (answer && ((answer->status == 0 && audit_write(audit, transaction, changed + 1) != 0) ||
+                 transaction_commit(transaction) != 0))
+    return NULL;
+  return answer;
 }
 
-/* Cancels a job and prints a line about it. Returns 0, or 1 if the job was not cancelled or the line not printed. */
-static int cancel_and_tell(PGconn *conn, const char *id) {
-  const struct answer_row *answer = cancel(conn, id);
-  if (!answer)
+static int cancel_by_ids(const struct options *options, int argc, char **argv) {
+  int64_t changed = 0;
+  int status = 0;
+  if (one_by_one_check(&verb, options, argc, argv) != 0)
+    return 2;
+  struct transaction transaction = {.needs = NEEDS_BY_ID, .timeout_ms = ONE_BY_ONE_TIMEOUT_MS};
+  transaction.conn = database_connect_as(options, "pgq-lua cancel");
+  if (!transaction.conn)
     return 1;
-  printf("%" PRId64 " %s\n", (int64_t)strtoll(id, NULL, 10), answer->line);
-  if (fflush(stdout) == 0)
-    return answer->status;
-  fprintf(stderr, "pgq-lua cancel: job %s: %s; but that could not be printed: %s\n", id, answer->line, strerror(errno));
-  return 1;
+  char *ids = job_ids_array(argc, argv), name[80];
+  struct audit audit = {.verb = "cancel", .ids = ids};
+  for (int i = 0; i < argc && PQstatus(transaction.conn) == CONNECTION_OK; i++) {
+    snprintf(name, sizeof name, "cancel: job %s", argv[i]);
+    transaction.command = name;
+    const struct answer_row *answer = cancel(&transaction, &audit, argv[i], changed);
+    changed += answer && answer->status == 0;
+    status |= !answer || one_by_one_print("cancel", argv[i], answer->line) != 0 || answer->status != 0;
+  }
+  free(ids);
+  PQfinish(transaction.conn);
+  return status;
 }
 
 int cancel_command(const struct options *options, int argc, char **argv) {
-  const char *misuse = argc < 1 ? "the id of a job is missing" : NULL;
-  int status = 0, bad = -1;
-  for (int i = 0; i < argc && !misuse; i++)
-    misuse = find_misuse(argv[bad = i]);
-  if (misuse && bad >= 0)
-    fprintf(stderr, "pgq-lua cancel: '%.100s' %s\nusage: pgq-lua cancel [options] ID…\n", argv[bad], misuse);
-  else if (misuse)
-    fprintf(stderr, "pgq-lua cancel: %s\nusage: pgq-lua cancel [options] ID…\n", misuse);
-  if (misuse)
-    return 2;
-  PGconn *conn = database_connect(options);
-  if (!conn)
-    return 1;
-  for (int i = 0; i < argc && PQstatus(conn) == CONNECTION_OK; i++)
-    status |= cancel_and_tell(conn, argv[i]);
-  PQfinish(conn);
-  return status;
+  return argc > 0 ? cancel_by_ids(options, argc, argv) : bulk_run(&verb, options);
 }

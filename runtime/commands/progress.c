@@ -73,6 +73,16 @@ void progress_update(struct progress *progress, int64_t lines, int64_t bytes) {
     draw(progress, lines, bytes, "in", elapsed, elapsed);
 }
 
+void progress_count(struct progress *progress, const char *done, int64_t jobs) {
+  int64_t now_us;
+  if (!progress->visible || (now_us = clock_us()) < progress->next_us)
+    return;
+  progress->next_us = now_us + REDRAW_US;
+  double elapsed = (double)(now_us - progress->began_us) / 1e6;
+  fprintf(stderr, "\r%s %" PRId64 " jobs  %.0f/s    ", done, jobs, elapsed > 0 ? (double)jobs / elapsed : 0);
+  progress->drawn = true;
+}
+
 void progress_done(struct progress *progress, int64_t lines, int64_t bytes) {
   double elapsed = (double)(clock_us() - progress->began_us) / 1e6;
   if (progress->visible)

@@ -23,6 +23,10 @@ void progress_begin(struct progress *progress, int fd);
  * times a second. */
 void progress_update(struct progress *progress, int64_t lines, int64_t bytes);
 
+/* progress_count(progress, done, jobs): a command that does not read a file has changed `jobs` jobs so far: "retried
+ * 2000 jobs". Draws at most ten times a second. */
+void progress_count(struct progress *progress, const char *done, int64_t jobs);
+
 /* progress_done(progress, lines, bytes): the file has been read and enqueued. Draws the line a last time. */
 void progress_done(struct progress *progress, int64_t lines, int64_t bytes);
 

@@ -19,7 +19,8 @@ static PGresult *begin(const struct transaction *transaction, bool read_only) {
   char timeout[16];
   const char *sql =
       read_only ? "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY" : "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-  snprintf(timeout, sizeof timeout, "%d", TRANSACTION_TIMEOUT_MS);
+  snprintf(timeout, sizeof timeout, "%d",
+           transaction->timeout_ms > 0 ? transaction->timeout_ms : TRANSACTION_TIMEOUT_MS);
   PGresult *result = run(transaction, sql, 0, NULL);
   if (is_good(result)) {
     PQclear(result);

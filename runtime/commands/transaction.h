@@ -16,6 +16,7 @@ struct transaction {
   /* The privileges that the command needs, as an array of texts for missing_privileges.sql in sql/commands: such as
    * {pgq_jobs SELECT,pgq_jobs UPDATE run_after}. */
   const char *needs;
+  int timeout_ms; /* how long each statement may take; 0: TRANSACTION_TIMEOUT_MS */
 };
 
 enum { TRANSACTION_TIMEOUT_MS = 10000 };

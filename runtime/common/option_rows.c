@@ -5,7 +5,7 @@
 
 #define AT(field) offsetof(struct options, field)
 /* The commands that take a selection of jobs, and those of them that change jobs. */
-#define COMMANDS_CHANGE (COMMAND_RETRY | COMMAND_DELETE)
+#define COMMANDS_CHANGE (COMMAND_CANCEL | COMMAND_RETRY | COMMAND_DELETE)
 #define COMMANDS_SELECT (COMMANDS_CHANGE | COMMAND_JOBS)
 /* The commands that only read. */
 #define COMMANDS_LIST (COMMAND_QUEUES | COMMAND_JOBS | COMMAND_SHOW | COMMAND_WORKERS | COMMAND_STATS)
@@ -13,8 +13,8 @@
 #define COMMANDS_EXPLAIN (COMMAND_WHY | COMMAND_DOCTOR)
 /* The commands that need a database. */
 #define COMMANDS_CONNECT                                                                                               \
-  (COMMANDS_SELECT | COMMANDS_LIST | COMMANDS_EXPLAIN | COMMAND_CANCEL | COMMAND_ENQUEUE | COMMAND_MIGRATE |           \
-   COMMAND_EDIT | COMMAND_PAUSE | COMMAND_RESUME)
+  (COMMANDS_SELECT | COMMANDS_LIST | COMMANDS_EXPLAIN | COMMAND_ENQUEUE | COMMAND_MIGRATE | COMMAND_EDIT |             \
+   COMMAND_PAUSE | COMMAND_RESUME)
 #define DAYS_MS(days) ((int64_t)(days)*24 * 3600 * 1000)
 
 const struct option_row option_rows[] = {

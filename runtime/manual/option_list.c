@@ -17,7 +17,8 @@ struct command_name {
 static const struct command_name command_names[] = {
     {"worker", COMMAND_WORKER}, {"enqueue", COMMAND_ENQUEUE}, {"cancel", COMMAND_CANCEL}, {"migrate", COMMAND_MIGRATE},
     {"dev", COMMAND_DEV},       {"queues", COMMAND_QUEUES},   {"pause", COMMAND_PAUSE},   {"resume", COMMAND_RESUME},
-    {"jobs", COMMAND_JOBS},     {"why", COMMAND_WHY},         {"doctor", COMMAND_DOCTOR},
+    {"jobs", COMMAND_JOBS},     {"why", COMMAND_WHY},         {"doctor", COMMAND_DOCTOR}, {"retry", COMMAND_RETRY},
+    {"delete", COMMAND_DELETE},
 };
 
 /* Markdown reads some characters as markup: these get a backslash. */

@@ -32,7 +32,7 @@ BEGIN
       WHERE job.id = pgq_retry.id;
   ELSE
     UPDATE pgq_jobs AS job SET run_after = least(job.run_after, statement_timestamp()), ran_at = NULL,
-        error = CASE WHEN NOT (job.cancelled AND job.error = 'cancelled') THEN job.error END,
+        error = CASE WHEN keep_waits AND NOT (job.cancelled AND job.error = 'cancelled') THEN job.error END,
         cancelled = false, lease = NULL, started_at = NULL, deaths = 0
       WHERE job.id = pgq_retry.id;
   END IF;

@@ -1,0 +1,274 @@
+#include "bulk.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "audit.h"
+#include "buffer.h"
+#include "commands_sql.h"
+#include "database.h"
+#include "listing.h"
+#include "progress.h"
+#include "walk.h"
+
+/* More jobs than this are changed only after a question, on a terminal. */
+enum { ASK_FROM = 100 };
+
+enum { EXAMPLES = 10 };
+
+struct bulk {
+  const struct bulk_verb *verb;
+  const struct options *options;
+  struct selection selection;
+  struct transaction transaction;
+  struct audit audit;
+  struct progress progress;
+  unsigned states;
+  int64_t changed; /* jobs that were changed, in transactions that are committed */
+  int64_t skipped; /* jobs that are selected, and run or are locked */
+  int64_t kept;    /* jobs that the statement could not change although it had locked them */
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int signal) {
+  interrupted = signal;
+}
+
+/* The first signal ends the command after its step; the second one ends it at once. */
+static void catch_signals(void) {
+  struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+}
+
+/* ── ids ── */
+
+static char *ids_text(const int64_t *ids, int count) {
+  struct buffer text = {0};
+  char number[24];
+  buffer_add(&text, "{", 1);
+  for (int i = 0; i < count; i++) {
+    int length = snprintf(number, sizeof number, "%s%" PRId64, i > 0 ? "," : "", ids[i]);
+    buffer_add(&text, number, (size_t)length);
+  }
+  buffer_add(&text, "}", 2); /* with the NUL */
+  return (char *)text.bytes;
+}
+
+/* How many of `count` jobs may still be taken because of --limit. */
+static int limit(const struct bulk *bulk, int64_t taken, int count) {
+  int64_t most = bulk->selection.limit;
+  return most == 0 || count <= most - taken ? count : (int)(most - taken);
+}
+
+/* ── looking at the selection before anything is changed ── */
+
+/* Counts the selected jobs, up to one more than `most`, and keeps the ids of the first ones. Returns the number, or -1
+ * after printing a message. */
+static int64_t count_jobs(struct bulk *bulk, int64_t most, int64_t examples[EXAMPLES]) {
+  struct walk walk;
+  int64_t ids[WALK_STEP], count = 0;
+  int found = 0;
+  walk_begin(&walk, &bulk->selection, bulk->states);
+  while (found >= 0 && !walk.done && count <= most && !interrupted) {
+    if (transaction_begin(&bulk->transaction, true) != 0)
+      found = -1;
+    else if ((found = walk_next(&walk, &bulk->transaction, ids)) >= 0)
+      transaction_rollback(&bulk->transaction);
+    found = found > 0 ? limit(bulk, count, found) : found;
+    for (int i = 0; i < found && count + i < EXAMPLES; i++)
+      examples[count + i] = ids[i];
+    count += found > 0 ? found : 0;
+    walk.done = walk.done || (bulk->selection.limit > 0 && count >= bulk->selection.limit);
+  }
+  bulk->skipped = walk.running;
+  walk_end(&walk);
+  return found < 0 ? -1 : count;
+}
+
+static const char *count_text(int64_t count, char text[32]) {
+  bool capped = count > LISTING_MOST;
+  snprintf(text, 32, "%" PRId64 "%s", capped ? LISTING_MOST : count, capped ? "+" : "");
+  return text;
+}
+
+static int print_examples(struct bulk *bulk, const int64_t *ids, int count) {
+  static const struct listing_column columns[] = {{"id", "ID", LISTING_NUMBER},
+                                                  {"queue", "QUEUE", LISTING_LONG},
+                                                  {"state", "STATE", LISTING_TEXT},
+                                                  {"at", "WHEN", LISTING_TIME},
+                                                  {"error", "ERROR", LISTING_LONG}};
+  enum { COLUMNS = sizeof columns / sizeof columns[0] };
+  struct listing listing;
+  char *text = ids_text(ids, count);
+  PGresult *result = NULL;
+  if (transaction_begin(&bulk->transaction, true) == 0)
+    result = transaction_ask(&bulk->transaction, SQL_EXAMPLE_JOBS, 1, (const char *[]){text});
+  free(text);
+  if (!result)
+    return 1;
+  transaction_rollback(&bulk->transaction);
+  listing_init(&listing, bulk->options, columns, COLUMNS, bulk->selection.now);
+  for (int row = 0; row < PQntuples(result); row++) {
+    const char *values[COLUMNS];
+    for (int column = 0; column < COLUMNS; column++)
+      values[column] = PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
+    listing_add(&listing, values);
+  }
+  PQclear(result);
+  return listing_finish(&listing, bulk->verb->command, "") == 0 ? 0 : 1;
+}
+
+static int dry_run(struct bulk *bulk) {
+  int64_t examples[EXAMPLES];
+  char text[32];
+  int64_t count = count_jobs(bulk, LISTING_MOST, examples);
+  if (count < 0)
+    return 1;
+  printf("%s job%s would be %s%s\n", count_text(count, text), count == 1 ? "" : "s", bulk->verb->done,
+         count == 0         ? ""
+         : count > EXAMPLES ? ", such as"
+                            : ":");
+  return count == 0 ? 0 : print_examples(bulk, examples, count < EXAMPLES ? (int)count : EXAMPLES);
+}
+
+/* Returns whether the user agrees, or nobody is to be asked. */
+static bool is_agreed(struct bulk *bulk) {
+  int64_t examples[EXAMPLES];
+  char text[32], answer[16] = "";
+  if (bulk->options->yes || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
+    return true;
+  int64_t count = count_jobs(bulk, LISTING_MOST, examples);
+  bulk->skipped = 0;
+  if (count <= ASK_FROM)
+    return count >= 0;
+  fprintf(stderr, "%s jobs would be %s (%s). Go on? [y/N] ", count_text(count, text), bulk->verb->done,
+          bulk->audit.selection);
+  fflush(stderr);
+  if (fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y'))
+    return true;
+  fprintf(stderr, "pgq-lua %s: nothing was changed\n", bulk->verb->command);
+  return false;
+}
+
+/* ── changing jobs ── */
+
+/* Changes these jobs in the transaction, and commits it. Returns 0, or -1 after printing a message. */
+static int change(struct bulk *bulk, const int64_t *ids, int count) {
+  char *text = ids_text(ids, count);
+  const char *values[] = {text, bulk->options->keep_waits ? "t" : "f"};
+  PGresult *result = transaction_ask(&bulk->transaction, bulk->verb->sql, bulk->verb->keeps_waits ? 2 : 1, values);
+  free(text);
+  if (!result)
+    return -1;
+  int64_t locked = atoll(PQgetvalue(result, 0, 0)), changed = atoll(PQgetvalue(result, 0, 1));
+  PQclear(result);
+  if ((changed > 0 && audit_write(&bulk->audit, &bulk->transaction, bulk->changed + changed) != 0) ||
+      transaction_commit(&bulk->transaction) != 0)
+    return -1;
+  bulk->changed += changed;
+  bulk->skipped += count - locked;
+  bulk->kept += locked - changed;
+  return 0;
+}
+
+/* Takes the next step of the walk in a transaction. Returns 0, or -1 after printing a message. */
+static int take_step(struct bulk *bulk, struct walk *walk) {
+  int64_t ids[WALK_STEP];
+  if (transaction_begin(&bulk->transaction, false) != 0)
+    return -1;
+  int found = walk_next(walk, &bulk->transaction, ids);
+  if (found < 0)
+    return -1;
+  found = limit(bulk, bulk->changed, found);
+  if (found == 0) {
+    transaction_rollback(&bulk->transaction);
+    return 0;
+  }
+  return change(bulk, ids, found);
+}
+
+static void tell(const struct bulk *bulk, bool failed) {
+  const char *command = bulk->verb->command;
+  printf("%s %" PRId64 " job%s\n", bulk->verb->done, bulk->changed, bulk->changed == 1 ? "" : "s");
+  fflush(stdout);
+  if (bulk->skipped > 0)
+    fprintf(stderr, "pgq-lua %s: %" PRId64 " that run%s were left alone\n", command, bulk->skipped,
+            bulk->skipped == 1 ? "s" : "");
+  if (bulk->kept > 0)
+    fprintf(stderr, "pgq-lua %s: %" PRId64 " could not be changed: a trigger, rule or row security keeps them\n",
+            command, bulk->kept);
+  if (interrupted || failed)
+    fprintf(stderr, "pgq-lua %s: %s; what was done is committed, and the same command does the rest\n", command,
+            interrupted ? "interrupted" : "stopped after an error");
+}
+
+static int change_all(struct bulk *bulk) {
+  struct walk walk;
+  int status = 0;
+  progress_begin(&bulk->progress, -1);
+  walk_begin(&walk, &bulk->selection, bulk->states);
+  while (status == 0 && !walk.done && !interrupted) {
+    status = take_step(bulk, &walk);
+    progress_count(&bulk->progress, bulk->verb->done, bulk->changed);
+    walk.done = walk.done || (bulk->selection.limit > 0 && bulk->changed >= bulk->selection.limit);
+  }
+  bulk->skipped += walk.running;
+  walk_end(&walk);
+  progress_leave(&bulk->progress);
+  tell(bulk, status != 0);
+  return status != 0 || interrupted || bulk->skipped > 0 || bulk->kept > 0 ? 1 : 0;
+}
+
+/* ── the command ── */
+
+static int run(struct bulk *bulk) {
+  char application[32];
+  snprintf(application, sizeof application, "pgq-lua %s", bulk->verb->command);
+  bulk->transaction = (struct transaction){.command = bulk->verb->command, .needs = bulk->verb->needs};
+  bulk->transaction.conn = database_connect_as(bulk->options, application);
+  if (!bulk->transaction.conn || transaction_begin(&bulk->transaction, true) != 0 ||
+      selection_resolve(&bulk->selection, &bulk->transaction) != 0)
+    return 1;
+  transaction_rollback(&bulk->transaction);
+  char *selection = selection_describe(&bulk->selection);
+  bulk->audit = (struct audit){
+      .verb = bulk->verb->command, .selection = selection, .detail = bulk->options->keep_waits ? "--keep-waits" : NULL};
+  catch_signals();
+  int status = bulk->options->dry_run ? dry_run(bulk) : is_agreed(bulk) ? change_all(bulk) : 1;
+  free(selection);
+  return status;
+}
+
+/* Returns the problem with the options, or NULL. */
+static const char *find_misuse(const struct bulk *bulk) {
+  if (!bulk->selection.any && !bulk->selection.all)
+    return "say which jobs: give their ids, or options that select jobs, or --all";
+  if (bulk->selection.states & ~bulk->verb->may_states)
+    return bulk->verb->may_not;
+  return NULL;
+}
+
+int bulk_run(const struct bulk_verb *verb, const struct options *options) {
+  struct bulk bulk = {.verb = verb, .options = options};
+  if (selection_read(&bulk.selection, options, verb->command) != 0) {
+    selection_free(&bulk.selection);
+    return 2;
+  }
+  const char *misuse = find_misuse(&bulk);
+  bulk.states = bulk.selection.states ? bulk.selection.states : verb->states;
+  int status = 2;
+  if (misuse)
+    fprintf(stderr, "pgq-lua %s: %s\nusage: pgq-lua %s\n", verb->command, misuse, verb->usage);
+  else
+    status = run(&bulk);
+  PQfinish(bulk.transaction.conn);
+  selection_free(&bulk.selection);
+  return status;
+}

@@ -1,0 +1,27 @@
+#ifndef PGQ_BULK_H
+#define PGQ_BULK_H
+
+#include "selection.h"
+
+/* What a command does to jobs. */
+struct bulk_verb {
+  const char *command; /* its name: "retry" */
+  const char *usage;   /* "retry [options] …" */
+  const char *done;    /* for messages: "retried" */
+  const char *sql;     /* changes the jobs of $1 int8[]; returns how many rows it has locked and changed */
+  bool keeps_waits;    /* $2 is whether to keep the retry waits */
+  unsigned states;     /* of enum job_state: the jobs that are meant without --state */
+  unsigned may_states; /* the ones that it can change */
+  const char *may_not; /* what to do about jobs in other states, as the end of a sentence */
+  const char *needs;   /* see struct transaction */
+};
+
+/*
+ * bulk_run(verb, options): does it to all jobs of the selection that the options make, in transactions of WALK_STEP
+ * jobs each. Asks first on a terminal. After SIGINT it ends with the step that is under way. Prints what was done.
+ * Returns the exit status: 0; 1 if jobs were left out because they run, after an interruption or a failure; 2 for wrong
+ * usage.
+ */
+int bulk_run(const struct bulk_verb *verb, const struct options *options);
+
+#endif
