@@ -17,7 +17,7 @@ CREATE INDEX IF NOT EXISTS pgq_stats_minute ON pgq_stats (minute);
 
 COMMENT ON TABLE pgq_stats IS 'How many jobs ended, and how long they took, by queue and minute. Workers add to it every ten seconds. Rows are kept for 14 days.';
 COMMENT ON COLUMN pgq_stats.queue_name IS 'Name of the queue.';
-COMMENT ON COLUMN pgq_stats.minute IS 'The begin of the minute in which the attempts ended.';
+COMMENT ON COLUMN pgq_stats.minute IS 'The begin of the minute in which workers added the numbers, up to ten seconds after the attempts ended.';
 COMMENT ON COLUMN pgq_stats.completed IS 'Number of jobs that were completed.';
 COMMENT ON COLUMN pgq_stats.retried IS 'Number of attempts that failed and are followed by another one.';
 COMMENT ON COLUMN pgq_stats.failed IS 'Number of jobs that failed for good.';

@@ -12,6 +12,7 @@
 #include "memory.h"
 #include "queue_settings.h"
 #include "regions.h"
+#include "stats.h"
 #include "worker_row.h"
 
 enum { LEAVE_TIMEOUT_MS = 2000 };
@@ -39,6 +40,7 @@ struct control {
   struct dead_workers *dead;
   struct regions *regions;
   struct worker_row *row;
+  struct stats *stats;
   struct queue_settings *settings;
   const struct options *options;
   const struct queue_list *queues;
@@ -49,6 +51,7 @@ struct control {
   uv_timer_t extend_timer; /* until leases are extended */
   int busy;                /* acts without an answer, other than those of the doorbell and the regions */
   bool other_answered;     /* the act that was answered last is one of theirs */
+  bool wrote_last;         /* leaving: the last share of the statistics was sent */
   bool pooler_logged, extend_failure_logged;
 };
 
@@ -90,6 +93,7 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   control->bell = doorbell_new(loop, control->connection, queues, wakeup);
   control->dead = dead_workers_new(loop, &dead_workers_events, control);
   control->row = worker_row_new(loop, control->connection, queues, mode, history, status, &worker_row_events, control);
+  control->stats = stats_new(queues, act_for_owner, control);
   control->regions = regions_new(control->connection, worker_row_id(control->row), frontier);
   wakeup_set_doorbell(wakeup, control->bell);
   control->cancellations = cancellations_new(loop, slots, on_look, control);
@@ -121,6 +125,7 @@ void control_free(struct control *control) {
   dead_workers_free(control->dead);
   regions_free(control->regions);
   worker_row_free(control->row);
+  stats_free(control->stats);
   uv_close((uv_handle_t *)&control->extend_timer, close_timer);
 }
 
@@ -184,6 +189,7 @@ static void on_heartbeat(uv_timer_t *timer) {
   bool exists = *worker_row_id(control->row) != 0;
   worker_row_write(control->row);
   queue_settings_read(control->settings);
+  stats_write(control->stats);
   if (exists)
     doorbell_check_table(control->bell);
 }
@@ -265,6 +271,7 @@ static void on_down(void *owner, const char *reason) {
   doorbell_down(control->bell);
   dead_workers_stop(control->dead);
   regions_down(control->regions);
+  stats_down(control->stats);
   queue_settings_down(control->settings);
   if (control->state >= CONTROL_LEAVING) /* the row stays until another worker finds that this one is silent */
     uv_timer_start(&control->timer, on_leave_timeout, 0, 0);
@@ -334,7 +341,8 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   control->other_answered =
       doorbell_result(control->bell, statement, result) || regions_result(control->regions, statement, result);
   if (control->other_answered || dead_workers_result(control->dead, statement, result) ||
-      worker_row_result(control->row, statement, result) || queue_settings_result(control->settings, statement, result))
+      worker_row_result(control->row, statement, result) || stats_result(control->stats, statement, result) ||
+      queue_settings_result(control->settings, statement, result))
     return;
   if (result_failed(result)) {
     take_failure(control, statement, result);
@@ -381,6 +389,11 @@ static void advance(struct control *control) {
     join(control);
     break;
   case CONTROL_LEAVING:
+    if (!control->wrote_last) {
+      control->wrote_last = true;
+      if (stats_write(control->stats))
+        break;
+    }
     if (*worker_row_id(control->row) == 0) {
       leave(control);
       break;

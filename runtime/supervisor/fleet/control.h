@@ -15,8 +15,8 @@
 
 /*
  * The control session of a worker. It finds out whether there is a pooler between worker and server, checks that the
- * database has the tables, keeps the worker's row in pgq_workers, deletes the rows of dead workers, extends the leases
- * of all holds, and listens to the doorbell and to cancellations of jobs.
+ * database has the tables, keeps the worker's row in pgq_workers, adds its numbers to pgq_stats, deletes the rows of
+ * dead workers, extends the leases of all holds, and listens to the doorbell and to cancellations of jobs.
  */
 struct control;
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "database_clock.h"
 #include "log.h"
 #include "memory.h"
 #include "token.h"
@@ -175,6 +176,7 @@ static void take_lock(struct worker_row *row, const PGresult *result, int column
 
 static void take_heartbeat(struct worker_row *row, const PGresult *result) {
   bool written = *PQgetvalue(result, 0, 0), exists = *PQgetvalue(result, 0, 1);
+  database_clock_set(result_i64(result, 0, 2));
   if (written) {
     row->failure_logged = false;
   } else if (exists) {
@@ -195,6 +197,7 @@ static void take_added(struct worker_row *row, const PGresult *result) {
   row->events->added(row->owner);
   on_status_changed(row);
   row->failure_logged = false;
+  database_clock_set(result_i64(result, 0, 2));
   take_lock(row, result, 1);
 }
 

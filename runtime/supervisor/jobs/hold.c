@@ -320,6 +320,7 @@ static void take_commit(struct hold *hold) {
     forget_ignored(hold);
   hold->rescuing = false;
   settle_log(&hold->settling);
+  tally_batch(&hold->settling);
   batch_clear(&hold->settling);
   hold->rescue.singly = hold->rescue.singly && hold->rescue.jobs.count > 0;
   if (hold->rescue.jobs.count > 0 || hold->ignored > 0)

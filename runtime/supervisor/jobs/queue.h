@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "region.h"
+#include "tally.h"
 
 /* The floor of a queue of which every job is claimed: -infinity in Postgres, and the least id. */
 #define FLOOR_US_LEAST INT64_MIN
@@ -48,6 +49,7 @@ struct queue {
   bool sweep_next; /* the next claim is a sweep: it starts from the beginning */
   int ignored;     /* number of jobs whose outcome is kept because its write changed no row; no claim asks the queue */
   struct region region;
+  struct tally tally;
   struct queue *next;
 };
 

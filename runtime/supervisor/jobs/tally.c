@@ -1,0 +1,62 @@
+#include "tally.h"
+
+#include "batch.h"
+#include "database_clock.h"
+
+int tally_bucket(int64_t us) {
+  uint64_t ms = us > 0 ? (uint64_t)us / 1000 : 0;
+  int bucket = ms == 0 ? 0 : 64 - __builtin_clzll(ms);
+  return bucket < TALLY_BUCKETS ? bucket : TALLY_BUCKETS - 1;
+}
+
+/* Where a job of that outcome is counted; NULL: it has not ended. */
+static int64_t *counter_of(struct tally *tally, const struct job *job) {
+  switch (job->outcome) {
+  case OUTCOME_COMPLETE:
+  case OUTCOME_SETTLED:
+    return &tally->completed;
+  case OUTCOME_FAIL:
+    return job->next_wait_ms == NO_NEXT_WAIT ? &tally->failed : &tally->retried;
+  case OUTCOME_SNOOZE:
+    return &tally->snoozed;
+  default:
+    return NULL;
+  }
+}
+
+static void count(struct tally *tally, const struct job *job) {
+  int64_t *counter = counter_of(tally, job);
+  if (!counter)
+    return;
+  ++*counter;
+  if (job->began_us == 0) /* its handler did not run here */
+    return;
+  int64_t wait_us = database_clock_at(job->began_us) - job->run_after_us;
+  wait_us = wait_us > 0 ? wait_us : 0;
+  tally->wait_us += wait_us;
+  tally->run_us += (int64_t)job->duration_us;
+  tally->waits[tally_bucket(wait_us)]++;
+  tally->runs[tally_bucket((int64_t)job->duration_us)]++;
+}
+
+void tally_batch(const struct batch *batch) {
+  for (int i = 0; i < batch->count; i++)
+    count(&batch->jobs[i].queue->tally, &batch->jobs[i]);
+}
+
+bool tally_is_empty(const struct tally *tally) {
+  return tally->completed == 0 && tally->retried == 0 && tally->failed == 0 && tally->snoozed == 0;
+}
+
+void tally_subtract(struct tally *tally, const struct tally *written) {
+  tally->completed -= written->completed;
+  tally->retried -= written->retried;
+  tally->failed -= written->failed;
+  tally->snoozed -= written->snoozed;
+  tally->wait_us -= written->wait_us;
+  tally->run_us -= written->run_us;
+  for (int i = 0; i < TALLY_BUCKETS; i++) {
+    tally->waits[i] -= written->waits[i];
+    tally->runs[i] -= written->runs[i];
+  }
+}
