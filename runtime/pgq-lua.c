@@ -21,6 +21,7 @@
 #include "pause.h"
 #include "queues.h"
 #include "retry.h"
+#include "show.h"
 #include "signal_reset.h"
 #include "supervisor.h"
 #include "version.h"
@@ -80,6 +81,9 @@ static const struct command_row commands[] = {
      "ended. "
      "Options select jobs by their state, error, time and meta, or group the errors of failed jobs.",
      jobs_command},
+    {"show", COMMAND_SHOW, "show [options] ID",
+     "Prints what is known about a job: its state and times, its attempts with their errors, its data on request.",
+     show_command},
     {"why", COMMAND_WHY, "why [options] ID | QUEUE",
      "Says why a job does not run, or what the jobs of a queue wait for, and who is in the way. A number is the id of "
      "a "
@@ -143,7 +147,7 @@ static int use_dev_server(struct options *options) {
     fprintf(stderr, "pgq-lua --dev: %s\n", message);
     return -1;
   }
-  options_from_arguments(options, 3, arguments, false, &problem);
+  options_from_arguments(options, 3, arguments, COMMAND_WORKER, false, &problem);
   return server.created && migrate_quietly(options) != 0 ? -1 : 0;
 }
 
@@ -177,12 +181,12 @@ static int run(struct options *options, int argc, char **argv) {
   bool has_timeout;
   if (options_from_environment(options, &problem) != 0)
     return usage_error(&worker_row, problem.message);
-  int word = options_from_arguments(options, argc, argv, false, &problem);
+  int word = options_from_arguments(options, argc, argv, COMMAND_WORKER, false, &problem);
   if (word < 0)
     return usage_error(&worker_row, problem.message);
   const struct command_row *row = find_command(argv[word]);
   if (row != &worker_row) { /* options and words of a command may stand in any order */
-    int more = options_from_arguments(options, argc - word, argv + word, true, &problem);
+    int more = options_from_arguments(options, argc - word, argv + word, row->command, true, &problem);
     if (more < 0)
       return usage_error(row, problem.message);
     word += more;

@@ -9,9 +9,21 @@ local uv = require "luv"
 
 local PGQ_LUA, BUILD = os.getenv "PGQ_LUA", os.getenv "PGQ_BUILD"
 
-local COMMANDS = { worker = "pgq-lua", enqueue = "pgq-lua-enqueue", cancel = "pgq-lua-cancel",
-  migrate = "pgq-lua-migrate", dev = "pgq-lua-dev", queues = "pgq-lua-queues", jobs = "pgq-lua-jobs",
-  retry = "pgq-lua-retry", delete = "pgq-lua-delete", pause = "pgq-lua-pause", resume = "pgq-lua-resume", why = "pgq-lua-why" }
+local COMMANDS = {
+  worker = "pgq-lua",
+  cancel = "pgq-lua-cancel",
+  delete = "pgq-lua-delete",
+  dev = "pgq-lua-dev",
+  enqueue = "pgq-lua-enqueue",
+  jobs = "pgq-lua-jobs",
+  migrate = "pgq-lua-migrate",
+  pause = "pgq-lua-pause",
+  queues = "pgq-lua-queues",
+  resume = "pgq-lua-resume",
+  retry = "pgq-lua-retry",
+  show = "pgq-lua-show",
+  why = "pgq-lua-why",
+}
 
 local pages = documents.manual()
 local by_name = {}

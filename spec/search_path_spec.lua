@@ -259,6 +259,8 @@ describe("with hostile objects in the search path", function()
     run("jobs", "--group-by", "error")
     run("why", "1")
     run("why", "q", "--json")
+    run("show", "1")
+    run("show", "--json", "--data", "1")
     run "migrate"
     pg:psql [[DROP FUNCTION pgq_enqueue, pgq_cancel, pgq_retry, pgq_pause, pgq_resume; DROP TRIGGER pgq_ring ON pgq_jobs; DROP INDEX pgq_jobs_lease;
       ALTER TABLE pgq_jobs DROP started_at, RESET (fillfactor), DROP CONSTRAINT pgq_jobs_deaths_check]]

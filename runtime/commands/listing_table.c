@@ -19,6 +19,13 @@ int listing_table_width(void) {
   return size.ws_col < 40 ? 40 : size.ws_col;
 }
 
+/* Makes mbrtowc() and wcwidth() read UTF-8, whatever the user's locale is. */
+static void use_utf8(void) {
+  static locale_t utf8;
+  if (!utf8 && (utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0)))
+    uselocale(utf8);
+}
+
 /* Reads the character at *text, which is not the NUL, and returns how many columns it takes. */
 static int take_character(const char **text) {
   wchar_t character;
@@ -58,17 +65,17 @@ static int print_cut(const char *text, int width) {
   return columns + 1;
 }
 
-/* Prints a note below its row, wrapped at blanks. A word that is longer than a line is broken. */
-static void print_note(const char *text, int width) {
+void listing_table_note(const char *text, int indent, int width) {
   int column = 0;
+  use_utf8();
   while (*text) {
     const char *end = text;
     int columns = 0;
-    while (*end && *end != ' ' && columns < width - NOTE_INDENT)
+    while (*end && *end != ' ' && columns < width - indent)
       columns += take_character(&end);
     if (column == 0 || column + 1 + columns > width) {
-      printf("%s%*s", column ? "\n" : "", NOTE_INDENT, "");
-      column = NOTE_INDENT;
+      printf("%s%*s", column ? "\n" : "", indent, "");
+      column = indent;
     } else {
       putchar(' ');
       column++;
@@ -124,11 +131,11 @@ static void print_row(const struct listing_column *columns, int count, const cha
 }
 
 void listing_table_print(const struct listing_column *columns, int count, const char *cells, int rows) {
-  locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = uselocale(utf8);
   int terminal = listing_table_width();
   size_t total = (size_t)rows * (size_t)count;
   const char **all = memory_new((total + (size_t)count) * sizeof *all); /* the titles are the first row */
   int *widths = memory_new((size_t)count * sizeof *widths);
+  use_utf8();
   for (int i = 0; i < count; i++)
     all[i] = columns[i].title ? columns[i].title : "";
   for (size_t i = 0; i < total; i++, cells += strlen(cells) + 1)
@@ -145,11 +152,8 @@ void listing_table_print(const struct listing_column *columns, int count, const 
     print_row(columns, count, cells_of_row, widths);
     for (int i = 0; i < count && row > 0; i++)
       if (columns[i].title && columns[i].kind == LISTING_NOTE)
-        print_note(cells_of_row[i], terminal);
+        listing_table_note(cells_of_row[i], NOTE_INDENT, terminal);
   }
   free(widths);
   free(all);
-  uselocale(before);
-  if (utf8)
-    freelocale(utf8);
 }

@@ -10,6 +10,12 @@
  */
 void listing_table_print(const struct listing_column *columns, int count, const char *cells, int rows);
 
+/*
+ * listing_table_note(text, indent, width): prints a text in UTF-8, indented, and wrapped at blanks so that no line has
+ * more than `width` columns. A word that is longer than a line is broken.
+ */
+void listing_table_note(const char *text, int indent, int width);
+
 /* listing_table_width(): the columns of the terminal that is stdout: at least 40, and 80 if it does not say. */
 int listing_table_width(void);
 

@@ -74,13 +74,22 @@ int transaction_begin(struct transaction *transaction, bool read_only) {
   return -1;
 }
 
-PGresult *transaction_ask(struct transaction *transaction, const char *sql, int count, const char *const *values) {
-  PGresult *result = run(transaction, sql, count, values);
+/* Returns the result, or NULL after explaining why it is an error. */
+static PGresult *check(struct transaction *transaction, PGresult *result) {
   if (is_good(result))
     return result;
   explain(transaction, result);
   PQclear(result);
   return NULL;
+}
+
+PGresult *transaction_ask(struct transaction *transaction, const char *sql, int count, const char *const *values) {
+  return check(transaction, run(transaction, sql, count, values));
+}
+
+PGresult *transaction_ask_binary(struct transaction *transaction, const char *sql, int count,
+                                 const char *const *values) {
+  return check(transaction, PQexecParams(transaction->conn, sql, count, NULL, values, NULL, NULL, 1));
 }
 
 int transaction_commit(struct transaction *transaction) {

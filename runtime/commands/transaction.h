@@ -33,6 +33,10 @@ int transaction_begin(struct transaction *transaction, bool read_only) __attribu
 PGresult *transaction_ask(struct transaction *transaction, const char *sql, int count, const char *const *values)
     __attribute__((warn_unused_result));
 
+/* transaction_ask_binary(transaction, sql, count, values): the same, with values of the rows in binary form. */
+PGresult *transaction_ask_binary(struct transaction *transaction, const char *sql, int count, const char *const *values)
+    __attribute__((warn_unused_result));
+
 /* transaction_commit(transaction): returns 0, or -1 after printing a message: then it was rolled back, or, if the
  * connection is lost, possibly committed. */
 int transaction_commit(struct transaction *transaction) __attribute__((warn_unused_result));

@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The table of options, used by options.c only. To add an option, add a row here and a field to struct options. */
+/* The table of options, used by options.c only. To add an option, add a row here and a field to struct options. Options
+ * of different commands may have the same name. */
 
 /* All bits: the option belongs to every command. */
 enum { EVERY_COMMAND = -1 };

@@ -163,6 +163,7 @@ void options_free(struct options *options) {
   free(options->before);
   free(options->meta);
   free(options->reason);
+  free(options->data_file);
   *options = (struct options){.delay_ms = -1};
 }
 
@@ -186,11 +187,29 @@ int options_from_environment(struct options *options, struct option_problem *pro
   return 0;
 }
 
-int options_from_arguments(struct options *options, int argc, char **argv, bool mixed, struct option_problem *problem) {
+/* Whether another row with the same name comes before row `i`: one that belongs to the command, or else the first. */
+static bool is_hidden(size_t i, enum command command) {
+  bool is_ours = option_rows[i].commands & (int)command;
+  for (size_t j = 0; j < option_row_count; j++) {
+    bool is_other_ours = option_rows[j].commands & (int)command;
+    if (j != i && strcmp(option_rows[j].name, option_rows[i].name) == 0 &&
+        (is_other_ours > is_ours || (is_other_ours == is_ours && j < i)))
+      return true;
+  }
+  return false;
+}
+
+int options_from_arguments(struct options *options, int argc, char **argv, enum command command, bool mixed,
+                           struct option_problem *problem) {
   struct option table[sizeof options->source + 1] = {0};
+  size_t rows[sizeof options->source], count = 0;
   int found, row;
   for (size_t i = 0; i < option_row_count; i++)
-    table[i] = (struct option){.name = option_rows[i].name, .has_arg = option_rows[i].kind != OPTION_FLAG, .val = 'o'};
+    if (!is_hidden(i, command)) {
+      table[count] =
+          (struct option){.name = option_rows[i].name, .has_arg = option_rows[i].kind != OPTION_FLAG, .val = 'o'};
+      rows[count++] = i;
+    }
   optind = 0; /* glibc: resets getopt_long() */
   opterr = 0;
   while ((found = getopt_long(argc, argv, mixed ? ":" : "+:", table, &row)) != -1) {
@@ -201,8 +220,8 @@ int options_from_arguments(struct options *options, int argc, char **argv, bool 
       snprintf(problem->message, sizeof problem->message, "unknown option '%.100s'", argv[optind - 1]);
     if (found != 'o')
       return -1;
-    snprintf(what, sizeof what, "--%s", option_rows[row].name);
-    if (set(options, (size_t)row, SOURCE_FLAG, what, optarg ? optarg : "true", problem) != 0)
+    snprintf(what, sizeof what, "--%s", table[row].name);
+    if (set(options, rows[row], SOURCE_FLAG, what, optarg ? optarg : "true", problem) != 0)
       return -1;
   }
   return optind;
@@ -239,20 +258,38 @@ int options_from_script(struct options *options, const char *name, const char *v
   return -1;
 }
 
-/* Returns the name of the first of these commands. */
-static const char *command_name(int commands) {
-  static const char *const names[] = {
-      "a worker",       "pgq-lua enqueue", "pgq-lua migrate", "pgq-lua dev",    "pgq-lua cancel", "pgq-lua retry",
-      "pgq-lua delete", "pgq-lua edit",    "pgq-lua pause",   "pgq-lua resume", "pgq-lua jobs",   "pgq-lua queues",
-      "pgq-lua show",   "pgq-lua workers", "pgq-lua stats",   "pgq-lua why",    "pgq-lua doctor"};
-  return names[__builtin_ctz((unsigned)commands)];
+/* The names of the commands, by the numbers of their bits. */
+/* clang-format off */
+static const char *const command_names[] = {
+    "a worker",
+    "pgq-lua enqueue",
+    "pgq-lua migrate",
+    "pgq-lua dev",
+    "pgq-lua cancel",
+    "pgq-lua retry",
+    "pgq-lua delete",
+    "pgq-lua edit",
+    "pgq-lua pause",
+    "pgq-lua resume",
+    "pgq-lua jobs",
+    "pgq-lua queues",
+    "pgq-lua show",
+    "pgq-lua workers",
+    "pgq-lua stats",
+    "pgq-lua why",
+    "pgq-lua doctor",
+};
+/* clang-format on */
+
+const char *options_command_name(int bit) {
+  return (size_t)bit < sizeof command_names / sizeof command_names[0] ? command_names[bit] : NULL;
 }
 
 int options_check_command(const struct options *options, enum command command, struct option_problem *problem) {
   for (size_t i = 0; i < option_row_count; i++)
     if (options->source[i] == SOURCE_FLAG && !(option_rows[i].commands & command)) {
       snprintf(problem->message, sizeof problem->message, "option '--%s' is for %s only", option_rows[i].name,
-               command_name(option_rows[i].commands));
+               options_command_name(__builtin_ctz((unsigned)option_rows[i].commands)));
       return -1;
     }
   return 0;

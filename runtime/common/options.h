@@ -89,6 +89,8 @@ struct options {
   int64_t for_ms;  /* pause; 0: not given */
   char *reason;
   int group_by; /* jobs: enum group_by */
+  bool data;    /* show */
+  char *data_file;
   bool version;
   bool help;
   unsigned char source[64]; /* for each row of the table, where the value comes from: enum option_source in options.c */
@@ -108,11 +110,13 @@ void options_free(struct options *options);
 int options_from_environment(struct options *options, struct option_problem *problem);
 
 /*
- * options_from_arguments(options, argc, argv, mixed, problem): reads options from argv[1] on. If `mixed`, options may
- * stand between other words, which are moved after the options; else reading stops at the first other word. Returns the
- * index of the first word that is no option, or -1 and a problem.
+ * options_from_arguments(options, argc, argv, command, mixed, problem): reads options from argv[1] on. Where several
+ * options have the same name, the one of `command` is meant. If `mixed`, options may stand between other words, which
+ * are moved after the options; else reading stops at the first other word. Returns the index of the first word that is
+ * no option, or -1 and a problem.
  */
-int options_from_arguments(struct options *options, int argc, char **argv, bool mixed, struct option_problem *problem);
+int options_from_arguments(struct options *options, int argc, char **argv, enum command command, bool mixed,
+                           struct option_problem *problem);
 
 /*
  * options_from_script(options, name, value, problem): sets an option as pgq.configure{ name = value } does; the name
@@ -124,6 +128,10 @@ int options_from_script(struct options *options, const char *name, const char *v
 /* options_check_command(options, command, problem): returns 0, or -1 and a problem if the command line has an option
  * that `command` does not take. */
 int options_check_command(const struct options *options, enum command command, struct option_problem *problem);
+
+/* options_command_name(bit): the name of the command whose bit this is, such as "pgq-lua jobs"; "a worker" for the
+ * first. NULL if there is no such command. */
+const char *options_command_name(int bit);
 
 /* options_forced(options, name): whether the command line or the environment has set the option, so that the script
  * cannot. `name` has dashes and must be in the table. */

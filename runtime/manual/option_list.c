@@ -9,17 +9,11 @@
 #include "option_rows.h"
 #include "options.h"
 
-struct command_name {
-  const char *name;
-  enum command command;
-};
-
-static const struct command_name command_names[] = {
-    {"worker", COMMAND_WORKER}, {"enqueue", COMMAND_ENQUEUE}, {"cancel", COMMAND_CANCEL}, {"migrate", COMMAND_MIGRATE},
-    {"dev", COMMAND_DEV},       {"queues", COMMAND_QUEUES},   {"pause", COMMAND_PAUSE},   {"resume", COMMAND_RESUME},
-    {"jobs", COMMAND_JOBS},     {"why", COMMAND_WHY},         {"doctor", COMMAND_DOCTOR}, {"retry", COMMAND_RETRY},
-    {"delete", COMMAND_DELETE},
-};
+/* The last word of the name of a command, such as "enqueue". */
+static const char *last_word(const char *name) {
+  const char *blank = strrchr(name, ' ');
+  return blank ? blank + 1 : name;
+}
 
 /* Markdown reads some characters as markup: these get a backslash. */
 static void print_escaped(const char *text) {
@@ -64,10 +58,11 @@ static void print_option(const struct option_row *row) {
 }
 
 int main(int argc, char **argv) {
-  for (size_t i = 0; argc == 2 && i < sizeof command_names / sizeof command_names[0]; i++)
-    if (strcmp(argv[1], command_names[i].name) == 0) {
+  const char *name;
+  for (int bit = 0; argc == 2 && (name = options_command_name(bit)); bit++)
+    if (strcmp(argv[1], last_word(name)) == 0) {
       for (size_t row = 0; row < option_row_count; row++)
-        if (option_rows[row].commands & (int)command_names[i].command)
+        if (option_rows[row].commands & 1 << bit)
           print_option(&option_rows[row]);
       return 0;
     }

@@ -34,7 +34,7 @@ static int parse(struct options *options, bool mixed, const char *line) {
   for (char *word = strtok(words, " "); word; word = strtok(NULL, " "))
     argv[argc++] = word;
   argv[argc] = NULL;
-  return options_from_arguments(options, argc, argv, mixed, &problem);
+  return options_from_arguments(options, argc, argv, COMMAND_WORKER, mixed, &problem);
 }
 
 static void the_defaults_are_those_of_the_manual(void **state) {

@@ -27,7 +27,7 @@ static int tear_down(void **state) {
 
 static int read_words(int argc, char **argv) {
   struct option_problem problem;
-  assert_int_equal(options_from_arguments(&options, argc, argv, true, &problem), argc);
+  assert_int_equal(options_from_arguments(&options, argc, argv, COMMAND_JOBS, true, &problem), argc);
   return selection_read(&selection, &options, "retry");
 }
 

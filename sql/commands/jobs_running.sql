@@ -1,6 +1,7 @@
 -- Returns jobs that run, those that began first before the others, from one queue or from all. The columns are those of
 -- enum column in jobs.c. The index pgq_jobs_lease has nothing but leased jobs, of which at most $9 are read. The last
--- row, whose id is null, says whether there may be more.
+-- row, whose id is null, says whether there may be more. The upper half of a lease's token is the id of the worker, of
+-- which 30 bits fit.
 --
 -- $1 text: name of the queue, or null for all
 -- $2 text: the state: running
@@ -24,10 +25,10 @@ found AS (
     AND ($5::text IS NULL OR error ~~ $5::text) AND ($6::text IS NULL OR meta ->> $6::text = $7::text)
   ORDER BY started_at, id LIMIT $8::int8)
 SELECT found.id, queue_name AS name, found.started_at AS at, created_at, run_after, found.started_at, NULL::timestamptz AS ran_at,
-  attempt, waits, deaths, lease >> 32 AS worker_id,
+  attempt, waits, deaths, coalesce(worker.id, lease >> 32) AS worker_id,
   CASE WHEN worker.id IS NOT NULL THEN pg_catalog.concat(worker.host, ':', worker.pid) END AS worker,
   error, meta, bytes, NULL::bool AS is_cut
-FROM found LEFT JOIN pgq_workers AS worker ON worker.id = found.lease >> 32
+FROM found LEFT JOIN pgq_workers AS worker ON worker.id & 1073741823::int8 = found.lease >> 32
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
   (SELECT pg_catalog.count(*) FROM searched) >= $9::int8
