@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "arguments.h"
+#include "ask_workers.h"
 #include "cancel.h"
 #include "conninfo.h"
 #include "dev.h"
@@ -89,6 +90,14 @@ static const struct command_row commands[] = {
      "a "
      "job; with --queue it is the name of a queue.",
      why_command},
+    {"quiet", COMMAND_QUIET, "quiet [options] WORKER… | --all",
+     "Makes workers claim nothing more and finish their jobs; with --off, they claim jobs again. WORKER is host:pid or "
+     "an id.",
+     quiet_command},
+    {"stop", COMMAND_STOP, "stop [options] WORKER… | --all", "Stops workers in good order, as SIGTERM does.",
+     stop_command},
+    {"reload", COMMAND_RELOAD, "reload [options] WORKER… | --all",
+     "Makes workers reload their scripts, as SIGHUP does, without a gap in claiming.", reload_command},
     {"migrate", COMMAND_MIGRATE, "migrate [options]",
      "Creates the tables and functions of pgq-lua, or updates older ones.", run_migrate},
     {"dev", COMMAND_DEV, "dev start | stop | status | conninfo",

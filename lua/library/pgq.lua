@@ -25,6 +25,7 @@
 ---@field created_at number Unix seconds
 ---@field run_after number Unix seconds
 ---@field retries_left integer
+---@field version? string of the script: twelve hex digits
 ---@field tx? pgq.Transaction in a transactional queue: completes the job when it commits
 
 ---@alias pgq.Handler fun(data: string, job: pgq.Job): any, any

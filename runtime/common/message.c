@@ -1,6 +1,7 @@
 #include "message.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "duration.h"
 #include "memory.h"
@@ -13,6 +14,7 @@ enum {
   QUEUE_LEAST = TEXT_LEAST + 2 + 8 + 4 + 1,
   SERVE_QUEUE_LEAST = 4 + 8 + 1,
   SETTING_LEAST = 2 * TEXT_LEAST,
+  SOURCE_LEAST = 3 * TEXT_LEAST,
 };
 
 /* Marks the frame as bad unless `right`. Returns whether the frame is still good. */
@@ -37,6 +39,52 @@ static bool check_end(struct frame *frame) {
   return check(frame, frame_end_ok(frame));
 }
 
+/* ── SOURCES ── */
+
+void message_put_sources(struct buffer *out, const struct message_sources *sources) {
+  put_u32(out, sources->count);
+  for (uint32_t i = 0; i < sources->count; i++) {
+    put_text(out, sources->items[i].module);
+    put_text(out, sources->items[i].path);
+    put_bytes(out, sources->items[i].bytes, sources->items[i].length);
+  }
+}
+
+/* Reads the list, but does not look for the end of the frame. */
+static void get_sources(struct frame *frame, struct message_sources *sources) {
+  size_t used = 0;
+  *sources = (struct message_sources){.count = get_count(frame, SOURCE_LEAST)};
+  sources->items = memory_new(((size_t)sources->count + 1) * sizeof *sources->items);
+  char *memory = sources->memory = memory_new(frame_left(frame) + 1);
+  for (uint32_t i = 0; i < sources->count; i++) {
+    struct message_source *source = &sources->items[i];
+    source->module = get_text(frame);
+    source->path = get_text(frame);
+    const char *bytes = get_bytes(frame, &source->length);
+    source->bytes = memory + used;
+    memcpy(memory + used, bytes, source->length);
+    used += source->length;
+  }
+}
+
+bool message_get_sources(struct frame *frame, struct message_sources *sources) {
+  get_sources(frame, sources);
+  if (check_end(frame))
+    return true;
+  message_free_sources(sources);
+  return false;
+}
+
+void message_free_sources(struct message_sources *sources) {
+  for (uint32_t i = 0; i < sources->count; i++) {
+    free(sources->items[i].module);
+    free(sources->items[i].path);
+  }
+  free(sources->items);
+  free(sources->memory);
+  *sources = (struct message_sources){0};
+}
+
 /* ── CONFIGURE ── */
 
 void message_put_configure(struct buffer *out, const struct message_configure *configure) {
@@ -46,6 +94,7 @@ void message_put_configure(struct buffer *out, const struct message_configure *c
   put_u32(out, configure->argc);
   for (uint32_t i = 0; i < configure->argc; i++)
     put_text(out, configure->argv[i]);
+  message_put_sources(out, &configure->sources);
 }
 
 bool message_get_configure(struct frame *frame, struct message_configure *configure) {
@@ -57,6 +106,7 @@ bool message_get_configure(struct frame *frame, struct message_configure *config
   for (uint32_t i = 0; i < configure->argc; i++)
     configure->argv[i] = get_text(frame);
   check(frame, configure->script < configure->argc);
+  get_sources(frame, &configure->sources);
   if (check_end(frame))
     return true;
   message_free_configure(configure);
@@ -67,6 +117,7 @@ void message_free_configure(struct message_configure *configure) {
   for (uint32_t i = 0; i < configure->argc; i++)
     free(configure->argv[i]);
   free(configure->argv);
+  message_free_sources(&configure->sources);
   free((char *)configure->conninfo);
   *configure = (struct message_configure){0};
 }
@@ -210,6 +261,7 @@ void message_put_serve(struct buffer *out, const struct message_serve *serve) {
   put_u32(out, serve->concurrency);
   put_u32(out, serve->pool);
   put_u8(out, serve->prepare);
+  put_text(out, serve->version);
   put_u32(out, serve->queue_count);
   for (uint32_t i = 0; i < serve->queue_count; i++) {
     put_u32(out, serve->queues[i].concurrency);
@@ -222,6 +274,7 @@ bool message_get_serve(struct frame *frame, struct message_serve *serve) {
   *serve = (struct message_serve){.concurrency = get_u32(frame)};
   serve->pool = get_u32(frame);
   serve->prepare = get_flag(frame);
+  serve->version = get_text(frame);
   serve->queue_count = get_count(frame, SERVE_QUEUE_LEAST);
   serve->queues = memory_new(serve->queue_count * sizeof *serve->queues);
   for (uint32_t i = 0; i < serve->queue_count; i++) {
@@ -238,6 +291,7 @@ bool message_get_serve(struct frame *frame, struct message_serve *serve) {
 }
 
 void message_free_serve(struct message_serve *serve) {
+  free(serve->version);
   free(serve->queues);
   *serve = (struct message_serve){0};
 }

@@ -21,6 +21,31 @@
  * (JOBS and OUTCOMES) have their own rules, below.
  */
 
+/*
+ * A file of Lua source that an executor has read while it loaded its script: the script itself, a module, or a file
+ * that was given to loadfile or dofile.
+ */
+struct message_source {
+  char *module; /* the name that was required; "": the file was no module */
+  char *path;
+  const char *bytes; /* not NUL-terminated */
+  size_t length;
+};
+
+/* A list of them, in the order in which they were read. `memory` has the bytes of all. */
+struct message_sources {
+  uint32_t count;
+  struct message_source *items;
+  void *memory; /* allocated by message_get_sources() */
+};
+
+/* FRAME_SOURCES has only the list; it is the end of FRAME_CONFIGURE, too. */
+void message_put_sources(struct buffer *out, const struct message_sources *sources);
+
+/* message_get_sources(frame, sources): copies texts and bytes; message_free_sources() frees them. */
+bool message_get_sources(struct frame *frame, struct message_sources *sources) __attribute__((warn_unused_result));
+void message_free_sources(struct message_sources *sources);
+
 /* FRAME_CONFIGURE */
 struct message_configure {
   const char *conninfo; /* "" for libpq's own settings; NULL is written as "" */
@@ -28,6 +53,7 @@ struct message_configure {
   uint32_t script;      /* argv[script] is the script; less than argc */
   uint32_t argc;
   char **argv;
+  struct message_sources sources; /* files that are not to be read, because these bytes stand for them */
 };
 
 void message_put_configure(struct buffer *out, const struct message_configure *configure);
@@ -115,6 +141,7 @@ struct message_serve {
   uint32_t concurrency; /* of the executor, at least 1 */
   uint32_t pool;        /* size of the connection pool, at least 1 */
   bool prepare;         /* whether statements may be prepared on its connections */
+  char *version;        /* of the script, for job.version; "": unknown */
   uint32_t queue_count;
   struct message_serve_queue *queues; /* in the order of FRAME_READY */
 };

@@ -11,10 +11,12 @@
 #define COMMANDS_LIST (COMMAND_QUEUES | COMMAND_JOBS | COMMAND_SHOW | COMMAND_WORKERS | COMMAND_STATS)
 /* The commands that say what is wrong. */
 #define COMMANDS_EXPLAIN (COMMAND_WHY | COMMAND_DOCTOR)
+/* The commands that ask something of workers. */
+#define COMMANDS_ASK (COMMAND_QUIET | COMMAND_STOP | COMMAND_RELOAD)
 /* The commands that need a database. */
 #define COMMANDS_CONNECT                                                                                               \
-  (COMMANDS_SELECT | COMMANDS_LIST | COMMANDS_EXPLAIN | COMMAND_ENQUEUE | COMMAND_MIGRATE | COMMAND_EDIT |             \
-   COMMAND_PAUSE | COMMAND_RESUME)
+  (COMMANDS_SELECT | COMMANDS_LIST | COMMANDS_EXPLAIN | COMMANDS_ASK | COMMAND_ENQUEUE | COMMAND_MIGRATE |             \
+   COMMAND_EDIT | COMMAND_PAUSE | COMMAND_RESUME)
 #define DAYS_MS(days) ((int64_t)(days)*24 * 3600 * 1000)
 
 const struct option_row option_rows[] = {
@@ -170,6 +172,11 @@ const struct option_row option_rows[] = {
      .most = INT64_MAX,
      .help = "memory that an executor may use, such as 512M, at least 32M; a handler that needs more gets an error; an "
              "executor that has used three quarters of it is replaced after the job; 0 is no limit"},
+    {.name = "watch",
+     .kind = OPTION_FLAG,
+     .offset = AT(watch),
+     .commands = COMMAND_WORKER,
+     .help = "reload the script when its file changes, or that of a module that it has loaded; for development"},
     {.name = "pooler",
      .kind = OPTION_CHOICE,
      .offset = AT(pooler),
@@ -276,8 +283,13 @@ const struct option_row option_rows[] = {
     {.name = "all",
      .kind = OPTION_FLAG,
      .offset = AT(all),
-     .commands = COMMANDS_CHANGE,
-     .help = "select jobs of all queues; required if no other option selects jobs"},
+     .commands = COMMANDS_CHANGE | COMMANDS_ASK,
+     .help = "jobs of all queues, or all workers; required if nothing else is named"},
+    {.name = "off",
+     .kind = OPTION_FLAG,
+     .offset = AT(off),
+     .commands = COMMAND_QUIET,
+     .help = "the worker claims jobs again"},
     {.name = "limit",
      .kind = OPTION_INTEGER,
      .offset = AT(limit),

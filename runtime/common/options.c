@@ -278,6 +278,9 @@ static const char *const command_names[] = {
     "pgq-lua stats",
     "pgq-lua why",
     "pgq-lua doctor",
+    "pgq-lua quiet",
+    "pgq-lua stop",
+    "pgq-lua reload",
 };
 /* clang-format on */
 

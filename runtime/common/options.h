@@ -33,6 +33,9 @@ enum command {
   COMMAND_STATS = 1 << 14,
   COMMAND_WHY = 1 << 15,
   COMMAND_DOCTOR = 1 << 16,
+  COMMAND_QUIET = 1 << 17,
+  COMMAND_STOP = 1 << 18,
+  COMMAND_RELOAD = 1 << 19,
 };
 
 /* The values of --pooler: which connection pooler is between the worker and the server. */
@@ -67,6 +70,7 @@ struct options {
   int pooler; /* enum pooler */
   bool no_prepare;
   bool dev;
+  bool watch;
   int log_format;   /* enum log_format */
   int log_level;    /* enum log_level */
   int64_t delay_ms; /* enqueue; -1: not given */
@@ -81,6 +85,7 @@ struct options {
   char *before;
   char *meta;
   bool all;
+  bool off;
   int64_t limit; /* 0: none */
   bool dry_run;
   bool yes;

@@ -10,6 +10,7 @@
  *
  *     supervisor                     executor
  *     CONFIGURE ───────────────────►            once, first
+ *               ◄─────────────────── SOURCES    the files that it has read; only if CONFIGURE had none
  *               ◄─────────────────── READY      the script has loaded; or
  *               ◄─────────────────── BROKEN     it has not, and the executor exits with status 1
  *     SERVE     ───────────────────►            once: the settings that apply
@@ -37,6 +38,7 @@ enum frame_type {
   FRAME_CANCEL,
   FRAME_LOG,
   FRAME_REPLACE,
+  FRAME_SOURCES,
 };
 
 /* Stands for all queues in FRAME_RECALL. */
@@ -46,6 +48,9 @@ enum { QUEUE_ALL = 0xffffffff };
  * queues. */
 #define FRAME_MOST_DOWN ((size_t)300 << 20)
 #define FRAME_MOST_UP ((size_t)64 << 20)
+
+/* The most bytes of source files that executors of one version share. */
+#define SOURCES_MOST ((size_t)32 << 20)
 
 /* The most data of a job, in bytes. */
 enum { JOB_DATA_MOST = 256 << 20 };

@@ -185,12 +185,24 @@ static void name_limit(const struct executor *e, struct buffer *message) {
   buffer_add(message, text, (size_t)length);
 }
 
+/* Other executors will run the same bytes. */
+static void send_sources(struct executor *e) {
+  const struct message_sources *sources = e->script ? script_sources_read(e->script) : NULL;
+  struct buffer fields = {0};
+  if (!sources)
+    return;
+  message_put_sources(&fields, sources);
+  outbox_send(e->outbox, FRAME_SOURCES, &fields);
+  buffer_free(&fields);
+}
+
 static void start_script(struct executor *e) {
   struct buffer fields = {0}, message = {0};
   e->script = script_new(&e->config);
   bool loaded = e->script && script_load(e->script, &message) == 0;
   if (forked_is_child())
     forked_end(!loaded, (const char *)message.bytes, message.length);
+  send_sources(e);
   if (!loaded) {
     name_limit(e, &message);
     message_put_broken(&fields, message.bytes, at_most(message.length));
@@ -223,6 +235,7 @@ static bool configure(struct executor *e, struct frame *frame) {
                                      .argv = (const char *const *)e->configure.argv,
                                      .argc = (int)e->configure.argc,
                                      .script = (int)e->configure.script,
+                                     .sources = &e->configure.sources,
                                      .loop = &e->loop,
                                      .owner = e,
                                      .stop = on_script_stop,

@@ -108,6 +108,7 @@ static int set_up(lua_State *L) {
     switch_compiler_off(L);
   seed_random(L);
   script_watch_settings(L, script);
+  script_sources_watch(L, &script->sources);
   script_make_host(L, script);
   script_keep_run(L);
   add_loaders(L);
@@ -119,6 +120,7 @@ static int set_up(lua_State *L) {
 struct script *script_new(const struct script_config *config) {
   struct script *script = memory_new(sizeof *script);
   script->config = config;
+  script->sources = (struct script_sources){.given = config->sources, .loading = true};
   script->L = luaL_newstate();
   if (!script->L || lua_cpcall(script->L, set_up, script) != 0) {
     script_free(script);
@@ -133,6 +135,7 @@ void script_free(struct script *script) {
   if (script->L)
     lua_close(script->L);
   free(script->threads);
+  script_sources_free(&script->sources);
   free(script);
 }
 
@@ -199,10 +202,11 @@ static void take_message(lua_State *L, struct buffer *message) {
   buffer_add(message, text, length);
 }
 
-static int run_file(lua_State *L, const struct script_config *config, int *last_line) {
+static int run_file(lua_State *L, struct script *script, int *last_line) {
+  const struct script_config *config = script->config;
   lua_Debug info;
   lua_pushcfunction(L, add_traceback);
-  if (luaL_loadfile(L, config->argv[config->script]) != 0)
+  if (script_sources_load(L, &script->sources, config->argv[config->script]) != 0)
     return -1;
   lua_pushvalue(L, -1);
   *last_line = lua_getinfo(L, ">S", &info) ? info.lastlinedefined : 0;
@@ -215,11 +219,12 @@ int script_load(struct script *script, struct buffer *message) {
   lua_State *L = script->L;
   const char *file = script->config->argv[script->config->script];
   int last_line = 0;
-  if (!lua_checkstack(L, script->config->argc + 20) || run_file(L, script->config, &last_line) != 0 ||
+  if (!lua_checkstack(L, script->config->argc + 20) || run_file(L, script, &last_line) != 0 ||
       lua_cpcall(L, end_loading, script) != 0) {
     take_message(L, message);
     return -1;
   }
+  script->sources.loading = false;
   lua_settop(L, 0);
   if (script->queue_count > 0 && script_note_settings(script))
     return 0;
@@ -295,6 +300,11 @@ void script_describe(struct script *script, struct buffer *out) {
   lua_settop(L, 0);
   free(ready.queues);
   free(ready.settings);
+}
+
+const struct message_sources *script_sources_read(const struct script *script) {
+  bool all = script->sources.bytes <= SOURCES_MOST;
+  return all && script->sources.given->count == 0 ? &script->sources.read : NULL;
 }
 
 uint32_t script_queue_count(const struct script *script) {

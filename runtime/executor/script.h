@@ -25,10 +25,11 @@ struct script_config {
   const char *conninfo;    /* for pgq.connect() without an argument; "": libpq's own settings */
   const char *const *argv; /* the command line of pgq-lua */
   int argc;
-  int script;                /* argv[script] is the file to load; the words after it are its arguments */
-  uv_loop_t *loop;           /* the loop for luv */
-  void *owner;               /* first argument of the functions below */
-  void (*stop)(void *owner); /* pgq.stop() was called */
+  int script;                            /* argv[script] is the file to load; the words after it are its arguments */
+  const struct message_sources *sources; /* run these instead of reading the files; an empty list: none */
+  uv_loop_t *loop;                       /* the loop for luv */
+  void *owner;                           /* first argument of the functions below */
+  void (*stop)(void *owner);             /* pgq.stop() was called */
   void (*log)(void *owner, enum log_level level, const char *text, size_t length);
   void (*starved)(void *owner);                   /* a callback of luv has failed for lack of memory */
   bool (*current)(void *owner, uint32_t *number); /* returns whether a task runs now, and sets its number */
@@ -51,12 +52,15 @@ int script_load(struct script *script, struct buffer *message);
 /* script_describe(script, out): appends the queues and settings of the script, as the fields of FRAME_READY. */
 void script_describe(struct script *script, struct buffer *out);
 
+/* script_sources_read(script): the files that were read so far; NULL if they were given, or are too many to be kept. */
+const struct message_sources *script_sources_read(const struct script *script);
+
 /* script_queue_count(script): the number of queues that the script has registered. */
 uint32_t script_queue_count(const struct script *script);
 
-/* script_serve(script, pool, prepare): sets the size of the connection pool of the tasks, and whether statements may be
- * prepared on it. */
-void script_serve(struct script *script, uint32_t pool, bool prepare);
+/* script_serve(script, pool, prepare, version): sets the size of the connection pool of the tasks, whether statements
+ * may be prepared on it, and what job.version is; "": nil. */
+void script_serve(struct script *script, uint32_t pool, bool prepare, const char *version);
 
 /*
  * script_begin(script, number, job, preserve, timeout_ms, outcome): calls the queue's handler in the task of that

@@ -282,23 +282,29 @@ void script_ended(struct script *script, uint32_t number) {
   say(script, &(struct telling){.function = "ended", .number = number});
 }
 
-struct pool_setting {
-  uint32_t size;
+struct serve_setting {
+  uint32_t pool;
   bool prepare;
+  const char *version;
 };
 
 static int serve(lua_State *L) {
   script_push_host(L);
-  const struct pool_setting *setting = lua_touserdata(L, 1);
-  lua_pushnumber(L, setting->size);
+  const struct serve_setting *setting = lua_touserdata(L, 1);
+  lua_pushnumber(L, setting->pool);
   lua_setfield(L, -2, "pool");
   lua_pushboolean(L, setting->prepare);
   lua_setfield(L, -2, "prepare");
+  if (*setting->version)
+    lua_pushstring(L, setting->version);
+  else
+    lua_pushnil(L);
+  lua_setfield(L, -2, "version");
   return 0;
 }
 
-void script_serve(struct script *script, uint32_t pool, bool prepare) {
-  struct pool_setting setting = {.size = pool, .prepare = prepare};
+void script_serve(struct script *script, uint32_t pool, bool prepare, const char *version) {
+  struct serve_setting setting = {.pool = pool, .prepare = prepare, .version = version};
   (void)lua_cpcall(script->L, serve, &setting); /* if memory is short, the defaults stay */
   lua_settop(script->L, 0);
 }

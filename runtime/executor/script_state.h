@@ -2,6 +2,7 @@
 #define PGQ_SCRIPT_STATE_H
 
 #include "script.h"
+#include "script_sources.h"
 
 #include <lua.h>
 
@@ -26,7 +27,7 @@ struct script_settings {
 };
 
 /*
- * For the four script files only. script.c has the Lua state, the loading of the user's file and its description.
+ * For the files script*.c only. script.c has the Lua state, the loading of the user's file and its description.
  * script_host.c has the functions that Lua calls: require "pgq.host", and luv. script_run.c has the functions that C
  * calls: the tasks. script_settings.c undoes what a handler has set.
  */
@@ -37,6 +38,7 @@ struct script {
   int run; /* registry reference of host.run, which calls a handler */
   struct script_call call;
   struct script_settings settings;
+  struct script_sources sources;
   const void *wait;    /* address of host.wait, the table that a task yields when it waits */
   lua_State **threads; /* by task number: its coroutine, which the registry keeps alive; NULL: none */
   uint32_t thread_count;

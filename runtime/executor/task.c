@@ -122,7 +122,7 @@ bool task_list_serve(struct task_list *list, struct frame *frame) {
     list->queues[i] = (struct queue_limit){.concurrency = serve.queues[i].concurrency,
                                            .timeout_ms = serve.queues[i].timeout_ms,
                                            .preserve = serve.queues[i].preserve_completed};
-  script_serve(list->script, serve.pool, serve.prepare);
+  script_serve(list->script, serve.pool, serve.prepare, serve.version);
   message_free_serve(&serve);
   return right;
 }

@@ -1,7 +1,9 @@
 #include "stop_signals.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "log.h"
@@ -42,6 +44,22 @@ static void reap(struct stop_signals *signals) {
     uv_timer_start(&signals->reap_timer, on_reap_again, REAP_AGAIN_MS, 0);
 }
 
+/* Whether the process has a terminal that controls it. */
+static bool has_terminal(void) {
+  int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+  if (fd >= 0)
+    close(fd);
+  return fd >= 0;
+}
+
+/* HUP tells the processes of a terminal that it has gone. Otherwise somebody asks for a reload. */
+static void take_hangup(struct stop_signals *signals, const char *name) {
+  if (signals->has_terminal && !has_terminal())
+    signals->events->stop(signals->owner, name);
+  else
+    signals->events->reload(signals->owner, name);
+}
+
 static void on_signal(uv_signal_t *handle, int number) {
   struct stop_signals *signals = handle->data;
   char name[16];
@@ -51,7 +69,7 @@ static void on_signal(uv_signal_t *handle, int number) {
     reap(signals);
     break;
   case SIGHUP:
-    signals->events->stop(signals->owner, name);
+    take_hangup(signals, name);
     break;
   case SIGUSR1:
   case SIGUSR2:
@@ -79,6 +97,7 @@ void stop_signals_start(struct stop_signals *signals, uv_loop_t *loop, const str
                         void *owner) {
   static const int taken[STOP_SIGNALS] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
   signals->events = events;
+  signals->has_terminal = has_terminal();
   signals->owner = owner;
   ignore_others();
   for (int i = 0; i < STOP_SIGNALS; i++) {

@@ -10,7 +10,8 @@
  * The signals of the worker.
  *
  *   TERM, INT, QUIT   stop the worker; the next one of them ends the grace time
- *   HUP               stops the worker; never ends the grace time, since service managers send it after TERM
+ *   HUP               reloads the script; stops the worker if its terminal has gone; never ends the grace time, since
+ *                     service managers send it after TERM
  *   USR1, USR2        are logged and have no effect
  *   CHLD              process 1 asks for the statuses of orphans
  *   PIPE, XFSZ, TTOU, ALRM, VTALRM, PROF, IO, PWR, STKFLT, real-time signals   are ignored
@@ -25,6 +26,7 @@
  */
 struct signal_events {
   void (*stop)(void *owner, const char *signal);
+  void (*reload)(void *owner, const char *signal);
   /* The grace time is to end in `in_ms` at the latest; 0: now. */
   void (*hurry)(void *owner, int64_t in_ms);
   /* Whether a process is an executor of this worker. */
@@ -36,9 +38,10 @@ enum { STOP_SIGNALS = 7 };
 struct stop_signals {
   const struct signal_events *events;
   void *owner;
-  int64_t first_ms; /* when the first of TERM, INT and QUIT came; 0: none has */
-  int first_number; /* its number */
-  int64_t taken_us; /* when the reaction to it had begun */
+  int64_t first_ms;  /* when the first of TERM, INT and QUIT came; 0: none has */
+  int first_number;  /* its number */
+  bool has_terminal; /* the worker was started on a terminal */
+  int64_t taken_us;  /* when the reaction to it had begun */
   uv_signal_t handles[STOP_SIGNALS];
   uv_timer_t reap_timer;
 };

@@ -12,10 +12,13 @@
 #include "cores.h"
 #include "descriptors.h"
 #include "executable_memory.h"
+#include "file_changes.h"
 #include "memory.h"
 #include "output.h"
 #include "output_pipes.h"
 #include "queue.h"
+#include "reload.h"
+#include "script_options.h"
 #include "slot_list.h"
 #include "stop_signals.h"
 #include "version.h"
@@ -47,10 +50,17 @@ struct supervisor {
   struct options *options;
   struct child_start start;
   struct slot_start slot_start;
+  struct sources *sources; /* of the version of the script that new executors run */
   enum stage stage;
   int status; /* the exit status */
   struct queue_list queues;
   struct control *control;
+  struct script_options script_options;
+  struct reload *reload;
+  struct file_changes *watch; /* NULL without --watch */
+  bool quiet;
+  bool reload_failed; /* the last reload has failed, and its error is in the status */
+  bool reload_wanted; /* the reload begins when the worker serves */
   struct slot_list slots;
   struct sweep sweep;
   struct session_mode mode;
@@ -110,14 +120,9 @@ static void start_control(struct supervisor *s);
 
 /* The first executor has loaded the script, so the settings are known, and the worker can connect. */
 static void first_ready(struct supervisor *s, const struct message_ready *script) {
-  struct option_problem problem;
   bool has_timeout;
-  for (uint32_t i = 0; i < script->setting_count; i++)
-    if (options_from_script(s->options, script->settings[i].name, script->settings[i].value, &problem) != 0) {
-      log_error("a setting of the script is wrong",
-                LOG_T("error", problem.message)); /* the executor has checked it: this cannot happen */
-      s->status = 1;
-    }
+  if (script_options_apply(&s->script_options, s->options, script) != 0)
+    s->status = 1;
   log_setup((enum log_level)s->options->log_level, (enum log_format)s->options->log_format);
   if (conninfo_inspect(s->options->db, &has_timeout) != 0) {
     char explained[CONNINFO_MESSAGE_SIZE];
@@ -133,15 +138,31 @@ static void first_ready(struct supervisor *s, const struct message_ready *script
   start_control(s);
 }
 
-static void on_slot_ready(void *owner, const struct message_ready *script) {
-  struct supervisor *s = owner;
-  status_set_script_error(s->worker_status, NULL, 0);
-  if (s->stage == STAGE_LOADING)
-    first_ready(s, script);
+/* Looks for changes of the files that the worker runs. */
+static void watch_sources(struct supervisor *s) {
+  if (!s->watch)
+    return;
+  file_changes_forget(s->watch);
+  file_changes_add(s->watch, s->sources);
 }
 
-static void on_slot_broken(void *owner, const char *message, size_t length) {
+static void on_slot_ready(void *owner, struct slot *slot, const struct message_ready *script) {
   struct supervisor *s = owner;
+  bool reloads = reload_took_ready(s->reload, slot, script);
+  if (reloads || !s->reload_failed)
+    status_set_script_error(s->worker_status, NULL, 0);
+  s->reload_failed = s->reload_failed && !reloads;
+  if (reloads || s->stage != STAGE_LOADING)
+    return;
+  s->sources = sources_keep(slot_sources(slot));
+  first_ready(s, script);
+  watch_sources(s);
+}
+
+static void on_slot_broken(void *owner, struct slot *slot, const char *message, size_t length) {
+  struct supervisor *s = owner;
+  if (reload_took_broken(s->reload, slot, message, length))
+    return;
   if (!message && s->stage == STAGE_LOADING && ++s->failed_starts < FIRST_STARTS)
     return; /* the slot tries again */
   if (s->stage != STAGE_LOADING) {
@@ -157,9 +178,9 @@ static void on_slot_broken(void *owner, const char *message, size_t length) {
   begin_finishing(s, NULL);
 }
 
-static void on_slot_died(void *owner, const char *cause) {
+static void on_slot_died(void *owner, struct slot *slot, const char *cause) {
   struct supervisor *s = owner;
-  if (s->stage == STAGE_LOADING) {
+  if (!reload_took_death(s->reload, slot, cause) && s->stage == STAGE_LOADING) {
     log_plain("pgq-lua: %s: the executor %s while it loaded the script", s->start.argv[s->start.script], cause);
     s->status = 1;
     begin_finishing(s, NULL);
@@ -175,6 +196,8 @@ static void on_slot_outlived(void *owner, struct slot *slot) {
   if (s->stage != STAGE_SERVING || s->slots.count >= 2 * s->options->executors)
     return;
   struct slot *replacement = slot_list_replace(&s->slots, slot);
+  log_debug("another executor takes the place of one whose jobs take long", LOG_I("executor", slot_number(slot)),
+            LOG_I("pid", slot_pid(slot)));
   slot_serve(replacement);
   slot_start_executor(replacement);
 }
@@ -204,6 +227,61 @@ static const struct slot_events slot_events = {
     .backed_off = on_backed_off,
     .rested = on_rested,
 };
+
+/* ── reloading the script ── */
+
+static void on_reload_failed(void *owner, const struct sources *sources, const char *message, size_t length) {
+  struct supervisor *s = owner;
+  if (s->watch) /* a module that was loaded for the first time may have the error */
+    file_changes_add(s->watch, sources);
+  log_error("the script could not be reloaded: the worker goes on with the version that it has",
+            LOG_T("script", s->start.argv[s->start.script]), LOG_B("error", message, length));
+  s->reload_failed = true;
+  status_set_script_error(s->worker_status, message, length);
+}
+
+static void on_reload_accepted(void *owner, const struct message_ready *script) {
+  struct supervisor *s = owner;
+  script_options_reapply(&s->script_options, s->options, script);
+  log_setup((enum log_level)s->options->log_level, (enum log_format)s->options->log_format);
+  s->start.max_memory = s->options->max_memory;
+  for (struct queue *queue = s->queues.first; queue; queue = queue->next)
+    queue->registered = false;
+  watch_sources(s);
+}
+
+static void on_reload_registered(void *owner) {
+  struct supervisor *s = owner;
+  control_queues_changed(s->control);
+}
+
+static void on_reloaded(void *owner) {
+  struct supervisor *s = owner;
+  log_info("the script was reloaded", LOG_T("script", s->start.argv[s->start.script]),
+           LOG_T("script_version", s->sources ? s->sources->version : "unknown"),
+           LOG_I("executors", s->options->executors));
+}
+
+static void on_slots_replaced(void *owner) {
+  free_ended_later(owner);
+}
+
+static const struct reload_events reload_events = {on_reload_failed, on_reload_accepted, on_reload_registered,
+                                                   on_reloaded, on_slots_replaced};
+
+/* A reload that is asked for before the worker serves begins then. */
+static void reload(struct supervisor *s, const char *reason, const char *path) {
+  if (s->stage >= STAGE_FINISHING)
+    return;
+  log_info("reloading the script", LOG_T("reason", reason), path ? LOG_T("file", path) : (struct log_field){0});
+  s->reload_wanted = s->stage < STAGE_SERVING;
+  if (!s->reload_wanted)
+    reload_start(s->reload);
+}
+
+static void on_file_changed(void *owner, const char *path) {
+  reload(owner, "a file has changed", path);
+}
 
 /* ── the database ── */
 
@@ -241,6 +319,8 @@ static void on_checked(void *owner) {
     slot_serve(slot);
     slot_start_executor(slot);
   }
+  if (s->reload_wanted)
+    reload_start(s->reload);
 }
 
 static void on_unfit(void *owner, const char *problem, bool missing) {
@@ -255,6 +335,36 @@ static void on_unfit(void *owner, const char *problem, bool missing) {
   begin_finishing(s, NULL);
 }
 
+/* A quiet worker claims nothing, and finishes what it has. */
+static void set_quiet(struct supervisor *s, bool quiet) {
+  if (s->quiet == quiet)
+    return;
+  s->quiet = quiet;
+  if (s->stage == STAGE_SERVING)
+    status_set_stage(s->worker_status, quiet ? "quiet" : "serving");
+  if (quiet) {
+    log_info("the worker is quiet: it claims no more jobs");
+    claim_gate_shut(s->gate);
+    slot_list_recall(&s->slots, NULL);
+  } else {
+    log_info("the worker claims jobs again");
+    claim_gate_unshut(s->gate);
+    wakeup_rung(s->wakeup);
+  }
+}
+
+static void on_requested(void *owner, const char *request) {
+  struct supervisor *s = owner;
+  if (strcmp(request, "quiet") == 0 || strcmp(request, "resume") == 0)
+    set_quiet(s, *request == 'q');
+  else if (strcmp(request, "stop") == 0)
+    begin_finishing(s, "pgq-lua stop");
+  else if (strcmp(request, "reload") == 0)
+    reload(s, "pgq-lua reload", NULL);
+  else
+    log_warn("somebody asks of this worker what it does not know", LOG_T("request", request));
+}
+
 static void on_control_left(void *owner) {
   struct supervisor *s = owner;
   s->control_left = true;
@@ -264,6 +374,7 @@ static void on_control_left(void *owner) {
 static const struct control_events control_events = {
     .checked = on_checked,
     .unfit = on_unfit,
+    .requested = on_requested,
     .left = on_control_left,
 };
 
@@ -318,6 +429,7 @@ static void begin_finishing(struct supervisor *s, const char *reason) {
   status_set_stage(s->worker_status, "stopping");
   s->break_reason = "the grace time is over";
   wakeup_stop(s->wakeup);
+  reload_stop(s->reload);
   uv_timer_start(&s->stop_timer, on_stop_timeout, (uint64_t)s->options->grace_ms, 0);
   for (int i = 0; i < s->slots.count; i++)
     slot_finish(s->slots.items[i]);
@@ -338,6 +450,10 @@ static void begin_leaving(struct supervisor *s) {
 static void close_all(struct supervisor *s) {
   s->stage = STAGE_GONE;
   slot_list_free(&s->slots);
+  reload_free(s->reload);
+  file_changes_free(s->watch);
+  sources_drop(s->sources);
+  script_options_free(&s->script_options);
   output_pipes_free(s->output);
   control_free(s->control);
   wakeup_free(s->wakeup);
@@ -366,6 +482,10 @@ static void on_stop_signal(void *owner, const char *signal) {
   begin_finishing(owner, signal);
 }
 
+static void on_reload_signal(void *owner, const char *signal) {
+  reload(owner, signal, NULL);
+}
+
 static void on_hurry_signal(void *owner, int64_t in_ms) {
   struct supervisor *s = owner;
   if (in_ms == 0)
@@ -381,7 +501,7 @@ static bool on_is_executor(void *owner, pid_t pid) {
   return slot_list_has_executor(&s->slots, pid);
 }
 
-static const struct signal_events signal_events = {on_stop_signal, on_hurry_signal, on_is_executor};
+static const struct signal_events signal_events = {on_stop_signal, on_reload_signal, on_hurry_signal, on_is_executor};
 
 static void set_up(struct supervisor *s) {
   uv_loop_init(&s->loop);
@@ -395,6 +515,7 @@ static void set_up(struct supervisor *s) {
   s->slot_start = (struct slot_start){.loop = &s->loop,
                                       .options = s->options,
                                       .child = &s->start,
+                                      .sources = &s->sources,
                                       .queues = &s->queues,
                                       .sweep = &s->sweep,
                                       .mode = &s->mode,
@@ -407,6 +528,7 @@ static void set_up(struct supervisor *s) {
                                       .owner = s};
   s->slots.start = &s->slot_start;
   s->worker_status = status_new(s->options, s->start.argv[s->start.script], &s->slots, &s->queues, &s->mode);
+  s->reload = reload_new(&s->loop, &s->slots, &s->options->executors, &s->sources, &reload_events, s);
 }
 
 int supervisor_run(struct options *options, int argc, char **argv, int script) {
@@ -415,6 +537,8 @@ int supervisor_run(struct options *options, int argc, char **argv, int script) {
       .conninfo = options->db, .argc = argc, .argv = argv, .script = script, .max_memory = options->max_memory};
   log_setup((enum log_level)options->log_level, (enum log_format)options->log_format);
   set_up(s);
+  if (options->watch)
+    s->watch = file_changes_new(&s->loop, on_file_changed, s);
   if (!executable_memory_works())
     log_warn("LuaJIT's compiler is off, since memory that is written must not be executed here");
   slot_start_executor(slot_list_add(&s->slots));

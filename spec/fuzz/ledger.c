@@ -61,6 +61,7 @@ void ledger_serve(const struct message_serve *said) {
   size_t size = said->queue_count * sizeof *said->queues;
   EXPECT(!serve.queues && said->concurrency > 0);
   serve = *said;
+  serve.version = NULL;
   serve.queues = memory_new(size);
   memcpy(serve.queues, said->queues, size);
   last_waited = memory_new((serve.queue_count + 1) * sizeof *last_waited);

@@ -46,6 +46,15 @@ static bool again_configure(struct frame *frame, struct buffer *out) {
   return true;
 }
 
+static bool again_sources(struct frame *frame, struct buffer *out) {
+  struct message_sources sources;
+  if (!message_get_sources(frame, &sources))
+    return false;
+  message_put_sources(out, &sources);
+  message_free_sources(&sources);
+  return true;
+}
+
 static bool again_jobs(struct frame *frame, struct buffer *out) {
   struct message_jobs jobs;
   struct message_job job;
@@ -127,6 +136,7 @@ void pieces_round_trip(const uint8_t *input, size_t length) {
       [FRAME_CONFIGURE] = again_configure, [FRAME_JOBS] = again_jobs,     [FRAME_RECALL] = again_recall,
       [FRAME_READY] = again_ready,         [FRAME_BROKEN] = again_broken, [FRAME_OUTCOMES] = again_outcomes,
       [FRAME_SERVE] = again_serve,         [FRAME_CANCEL] = again_cancel, [FRAME_LOG] = again_log,
+      [FRAME_SOURCES] = again_sources,
   };
   struct frame frame;
   size_t size;

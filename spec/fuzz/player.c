@@ -82,6 +82,11 @@ int script_load(struct script *self, struct buffer *message) {
   for (int i = 0; i < config->argc; i++)
     seen += sum(config->argv[i], strlen(config->argv[i]));
   seen += sum(config->conninfo, strlen(config->conninfo));
+  for (uint32_t i = 0; i < config->sources->count; i++) {
+    const struct message_source *source = &config->sources->items[i];
+    seen += sum(source->module, strlen(source->module)) + sum(source->path, strlen(source->path));
+    seen += sum(source->bytes, source->length);
+  }
   if (strcmp(config->argv[config->script], "broken") != 0)
     return 0;
   buffer_add(message, long_text, sizeof long_text);
@@ -100,13 +105,19 @@ void script_describe(struct script *self, struct buffer *out) {
                              .queue_count = PLAYER_QUEUES, .queues = queues, .setting_count = 1, .settings = &setting});
 }
 
+const struct message_sources *script_sources_read(const struct script *self) {
+  EXPECT(self == &script);
+  return NULL;
+}
+
 uint32_t script_queue_count(const struct script *self) {
   (void)self;
   return PLAYER_QUEUES;
 }
 
-void script_serve(struct script *self, uint32_t connections, bool prepare) {
+void script_serve(struct script *self, uint32_t connections, bool prepare, const char *version) {
   (void)prepare;
+  seen += sum(version, strlen(version));
   EXPECT(self == &script && pool == 0 && connections > 0);
   pool = connections;
 }

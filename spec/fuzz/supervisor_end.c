@@ -28,6 +28,7 @@ struct ending {
   struct batch settling;
   enum occasion next;
   int reports, written;
+  bool has_sources;
   struct job_outcome *foreseen; /* what is in the frames at hand */
   int foreseen_count, told;
   int frames, frames_told; /* of outcomes */
@@ -69,6 +70,18 @@ struct log_field log_text_field(const char *key, const char *text) {
 }
 
 /* ── what a slot does ── */
+
+/* Only a process that was told to read the files reports them, once and first. */
+static void on_sources(void *owner, struct message_sources *files) {
+  struct ending *end = owner;
+  EXPECT(end->reports == 0 && !end->has_sources);
+  end->has_sources = true;
+  for (uint32_t i = 0; i < files->count; i++) {
+    const struct message_source *file = &files->items[i];
+    seen += sum(file->module, strlen(file->module)) + sum(file->path, strlen(file->path));
+    seen += sum(file->bytes, file->length);
+  }
+}
 
 static void on_ready(void *owner, const struct message_ready *script) {
   struct ending *end = owner;
@@ -311,7 +324,8 @@ static void fill(struct batch *batch, struct queue_list *queues) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length) {
-  static const struct child_events events = {.ready = on_ready,
+  static const struct child_events events = {.sources = on_sources,
+                                             .ready = on_ready,
                                              .broken = on_broken,
                                              .outcome = on_outcome,
                                              .outcomes_end = on_outcomes_end,
@@ -321,6 +335,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length) {
   struct ending end = {0};
   fill(&end.batch, &queues);
   end.child = child_new(NULL, NULL, &events, &end);
+  end.child->reads_sources = true;
   pieces_round_trip(input, length);
   pieces_feed(input, length, &end.child->in, take, &end);
   EXPECT(end.next != TIME_IS_UP || end.batch.jobs[JOBS - 1].outcome == OUTCOME_NONE);

@@ -3,8 +3,7 @@
 
 packages_to_build=(
   build-essential cmake pkg-config
-  libpq-dev libuv1-dev libluajit-5.1-dev lua-luv lua-luv-dev libcjson-dev
-  libsodium-dev
+  libpq-dev libuv1-dev libluajit-5.1-dev lua-luv lua-luv-dev libcjson-dev libsodium-dev
   luajit postgresql
 )
 packages_to_test=("${packages_to_build[@]}" lua-busted lua-check lua-cjson libcmocka-dev clang-format util-linux bsdutils valgrind

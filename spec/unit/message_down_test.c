@@ -20,9 +20,14 @@
 
 static void write_configure(struct buffer *out, uint32_t script) {
   char *argv[] = {"pgq-lua", "--drain", "worker.lua"};
-  message_put_configure(out,
-                        &(struct message_configure){
-                            .conninfo = "host=x", .most_memory = 1 << 20, .script = script, .argc = 3, .argv = argv});
+  struct message_source files[] = {{.module = "", .path = "worker.lua", .bytes = "a\0b", .length = 3},
+                                   {.module = "lib", .path = "./lib.lua", .bytes = "", .length = 0}};
+  message_put_configure(out, &(struct message_configure){.conninfo = "host=x",
+                                                         .most_memory = 1 << 20,
+                                                         .script = script,
+                                                         .argc = 3,
+                                                         .argv = argv,
+                                                         .sources = {.count = 2, .items = files}});
 }
 
 static bool reads_configure(struct buffer *out) {
@@ -33,6 +38,13 @@ static bool reads_configure(struct buffer *out) {
     assert_string_equal(configure.conninfo, "host=x");
     assert_int_equal(configure.most_memory, 1 << 20);
     assert_string_equal(configure.argv[configure.script], "worker.lua");
+    assert_int_equal(configure.sources.count, 2);
+    assert_string_equal(configure.sources.items[0].module, "");
+    assert_string_equal(configure.sources.items[0].path, "worker.lua");
+    assert_int_equal(configure.sources.items[0].length, 3);
+    assert_memory_equal(configure.sources.items[0].bytes, "a\0b", 3);
+    assert_string_equal(configure.sources.items[1].module, "lib");
+    assert_int_equal(configure.sources.items[1].length, 0);
     message_free_configure(&configure);
   }
   buffer_free(out);
@@ -57,6 +69,23 @@ static void a_configure_frame_names_a_script_among_its_arguments(void **state) {
   assert_false(reads_configure(&out));
   write_configure(&out, 2);
   put_u8(&out, 0);
+  assert_false(reads_configure(&out));
+}
+
+static void a_configure_frame_has_as_many_sources_as_it_says(void **state) {
+  (void)state;
+  enum { SOURCES = 4 + 6 + 8 + 4 + 4 + 4 + 7 + 4 + 7 + 4 + 10 };
+  struct buffer out = {0};
+  for (uint32_t count = 0; count < 5; count++) {
+    write_configure(&out, 2);
+    patch_u32(&out, SOURCES, count);
+    assert_int_equal(reads_configure(&out), count == 2);
+  }
+  write_configure(&out, 2);
+  patch_u32(&out, SOURCES, UINT32_MAX);
+  assert_false(reads_configure(&out));
+  write_configure(&out, 2);
+  out.length--;
   assert_false(reads_configure(&out));
 }
 
@@ -177,15 +206,17 @@ enum {
   SERVE_CONCURRENCY = 0,
   SERVE_POOL = 4,
   SERVE_PREPARE = 8,
-  SERVE_COUNT = 9,
-  SERVE_QUEUE = 13,
+  SERVE_VERSION = 9,
+  SERVE_COUNT = SERVE_VERSION + 4 + 4,
+  SERVE_QUEUE = SERVE_COUNT + 4,
   SERVE_PRESERVE = SERVE_QUEUE + 12
 };
 
 static void write_serve(struct buffer *out, int64_t timeout_ms) {
   struct message_serve_queue queues[] = {{.concurrency = 3, .timeout_ms = timeout_ms, .preserve_completed = true}, {0}};
   message_put_serve(
-      out, &(struct message_serve){.concurrency = 10, .pool = 5, .prepare = true, .queue_count = 2, .queues = queues});
+      out, &(struct message_serve){
+               .concurrency = 10, .pool = 5, .prepare = true, .version = "3f9a", .queue_count = 2, .queues = queues});
 }
 
 static bool reads_serve(struct buffer *out, int64_t timeout_ms) {
@@ -196,6 +227,7 @@ static bool reads_serve(struct buffer *out, int64_t timeout_ms) {
     assert_int_equal(serve.concurrency, 10);
     assert_int_equal(serve.pool, 5);
     assert_true(serve.prepare);
+    assert_string_equal(serve.version, "3f9a");
     assert_int_equal(serve.queue_count, 2);
     assert_int_equal(serve.queues[0].concurrency, 3);
     assert_true(serve.queues[0].timeout_ms == timeout_ms);
@@ -258,6 +290,7 @@ static void a_serve_frame_has_time_limits_and_flags_that_exist(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_configure_frame_names_a_script_among_its_arguments),
+      cmocka_unit_test(a_configure_frame_has_as_many_sources_as_it_says),
       cmocka_unit_test(a_frame_of_jobs_holds_as_many_as_it_says_in_the_order_of_their_positions),
       cmocka_unit_test(a_recall_is_two_numbers_and_no_more),
       cmocka_unit_test(a_cancel_is_two_numbers_and_no_more),

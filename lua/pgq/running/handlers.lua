@@ -76,9 +76,10 @@ local function functions_for(host)
   --- Registers the handler of a queue; the worker then claims jobs from it.
   -- @tparam string name name of the queue, UTF-8 and not empty
   -- @tparam function handler called as handler(data, job): `data` are the job's bytes as a string; `job` is a table
-  -- with id, queue, attempt (from 1), created_at and run_after (Unix seconds), and retries_left. The attempt succeeds
-  -- when the handler returns nothing, nil or true. It fails when the handler returns nil or false and a message, raises
-  -- an error, or returns a table of pgq.backoff, pgq.retry, pgq.discard or pgq.snooze
+  -- with id, queue, attempt (from 1), created_at and run_after (Unix seconds), retries_left, and version, a short hash
+  -- of the script's source. The attempt succeeds when the handler returns nothing, nil or true. It fails when the
+  -- handler returns nil or false and a message, raises an error, or returns a table of pgq.backoff, pgq.retry,
+  -- pgq.discard or pgq.snooze
   -- @tparam[opt] table options preserve_completed, discard_failed: the worker's options of these names, for this queue;
   -- timeout: seconds or a duration such as "30s", 0 for none. After that time a handler that waits is interrupted by
   -- the error pgq.timeout, and a handler that does not wait is killed together with its executor; the attempt fails;
@@ -161,6 +162,7 @@ local function functions_for(host)
       created_at = call.created_at,
       run_after = call.run_after,
       retries_left = call.retries_left,
+      version = host.version,
     }
     if lease then
       return host.run_transactional(queue.handler, data, job, lease, call.preserve, call.timeout_ms)

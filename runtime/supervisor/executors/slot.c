@@ -30,6 +30,7 @@ struct slot *slot_new(const struct slot_start *start, int number) {
   struct slot *slot = memory_new(sizeof *slot);
   slot->start = *start;
   slot->number = number;
+  slot->sources = sources_keep(*start->sources);
   slot->child = child_new(start->loop, start->child, &child_events, slot);
   uv_timer_init(start->loop, &slot->timer);
   uv_timer_init(start->loop, &slot->idle_timer);
@@ -55,6 +56,7 @@ void slot_free(struct slot *slot) {
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     hold_free(slot->holds[lane]);
   child_free(slot->child);
+  sources_drop(slot->sources);
   uv_close((uv_handle_t *)&slot->idle_timer, close_timer);
 }
 
@@ -102,11 +104,20 @@ void slot_start_executor(struct slot *slot) {
   slot->started_ms = clock_ms();
   slot->jobs = 0;
   set_state(slot, SLOT_LOADING);
-  if (child_start(slot->child) == 0)
+  if (child_start(slot->child, slot->sources) == 0)
     return;
   set_state(slot, SLOT_DEAD);
   restart_later(slot, false);
-  slot->start.events->broken(slot->start.owner, NULL, 0);
+  slot->start.events->broken(slot->start.owner, slot, NULL, 0);
+}
+
+void slot_read_sources(struct slot *slot) {
+  sources_drop(slot->sources);
+  slot->sources = NULL;
+}
+
+struct sources *slot_sources(const struct slot *slot) {
+  return slot->sources;
 }
 
 void slot_let_exit(struct slot *slot) {
@@ -161,6 +172,7 @@ static void tell_settings(const struct slot *slot) {
   struct message_serve serve = {.concurrency = (uint32_t)options->concurrency,
                                 .pool = (uint32_t)options->pool,
                                 .prepare = mode->kind == SESSION_OWN && !mode->unprepared,
+                                .version = slot->sources ? slot->sources->version : "",
                                 .queue_count = slot->queue_count,
                                 .queues = memory_new((slot->queue_count + 1) * sizeof *serve.queues)};
   for (uint32_t i = 0; i < slot->queue_count; i++)
@@ -253,8 +265,22 @@ void slot_leave(struct slot *slot) {
 void slot_be_replaced(struct slot *slot) {
   slot->replaced = true;
   slot_finish(slot);
-  log_debug("another executor takes the place of one whose jobs take long", LOG_I("executor", slot->number),
-            LOG_I("pid", child_pid(slot->child)));
+}
+
+void slot_give_way(struct slot *slot) {
+  if (slot->state == SLOT_READY) {
+    slot_retire(slot);
+    if (slot_is_at_rest(slot))
+      slot_let_exit(slot);
+  }
+  slot_be_replaced(slot);
+  if (slot->state == SLOT_LOADING || slot->state == SLOT_BROKEN)
+    slot_break(slot);
+}
+
+bool slot_can_claim(const struct slot *slot) {
+  const struct hold *first = slot->holds[SLOT_FIRST_HOLD];
+  return first && hold_is_up(first) && child_is_ready(slot->child);
 }
 
 bool slot_is_replaced(const struct slot *slot) {
@@ -293,6 +319,11 @@ static bool resolve(const struct options *options, const char *name, bool set, e
 static struct queue *add_queue(struct slot *slot, const struct message_queue *asked) {
   const struct options *options = slot->start.options;
   struct queue *queue = queue_find(slot->start.queues, asked->name);
+  if (slot->sources != *slot->start.sources) /* an older version, which decides nothing any more */
+    return queue;
+  queue->registered = true;
+  if (!queue->known && slot->stage == SLOT_SERVING) /* of a reloaded script: it may be paused */
+    queue_set_pause(queue, PAUSED_FOR_EVER_MS);
   queue->preserve_completed =
       resolve(options, "preserve-completed", options->preserve_completed, asked->preserve_completed);
   queue->discard_failed = resolve(options, "discard-failed", options->discard_failed, asked->discard_failed);
@@ -308,13 +339,19 @@ static struct queue *add_queue(struct slot *slot, const struct message_queue *as
   return queue;
 }
 
+static void on_sources(void *owner, struct message_sources *files) {
+  struct slot *slot = owner;
+  sources_drop(slot->sources);
+  slot->sources = sources_new(files);
+}
+
 static void on_ready(void *owner, const struct message_ready *script) {
   struct slot *slot = owner;
   set_state(slot, SLOT_READY);
-  script_version(slot->start.child->argv[slot->start.child->script], slot->version);
+  memcpy(slot->version, slot->sources ? slot->sources->version : "", slot->sources ? VERSION_SIZE : 1);
   if (slot->stage >= SLOT_FINISHING) /* the stop came while this executor loaded the script */
     return;
-  slot->start.events->ready(slot->start.owner, script);
+  slot->start.events->ready(slot->start.owner, slot, script);
   log_debug("executor is ready", LOG_I("executor", slot->number), LOG_I("pid", child_pid(slot->child)));
   if (slot->stage >= SLOT_FINISHING) /* a wrong setting in the script has stopped the worker */
     return;
@@ -334,7 +371,7 @@ static void on_ready(void *owner, const struct message_ready *script) {
 static void on_broken(void *owner, const char *message, size_t length) {
   struct slot *slot = owner;
   set_state(slot, SLOT_BROKEN);
-  slot->start.events->broken(slot->start.owner, message, length);
+  slot->start.events->broken(slot->start.owner, slot, message, length);
 }
 
 static bool on_outcome(void *owner, const struct job_outcome *outcome) {
@@ -419,8 +456,8 @@ static void on_died(void *owner, const struct child_death *death) {
   uv_timer_stop(&slot->timer);
   if (slot->stage < SLOT_FINISHING)
     restart_later(slot, replace);
-  slot->start.events->died(slot->start.owner, death->cause);
+  slot->start.events->died(slot->start.owner, slot, death->cause);
 }
 
-static const struct child_events child_events = {on_ready, on_broken,  on_outcome, on_outcomes_end,
-                                                 on_stop,  on_replace, on_died};
+static const struct child_events child_events = {on_sources,      on_ready, on_broken,  on_outcome,
+                                                 on_outcomes_end, on_stop,  on_replace, on_died};

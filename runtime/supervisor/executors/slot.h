@@ -24,11 +24,11 @@ struct slot;
 
 struct slot_events {
   /* The executor has loaded the script. Called before the slot reads the script's settings and queues. */
-  void (*ready)(void *owner, const struct message_ready *script);
+  void (*ready)(void *owner, struct slot *slot, const struct message_ready *script);
   /* The script could not be loaded, or the executor could not be started (message NULL). The slot tries again later. */
-  void (*broken)(void *owner, const char *message, size_t length);
+  void (*broken)(void *owner, struct slot *slot, const char *message, size_t length);
   /* The executor died; see struct child_events. */
-  void (*died)(void *owner, const char *cause);
+  void (*died)(void *owner, struct slot *slot, const char *cause);
   /* The executor is to be replaced, and its jobs take long. Called every second until slot_be_replaced() is called or
    * the executor ends. */
   void (*outlived)(void *owner, struct slot *slot);
@@ -54,6 +54,7 @@ struct slot_start {
   uv_loop_t *loop;
   const struct options *options;
   const struct child_start *child;
+  struct sources **sources;  /* of the version that new slots run; NULL until an executor has read them */
   struct queue_list *queues; /* receives the queues that the script registered */
   struct sweep *sweep;
   struct session_mode *mode;
@@ -71,6 +72,11 @@ struct slot *slot_new(const struct slot_start *start, int number);
 
 /* slot_start_executor(slot): starts the executor, which loads the script. */
 void slot_start_executor(struct slot *slot);
+
+/* slot_read_sources(slot): the next executor of the slot reads the files of the script anew. slot_sources(slot): what
+ * the executor runs; NULL until it has read the files. */
+void slot_read_sources(struct slot *slot);
+struct sources *slot_sources(const struct slot *slot);
 
 /* slot_serve(slot): from now on jobs are claimed whenever the executor is ready. */
 void slot_serve(struct slot *slot);
@@ -105,6 +111,12 @@ void slot_leave(struct slot *slot);
  */
 void slot_be_replaced(struct slot *slot);
 bool slot_is_replaced(const struct slot *slot);
+
+/* slot_can_claim(slot): whether its executor is ready and its first hold has a session. */
+bool slot_can_claim(const struct slot *slot);
+
+/* slot_give_way(slot): another slot can take over now: slot_be_replaced(), and the executor begins no further job. */
+void slot_give_way(struct slot *slot);
 
 /* slot_number(slot): the number given to slot_new(). */
 int slot_number(const struct slot *slot);

@@ -24,6 +24,20 @@ struct slot *slot_list_replace(struct slot_list *list, struct slot *slot) {
   return replacement;
 }
 
+struct slot *slot_list_prepare(struct slot_list *list, int number) {
+  return add(list, number);
+}
+
+void slot_list_swap(struct slot_list *list, struct slot *slot) {
+  int place = slot_number(slot) - 1;
+  struct slot *old = list->items[place];
+  for (int i = 0; i < list->count; i++)
+    if (list->items[i] == slot)
+      list->items[i] = old;
+  list->items[place] = slot;
+  slot_give_way(old);
+}
+
 static bool has_ended(const struct slot *slot) {
   return slot_is_replaced(slot) && slot_is_dead(slot) && slot_is_at_rest(slot);
 }

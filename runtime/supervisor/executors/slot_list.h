@@ -23,6 +23,11 @@ struct slot *slot_list_add(struct slot_list *list);
  * slot. */
 struct slot *slot_list_replace(struct slot_list *list, struct slot *slot);
 
+/* slot_list_prepare(list, number): adds a slot that can take the place of the one with that number, and claims nothing
+ * yet. slot_list_swap(list, slot): such a slot takes the place; see slot_give_way(). */
+struct slot *slot_list_prepare(struct slot_list *list, int number);
+void slot_list_swap(struct slot_list *list, struct slot *slot);
+
 /* slot_list_has_ended(list): whether replaced slots have ended. slot_list_free_ended(list): frees them, and returns
  * whether there were any. It must not be called from a callback of one of them. */
 bool slot_list_has_ended(const struct slot_list *list);

@@ -1,7 +1,6 @@
 #ifndef PGQ_SLOT_STATE_H
 #define PGQ_SLOT_STATE_H
 
-#include "script_version.h"
 #include "slot.h"
 
 /*
@@ -44,13 +43,14 @@ struct slot {
   struct slot_start start;
   int number;
   struct child *child;
+  struct sources *sources;                /* what its executors run; NULL: the next one reads the files */
   struct hold *holds[HOLDS_PER_EXECUTOR]; /* NULL until a script was loaded */
   struct queue **queues;                  /* as the executor registered them */
   uint32_t queue_count;
   enum slot_state state;
   enum slot_stage stage;
-  char version[SCRIPT_VERSION_SIZE]; /* of the script that the executor has loaded */
-  bool replaced;                     /* another slot has taken its place; it ends when its jobs have ended */
+  char version[VERSION_SIZE]; /* of the script that the executor has loaded */
+  bool replaced;              /* another slot has taken its place; it ends when its jobs have ended */
 
   enum slot_isolation isolation;
   int64_t isolated_ms; /* when jobs began to run alone */

@@ -70,9 +70,10 @@ static const struct connection_events connection_events = {on_up, on_down, on_re
 static void act_for_owner(void *owner, enum statement statement, const struct parameters *parameters);
 static void on_jobs_freed(void *owner);
 static void on_row_added(void *owner);
+static void on_requested(void *owner, const char *request);
 
 static const struct dead_workers_events dead_workers_events = {act_for_owner, on_jobs_freed};
-static const struct worker_row_events worker_row_events = {act_for_owner, on_row_added};
+static const struct worker_row_events worker_row_events = {act_for_owner, on_row_added, on_requested};
 
 struct control *control_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
                             struct session_mode *mode, struct wakeup *wakeup, struct slot_list *slots,
@@ -188,6 +189,7 @@ static void on_heartbeat(uv_timer_t *timer) {
     return;
   bool exists = *worker_row_id(control->row) != 0;
   worker_row_write(control->row);
+  worker_row_take_request(control->row);
   queue_settings_read(control->settings);
   stats_write(control->stats);
   if (exists)
@@ -198,6 +200,12 @@ static void look_for_dead_workers(struct control *control) {
   int64_t worker_id = *worker_row_id(control->row);
   if (worker_id != 0 && control->state < CONTROL_LEAVING)
     dead_workers_look(control->dead, worker_id);
+}
+
+static void on_requested(void *owner, const char *request) {
+  const struct control *control = owner;
+  if (control->state < CONTROL_LEAVING)
+    control->events->requested(control->owner, request);
 }
 
 static void on_row_added(void *owner) {
@@ -428,11 +436,19 @@ static void on_notified(void *owner, const char *channel, const char *payload) {
   if (strcmp(channel, "pgq_control") == 0) {
     if (strcmp(rest, ":queues") == 0)
       queue_settings_notified(control->settings);
+    else if (strncmp(rest, ":worker:", 8) == 0 && strtoll(rest + 8, NULL, 10) == *worker_row_id(control->row))
+      worker_row_take_request(control->row);
   } else if (strcmp(channel, "pgq_cancel") != 0) {
     doorbell_notified(control->bell, payload);
   } else if (*rest == ':') {
     cancellations_notified(control->cancellations, strtoll(rest + 1, NULL, 10));
   }
+}
+
+void control_queues_changed(struct control *control) {
+  worker_row_write_queues(control->row);
+  doorbell_queues_changed(control->bell);
+  queue_settings_read(control->settings);
 }
 
 /* ── leaving ── */

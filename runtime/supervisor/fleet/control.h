@@ -25,6 +25,8 @@ struct control_events {
   void (*checked)(void *owner);
   /* The worker cannot work with the tables; `problem` is a text for people. `missing`: a table or column is missing. */
   void (*unfit)(void *owner, const char *problem, bool missing);
+  /* An operator asks something of the worker: quiet, resume, stop or reload; any text. */
+  void (*requested)(void *owner, const char *request);
   /* After control_leave(): the row is deleted, or could not be deleted in time. Called once. */
   void (*left)(void *owner);
 };
@@ -39,6 +41,9 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
                             struct session_mode *mode, struct wakeup *wakeup, struct slot_list *slots,
                             struct frontier *frontier, struct history *history, struct status *status,
                             const struct control_events *events, void *owner);
+
+/* control_queues_changed(control): the script was reloaded, and may register other queues than before. */
+void control_queues_changed(struct control *control);
 
 /* control_leave(control): deletes the worker's row. left() follows within two seconds; it may be called at once. */
 void control_leave(struct control *control);

@@ -89,20 +89,35 @@ static void act_on_row(struct worker_row *row, enum statement statement) {
   parameters_free(&parameters);
 }
 
-static void add(struct worker_row *row) {
-  struct parameters parameters = {0};
-  const char **names = memory_new((size_t)row->queues->count * sizeof *names);
+static void add_queues(const struct worker_row *row, struct parameters *parameters) {
+  const char **names = memory_new((size_t)(row->queues->count + 1) * sizeof *names);
   int count = 0;
   for (const struct queue *queue = row->queues->first; queue; queue = queue->next)
-    names[count++] = queue->name;
+    if (queue->registered)
+      names[count++] = queue->name;
+  parameters_add_text_array(parameters, names, count);
+  free(names);
+}
+
+static void add(struct worker_row *row) {
+  struct parameters parameters = {0};
   parameters_add_text(&parameters, row->host);
   parameters_add_i32(&parameters, getpid());
   parameters_add_text(&parameters, PGQ_LUA_VERSION);
-  parameters_add_text_array(&parameters, names, count);
+  add_queues(row, &parameters);
   parameters_add_bool(&parameters, row->mode->kind == SESSION_SHARED);
   row->events->act(row->owner, STATEMENT_WORKER_ADD, &parameters);
   parameters_free(&parameters);
-  free(names);
+}
+
+void worker_row_write_queues(struct worker_row *row) {
+  struct parameters parameters = {0};
+  if (row->id == 0 || row->leaving || !connection_is_up(row->connection))
+    return;
+  parameters_add_i64(&parameters, row->id);
+  add_queues(row, &parameters);
+  row->events->act(row->owner, STATEMENT_WORKER_QUEUES, &parameters);
+  parameters_free(&parameters);
 }
 
 static void send_heartbeat(struct worker_row *row) {
@@ -114,6 +129,11 @@ static void send_heartbeat(struct worker_row *row) {
   row->events->act(row->owner, STATEMENT_WORKER_HEARTBEAT, &parameters);
   parameters_free(&parameters);
   free(status);
+}
+
+void worker_row_take_request(struct worker_row *row) {
+  if (row->id != 0 && !row->leaving && connection_is_up(row->connection))
+    act_on_row(row, STATEMENT_WORKER_TAKE_REQUEST);
 }
 
 void worker_row_write(struct worker_row *row) {
@@ -211,7 +231,8 @@ static void take_failure(struct worker_row *row, enum statement statement, const
 
 bool worker_row_result(struct worker_row *row, enum statement statement, const PGresult *result) {
   if (statement != STATEMENT_WORKER_ADD && statement != STATEMENT_WORKER_HEARTBEAT &&
-      statement != STATEMENT_WORKER_LOCK && statement != STATEMENT_WORKER_REMOVE)
+      statement != STATEMENT_WORKER_LOCK && statement != STATEMENT_WORKER_REMOVE &&
+      statement != STATEMENT_WORKER_QUEUES && statement != STATEMENT_WORKER_TAKE_REQUEST)
     return false;
   if (result_failed(result))
     take_failure(row, statement, result);
@@ -221,5 +242,7 @@ bool worker_row_result(struct worker_row *row, enum statement statement, const P
     take_lock(row, result, 0);
   else if (statement == STATEMENT_WORKER_HEARTBEAT)
     take_heartbeat(row, result);
+  else if (statement == STATEMENT_WORKER_TAKE_REQUEST && PQntuples(result) > 0)
+    row->events->requested(row->owner, PQgetvalue(result, 0, 0));
   return true;
 }

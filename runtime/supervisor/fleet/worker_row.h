@@ -23,6 +23,8 @@ struct worker_row_events {
   void (*act)(void *owner, enum statement statement, const struct parameters *parameters);
   /* The row was added. */
   void (*added)(void *owner);
+  /* An operator asks something of the worker: quiet, resume, stop or reload; any text. */
+  void (*requested)(void *owner, const char *request);
 };
 
 /* How often the owner calls worker_row_write(). */
@@ -43,6 +45,12 @@ const int64_t *worker_row_id(const struct worker_row *row);
 
 /* worker_row_write(row): sends a heartbeat, or adds the row if it is missing. The session must be up. */
 void worker_row_write(struct worker_row *row);
+
+/* worker_row_take_request(row): looks whether an operator asks something of the worker; requested() follows. */
+void worker_row_take_request(struct worker_row *row);
+
+/* worker_row_write_queues(row): writes which queues the worker serves, after they have changed. */
+void worker_row_write_queues(struct worker_row *row);
 
 /* worker_row_lock(row): takes the lock of the row, which ends with each session. A worker without it counts as dead. To
  * be called in each new session. */

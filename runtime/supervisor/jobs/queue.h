@@ -20,6 +20,7 @@
  */
 struct queue {
   char *name;
+  bool registered;         /* the version of the script that new executors run registers the queue */
   bool preserve_completed; /* these settings are resolved from command line, environment and script */
   bool discard_failed;
   bool keep_attempts;       /* every attempt gets a row in pgq_attempts, not only failed ones */

@@ -126,7 +126,7 @@ static int spawn(struct child *child) {
   return uv_spawn(child->loop, child->process, &options);
 }
 
-int child_start(struct child *child) {
+int child_start(struct child *child, const struct sources *sources) {
   if (child_open_page(child) != 0) {
     log_error("cannot start an executor", LOG_T("error", strerror(errno)));
     return -1;
@@ -144,11 +144,12 @@ int child_start(struct child *child) {
   }
   child_set_state(child, CHILD_RUNNING);
   child->reported = child->loaded = false;
+  child->reads_sources = !sources;
   child->fault[0] = '\0';
   child->peak_kb = 0;
   child->partial_since_ms = 0;
   child_listen(child);
-  child_configure(child);
+  child_configure(child, sources);
   return 0;
 }
 

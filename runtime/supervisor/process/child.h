@@ -8,12 +8,13 @@
 #include "buffer.h"
 #include "message.h"
 #include "protocol.h"
+#include "sources.h"
 
 /*
  * One executor process, from the supervisor's side. The supervisor sends it frames, takes frames from it, and reads the
  * shared page. It does not trust the process, and kills it when a malformed frame comes in.
  *
- *     child_start ─► ready | broken ─► (outcome | stop | replace)* ─► died ─ child_free
+ *     child_start ─► sources ─► ready | broken ─► (outcome | stop | replace)* ─► died ─ child_free
  *
  * Every process that was started ends with died(), exactly once. Then the child may be freed or started again.
  */
@@ -31,6 +32,8 @@ struct child_death {
 };
 
 struct child_events {
+  /* The files that the process has read. Called only if child_start() gave none. The list may be taken over. */
+  void (*sources)(void *owner, struct message_sources *files);
   /* The script has loaded. `script` and its texts are valid during the call. */
   void (*ready)(void *owner, const struct message_ready *script);
   void (*broken)(void *owner, const char *message, size_t length);
@@ -61,8 +64,9 @@ struct child_start {
 struct child *child_new(uv_loop_t *loop, const struct child_start *start, const struct child_events *events,
                         void *owner);
 
-/* child_start(child): starts the process of a child that is not alive. Returns 0, or -1 after logging the reason. */
-int child_start(struct child *child);
+/* child_start(child, sources): starts the process of a child that is not alive. It runs the sources, which are read
+ * during the call only; NULL: it reads the files. Returns 0, or -1 after logging the reason. */
+int child_start(struct child *child, const struct sources *sources);
 
 /* child_serve(child, serve): sends the settings. To be called once, before any jobs are sent. */
 void child_serve(struct child *child, const struct message_serve *serve);

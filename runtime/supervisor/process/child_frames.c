@@ -70,20 +70,32 @@ void child_ask_to_leave(struct child *child) {
   child_send(child, &out);
 }
 
-void child_configure(struct child *child) {
+void child_configure(struct child *child, const struct sources *sources) {
   const struct child_start *start = child->start;
   struct buffer out = {0};
   size_t mark = frame_begin(&out, FRAME_CONFIGURE);
-  message_put_configure(&out, &(struct message_configure){.conninfo = start->conninfo,
-                                                          .most_memory = (uint64_t)start->max_memory,
-                                                          .script = (uint32_t)start->script,
-                                                          .argc = (uint32_t)start->argc,
-                                                          .argv = start->argv});
+  message_put_configure(&out,
+                        &(struct message_configure){.conninfo = start->conninfo,
+                                                    .most_memory = (uint64_t)start->max_memory,
+                                                    .script = (uint32_t)start->script,
+                                                    .argc = (uint32_t)start->argc,
+                                                    .argv = start->argv,
+                                                    .sources = sources ? sources->files : (struct message_sources){0}});
   frame_finish(&out, mark);
   child_send(child, &out);
 }
 
 /* ── frames from the process ── */
+
+static bool take_sources(struct child *child, struct frame *frame) {
+  struct message_sources files;
+  if (child->reported || !child->reads_sources || !message_get_sources(frame, &files))
+    return false;
+  child->reads_sources = false;
+  child->events->sources(child->owner, &files);
+  message_free_sources(&files);
+  return true;
+}
 
 static bool take_ready(struct child *child, struct frame *frame) {
   struct message_ready ready;
@@ -145,6 +157,8 @@ static bool take_replace(struct child *child, struct frame *frame) {
 /* Returns false for a frame that an executor does not send. */
 static bool take_frame(struct child *child, struct frame *frame) {
   switch (frame->type) {
+  case FRAME_SOURCES:
+    return take_sources(child, frame);
   case FRAME_READY:
     return take_ready(child, frame);
   case FRAME_BROKEN:

@@ -31,6 +31,7 @@ struct child {
   enum child_state state;
   bool reported;         /* the process has sent READY or BROKEN, and may send neither again */
   bool loaded;           /* the process has sent READY */
+  bool reads_sources;    /* the process reads the files of the script itself, and may send SOURCES once */
   uv_process_t *process; /* process and socket are allocated by themselves: they outlive the child by one loop turn */
   uv_pipe_t *socket;
   int page_fd; /* -1: there is no page yet */
@@ -56,8 +57,8 @@ void child_close_page(struct child *child);
 /* child_callback_ms(child): for how long a callback of luv has run in the process; 0: no callback runs. */
 int64_t child_callback_ms(const struct child *child);
 
-/* child_configure(child): sends the first frame. child_ask_to_leave(child): sends the last one. */
-void child_configure(struct child *child);
+/* child_configure(child, sources): sends the first frame. child_ask_to_leave(child): sends the last one. */
+void child_configure(struct child *child, const struct sources *sources);
 void child_ask_to_leave(struct child *child);
 
 /* child_listen(child): takes frames as they come in. */

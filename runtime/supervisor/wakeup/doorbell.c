@@ -123,10 +123,11 @@ static void on_again(uv_timer_t *timer) {
 
 static void ask_keys(struct doorbell *bell) {
   struct parameters parameters = {0};
-  const char **names = memory_new((size_t)bell->queues->count * sizeof *names);
+  const char **names = memory_new((size_t)(bell->queues->count + 1) * sizeof *names);
   int count = 0;
   for (const struct queue *queue = bell->queues->first; queue; queue = queue->next)
-    names[count++] = queue->name;
+    if (queue->registered)
+      names[count++] = queue->name;
   parameters_add_text_array(&parameters, names, count);
   act(bell, STATEMENT_DOORBELL_KEYS, &parameters);
   parameters_free(&parameters);
@@ -141,6 +142,11 @@ void doorbell_open(struct doorbell *bell) {
 
 void doorbell_check_table(struct doorbell *bell) {
   if ((bell->state == DOORBELL_READY || bell->state == DOORBELL_MISSING) && bell->acts == 0)
+    ask_keys(bell);
+}
+
+void doorbell_queues_changed(struct doorbell *bell) {
+  if (bell->state == DOORBELL_READY || bell->state == DOORBELL_MISSING)
     ask_keys(bell);
 }
 
@@ -180,10 +186,24 @@ static bool is_other_table(const struct doorbell *bell, const PGresult *result) 
   return result_i64(result, 0, DOORBELL_KEYS_TABLE) != bell->table || rings != (bell->state == DOORBELL_READY);
 }
 
+/* Returns whether the answer names a bucket that has no flag: the queues have changed. */
+static bool has_other_bucket(const struct doorbell *bell, const PGresult *result) {
+  for (int row = 0; row < PQntuples(result); row++) {
+    int i = 0;
+    while (i < bell->count && bell->buckets[i] != result_i32(result, row, DOORBELL_KEYS_BUCKET))
+      i++;
+    if (i == bell->count)
+      return true;
+  }
+  return false;
+}
+
 static void take_keys(struct doorbell *bell, const PGresult *result) {
   if (bell->state == DOORBELL_READY || bell->state == DOORBELL_MISSING) {
     if (is_other_table(bell, result))
       connection_fail(bell->connection, "the table pgq_jobs or its trigger was created anew");
+    else if (has_other_bucket(bell, result))
+      connection_fail(bell->connection, "the script registers other queues");
     return;
   }
   if (bell->state != DOORBELL_OPENING) /* LISTEN has failed */

@@ -30,6 +30,10 @@ struct doorbell *doorbell_new(uv_loop_t *loop, struct connection *connection, co
  * has come up, if its session is not shared. */
 void doorbell_open(struct doorbell *bell);
 
+/* doorbell_queues_changed(bell): the worker serves other queues than before. If some are new, the session is given up:
+ * the next one raises flags for all. */
+void doorbell_queues_changed(struct doorbell *bell);
+
 /* doorbell_down(bell): the session was lost, and its flags with it. */
 void doorbell_down(struct doorbell *bell);
 
