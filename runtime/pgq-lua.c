@@ -13,6 +13,7 @@
 #include "cancel.h"
 #include "conninfo.h"
 #include "dev.h"
+#include "edit.h"
 #include "enqueue.h"
 #include "executor.h"
 #include "jobs.h"
@@ -64,6 +65,8 @@ static const struct command_row commands[] = {
      "jobs "
      "are kept.",
      cancel_command},
+    {"edit", COMMAND_EDIT, "edit [options] ID…",
+     "Changes the data, the time, the retry waits or the queue of jobs that do not run.", edit_command},
     {"delete", COMMAND_DELETE, "delete [options] ID… | SELECTION",
      "Deletes jobs that have ended: those with these ids, or those that the options select.", delete_command},
     {"queues", COMMAND_QUEUES, "queues [options]",

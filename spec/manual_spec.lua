@@ -14,6 +14,7 @@ local COMMANDS = {
   cancel = "pgq-lua-cancel",
   delete = "pgq-lua-delete",
   dev = "pgq-lua-dev",
+  edit = "pgq-lua-edit",
   enqueue = "pgq-lua-enqueue",
   jobs = "pgq-lua-jobs",
   migrate = "pgq-lua-migrate",

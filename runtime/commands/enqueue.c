@@ -9,66 +9,9 @@
 
 #include "buffer.h"
 #include "database.h"
-#include "duration.h"
 #include "enqueue_lines.h"
-#include "memory.h"
+#include "job_values.h"
 #include "pgq.h"
-
-enum { READ_SIZE = 1 << 16, WAIT_MOST = 1000 };
-
-/* The waits of --retry-waits. */
-struct wait_list {
-  char *texts[WAIT_MOST];
-  size_t count;
-};
-
-static void free_waits(struct wait_list *waits) {
-  while (waits->count > 0)
-    free(waits->texts[--waits->count]);
-}
-
-/* In options a number without a unit is in seconds; the library only accepts durations with units. */
-static int add_wait(struct wait_list *waits, const char *text, size_t length) {
-  char canonical[DURATION_TEXT_SIZE];
-  const char *problem = "is one wait too many";
-  int64_t ms;
-  if (waits->count == WAIT_MOST || duration_parse_option(text, length, &ms, &problem) != 0) {
-    fprintf(stderr, "pgq-lua enqueue: --retry-waits: '%.*s' %s; write seconds or durations, such as 30s,10m,1h\n",
-            (int)length, text, problem);
-    return -1;
-  }
-  duration_format(ms, canonical);
-  waits->texts[waits->count++] = memory_text(canonical);
-  return 0;
-}
-
-static int read_waits(struct wait_list *waits, const char *text) {
-  while (text && *text) {
-    size_t length = strcspn(text, ",");
-    if (add_wait(waits, text, length) != 0)
-      return -1;
-    text += length;
-    if (*text == ',' && *++text == '\0')
-      return add_wait(waits, "", 0);
-  }
-  return 0;
-}
-
-/* Reads all of standard input. Returns -1 and prints a message if that fails or the data is too long for a job. */
-static int read_input(struct buffer *data) {
-  ssize_t length;
-  while ((length = read(STDIN_FILENO, buffer_space(data, READ_SIZE), READ_SIZE)) > 0) {
-    data->length += (size_t)length;
-    if (data->length > PGQ_DATA_MAX) {
-      fprintf(stderr, "pgq-lua enqueue: standard input has more than %zu bytes, the limit of a job's data\n",
-              PGQ_DATA_MAX);
-      return -1;
-    }
-  }
-  if (length < 0)
-    fprintf(stderr, "pgq-lua enqueue: cannot read standard input: %s\n", strerror(errno));
-  return length < 0 ? -1 : 0;
-}
 
 static int enqueue_one(PGconn *conn, const char *queue, const struct buffer *data, const struct pgq_options *how) {
   struct pgq_error error;
@@ -122,14 +65,14 @@ int enqueue_command(const struct options *options, int argc, char **argv) {
     fprintf(stderr, "pgq-lua enqueue: %s\nusage: pgq-lua enqueue [options] QUEUE [DATA | - | --lines]\n", misuse);
   else if (options->after && options->delay_ms > 0)
     fprintf(stderr, "pgq-lua enqueue: --delay and --after exclude each other; give one of them\n");
-  else if (read_waits(&waits, options->retry_waits) == 0) {
+  else if (wait_list_read(&waits, options->retry_waits, "enqueue") == 0) {
     bool from_input = argc == 2 && strcmp(argv[1], "-") == 0;
     if (argc == 2 && !from_input)
       buffer_add(&data, argv[1], strlen(argv[1]));
-    bool unreadable = from_input && read_input(&data) != 0;
+    bool unreadable = from_input && data_read(&data, "-", "enqueue") != 0;
     status = unreadable ? 1 : enqueue(options, argv[0], options->lines ? NULL : &data, &waits);
   }
-  free_waits(&waits);
+  wait_list_free(&waits);
   buffer_free(&data);
   return status;
 }

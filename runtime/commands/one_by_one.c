@@ -13,7 +13,7 @@
 
 struct run {
   const struct bulk_verb *verb;
-  const struct options *options;
+  const struct one_by_one_change *change;
   struct transaction transaction;
   struct audit audit;
   int64_t changed;
@@ -68,8 +68,7 @@ static int lock(struct run *run, const char *id, char state[16]) {
 static int change(struct run *run, const char *id) {
   char ids[32];
   snprintf(ids, sizeof ids, "{%s}", id);
-  const char *values[] = {ids, run->options->keep_waits ? "t" : "f"};
-  PGresult *result = transaction_ask(&run->transaction, run->verb->sql, run->verb->keeps_waits ? 2 : 1, values);
+  PGresult *result = run->change->change(&run->transaction, ids, run->change->context);
   if (!result)
     return -1;
   bool changed = strcmp(PQgetvalue(result, 0, 1), "1") == 0;
@@ -112,18 +111,36 @@ static int change_and_tell(struct run *run, const char *id) {
   return one_by_one_print(run->verb->command, id, line) == 0 && may ? 0 : 1;
 }
 
+/* Runs the verb's own statement. */
+struct statement {
+  const struct bulk_verb *verb;
+  bool keep_waits;
+};
+
+static PGresult *on_change(struct transaction *transaction, const char *ids, void *context) {
+  const struct statement *statement = context;
+  const char *values[] = {ids, statement->keep_waits ? "t" : "f"};
+  return transaction_ask(transaction, statement->verb->sql, statement->verb->keeps_waits ? 2 : 1, values);
+}
+
 int one_by_one_run(const struct bulk_verb *verb, const struct options *options, int argc, char **argv) {
+  struct statement statement = {verb, options->keep_waits};
+  struct one_by_one_change change = {on_change, &statement, options->keep_waits ? "--keep-waits" : NULL};
+  return one_by_one_check(verb, options, argc, argv) == 0 ? one_by_one_run_change(verb, options, &change, argc, argv)
+                                                          : 2;
+}
+
+int one_by_one_run_change(const struct bulk_verb *verb, const struct options *options,
+                          const struct one_by_one_change *own, int argc, char **argv) {
   char application[32];
   int status = 0;
-  if (one_by_one_check(verb, options, argc, argv) != 0)
-    return 2;
   snprintf(application, sizeof application, "pgq-lua %s", verb->command);
   char *ids = job_ids_array(argc, argv);
   struct run run = {
       .verb = verb,
-      .options = options,
+      .change = own,
       .transaction = {.needs = verb->needs, .timeout_ms = ONE_BY_ONE_TIMEOUT_MS},
-      .audit = {.verb = verb->command, .ids = ids, .detail = options->keep_waits ? "--keep-waits" : NULL},
+      .audit = {.verb = verb->command, .ids = ids, .detail = own->detail},
   };
   run.transaction.conn = database_connect_as(options, application);
   if (!run.transaction.conn)

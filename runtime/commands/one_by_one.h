@@ -10,6 +10,20 @@
  */
 int one_by_one_run(const struct bulk_verb *verb, const struct options *options, int argc, char **argv);
 
+/* A change that has parameters of its own. */
+struct one_by_one_change {
+  /* Changes the job of the int8[] `ids`, whose row is locked. Returns what verb->sql returns, or NULL after printing a
+   * message. */
+  PGresult *(*change)(struct transaction *transaction, const char *ids, void *context);
+  void *context;
+  const char *detail; /* for pgq_audit */
+};
+
+/* one_by_one_run_change(verb, options, change, argc, argv): the same, with this change instead of verb->sql. The words
+ * have been checked. */
+int one_by_one_run_change(const struct bulk_verb *verb, const struct options *options,
+                          const struct one_by_one_change *change, int argc, char **argv);
+
 /*
  * one_by_one_check(verb, options, argc, argv): checks that the words are ids, and that no option selects jobs besides.
  * Returns 0, or -1 after printing a message for wrong usage.

@@ -92,6 +92,18 @@ PGresult *transaction_ask_binary(struct transaction *transaction, const char *sq
   return check(transaction, PQexecParams(transaction->conn, sql, count, NULL, values, NULL, NULL, 1));
 }
 
+PGresult *transaction_ask_data(struct transaction *transaction, const char *sql, int count, const char *const *values,
+                               const struct buffer *data) {
+  enum { MOST = 16 };
+  const char *all[MOST];
+  int lengths[MOST] = {0}, formats[MOST] = {0};
+  memcpy(all, values, (size_t)count * sizeof *all);
+  all[count] = !data ? NULL : data->length > 0 ? (const char *)data->bytes : "";
+  lengths[count] = data ? (int)data->length : 0;
+  formats[count] = 1;
+  return check(transaction, PQexecParams(transaction->conn, sql, count + 1, NULL, all, lengths, formats, 0));
+}
+
 int transaction_commit(struct transaction *transaction) {
   PGresult *result = transaction_ask(transaction, "COMMIT", 0, NULL);
   bool committed = result && strcmp(PQcmdStatus(result), "COMMIT") == 0;

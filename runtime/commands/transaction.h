@@ -5,6 +5,8 @@
 
 #include <libpq-fe.h>
 
+#include "buffer.h"
+
 /*
  * The transactions of a command. Each makes its own settings, so that commands work behind poolers, with a statement
  * timeout, a safe search path, and plans that use indexes. What fails is explained on stderr, as "pgq-lua COMMAND: …":
@@ -36,6 +38,10 @@ PGresult *transaction_ask(struct transaction *transaction, const char *sql, int 
 /* transaction_ask_binary(transaction, sql, count, values): the same, with values of the rows in binary form. */
 PGresult *transaction_ask_binary(struct transaction *transaction, const char *sql, int count, const char *const *values)
     __attribute__((warn_unused_result));
+/* transaction_ask_data(transaction, sql, count, values, data): the same, with one more parameter behind these, which is
+ * a bytea; NULL is null. */
+PGresult *transaction_ask_data(struct transaction *transaction, const char *sql, int count, const char *const *values,
+                               const struct buffer *data) __attribute__((warn_unused_result));
 
 /* transaction_commit(transaction): returns 0, or -1 after printing a message: then it was rolled back, or, if the
  * connection is lost, possibly committed. */

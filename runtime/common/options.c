@@ -163,6 +163,7 @@ void options_free(struct options *options) {
   free(options->before);
   free(options->meta);
   free(options->reason);
+  free(options->new_data);
   free(options->data_file);
   *options = (struct options){.delay_ms = -1};
 }

@@ -92,10 +92,11 @@ struct options {
   bool keep_waits; /* retry */
   bool json;       /* lists */
   int64_t for_ms;  /* pause; 0: not given */
+  char *new_data;  /* edit */
   char *reason;
-  int group_by; /* jobs: enum group_by */
-  bool data;    /* show */
-  char *data_file;
+  int group_by;    /* jobs: enum group_by */
+  bool data;       /* show */
+  char *data_file; /* show, edit */
   bool version;
   bool help;
   unsigned char source[64]; /* for each row of the table, where the value comes from: enum option_source in options.c */

@@ -379,10 +379,8 @@ static void leave(struct control *control) {
 
 /* The worker serves its queues once it knows which of them are paused. */
 static void join(struct control *control) {
-  if (!queue_settings_are_known(control->settings)) {
-    connection_fail(control->connection, "the paused queues could not be read");
+  if (!queue_settings_are_known(control->settings)) /* they are read again soon */
     return;
-  }
   control->state = CONTROL_SERVING;
   control->events->checked(control->owner);
 }

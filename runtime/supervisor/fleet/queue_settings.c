@@ -9,6 +9,9 @@
 /* The least time between two reads that notifications ask for. */
 enum { READ_EVERY_MS = 50 };
 
+/* The wait before another try after a failed one. */
+enum { TRY_AGAIN_MS = 1000 };
+
 /* The end of a pause is a little different in each answer. If it has moved by more than this, somebody has moved it. */
 enum { MOVED_MS = 250 };
 
@@ -159,8 +162,10 @@ bool queue_settings_result(struct queue_settings *settings, enum statement state
   } else {
     const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     log_line(settings->failure_logged ? LOG_DEBUG : LOG_ERROR, "cannot read which queues are paused: trying again",
-             LOG_T("error", primary ? primary : PQresultErrorMessage(result)));
+             LOG_T("error", primary ? primary : PQresultErrorMessage(result)), LOG_US("retry_in", TRY_AGAIN_MS * 1000));
     settings->failure_logged = true;
+    settings->again = false;
+    uv_timer_start(&settings->timer, on_timer, TRY_AGAIN_MS, 0);
   }
   settings->asked = 0;
   if (settings->again)
