@@ -78,6 +78,10 @@ static void on_script_stop(void *owner) {
 static void on_script_log(void *owner, enum log_level level, const char *text, size_t length) {
   struct executor *e = owner;
   struct buffer fields = {0};
+  if (!the_executor) { /* the socket is closed: a finalizer has failed at the end */
+    fprintf(stderr, "pgq-lua executor: %.*s\n", (int)at_most(length), text);
+    return;
+  }
   message_put_log(&fields, &(struct message_log){.level = level, .text = text, .length = at_most(length)});
   outbox_send(e->outbox, FRAME_LOG, &fields);
   buffer_free(&fields);
