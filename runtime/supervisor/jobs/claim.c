@@ -7,8 +7,9 @@
 #include "deaths.h"
 #include "memory.h"
 
-/* A claim brings about this much data; larger data is fetched job by job. */
-enum { CLAIM_BYTES = 8 << 20, CLAIM_BYTES_LEAST = 16 << 10 };
+/* A claim brings about this much data; larger data is fetched job by job. So is data beyond a megabyte: while it is on
+ * its way to the executor, the hold limit does not count. */
+enum { CLAIM_BYTES = 8 << 20, CLAIM_BYTES_LEAST = 16 << 10, INLINE_BYTES_MOST = 1 << 20 };
 
 /* A claim takes at most this many jobs. */
 enum { CLAIM_MOST = 1000 };
@@ -48,11 +49,11 @@ static bool is_quick_enough(const struct queue *queue, enum claim_kind kind) {
   return kind == CLAIM_ANY ? is_quick(queue) : queue->batch >= AHEAD_LEAST;
 }
 
-/* Whether no claim may ask the queue: it is paused, the executor has no capacity for its jobs, or the database ignores
- * what becomes of them. */
+/* Whether no claim may ask the queue: it is paused, the executor has no capacity for its jobs, or too many of its
+ * outcomes cannot be written. */
 static bool is_shut(const struct claim *claim, uint32_t index, int64_t now_ms) {
   const struct queue *queue = claim->queues[index];
-  return claim->capacity[index] <= 0 || queue->ignored > 0 || queue_is_paused(queue, now_ms);
+  return claim->capacity[index] <= 0 || queue->ignored >= QUEUE_IGNORED_MOST || queue_is_paused(queue, now_ms);
 }
 
 /* Whether this claim asks only queues of the other kind. */
@@ -204,6 +205,7 @@ void claim_parameters(struct claim *claim, bool may_sweep, struct parameters *pa
     ids[i] = start.id;
   }
   int32_t bytes = CLAIM_BYTES / jobs > CLAIM_BYTES_LEAST ? CLAIM_BYTES / jobs : CLAIM_BYTES_LEAST;
+  bytes = bytes < INLINE_BYTES_MOST ? bytes : INLINE_BYTES_MOST;
   parameters_add_text_array(parameters, names, (int)count);
   parameters_add_i32_array(parameters, claim->most, (int)count);
   parameters_add_i32(parameters, bytes);

@@ -27,6 +27,7 @@ void hold_send_claim(struct hold *hold, bool sweep) {
     claim_sweep(&hold->claim);
   }
   claim_parameters(&hold->claim, sweep_wait_ms(hold->start.sweep, clock_ms()) == 0, &parameters);
+  hold_add_unwritten(&parameters);
   connection_begin(hold->connection);
   hold_ask_suppressor(hold);
   connection_send(hold->connection, STATEMENT_LOCK_TABLE, NULL);
@@ -38,7 +39,7 @@ void hold_send_claim(struct hold *hold, bool sweep) {
 }
 
 bool hold_wake(struct hold *hold, bool sweep) {
-  bool has_outcomes = hold_has_ended_leased(hold) || rescue_is_due(&hold->rescue);
+  bool has_outcomes = hold_has_ended_leased(hold) || rescue_is_due(&hold->rescue) || refused_is_due(&hold->refused);
   if (hold->state != HOLD_IDLE || has_outcomes || hold_error_is_waiting(&hold->error))
     return false;
   bool waits = claim_gate_is_waiting(hold->start.gate, hold);
@@ -114,14 +115,13 @@ static void close_empty(struct hold *hold) {
 }
 
 /* Whether the outcome of each job could be written, as far as the worker knows. The claim was sent before it could know
- * that an earlier outcome was not. */
+ * that an earlier outcome was not. Of a queue whose last outcome could not be written, one job may run. */
 static bool may_be_settled(const struct hold *hold) {
-  if (hold->rescue.jobs.count > 0 || claim_gate_is_shut(hold->start.gate))
-    return false;
+  int doubtful = 0;
   for (int i = 0; i < hold->batch.count; i++)
-    if (hold->batch.jobs[i].queue->ignored > 0)
-      return false;
-  return true;
+    doubtful += hold->batch.jobs[i].queue->refused_in_a_row > 0;
+  return (doubtful < 2 || hold->batch.runs_alone) && hold->rescue.jobs.count == 0 &&
+         !claim_gate_is_shut(hold->start.gate);
 }
 
 /* Whether the claim's jobs may go to the executor: it was not replaced, it takes jobs, their outcomes can be written,
