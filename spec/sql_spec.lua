@@ -46,7 +46,8 @@ describe("the tables and pgq_enqueue in SQL", function()
     for name in columns("pgq_workers"):gmatch "([%w_]+)|[^\n]*" do
       names[#names + 1] = name
     end
-    assert.same({ "id", "host", "pid", "version", "queues", "started_at", "last_seen_at", "pooled", "missing_since" }, names)
+    assert.same({ "id", "host", "pid", "version", "queues", "started_at", "last_seen_at", "pooled", "missing_since",
+      "backend_pid" }, names)
   end)
 
   it("every table, column, index, function and trigger has a comment", function()

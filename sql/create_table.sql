@@ -75,7 +75,8 @@ CREATE TABLE IF NOT EXISTS pgq_workers (
   started_at timestamptz NOT NULL DEFAULT now(),
   last_seen_at timestamptz NOT NULL DEFAULT now(),
   pooled boolean NOT NULL DEFAULT false,
-  missing_since timestamptz
+  missing_since timestamptz,
+  backend_pid integer
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
 
 COMMENT ON TABLE pgq_workers IS 'Running workers of pgq-lua, one row for each worker. A worker that stops deletes its row; the row of a dead worker is deleted by the others.';
@@ -88,6 +89,7 @@ COMMENT ON COLUMN pgq_workers.started_at IS 'When the worker first connected to 
 COMMENT ON COLUMN pgq_workers.last_seen_at IS 'Time of the worker''s last heartbeat. A worker sends one every ten seconds.';
 COMMENT ON COLUMN pgq_workers.pooled IS 'True for a worker behind a pooler that shares sessions among its clients. This worker holds no lock, so only last_seen_at shows that it is alive.';
 COMMENT ON COLUMN pgq_workers.missing_since IS 'Since when the worker''s advisory lock has been free, as noticed by another worker: its control session has ended. After five seconds the worker counts as dead, and its leases end. Null while the worker holds its lock.';
+COMMENT ON COLUMN pgq_workers.backend_pid IS 'Process number of the server process of the worker''s control session, from which the other workers take its notifications. Null for a worker behind a pooler that shares sessions.';
 
 -- The frontiers. While several workers share a busy queue, each takes a part of it at a time, a region, and claims there;
 -- the frontier is where the next region begins. The table is unlogged, because its rows are hints: a worker that does
@@ -118,6 +120,9 @@ COMMENT ON COLUMN pgq_frontiers.swept_at IS 'When a worker last got the order to
 -- are hashed, for "enqueueing", and the bucket plus 256 for "asleep". A session looks at a flag by trying to lock it
 -- exclusively. Locking and unlocking are one expression, so that no end of the statement can leave the lock behind. Two
 -- sessions that look at the same moment hinder each other, so a flag that seems to be up is looked at a second time.
+--
+-- The notification names the table, the bucket and the transaction ("16384:77:1234"). With the number of the
+-- transaction, the workers choose the few of them that look at once, and know which notification another has answered.
 --
 -- The setting pgq.bell has two uses. A transaction sets it to "off" (SET LOCAL pgq.bell = off) if it will be prepared with
 -- PREPARE TRANSACTION, where NOTIFY is forbidden. Otherwise the function keeps in it the table and the queue for which it
@@ -151,7 +156,8 @@ BEGIN
     RETURN NEW;
   END IF;
   PERFORM pg_catalog.pg_notify('pgq_bell', TG_RELID OPERATOR(pg_catalog.||)
-    (':' OPERATOR(pg_catalog.||) (pg_catalog.hashtext(NEW.queue_name) OPERATOR(pg_catalog.&) 255)::pg_catalog.text));
+    (':' OPERATOR(pg_catalog.||) ((pg_catalog.hashtext(NEW.queue_name) OPERATOR(pg_catalog.&) 255)::pg_catalog.text
+      OPERATOR(pg_catalog.||) (':' OPERATOR(pg_catalog.||) pg_catalog.pg_current_xact_id()::pg_catalog.text))));
   RETURN NEW;
 END
 $pgq$;

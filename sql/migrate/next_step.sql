@@ -32,7 +32,8 @@ wanted_columns (of_table, name, definition) AS (VALUES
   ('pgq_jobs', 'started_at', 'timestamptz'),
   ('pgq_jobs', 'deaths', 'smallint NOT NULL DEFAULT 0'),
   ('pgq_workers', 'pooled', 'boolean NOT NULL DEFAULT false'),
-  ('pgq_workers', 'missing_since', 'timestamptz')),
+  ('pgq_workers', 'missing_since', 'timestamptz'),
+  ('pgq_workers', 'backend_pid', 'integer')),
 wanted_defaults (of_table, name, definition) AS (VALUES
   ('pgq_jobs', 'run_after', 'now()'),
   ('pgq_jobs', 'retry_waits', '''{1m0s,10m0s,30m0s}''::text[]')),

@@ -9,7 +9,8 @@ CREATE TABLE IF NOT EXISTS pgq_workers (
   started_at timestamptz NOT NULL DEFAULT now(),
   last_seen_at timestamptz NOT NULL DEFAULT now(),
   pooled boolean NOT NULL DEFAULT false,
-  missing_since timestamptz
+  missing_since timestamptz,
+  backend_pid integer
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
 
 COMMENT ON TABLE pgq_workers IS 'Running workers of pgq-lua, one row for each worker. A worker that stops deletes its row; the row of a dead worker is deleted by the others.';
@@ -22,3 +23,4 @@ COMMENT ON COLUMN pgq_workers.started_at IS 'When the worker first connected to 
 COMMENT ON COLUMN pgq_workers.last_seen_at IS 'Time of the worker''s last heartbeat. A worker sends one every ten seconds.';
 COMMENT ON COLUMN pgq_workers.pooled IS 'True for a worker behind a pooler that shares sessions among its clients. This worker holds no lock, so only last_seen_at shows that it is alive.';
 COMMENT ON COLUMN pgq_workers.missing_since IS 'Since when the worker''s advisory lock has been free, as noticed by another worker: its control session has ended. After five seconds the worker counts as dead, and its leases end. Null while the worker holds its lock.';
+COMMENT ON COLUMN pgq_workers.backend_pid IS 'Process number of the server process of the worker''s control session, from which the other workers take its notifications. Null for a worker behind a pooler that shares sessions.';

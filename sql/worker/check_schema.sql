@@ -25,7 +25,8 @@ WITH wanted AS (
     ('pgq_workers', 'queues', 'text[]'),
     ('pgq_workers', 'last_seen_at', 'timestamp with time zone'),
     ('pgq_workers', 'pooled', 'boolean'),
-    ('pgq_workers', 'missing_since', 'timestamp with time zone')) AS wanted (relation, name, type)),
+    ('pgq_workers', 'missing_since', 'timestamp with time zone'),
+    ('pgq_workers', 'backend_pid', 'integer')) AS wanted (relation, name, type)),
 found AS (
   SELECT wanted.relation::text, wanted.name::text, wanted.type::text, wanted.position,
     pg_catalog.to_regclass(wanted.relation)::oid AS table_oid, pg_class.relkind, pg_attribute.attname, pg_attribute.atttypmod,

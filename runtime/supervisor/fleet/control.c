@@ -64,7 +64,7 @@ static void on_up(void *owner);
 static void on_down(void *owner, const char *reason);
 static void on_result(void *owner, enum statement statement, PGresult *result);
 static void on_synced(void *owner);
-static void on_notified(void *owner, const char *channel, const char *payload);
+static void on_notified(void *owner, const char *channel, const char *payload, int pid);
 static bool on_look(void *owner, const struct parameters *parameters);
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};
@@ -90,7 +90,7 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   uv_timer_init(loop, &control->lock_timer);
   control->timer.data = control->extend_timer.data = control->lock_timer.data = control;
   control->connection = connection_new(loop, "control", options->db, 0, mode, &connection_events, control);
-  control->bell = doorbell_new(loop, control->connection, queues, wakeup);
+  control->bell = doorbell_new(loop, control->connection, &control->worker_id, queues, wakeup);
   control->dead = dead_workers_new(loop, &dead_workers_events, control);
   control->regions = regions_new(control->connection, &control->worker_id, frontier);
   wakeup_set_doorbell(wakeup, control->bell);
@@ -211,6 +211,7 @@ static void start_listening(struct control *control) {
     return;
   act(control, STATEMENT_CANCEL_LISTEN, NULL);
   doorbell_open(control->bell);
+  doorbell_ask_peers(control->bell);
 }
 
 /* Sends a heartbeat, or adds the worker's row if it is missing. */
@@ -224,6 +225,7 @@ static void on_heartbeat(uv_timer_t *timer) {
   }
   act_on_row(control, STATEMENT_WORKER_HEARTBEAT);
   doorbell_check_table(control->bell);
+  doorbell_ask_peers(control->bell);
 }
 
 static void look_for_dead_workers(struct control *control) {
@@ -390,6 +392,7 @@ static void take_row(struct control *control, const PGresult *result) {
   control->worker_id = result_i64(result, 0, 0);
   token_set_worker(control->worker_id);
   look_for_dead_workers(control);
+  doorbell_ask_peers(control->bell);
   control->row_failure_logged = false;
   take_lock(control, result, 1);
 }
@@ -471,11 +474,11 @@ static void on_synced(void *owner) {
     advance(control);
 }
 
-static void on_notified(void *owner, const char *channel, const char *payload) {
+static void on_notified(void *owner, const char *channel, const char *payload, int pid) {
   struct control *control = owner;
   char *rest;
   if (strcmp(channel, "pgq_cancel") != 0) {
-    doorbell_notified(control->bell, payload);
+    doorbell_notified(control->bell, payload, pid);
     return;
   }
   /* The oid of the table is not compared: the table may have been created anew, and the row is looked at anyway. */

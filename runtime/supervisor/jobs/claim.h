@@ -27,6 +27,7 @@ struct idle_info {
   bool due_locked; /* a job is due, and another session has locked it */
   bool due_paused; /* a job is due in a queue that this worker has paused */
   int64_t wait_ms; /* until the next job falls due; -1: unknown */
+  int64_t ring;    /* the last ring of the doorbell before the claim was sent; 0: none */
 };
 
 enum claim_kind {

@@ -26,6 +26,7 @@ void hold_send_claim(struct hold *hold, bool sweep) {
     sweep_begin(hold->start.sweep, clock_ms());
     claim_sweep(&hold->claim);
   }
+  hold->ring = hold->start.sweep->ring;
   claim_parameters(&hold->claim, sweep_wait_ms(hold->start.sweep, clock_ms()) == 0, &parameters);
   hold_add_unwritten(&parameters);
   connection_begin(hold->connection);
@@ -101,7 +102,8 @@ void hold_take_claim(struct hold *hold, const PGresult *result) {
 static void close_empty(struct hold *hold) {
   hold->idle = (struct idle_info){.complete = hold->claim.complete && !hold->claim.again,
                                   .swept = hold->claim.sweeps_all && !hold->start.ahead,
-                                  .wait_ms = -1};
+                                  .wait_ms = -1,
+                                  .ring = hold->ring};
   hold_set_state(hold, HOLD_CLOSING_EMPTY);
   if (hold->idle.swept && !hold->stopping) {
     struct parameters parameters = {0};

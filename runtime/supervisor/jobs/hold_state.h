@@ -68,6 +68,7 @@ struct hold {
 
   bool no_capacity;      /* the last attempt to claim found no capacity in the executor */
   bool sweep_at_gate;    /* while the hold waits at the claim gate: its claim is to be a sweep */
+  int64_t ring;          /* the last ring of the doorbell before the last claim was sent; 0: none */
   struct idle_info idle; /* closing_empty, idle: what is known about the next job that falls due */
 
   bool wrote;  /* a statement of the act under way has written outcomes */

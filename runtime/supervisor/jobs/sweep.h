@@ -14,6 +14,7 @@ struct sweep {
   int64_t began_ms;   /* begin of the last sweep */
   int64_t allowed_ms; /* earliest begin of the next sweep */
   double usual_ms;    /* duration of a claim that is no sweep: moving average */
+  int64_t ring;       /* the last ring of the doorbell: a claim that is sent from now on sees its jobs; 0: none */
 };
 
 /* sweep_wait_ms(sweep, now_ms): the time until a sweep may begin; 0: it may begin now. */
