@@ -274,10 +274,14 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   case STATEMENT_FIND_SUPPRESSOR:
     hold_log_suppressor(hold, result);
     break;
+  case STATEMENT_LOCK_SWEEP:
+    hold_take_sweep_lock(hold, result);
+    break;
   case STATEMENT_LOCK_TABLE:
     hold_take_lock(hold);
     break;
   case STATEMENT_CLAIM:
+  case STATEMENT_CLAIM_IN_FLEET:
     if (claim_fits(result))
       hold_take_claim(hold, result);
     else

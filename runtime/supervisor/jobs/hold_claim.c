@@ -1,6 +1,7 @@
 /* The part of hold.h that decides when the hold claims, and handles claims that find no job. */
 #include "hold_state.h"
 
+#include "claim_fleet.h"
 #include "clock.h"
 
 bool hold_may_claim(struct hold *hold) {
@@ -20,6 +21,13 @@ bool hold_may_claim(struct hold *hold) {
   return true;
 }
 
+static void lock_sweep(struct hold *hold) {
+  struct parameters parameters = {0};
+  claim_sweep_lock_parameters(&hold->claim, &parameters);
+  connection_send(hold->connection, STATEMENT_LOCK_SWEEP, &parameters);
+  parameters_free(&parameters);
+}
+
 void hold_send_claim(struct hold *hold, bool sweep) {
   struct parameters parameters = {0};
   if (sweep) {
@@ -29,12 +37,15 @@ void hold_send_claim(struct hold *hold, bool sweep) {
   hold->ring = hold->start.sweep->ring;
   claim_parameters(&hold->claim, sweep_wait_ms(hold->start.sweep, clock_ms()) == 0, &parameters);
   hold_add_unwritten(&parameters);
+  enum statement statement = claim_fleet_parameters(&hold->claim, &parameters);
   connection_begin(hold->connection);
   hold_ask_suppressor(hold);
+  if (hold->claim.locks_sweep)
+    lock_sweep(hold);
   connection_send(hold->connection, STATEMENT_LOCK_TABLE, NULL);
   if (hold->claim.sweeps_any)
     connection_ask_answer(hold->connection);
-  connection_send(hold->connection, STATEMENT_CLAIM, &parameters);
+  connection_send(hold->connection, statement, &parameters);
   parameters_free(&parameters);
   hold_set_state(hold, HOLD_CLAIMING);
 }
@@ -78,6 +89,13 @@ bool hold_close(struct hold *hold) {
 
 /* ── the answer to a claim ── */
 
+void hold_take_sweep_lock(struct hold *hold, const PGresult *result) {
+  bool locked = *PQgetvalue(result, 0, 0);
+  claim_take_sweep_lock(&hold->claim, locked);
+  if (!locked)
+    sweep_deny(hold->start.sweep, clock_ms());
+}
+
 /* The time of a wait for the table is no cost of a sweep. */
 void hold_take_lock(struct hold *hold) {
   if (hold->claim.sweeps_any)
@@ -102,6 +120,7 @@ void hold_take_claim(struct hold *hold, const PGresult *result) {
 static void close_empty(struct hold *hold) {
   hold->idle = (struct idle_info){.complete = hold->claim.complete && !hold->claim.again,
                                   .swept = hold->claim.sweeps_all && !hold->start.ahead,
+                                  .denied = hold->claim.denied,
                                   .wait_ms = -1,
                                   .ring = hold->ring};
   hold_set_state(hold, HOLD_CLOSING_EMPTY);

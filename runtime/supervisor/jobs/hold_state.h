@@ -145,6 +145,9 @@ bool hold_may_claim(struct hold *hold);
 /* hold_send_claim(hold, sweep): sends BEGIN and the claim that hold_may_claim() has chosen. */
 void hold_send_claim(struct hold *hold, bool sweep);
 
+/* hold_take_sweep_lock(hold, result): the answer to whether the claim may be a sweep. */
+void hold_take_sweep_lock(struct hold *hold, const PGresult *result);
+
 /* hold_take_lock(hold): the claim has locked the table. */
 void hold_take_lock(struct hold *hold);
 

@@ -26,6 +26,9 @@ enum { FLIGHT_LEAST_MS = 2, FLIGHT_MOST_MS = 250 };
 /* The wait before looking again for a due job that another session has locked: that session may end. */
 enum { LOCKED_LOOK_MS = 500 };
 
+/* With --drain: the wait before looking again while another worker sweeps. */
+enum { DENIED_LOOK_MS = 50 };
+
 /* With --drain: the wait before looking again whether the jobs of the other holds have ended. */
 enum { DRAIN_LOOK_MS = 500 };
 
@@ -193,7 +196,9 @@ static void fall_idle(struct wakeup *wakeup) {
 /* Once all holds are idle, the last sweep does not have to wait for the limit on sweeps. Others may become idle without
  * a report, such as one that loses its session. */
 static void drain(struct wakeup *wakeup, const struct idle_info *idle) {
-  if (!idle->swept && wakeup->events->all_idle(wakeup->owner))
+  if (idle->denied)
+    do_within(wakeup, &wakeup->claim_at_ms, DENIED_LOOK_MS);
+  else if (!idle->swept && wakeup->events->all_idle(wakeup->owner))
     wake(wakeup, true);
   else if (!idle->swept)
     sweep(wakeup);
