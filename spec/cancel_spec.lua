@@ -150,6 +150,25 @@ describe("cancelling", function()
       assert.matches("job " .. id .. " could not be changed: a trigger", message)
     end)
 
+    for _, level in ipairs { "repeatable read", "serializable" } do
+      it("works at " .. level .. ", and says what to do when another session has changed the job", function()
+        local quiet, busy = enqueue { delay = "1h" }, enqueue()
+        local none, message, code
+        assert(conn:query("BEGIN ISOLATION LEVEL " .. level))
+        assert.equal("cancelled", conn:query("SELECT pgq_cancel($1) AS answer", quiet)[1].answer)
+        pg:psql("UPDATE pgq_jobs SET lease = 7 WHERE id = " .. busy)
+        none, message, code = conn:query("SELECT pgq_cancel($1)", busy)
+        assert(conn:query "ROLLBACK")
+        assert.is_nil(none)
+        assert.equal("40001", code)
+        assert.matches(("another session has changed job %d since this transaction began, which is %s"):format(busy, level),
+          message, 1, true)
+        local ok, problem = pcall(pg.psql, pg, ([[BEGIN ISOLATION LEVEL %s; SELECT 1; SELECT pg_sleep(0.5);
+          SELECT pgq_cancel(%d)]]):format(level, busy))
+        assert.is_true(ok, problem) -- nobody has changed it meanwhile
+      end)
+    end
+
     it("needs only SELECT and UPDATE on the table, and on some columns only", function()
       local id = enqueue()
       lease(id)

@@ -95,9 +95,12 @@ describe("after a worker was killed", function()
     pg:psql [[INSERT INTO pgq_jobs (queue_name, data)
       SELECT 'q', CASE n WHEN 1 THEN 'stop' ELSE 'held' END::bytea FROM generate_series(1, 20) n]]
     worker:read_until "stops"
+    -- On a machine that is very busy a claim may bring "stop" alone. The locks are not tried, because the rows would then
+    -- name the session that has tried them.
+    local claimed = tonumber((pg:psql "SELECT count(*) FROM pgq_jobs WHERE xmax <> '0'::xid"))
     kill(worker)
-    wait_for_sql("the locks to be released", 30,
-      "SELECT (SELECT count(*) FROM (SELECT FROM pgq_jobs FOR KEY SHARE SKIP LOCKED) AS free) = 20")
+    wait_for_sql("the sessions to end", 30,
+      "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
     pg:psql "DELETE FROM pgq_jobs WHERE data = 'stop'; TRUNCATE runs"
     pg:psql [[CREATE TABLE leases (job bigint); CREATE FUNCTION note_lease() RETURNS trigger LANGUAGE plpgsql AS
       'BEGIN IF NEW.lease IS NOT NULL THEN INSERT INTO leases VALUES (NEW.id); END IF; RETURN NEW; END';
@@ -109,7 +112,8 @@ describe("after a worker was killed", function()
     local leased = tonumber(pg:psql "SELECT count(DISTINCT job) FROM leases JOIN runs USING (job) WHERE data = 'held'")
     local held = tonumber(pg:psql "SELECT count(*) FROM runs WHERE data = 'held'")
     assert.equal(19, held)
-    assert.is_true(leased >= 1, leased .. " were leased") -- those that the dead worker had claimed
+    -- Those that the dead worker had claimed; the claim that finds them brings others.
+    assert.is_true(leased >= claimed - 1, ("%d were leased, and %d had been claimed"):format(leased, claimed))
     pg:psql "TRUNCATE leases"
     enqueue("q", "later", 50)
     wait_for_sql("all to be done", 30, "SELECT count(*) = 0 FROM pgq_jobs")

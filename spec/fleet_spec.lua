@@ -1,5 +1,7 @@
+local uv = require "luv"
 local Worker = require "spec.support.worker"
 local fixture = require "spec.support.fixture"
+local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
 -- Several workers share a busy queue: each claims in regions of its own.
@@ -17,10 +19,10 @@ describe("workers that share a busy queue", function()
     pg:psql "DELETE FROM pgq_frontiers"
   end)
 
-  local function start(count, ...)
+  local function start(count, script)
     for _ = 1, count do
-      workers[#workers + 1] = Worker.start { pg = pg, args = { "--executors", "1", ... }, script = [[
-        require "pgq".register_queue("q", function() end)]] }
+      workers[#workers + 1] = Worker.start { pg = pg, args = { "--executors", "1" },
+        script = script or [[require "pgq".register_queue("q", function() end)]] }
     end
     for _, worker in ipairs(workers) do
       worker:read_until "worker is serving"
@@ -54,6 +56,49 @@ describe("workers that share a busy queue", function()
     expect_done()
     fill(20000, "now() - interval '1 day' - n * interval '10 ms'") -- before the frontier
     expect_done()
+  end)
+
+  -- Workers that have come to the end of the queue have floors there, and the ids of these jobs are below some of them.
+  it("find jobs that are enqueued later for the same time", function()
+    start(3)
+    for _ = 1, 4 do
+      fill(20000, "timestamptz '2020-01-01'")
+      expect_done()
+      fill(1, "timestamptz '2020-01-01'")
+      expect_done()
+    end
+  end)
+
+  it("run each job once, and read no index but that of claims", function()
+    local folder = assert(uv.fs_mkdtemp "/tmp/pgq-fleet-XXXXXX")
+    finally(function() process.check { "rm", "-r", folder } end)
+    fill(1)
+    pg:psql "ANALYZE pgq_jobs"
+    start(3, ([[
+      local file = io.open("%s/" .. require "luv".os_getpid(), "w")
+      require "pgq".register_queue("q", function(data)
+        file:write(data, "\n")
+        file:flush()
+      end)]]):format(folder))
+    for i = 0, 2 do
+      pg:psql(("INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', n::text::bytea FROM generate_series(%d, %d) AS n"):format(
+        i * 20000 + 1, (i + 1) * 20000))
+      expect_done()
+    end
+    assert.equal("1", pg:psql "SELECT count(*) FROM pgq_frontiers")
+    local ran, twice = 0, 0
+    local seen = {}
+    for line in process.check({ "sh", "-c", ("cat %s/*"):format(folder) }):gmatch "%d+" do
+      ran, twice, seen[line] = ran + 1, twice + (seen[line] and 1 or 0), true
+    end
+    assert.same({ 60000, 0 }, { ran, twice })
+    for _, worker in ipairs(workers) do -- sessions report what they have read at their end
+      worker:stop()
+    end
+    wait.till("the sessions to end", 30, function()
+      return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'" == "1"
+    end)
+    assert.equal("0", pg:psql "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'pgq_jobs_pkey'")
   end)
 
   it("find the jobs that a killed worker has left in its region", function()

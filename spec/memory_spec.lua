@@ -38,6 +38,21 @@ describe("data that does not fit into --max-memory", function()
     assert.is_nil(result.stderr:find("executor died", 1, true), result.stderr)
   end)
 
+  it("is not that of many small jobs together: all of them run, and no executor dies", function()
+    pg:psql [[INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', '' FROM generate_series(1, 4000);
+      INSERT INTO pgq_jobs (queue_name, data, retry_waits)
+      SELECT 'q', decode(repeat('61', 15000), 'hex'), '{1h}' FROM generate_series(1, 1000)]]
+    local result = drain([[
+      local ballast = require "ffi".new("char[?]", 34e6, 1)
+      pgq.register_queue("q", function(data)
+        assert(ballast[0] == 1)
+        if data ~= "" then print "ran" end
+      end)]], "--max-memory", "64M")
+    assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs", result.stderr)
+    assert.equal(1000, select(2, result.stdout:gsub("ran\n", "")))
+    assert.is_nil(result.stderr:find("executor died", 1, true), result.stderr)
+  end)
+
   it("while others wait, goes back and runs later", function()
     enqueue(25, 6)
     local result = drain([[pgq.register_queue("q", function(data)

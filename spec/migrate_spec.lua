@@ -167,6 +167,15 @@ describe("pgq-lua migrate", function()
       assert.equal(schema(), upgraded)
     end)
 
+    it("counts a death for jobs that were suspect and have not ended", function()
+      pg:psql [[INSERT INTO pgq_jobs (queue_name, data, suspect, ran_at) VALUES
+        ('q', 'suspect', true, NULL), ('q', 'innocent', false, NULL), ('q', 'ended', true, now())]]
+      migrate()
+      assert.equal("suspect|1\ninnocent|0\nended|0",
+        pg:psql "SELECT convert_from(data, 'UTF8'), deaths FROM pgq_jobs ORDER BY id")
+      assert.equal("0", pg:psql "SELECT count(*) FROM pg_attribute WHERE attrelid = 'pgq_jobs'::regclass AND attname = 'suspect'")
+    end)
+
     it("keeps rows that a check does not allow any more; a worker fails them alone", function()
       pg:psql [[INSERT INTO pgq_jobs (queue_name, data, attempt, lease, retry_waits, run_after, created_at, id) VALUES
         ('q', 'negative', -2147483648, NULL, '{1h}', now(), now(), 1),

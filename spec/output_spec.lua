@@ -109,6 +109,22 @@ describe("the output of a worker", function()
     shell:wait()
   end)
 
+  it("lets a second signal end the grace time when nobody reads the log, even if it comes soon", function()
+    local shell, pid = start_worker('"$@" 2>&1 >/dev/null | ' .. WAITS, "--grace", "10m")
+    finally(function() process.run { "kill", "-9", pid } end)
+    enqueue("nap", "120")
+    wait.till("the lease", 20, function() return pg:psql "SELECT count(*) FROM pgq_jobs WHERE lease IS NOT NULL" == "1" end)
+    enqueue("fail", "", 1000)
+    wait_for_queue "fail"
+    wait.sleep(1.2)
+    process.check { "kill", pid }
+    wait.sleep(0.3)
+    process.check { "kill", pid }
+    wait.till("the end of the worker", 20, function() return not uv.kill(pid, 0) end)
+    let_read()
+    shell:wait()
+  end)
+
   it("loses nothing when the reader is late", function()
     enqueue("print", "line", 30)
     local shell = start('"$@" | { sleep 0.2; cat; }', "--drain",

@@ -77,6 +77,11 @@ describe("the statements", function()
     end)
   end
 
+  it("return the same columns, if they claim jobs", function()
+    local function columns(path) return (select(2, parts_of(path)):match "^(.-)\nFROM ") end
+    assert.equal(columns "sql/worker/claim.sql", columns "sql/worker/claim_in_fleet.sql")
+  end)
+
   it("are all used", function()
     local code = {}
     for _, path in ipairs(find("runtime", ".c")) do code[#code + 1] = read(path):gsub("/%*.-%*/", "") end

@@ -49,7 +49,7 @@ describe("the tables and pgq_enqueue in SQL", function()
       names[#names + 1] = name
     end
     assert.same({ "id", "host", "pid", "version", "queues", "started_at", "last_seen_at", "pooled", "missing_since", "status",
-      "request" }, names)
+      "request", "backend_pid" }, names)
   end)
 
   it("every table, column, index, function and trigger has a comment", function()

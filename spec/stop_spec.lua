@@ -92,6 +92,7 @@ describe("a worker that is told to stop", function()
     worker:read_until "began %d+"
     worker:kill "sigterm"
     worker:read_until "msg=stopping"
+    wait.sleep(1.1)
     local began = uv.hrtime()
     worker:kill "sigterm"
     local result = worker:wait()

@@ -92,7 +92,8 @@ CREATE TABLE IF NOT EXISTS pgq_workers (
   pooled boolean NOT NULL DEFAULT false,
   missing_since timestamptz,
   status jsonb,
-  request text
+  request text,
+  backend_pid integer
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
 
 COMMENT ON TABLE pgq_workers IS 'Running workers of pgq-lua, one row for each worker. A worker that stops deletes its row; the row of a dead worker is deleted by the others.';
@@ -107,6 +108,7 @@ COMMENT ON COLUMN pgq_workers.pooled IS 'True for a worker behind a pooler that 
 COMMENT ON COLUMN pgq_workers.missing_since IS 'Since when the worker''s advisory lock has been free, as noticed by another worker: its control session has ended. After five seconds the worker counts as dead, and its leases end. Null while the worker holds its lock.';
 COMMENT ON COLUMN pgq_workers.status IS 'What the worker does, written with each heartbeat and when it changes: see the page pgq-lua-operating(7).';
 COMMENT ON COLUMN pgq_workers.request IS 'What an operator asks of the worker: quiet, resume, stop or reload. The worker sets it to null when it begins to do so.';
+COMMENT ON COLUMN pgq_workers.backend_pid IS 'Process number of the server process of the worker''s control session, from which the other workers take its notifications. Null for a worker behind a pooler that shares sessions.';
 
 -- The frontiers. While several workers share a busy queue, each takes a part of it at a time, a region, and claims there;
 -- the frontier is where the next region begins. The table is unlogged, because its rows are hints: a worker that does
@@ -252,6 +254,9 @@ COMMENT ON INDEX pgq_audit_at IS 'For reading the last entries.';
 -- exclusively. Locking and unlocking are one expression, so that no end of the statement can leave the lock behind. Two
 -- sessions that look at the same moment hinder each other, so a flag that seems to be up is looked at a second time.
 --
+-- The notification names the table, the bucket and the transaction ("16384:77:1234"). With the number of the
+-- transaction, the workers choose the few of them that look at once, and know which notification another has answered.
+--
 -- The setting pgq.bell has two uses. A transaction sets it to "off" (SET LOCAL pgq.bell = off) if it will be prepared with
 -- PREPARE TRANSACTION, where NOTIFY is forbidden. Otherwise the function keeps in it the table and the queue for which it
 -- was last called in this transaction; the first write of a transaction, which mostly is the only one, does not set it.
@@ -284,7 +289,8 @@ BEGIN
     RETURN NEW;
   END IF;
   PERFORM pg_catalog.pg_notify('pgq_bell', TG_RELID OPERATOR(pg_catalog.||)
-    (':' OPERATOR(pg_catalog.||) (pg_catalog.hashtext(NEW.queue_name) OPERATOR(pg_catalog.&) 255)::pg_catalog.text));
+    (':' OPERATOR(pg_catalog.||) ((pg_catalog.hashtext(NEW.queue_name) OPERATOR(pg_catalog.&) 255)::pg_catalog.text
+      OPERATOR(pg_catalog.||) (':' OPERATOR(pg_catalog.||) pg_catalog.pg_current_xact_id()::pg_catalog.text))));
   RETURN NEW;
 END
 $pgq$;
@@ -395,6 +401,8 @@ COMMENT ON FUNCTION pgq_enqueue(text, bytea, timestamptz, text[]) IS 'Enqueues a
 --   ended      the job had ended before: it had failed, was cancelled, or was completed and preserved
 --   unknown    there is no job with that id; completed jobs are deleted, and so they are unknown
 -- If a worker has locked the row, the call waits for it, at most a second. The caller needs SELECT and UPDATE on pgq_jobs.
+-- At REPEATABLE READ and SERIALIZABLE a row cannot be changed that another session has changed since the transaction's
+-- snapshot, and no function can take a new one: the error says so.
 CREATE OR REPLACE FUNCTION pgq_cancel(id bigint) RETURNS text LANGUAGE plpgsql VOLATILE AS $pgq$
 DECLARE
   token bigint;
@@ -404,7 +412,14 @@ BEGIN
     RAISE EXCEPTION 'pgq_cancel: the id is null' USING ERRCODE = 'invalid_parameter_value';
   END IF;
   -- Two statements: the second sees the row as it was when the first had locked it, after any wait.
-  SELECT job.lease, job.ran_at IS NOT NULL INTO token, ended FROM pgq_jobs AS job WHERE job.id = pgq_cancel.id FOR UPDATE;
+  BEGIN
+    SELECT job.lease, job.ran_at IS NOT NULL INTO token, ended FROM pgq_jobs AS job WHERE job.id = pgq_cancel.id FOR UPDATE;
+  EXCEPTION WHEN serialization_failure THEN
+    RAISE EXCEPTION 'pgq_cancel: another session has changed job % since this transaction began, which is %', pgq_cancel.id,
+        pg_catalog.current_setting('transaction_isolation')
+      USING ERRCODE = 'serialization_failure',
+        HINT = 'Call pgq_cancel in a transaction that begins with BEGIN ISOLATION LEVEL READ COMMITTED.';
+  END;
   IF NOT FOUND THEN
     RETURN 'unknown';
   END IF;

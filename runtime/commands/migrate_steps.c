@@ -249,15 +249,19 @@ static void tell(PGconn *conn, const struct step *step) {
   roll_back(conn);
 }
 
-/* Rows that an older version has accepted may not satisfy a check. They stay as they are; each fails alone. */
 static int leave_out(const struct step *step, struct steps_left_out *left_out) {
   if (left_out->count == STEPS_LEFT_OUT_MOST)
     return -1;
   memcpy(left_out->names[left_out->count++], step->name, STEP_TEXT);
+  return 0;
+}
+
+/* Rows that an older version has accepted may not satisfy a check. They stay as they are; each fails alone. */
+static int leave_check_out(const struct step *step, struct steps_left_out *left_out) {
   fprintf(stderr,
           "pgq-lua migrate: %s: there are older rows that the check does not allow; they stay, and fail alone\n",
           step->name);
-  return 0;
+  return leave_out(step, left_out);
 }
 
 int step_run(PGconn *conn, const struct step *step, struct steps_left_out *left_out) {
@@ -266,6 +270,8 @@ int step_run(PGconn *conn, const struct step *step, struct steps_left_out *left_
   for (;;) {
     int status = alone ? try_alone(conn, step) : try_in_transaction(conn, step);
     if (status < 0 && validates && PQstatus(conn) == CONNECTION_OK)
+      return leave_check_out(step, left_out);
+    if (status == 0 && strcmp(step->kind, "rows") == 0)
       return leave_out(step, left_out);
     if (status <= 0)
       return status;

@@ -15,7 +15,8 @@ struct step {
   bool breaks;     /* workers of an older version cannot work afterwards */
 };
 
-/* Steps that this run leaves out, because they cannot be done with the rows that are there. Starts zeroed. */
+/* Steps that this run leaves out, because it has done them, or they cannot be done with the rows that are there. Starts
+ * zeroed. */
 struct steps_left_out {
   char names[STEPS_LEFT_OUT_MOST][STEP_TEXT];
   int count;

@@ -44,7 +44,8 @@ static struct stream streams[OUTPUT_STREAMS] = {
     [OUTPUT_STDERR] = {.fd = STDERR_FILENO, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER},
 };
 static output_report *report_dropped;
-static atomic_ullong pieces;            /* how many writes have succeeded */
+static atomic_ullong pieces;                     /* how many writes have succeeded */
+static atomic_llong progress_ms[OUTPUT_STREAMS]; /* when a write has begun or succeeded */
 static atomic_int busy[OUTPUT_STREAMS]; /* whether bytes wait or are being written; a signal handler reads it */
 
 static void pause_ms(int ms) {
@@ -67,10 +68,12 @@ static size_t piece_length(const unsigned char *bytes, size_t length) {
 }
 
 /* Writes all bytes, and blocks meanwhile unless `wait` is false. Returns the number of bytes that were written. */
-static size_t write_all(int fd, const unsigned char *bytes, size_t length, bool wait) {
+static size_t write_all(const struct stream *stream, const unsigned char *bytes, size_t length, bool wait) {
   size_t written = 0;
+  int fd = stream->fd;
   while (written < length) {
     struct pollfd writable = {.fd = fd, .events = POLLOUT};
+    atomic_store(&progress_ms[stream - streams], clock_ms());
     if (!wait && poll(&writable, 1, 0) != 1)
       break;
     ssize_t n = write(fd, bytes + written, piece_length(bytes + written, length - written));
@@ -118,9 +121,9 @@ static bool wait_for_bytes(struct stream *stream) {
 }
 
 /* A write that blocks is where the thread may be cancelled, and nowhere else: it holds no lock there. */
-static size_t write_cancellable(int fd, const struct buffer *bytes) {
+static size_t write_cancellable(const struct stream *stream, const struct buffer *bytes) {
   pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-  size_t written = write_all(fd, bytes->bytes, bytes->length, true);
+  size_t written = write_all(stream, bytes->bytes, bytes->length, true);
   if (written < bytes->length)
     pause_ms(FAILED_WAIT_MS);
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
@@ -135,7 +138,7 @@ static void *run_thread(void *context) {
     struct buffer bytes = stream->waiting;
     stream->waiting = (struct buffer){0};
     pthread_mutex_unlock(&stream->lock);
-    size_t written = write_cancellable(stream->fd, &bytes);
+    size_t written = write_cancellable(stream, &bytes);
     pthread_mutex_lock(&stream->lock);
     drop(stream, bytes.bytes + written, bytes.length - written);
     if (written == bytes.length)
@@ -215,7 +218,7 @@ void output_write(enum output_stream number, const void *bytes, size_t length) {
   if (stream->threaded)
     write_threaded(stream, bytes, length);
   else
-    write_all(stream->fd, bytes, length, report_dropped == NULL);
+    write_all(stream, bytes, length, report_dropped == NULL);
 }
 
 bool output_is_full(enum output_stream number) {
@@ -224,6 +227,11 @@ bool output_is_full(enum output_stream number) {
   bool full = !stream->dropping && stream->waiting.length > WAITING_MOST / 2;
   pthread_mutex_unlock(&stream->lock);
   return full;
+}
+
+bool output_is_stalled(enum output_stream number, int64_t most_ms) {
+  return streams[number].threaded && atomic_load(&busy[number]) &&
+         clock_ms() - atomic_load(&progress_ms[number]) >= most_ms;
 }
 
 static bool is_busy(void) {

@@ -29,6 +29,9 @@ void output_write(enum output_stream stream, const void *bytes, size_t length);
  * for a moment should do so. False while lines are being dropped. */
 bool output_is_full(enum output_stream stream);
 
+/* output_is_stalled(stream, most_ms): whether bytes wait, and nothing could be written for `most_ms`. */
+bool output_is_stalled(enum output_stream stream, int64_t most_ms);
+
 /* output_stop(stalled_ms, most_ms): waits until all is written, for at most `most_ms`, and no longer than `stalled_ms`
  * after anything was written. What is left is lost. Ends the threads. */
 void output_stop(int64_t stalled_ms, int64_t most_ms);

@@ -30,6 +30,9 @@ enum { TURN_US = 1000, READ_SIZE = 256 * 1024 };
 /* The memory for larger frames is allocated exactly, and may be missing. */
 enum { LARGE_FRAME = 1 << 20 };
 
+/* Whether there is memory for a frame of this size is tried. A trial takes some microseconds. */
+enum { TRIED_LEAST = 64 * 1024, MARGIN = 1 << 20 };
+
 /* An executor whose tasks all wait collects garbage this often. */
 enum { IDLE_MS = 5000 };
 
@@ -78,6 +81,10 @@ static void on_script_stop(void *owner) {
 static void on_script_log(void *owner, enum log_level level, const char *text, size_t length) {
   struct executor *e = owner;
   struct buffer fields = {0};
+  if (!the_executor) { /* the socket is closed: a finalizer has failed at the end */
+    fprintf(stderr, "pgq-lua executor: %.*s\n", (int)at_most(length), text);
+    return;
+  }
   message_put_log(&fields, &(struct message_log){.level = level, .text = text, .length = at_most(length)});
   outbox_send(e->outbox, FRAME_LOG, &fields);
   buffer_free(&fields);
@@ -249,13 +256,14 @@ static bool configure(struct executor *e, struct frame *frame) {
   return true;
 }
 
-/* Whether there is enough memory for the bytes of a frame. */
+/* Whether there is enough memory for the bytes of a frame, and a little more: the process ends when its own code gets
+ * none. */
 static bool has_memory(struct executor *e, size_t length) {
-  if (length < LARGE_FRAME || memory_has(length))
+  if (length < TRIED_LEAST || memory_has(length + MARGIN))
     return true;
   if (e->script)
     script_collect(e->script);
-  return memory_has(length);
+  return memory_has(length + MARGIN);
 }
 
 /* Refuses the job of a frame that has no more than one, of which only the first bytes may have come. Returns false if
@@ -275,8 +283,13 @@ static bool refuse_job(struct executor *e, struct frame frame, size_t length) {
 
 static bool take_jobs(struct executor *e, struct frame *frame) {
   size_t length = frame_left(frame);
-  if (!has_memory(e, length) && refuse_job(e, *frame, length))
-    return true;
+  if (!has_memory(e, length)) {
+    if (refuse_job(e, *frame, length))
+      return true;
+    bool right = e->tasks && task_list_refuse_all(e->tasks, frame);
+    outbox_flush(e->outbox);
+    return right;
+  }
   if (!e->tasks || !task_list_add(e->tasks, frame))
     return false;
   on_work(e);

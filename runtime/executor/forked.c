@@ -20,14 +20,20 @@ static void before_fork(void) {
   fflush(stdout);
 }
 
-/* The numbers stay in use, so that no file that the child opens gets them. */
+/* What the child wrote to these, its parent would read: in libuv's pipe of signals there are pointers. The numbers stay
+ * in use, so that no file that the child opens gets them. */
 static void in_child(void) {
+  const int shared[] = {EXECUTOR_SOCKET,
+                        uv_backend_fd(own_loop),
+                        own_loop->signal_pipefd[0],
+                        own_loop->signal_pipefd[1],
+                        own_loop->async_io_watcher.fd,
+                        own_loop->async_wfd};
   int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   *mark = 0;
-  if (null < 0)
-    return;
-  dup3(null, EXECUTOR_SOCKET, O_CLOEXEC);
-  dup3(null, uv_backend_fd(own_loop), O_CLOEXEC);
+  for (size_t i = 0; null >= 0 && i < sizeof shared / sizeof shared[0]; i++)
+    if (shared[i] >= 0)
+      dup3(null, shared[i], O_CLOEXEC);
   close(null);
 }
 

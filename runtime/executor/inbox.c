@@ -72,6 +72,10 @@ bool inbox_add(struct inbox *inbox, struct frame *frame, uint32_t queue_count) {
   return true;
 }
 
+bool inbox_has_more(const struct inbox *inbox, uint32_t jobs) {
+  return inbox->first && (inbox->first->left > jobs || inbox->first->next);
+}
+
 void inbox_recall(struct inbox *inbox, uint32_t number, uint32_t queue) {
   for (struct received_batch *batch = inbox->first; batch; batch = batch->next) {
     if (number != 0 && batch->number != number)

@@ -24,6 +24,9 @@ void inbox_free(struct inbox *inbox);
  */
 bool inbox_add(struct inbox *inbox, struct frame *frame, uint32_t queue_count) __attribute__((warn_unused_result));
 
+/* inbox_has_more(inbox, jobs): whether the inbox has more than that many jobs, 0 or 1. */
+bool inbox_has_more(const struct inbox *inbox, uint32_t jobs);
+
 /* inbox_recall(inbox, batch, queue): the jobs of that batch (0: of all batches) and queue (or QUEUE_ALL) that are in
  * the inbox now must not begin. They stay in the inbox. */
 void inbox_recall(struct inbox *inbox, uint32_t batch, uint32_t queue);

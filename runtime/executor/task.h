@@ -47,10 +47,14 @@ bool task_list_add(struct task_list *list, struct frame *frame) __attribute__((w
 
 /*
  * task_list_refuse(list, job): a job of one frame, of which index, position, batch and data_length are known, does not
- * fit into the memory. It fails with a message that says so. But if tasks wait, which take memory themselves, it goes
- * back to the supervisor, and its queue pauses.
+ * fit into the memory. It fails with a message that says so. But if other jobs wait here, which take memory themselves,
+ * it goes back to the supervisor, and its queue pauses.
  */
 void task_list_refuse(struct task_list *list, uint32_t batch, const struct message_job *job);
+
+/* task_list_refuse_all(list, frame): the same for a FRAME_JOBS with several jobs, which all go back: after the pause
+ * fewer come at a time. Returns false if the frame is malformed. */
+bool task_list_refuse_all(struct task_list *list, struct frame *frame) __attribute__((warn_unused_result));
 
 /* task_list_recall(list, batch, queue): jobs of the batch and queue (or QUEUE_ALL) that have not begun go back to the
  * supervisor as OUTCOME_UNRUN, in their order. */

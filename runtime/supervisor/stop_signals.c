@@ -12,10 +12,6 @@
 /* See stop_signals.h. */
 enum { DOUBLED_MS = 100, DOUBLED_GRACE_MS = 5000, REPEAT_MS = 1000, REPEAT_GRACE_MS = 2000 };
 
-/* No process can have seen the reaction to the first signal, and sent the second one for this reason, within this time.
- */
-enum { AT_ONCE_US = 100 };
-
 /* Libuv asks for the status of an ended executor within this time. */
 enum { REAP_AGAIN_MS = 20 };
 
@@ -25,10 +21,9 @@ static void take_stop(struct stop_signals *signals, int number, const char *name
     signals->first_ms = now_ms;
     signals->first_number = number;
     signals->events->stop(signals->owner, name);
-    signals->taken_us = clock_us();
   } else if (since_ms >= REPEAT_MS) {
     signals->events->hurry(signals->owner, 0);
-  } else if (number != signals->first_number || clock_us() - signals->taken_us > AT_ONCE_US) {
+  } else if (number != signals->first_number || signals->events->is_stuck(signals->owner)) {
     signals->events->hurry(signals->owner, (since_ms < DOUBLED_MS ? DOUBLED_GRACE_MS : REPEAT_GRACE_MS) - since_ms);
   }
 }

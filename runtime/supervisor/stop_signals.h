@@ -17,12 +17,13 @@
  *   PIPE, XFSZ, TTOU, ALRM, VTALRM, PROF, IO, PWR, STKFLT, real-time signals   are ignored
  *
  * One signal may arrive twice: timeout(1) signals its child and then the group of its child, and a terminal and a
- * process manager both pass on ^C. The same signal that comes at once after the first has no effect. The grace time
- * ends:
+ * process manager both pass on ^C. So the same signal within REPEAT_MS counts once. It does count in a worker that is
+ * stuck: the jobs have nothing to gain from the grace time, and whoever stops the worker mostly knows it. The grace
+ * time ends:
  *
- *   after a second signal within DOUBLED_MS   DOUBLED_GRACE_MS after the first one, if it does not end earlier
- *   within REPEAT_MS                          REPEAT_GRACE_MS after the first one: short jobs can end
- *   later                                     at once
+ *   after a second signal that counts within DOUBLED_MS   DOUBLED_GRACE_MS after the first one, if not earlier
+ *   within REPEAT_MS                                      REPEAT_GRACE_MS after the first one: short jobs can end
+ *   later                                                 at once
  */
 struct signal_events {
   void (*stop)(void *owner, const char *signal);
@@ -31,6 +32,8 @@ struct signal_events {
   void (*hurry)(void *owner, int64_t in_ms);
   /* Whether a process is an executor of this worker. */
   bool (*is_executor)(void *owner, pid_t pid);
+  /* Whether the worker cannot write the outcomes of its jobs, or its log. */
+  bool (*is_stuck)(void *owner);
 };
 
 enum { STOP_SIGNALS = 7 };
@@ -41,7 +44,6 @@ struct stop_signals {
   int64_t first_ms;  /* when the first of TERM, INT and QUIT came; 0: none has */
   int first_number;  /* its number */
   bool has_terminal; /* the worker was started on a terminal */
-  int64_t taken_us;  /* when the reaction to it had begun */
   uv_signal_t handles[STOP_SIGNALS];
   uv_timer_t reap_timer;
 };

@@ -42,6 +42,9 @@ enum { LEAVE_TIMEOUT_MS = 2000, BREAK_CHECKS = 4 };
 /* How long the worker waits at its end for the last lines of output: without a write, and altogether. */
 enum { OUTPUT_STALLED_MS = 1000, OUTPUT_MOST_MS = 10000 };
 
+/* Nobody reads the log if none of it could be written for this long. */
+enum { STUCK_LOG_MS = 1000 };
+
 /* If the system refuses to start the first executor this often, with growing waits, the worker exits. */
 enum { FIRST_STARTS = 6 };
 
@@ -501,7 +504,12 @@ static bool on_is_executor(void *owner, pid_t pid) {
   return slot_list_has_executor(&s->slots, pid);
 }
 
-static const struct signal_events signal_events = {on_stop_signal, on_reload_signal, on_hurry_signal, on_is_executor};
+static bool on_is_stuck(void *owner) {
+  const struct supervisor *s = owner;
+  return slot_list_is_cut_off(&s->slots) || output_is_stalled(OUTPUT_STDERR, STUCK_LOG_MS);
+}
+
+static const struct signal_events signal_events = {on_stop_signal, on_reload_signal, on_hurry_signal, on_is_executor, on_is_stuck};
 
 static void set_up(struct supervisor *s) {
   uv_loop_init(&s->loop);

@@ -8,7 +8,7 @@ CREATE INDEX ON chaos_faults (who);
 CREATE TABLE chaos_events AS
   SELECT *,
     attempt_before + (lease_before IS NULL)::integer AS attempt,
-    max(CASE WHEN act IN ('complete', 'retry', 'fail', 'lost', 'release') THEN at END) OVER (
+    max(CASE WHEN act IN ('complete', 'retry', 'fail', 'lost') THEN at END) OVER (
       PARTITION BY job ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS since
   FROM (
     SELECT *, CASE
@@ -22,7 +22,7 @@ CREATE TABLE chaos_events AS
       ELSE 'other' END AS act
     FROM chaos_writes) AS w;
 CREATE INDEX ON chaos_events (job, n);
-COMMENT ON COLUMN chaos_events.since IS 'End of the attempt before: runs of this attempt began later.';
+COMMENT ON COLUMN chaos_events.since IS 'End of the attempt before: runs of this attempt began later. A release leaves a job as it was, so that an outcome from before it still counts.';
 
 CREATE TABLE chaos_plans AS
   SELECT DISTINCT job, split_part(plan, ' ', 1) AS kind, split_part(plan, ' ', 2)::float8 AS number

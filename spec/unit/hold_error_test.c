@@ -37,12 +37,14 @@ struct log_field log_text_field(const char *key, const char *text) {
 /* ── results of statements that the database refuses ── */
 
 struct refusal {
-  const char *sqlstate, *message;
+  const char *sqlstate, *message, *context;
 };
 
 char *PQresultErrorField(const PGresult *result, int code) {
   const struct refusal *refusal = (const void *)result;
-  return (char *)(uintptr_t)(code == PG_DIAG_SQLSTATE ? refusal->sqlstate : refusal->message);
+  return (char *)(uintptr_t)(code == PG_DIAG_SQLSTATE  ? refusal->sqlstate
+                             : code == PG_DIAG_CONTEXT ? refusal->context
+                                                       : refusal->message);
 }
 
 char *PQresultErrorMessage(const PGresult *result) {
@@ -51,7 +53,7 @@ char *PQresultErrorMessage(const PGresult *result) {
 }
 
 static void note(struct hold_error *error, const char *sqlstate, const char *message) {
-  hold_error_note(error, (const void *)&(struct refusal){sqlstate, message});
+  hold_error_note(error, (const void *)&(struct refusal){sqlstate, message, NULL});
 }
 
 /* ── the hold ── */
@@ -209,6 +211,25 @@ static void the_sqlstate_tells_whose_fault_it_is(void **state) {
   }
 }
 
+/* The same errors, raised by the function of a trigger. */
+static void an_error_of_a_trigger_concerns_a_row_and_one_that_passes_does_when_it_does_not_pass(void **state) {
+  (void)state;
+  static const char *const at_once[] = {"42501", "53100", "42P01", "08001", "26000", "XX000"};
+  for (size_t i = 0; i < sizeof at_once / sizeof at_once[0]; i++) {
+    hold_error_note(&error, (const void *)&(struct refusal){at_once[i], "no", "PL/pgSQL function keep()"});
+    assert_true(hold_error_is_of_row(&error));
+    assert_false(hold_error_is_of_session(&error));
+    hold_error_forget(&error);
+  }
+  for (int i = 0; i <= 3; i++) {
+    hold_error_note(&error, (const void *)&(struct refusal){"40001", "no", "PL/pgSQL function keep()"});
+    assert_int_equal(hold_error_is_of_row(&error), i == 3);
+    hold_error_begin(&error, "hold 1a", false);
+  }
+  hold_error_note(&error, (const void *)&(struct refusal){"57P01", "shutting down", "PL/pgSQL function keep()"});
+  assert_true(hold_error_is_of_session(&error));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -221,6 +242,7 @@ int main(void) {
       TEST(an_error_without_a_message_field_has_the_message_of_libpq),
       TEST(a_message_that_is_too_long_is_cut),
       TEST(the_sqlstate_tells_whose_fault_it_is),
+      TEST(an_error_of_a_trigger_concerns_a_row_and_one_that_passes_does_when_it_does_not_pass),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

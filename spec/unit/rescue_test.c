@@ -280,34 +280,12 @@ static void so_is_the_outcome_of_a_job_that_has_ended_meanwhile(void **state) {
 
 static void a_job_that_cannot_be_settled_fails_for_good_with_the_message_of_the_database(void **state) {
   (void)state;
-  add(OUTCOME_COMPLETE);
-  rescue_blame(&batch, "too long", on_lost, &rescue);
-  const struct job *job = &batch.jobs[0];
-  assert_int_equal(batch.count, 1);
+  struct job *job = add(OUTCOME_COMPLETE);
+  rescue_blame(job, "too long");
   assert_int_equal(job->outcome, OUTCOME_FAIL);
   assert_int_equal(job->retries_left, 0);
   assert_string_equal(job->error, "could not be settled: too long");
   assert_int_equal(logged_level, LOG_ERROR);
-}
-
-static void and_is_forgotten_when_that_cannot_be_written_either(void **state) {
-  (void)state;
-  add(OUTCOME_FAIL);
-  rescue_blame(&batch, "too long", on_lost, &rescue);
-  assert_int_equal(batch.count, 1);
-  rescue_blame(&batch, "refused", on_lost, &rescue);
-  assert_int_equal(batch.count, 0);
-  assert_int_equal(lost_count, 0);
-  assert_int_equal(lines, 2);
-}
-
-static void a_lease_that_cannot_be_written_is_lost_at_once(void **state) {
-  (void)state;
-  add(OUTCOME_LEASE);
-  rescue_blame(&batch, "refused", on_lost, &rescue);
-  assert_int_equal(batch.count, 0);
-  assert_int_equal(lost_count, 1);
-  assert_int_equal(lost[0], FIRST_ID);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -328,8 +306,6 @@ int main(void) {
       TEST(a_job_whose_lease_may_have_been_written_is_looked_for_with_and_without_it),
       TEST(so_is_the_outcome_of_a_job_that_has_ended_meanwhile),
       TEST(a_job_that_cannot_be_settled_fails_for_good_with_the_message_of_the_database),
-      TEST(and_is_forgotten_when_that_cannot_be_written_either),
-      TEST(a_lease_that_cannot_be_written_is_lost_at_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

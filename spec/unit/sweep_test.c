@@ -78,6 +78,21 @@ static void one_that_was_never_answered_does_not_stand_in_the_way(void **state) 
   assert_true(sweep_is_wanted(&sweep, 2000));
 }
 
+static void while_another_worker_sweeps_the_waits_grow(void **state) {
+  (void)state;
+  struct sweep sweep = {0};
+  sweep_deny(&sweep, 1000);
+  assert_int_equal(sweep_wait_ms(&sweep, 1000), 40);
+  sweep_deny(&sweep, 2000);
+  assert_int_equal(sweep_wait_ms(&sweep, 2000), 80);
+  for (int i = 0; i < 10; i++)
+    sweep_deny(&sweep, 3000);
+  assert_int_equal(sweep_wait_ms(&sweep, 3000), 640);
+  sweep_saw(&sweep, 5000, 0, true);
+  sweep_deny(&sweep, 6000);
+  assert_int_equal(sweep_wait_ms(&sweep, 6000), 40);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_first_sweep_is_free),
@@ -87,6 +102,7 @@ int main(void) {
       cmocka_unit_test(under_load_a_slow_one_is_paid_for_first),
       cmocka_unit_test(a_quick_one_does_not_pay_for_a_slow_one),
       cmocka_unit_test(one_that_was_never_answered_does_not_stand_in_the_way),
+      cmocka_unit_test(while_another_worker_sweeps_the_waits_grow),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,7 @@ static struct sweep sweep_state;
 static struct wakeup *wakeup;
 
 /* The requests of the wake-up logic, a letter each: a claim (c), a sweep (s), the flags up (U) or down (D), whether an
- * enqueue is in flight (p), the end of a drain (d). */
+ * enqueue is in flight (p), an answer for the peers (a), the end of a drain (d). */
 static char asked[256];
 
 /* Whether a hold sleeps and may be woken, whether all holds sleep, and whether the worker can hear a ring. */
@@ -40,7 +40,7 @@ static bool on_wake(void *owner, bool swept) {
   return one_sleeps;
 }
 
-/* The doorbell's functions: only these two are called, and no other part of it is linked. */
+/* The doorbell's functions: only these three are called, and no other part of it is linked. */
 #define BELL ((struct doorbell *)&one_sleeps)
 
 bool doorbell_flag(struct doorbell *bell, bool up) {
@@ -52,6 +52,12 @@ bool doorbell_flag(struct doorbell *bell, bool up) {
 void doorbell_probe(struct doorbell *bell) {
   assert_ptr_equal(bell, BELL);
   note('p');
+}
+
+void doorbell_answer(struct doorbell *bell, int64_t ring) {
+  assert_ptr_equal(bell, BELL);
+  assert_int_equal(ring, sweep_state.ring);
+  note('a');
 }
 
 static bool on_all_idle(void *owner) {
@@ -327,6 +333,185 @@ static void a_pause_ends_by_itself_although_no_hold_may_claim_meanwhile(void **s
   expect_asked("c");
 }
 
+/* ── with peers ── */
+
+/* Lets the worker sleep among many peers, long after its last job. */
+static void sleep_among_peers(void) {
+  wakeup_set_shared(wakeup, true);
+  fall_idle();
+  pass_ms(1000);
+  expect_asked("");
+}
+
+/* A hold has looked since the last ring, and found nothing at all. */
+static void find_nothing_since_the_ring(bool due_locked) {
+  wakeup_slept(wakeup,
+               &(struct idle_info){
+                   .complete = true, .swept = true, .due_locked = due_locked, .wait_ms = -1, .ring = sweep_state.ring});
+}
+
+static void a_worker_that_looks_first_sweeps_and_answers(void **state) {
+  (void)state;
+  sleep_among_peers();
+  wakeup_rung_by(wakeup, 7, 0);
+  expect_asked("c");
+  find_nothing(false);
+  expect_asked("s");
+  find_nothing_since_the_ring(false);
+  expect_asked("a");
+  find_nothing_since_the_ring(false); /* once */
+  pass_ms(1000);
+  expect_asked("");
+}
+
+static void a_worker_that_looks_late_does_so_unless_the_ring_is_answered(void **state) {
+  (void)state;
+  sleep_among_peers();
+  wakeup_rung_by(wakeup, 7, 30);
+  pass_ms(29);
+  expect_asked("");
+  wakeup_answered(wakeup, 7);
+  pass_ms(1000);
+  expect_asked("");
+  wakeup_rung_by(wakeup, 8, 30);
+  wakeup_answered(wakeup, 7); /* late: the answerer may not have seen the jobs of ring 8 */
+  pass_ms(29);
+  expect_asked("");
+  pass_ms(1);
+  expect_asked("c");
+  find_nothing(false);
+  find_nothing_since_the_ring(false);
+  expect_asked("sa");
+}
+
+static void the_earliest_of_several_waits_counts_and_only_an_answer_to_the_last_ring(void **state) {
+  (void)state;
+  sleep_among_peers();
+  wakeup_rung_by(wakeup, 7, 30);
+  pass_ms(20);
+  wakeup_rung_by(wakeup, 8, 50);
+  wakeup_answered(wakeup, 7);
+  pass_ms(10);
+  expect_asked("c");
+  find_nothing(false);
+  wakeup_rung_by(wakeup, 9, 30);
+  wakeup_answered(wakeup, 9);
+  expect_asked("s");
+  pass_ms(1000);
+  expect_asked("");
+}
+
+static void a_look_from_before_the_ring_is_no_answer(void **state) {
+  (void)state;
+  sleep_among_peers();
+  wakeup_rung_by(wakeup, 7, 30);
+  find_nothing(true);
+  expect_asked("");
+  pass_ms(30);
+  expect_asked("c");
+}
+
+static void a_due_job_that_is_locked_is_watched_by_the_worker_that_answers(void **state) {
+  (void)state;
+  sleep_among_peers();
+  wakeup_rung_by(wakeup, 7, 0);
+  find_nothing(false);
+  find_nothing_since_the_ring(true);
+  expect_asked("csa");
+  pass_ms(500);
+  expect_asked("s");
+}
+
+static void a_worker_does_not_answer_while_it_may_have_locked_the_job_itself(void **state) {
+  (void)state;
+  sleep_among_peers();
+  wakeup_rung_by(wakeup, 7, 0);
+  wakeup_found(wakeup);
+  find_nothing_since_the_ring(true); /* another hold of the same worker */
+  expect_asked("c");
+  find_nothing_since_the_ring(false);
+  expect_asked("a");
+}
+
+static void a_worker_does_not_answer_for_queues_that_it_has_paused(void **state) {
+  (void)state;
+  sleep_among_peers();
+  wakeup_rung_by(wakeup, 7, 0);
+  wakeup_slept(wakeup,
+               &(struct idle_info){.complete = true, .swept = true, .due_shut = true, .wait_ms = -1, .ring = 7});
+  expect_asked("c");
+}
+
+static void a_busy_worker_looks_when_it_is_free_and_the_wait_is_over(void **state) {
+  (void)state;
+  sleep_among_peers();
+  one_sleeps = false;
+  wakeup_rung_by(wakeup, 7, 30);
+  pass_ms(30);
+  expect_asked("");
+  one_sleeps = true;
+  find_nothing(false);
+  expect_asked("c");
+}
+
+static void a_late_look_that_finds_jobs_makes_the_worker_look_at_once_until_it_finds_none(void **state) {
+  (void)state;
+  sleep_among_peers();
+  wakeup_rung_by(wakeup, 7, 30);
+  pass_ms(30);
+  wakeup_found(wakeup);
+  expect_asked("c");
+  find_nothing_since_the_ring(false);
+  expect_asked("a");
+  pass_ms(1000);
+  wakeup_rung_by(wakeup, 8, 30);
+  expect_asked("c");
+  find_nothing(false);
+  find_nothing_since_the_ring(false);
+  expect_asked("sa");
+  pass_ms(1000);
+  wakeup_rung_by(wakeup, 9, 30);
+  expect_asked("");
+}
+
+static void a_single_job_among_peers_leaves_the_flags_up(void **state) {
+  (void)state;
+  sleep_among_peers();
+  wakeup_rung_by(wakeup, 7, 0);
+  wakeup_found(wakeup);
+  expect_asked("c");
+  find_nothing(false);
+  expect_asked("s");
+  find_nothing_since_the_ring(false);
+  expect_asked("a");
+  pass_ms(1000);
+  expect_asked("");
+}
+
+static void a_second_job_lowers_them_and_so_does_a_long_one(void **state) {
+  (void)state;
+  sleep_among_peers();
+  wakeup_rung_by(wakeup, 7, 0);
+  wakeup_found(wakeup);
+  pass_ms(5);
+  expect_asked("c");
+  wakeup_found(wakeup);
+  expect_asked("D");
+  pass_ms(60);
+  asked[0] = '\0';
+  find_nothing(false);
+  wakeup_raised(wakeup, true);
+  find_nothing(true);
+  expect_asked("Us");
+  one_sleeps = false;
+  pass_ms(1000);
+  wakeup_found(wakeup);
+  pass_ms(49);
+  expect_asked("");
+  pass_ms(1);
+  expect_asked("D");
+}
+
 static void a_worker_that_was_stopped_wakes_no_hold(void **state) {
   (void)state;
   fall_idle();
@@ -360,6 +545,17 @@ int main(void) {
       TEST(a_drain_does_not_end_while_a_queue_that_backs_off_has_a_due_job),
       TEST(a_drain_ends_when_all_queues_are_paused),
       TEST(a_pause_ends_by_itself_although_no_hold_may_claim_meanwhile),
+      TEST(a_worker_that_looks_first_sweeps_and_answers),
+      TEST(a_worker_that_looks_late_does_so_unless_the_ring_is_answered),
+      TEST(the_earliest_of_several_waits_counts_and_only_an_answer_to_the_last_ring),
+      TEST(a_look_from_before_the_ring_is_no_answer),
+      TEST(a_due_job_that_is_locked_is_watched_by_the_worker_that_answers),
+      TEST(a_worker_does_not_answer_while_it_may_have_locked_the_job_itself),
+      TEST(a_worker_does_not_answer_for_queues_that_it_has_paused),
+      TEST(a_busy_worker_looks_when_it_is_free_and_the_wait_is_over),
+      TEST(a_late_look_that_finds_jobs_makes_the_worker_look_at_once_until_it_finds_none),
+      TEST(a_single_job_among_peers_leaves_the_flags_up),
+      TEST(a_second_job_lowers_them_and_so_does_a_long_one),
       TEST(a_worker_that_was_stopped_wakes_no_hold),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 -- Returns the first step that the tables need, or no row: then they are up to date. It only looks at the catalog, and takes
--- no lock on the tables. The columns are those of enum step_column in migrate_steps.c. Each step can be run again, and
--- does nothing to the rows, so an interrupted migration is continued by the next one. Kinds of steps:
+-- no lock on the tables. The columns are those of enum step_column in migrate_steps.c. Each step can be run again, so an
+-- interrupted migration is continued by the next one. Kinds of steps:
 --   create      runs create_table.sql, since there is no table
 --   go          runs upgrade.sql, for the table of btubbs/pgq
 --   functions   runs the files of the functions; needs no lock on the tables
@@ -9,6 +9,7 @@
 --   strong      the statement needs a lock that makes others wait, and is tried for a moment
 --   weak        the statement needs a lock that only makes other changes of the table wait
 --   alone       the statement must not be in a transaction: an index is built or dropped beside running sessions
+--   rows        the statement changes rows, which the catalog does not show: it is run once in each migration
 --   refuse      nothing may be changed; the name says why
 -- An index counts by its definition, since a table that was made by LIKE has the same one under another name.
 -- The last column says whether workers of version 0.1 cannot work after the migration; so no step is begun beside them.
@@ -35,7 +36,8 @@ wanted_columns (of_table, name, definition) AS (VALUES
   ('pgq_workers', 'pooled', 'boolean NOT NULL DEFAULT false'),
   ('pgq_workers', 'missing_since', 'timestamptz'),
   ('pgq_workers', 'status', 'jsonb'),
-  ('pgq_workers', 'request', 'text')),
+  ('pgq_workers', 'request', 'text'),
+  ('pgq_workers', 'backend_pid', 'integer')),
 wanted_defaults (of_table, name, definition) AS (VALUES
   ('pgq_jobs', 'run_after', 'now()'),
   ('pgq_jobs', 'retry_waits', '''{1m0s,10m0s,30m0s}''::text[]')),
@@ -108,6 +110,10 @@ steps (position, name, kind, of_table, statement, breaks) AS (
   FROM wanted_defaults AS wanted JOIN columns ON columns.of_table = wanted.of_table::name AND attname = wanted.name::name
   WHERE initial IS NULL
   GROUP BY wanted.of_table
+  UNION ALL
+  SELECT 6, 'counting a death for jobs that were suspect', 'rows', 'pgq_jobs',
+    'UPDATE pgq_jobs SET deaths = 1 WHERE suspect AND ran_at IS NULL AND deaths = 0', true
+  FROM columns WHERE of_table = 'pgq_jobs' AND attname = 'suspect'
   UNION ALL
   SELECT 7, 'adding settings to ' || of_table, 'weak', of_table, pg_catalog.format('ALTER TABLE %s SET (%s)', of_table,
     pg_catalog.string_agg(setting, ', ')), false

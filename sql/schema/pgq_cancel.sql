@@ -4,6 +4,8 @@
 --   ended      the job had ended before: it had failed, was cancelled, or was completed and preserved
 --   unknown    there is no job with that id; completed jobs are deleted, and so they are unknown
 -- If a worker has locked the row, the call waits for it, at most a second. The caller needs SELECT and UPDATE on pgq_jobs.
+-- At REPEATABLE READ and SERIALIZABLE a row cannot be changed that another session has changed since the transaction's
+-- snapshot, and no function can take a new one: the error says so.
 CREATE OR REPLACE FUNCTION pgq_cancel(id bigint) RETURNS text LANGUAGE plpgsql VOLATILE AS $pgq$
 DECLARE
   token bigint;
@@ -13,7 +15,14 @@ BEGIN
     RAISE EXCEPTION 'pgq_cancel: the id is null' USING ERRCODE = 'invalid_parameter_value';
   END IF;
   -- Two statements: the second sees the row as it was when the first had locked it, after any wait.
-  SELECT job.lease, job.ran_at IS NOT NULL INTO token, ended FROM pgq_jobs AS job WHERE job.id = pgq_cancel.id FOR UPDATE;
+  BEGIN
+    SELECT job.lease, job.ran_at IS NOT NULL INTO token, ended FROM pgq_jobs AS job WHERE job.id = pgq_cancel.id FOR UPDATE;
+  EXCEPTION WHEN serialization_failure THEN
+    RAISE EXCEPTION 'pgq_cancel: another session has changed job % since this transaction began, which is %', pgq_cancel.id,
+        pg_catalog.current_setting('transaction_isolation')
+      USING ERRCODE = 'serialization_failure',
+        HINT = 'Call pgq_cancel in a transaction that begins with BEGIN ISOLATION LEVEL READ COMMITTED.';
+  END;
   IF NOT FOUND THEN
     RETURN 'unknown';
   END IF;

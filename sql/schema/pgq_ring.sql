@@ -12,6 +12,9 @@
 -- exclusively. Locking and unlocking are one expression, so that no end of the statement can leave the lock behind. Two
 -- sessions that look at the same moment hinder each other, so a flag that seems to be up is looked at a second time.
 --
+-- The notification names the table, the bucket and the transaction ("16384:77:1234"). With the number of the
+-- transaction, the workers choose the few of them that look at once, and know which notification another has answered.
+--
 -- The setting pgq.bell has two uses. A transaction sets it to "off" (SET LOCAL pgq.bell = off) if it will be prepared with
 -- PREPARE TRANSACTION, where NOTIFY is forbidden. Otherwise the function keeps in it the table and the queue for which it
 -- was last called in this transaction; the first write of a transaction, which mostly is the only one, does not set it.
@@ -44,7 +47,8 @@ BEGIN
     RETURN NEW;
   END IF;
   PERFORM pg_catalog.pg_notify('pgq_bell', TG_RELID OPERATOR(pg_catalog.||)
-    (':' OPERATOR(pg_catalog.||) (pg_catalog.hashtext(NEW.queue_name) OPERATOR(pg_catalog.&) 255)::pg_catalog.text));
+    (':' OPERATOR(pg_catalog.||) ((pg_catalog.hashtext(NEW.queue_name) OPERATOR(pg_catalog.&) 255)::pg_catalog.text
+      OPERATOR(pg_catalog.||) (':' OPERATOR(pg_catalog.||) pg_catalog.pg_current_xact_id()::pg_catalog.text))));
   RETURN NEW;
 END
 $pgq$;

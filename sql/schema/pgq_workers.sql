@@ -11,7 +11,8 @@ CREATE TABLE IF NOT EXISTS pgq_workers (
   pooled boolean NOT NULL DEFAULT false,
   missing_since timestamptz,
   status jsonb,
-  request text
+  request text,
+  backend_pid integer
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
 
 COMMENT ON TABLE pgq_workers IS 'Running workers of pgq-lua, one row for each worker. A worker that stops deletes its row; the row of a dead worker is deleted by the others.';
@@ -26,3 +27,4 @@ COMMENT ON COLUMN pgq_workers.pooled IS 'True for a worker behind a pooler that 
 COMMENT ON COLUMN pgq_workers.missing_since IS 'Since when the worker''s advisory lock has been free, as noticed by another worker: its control session has ended. After five seconds the worker counts as dead, and its leases end. Null while the worker holds its lock.';
 COMMENT ON COLUMN pgq_workers.status IS 'What the worker does, written with each heartbeat and when it changes: see the page pgq-lua-operating(7).';
 COMMENT ON COLUMN pgq_workers.request IS 'What an operator asks of the worker: quiet, resume, stop or reload. The worker sets it to null when it begins to do so.';
+COMMENT ON COLUMN pgq_workers.backend_pid IS 'Process number of the server process of the worker''s control session, from which the other workers take its notifications. Null for a worker behind a pooler that shares sessions.';

@@ -29,6 +29,7 @@ WITH wanted AS (
     ('pgq_workers', 'last_seen_at', 'timestamp with time zone'),
     ('pgq_workers', 'pooled', 'boolean'),
     ('pgq_workers', 'missing_since', 'timestamp with time zone'),
+    ('pgq_workers', 'backend_pid', 'integer'),
     ('pgq_workers', 'status', 'jsonb'),
     ('pgq_workers', 'request', 'text'),
     ('pgq_queues', 'queue_name', 'text'),

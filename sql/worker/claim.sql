@@ -19,6 +19,7 @@
 -- $6 int8[]: for each queue, the floor's id
 -- $7 int4: least number of deaths that the jobs have seen
 -- $8 int4: greatest number of deaths that the jobs have seen
+-- $9 int8[]: ids of jobs that this worker has in hand, and cannot write
 -- prepared: yes
 SELECT nullif(queue.position, 1), job.id,
   CASE WHEN job.tableoid = 'pgq_jobs'::regclass::oid THEN job.ctid END,
@@ -47,6 +48,7 @@ CROSS JOIN LATERAL (
   FROM pgq_jobs
   WHERE queue_name = queue.name AND ran_at IS NULL AND run_after <= now()
     AND (run_after, id) >= (queue.floor, queue.floor_id) AND deaths >= $7::int4 AND deaths <= $8::int4
+    AND id <> ALL ($9::int8[])
   ORDER BY run_after, id LIMIT queue.most
   FOR UPDATE SKIP LOCKED) AS job
 LIMIT $4::int8

@@ -8,8 +8,8 @@
 -- $3 text: version of pgq-lua
 -- $4 text[]: names of the worker's queues
 -- $5 bool: true when a pooler shares the session among its clients
-INSERT INTO pgq_workers (host, pid, version, queues, pooled)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO pgq_workers (host, pid, version, queues, pooled, backend_pid)
+VALUES ($1, $2, $3, $4, $5, CASE WHEN NOT $5::bool THEN pg_backend_pid() END)
 RETURNING id,
   CASE WHEN NOT pooled THEN pg_try_advisory_lock('pgq_workers'::regclass::oid::int4, (id & 2147483647::int8)::int4) END,
   statement_timestamp()

@@ -133,9 +133,9 @@ tasks.check_yieldable = check_yieldable
 -- @return the arguments of wake
 -- @raise an error that start raises; pgq.timeout or pgq.cancelled when the task is interrupted
 function tasks.wait(what, start, context)
+  check_yieldable(what) -- first: a finalizer must not take the interrupt of the handler that it has disturbed
   local record = record_of(host.task())
   check_interrupt(record)
-  check_yieldable(what)
   local number, wait = host.task(), { results = nil, count = 0, over = false, suspended = false }
   local function wake(...)
     if wait.over then
@@ -144,7 +144,7 @@ function tasks.wait(what, start, context)
     wait.results = { ... } -- first: if memory runs out here, wake can be called again
     wait.over = true
     wait.count = select("#", ...)
-    if wait.suspended then
+    if wait.suspended and record.wait == wait then -- a hook may have ended the wait with an error
       host.ready(number)
     end
     return true
@@ -270,6 +270,7 @@ end
 
 if host then
   host.wait, host.interrupt, host.ended, host.guard = WAIT, interrupt, ended, guard
+  require "pgq.running.finalizers".watch(tasks)
   coroutine.resume, coroutine.wrap = resume_user, wrap_user -- luacheck: ignore 122
 end
 

@@ -322,8 +322,6 @@ static struct queue *add_queue(struct slot *slot, const struct message_queue *as
   if (slot->sources != *slot->start.sources) /* an older version, which decides nothing any more */
     return queue;
   queue->registered = true;
-  if (!queue->known && slot->stage == SLOT_SERVING) /* of a reloaded script: it may be paused */
-    queue_set_pause(queue, PAUSED_FOR_EVER_MS);
   queue->preserve_completed =
       resolve(options, "preserve-completed", options->preserve_completed, asked->preserve_completed);
   queue->discard_failed = resolve(options, "discard-failed", options->discard_failed, asked->discard_failed);

@@ -61,7 +61,7 @@ static void on_up(void *owner);
 static void on_down(void *owner, const char *reason);
 static void on_result(void *owner, enum statement statement, PGresult *result);
 static void on_synced(void *owner);
-static void on_notified(void *owner, const char *channel, const char *payload);
+static void on_notified(void *owner, const char *channel, const char *payload, int pid);
 static bool on_look(void *owner, const struct parameters *parameters);
 static bool on_read_settings(void *owner, enum statement statement, const struct parameters *parameters);
 
@@ -91,9 +91,9 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   uv_timer_init(loop, &control->extend_timer);
   control->timer.data = control->extend_timer.data = control;
   control->connection = connection_new(loop, "control", options->db, 0, mode, &connection_events, control);
-  control->bell = doorbell_new(loop, control->connection, queues, wakeup);
   control->dead = dead_workers_new(loop, &dead_workers_events, control);
   control->row = worker_row_new(loop, control->connection, queues, mode, history, status, &worker_row_events, control);
+  control->bell = doorbell_new(loop, control->connection, worker_row_id(control->row), queues, wakeup);
   control->stats = stats_new(queues, act_for_owner, control);
   control->regions = regions_new(control->connection, worker_row_id(control->row), frontier);
   wakeup_set_doorbell(wakeup, control->bell);
@@ -178,6 +178,7 @@ static void start_listening(struct control *control) {
     act(control, STATEMENT_CANCEL_LISTEN, NULL);
     act(control, STATEMENT_CONTROL_LISTEN, NULL);
     doorbell_open(control->bell);
+    doorbell_ask_peers(control->bell);
   }
   queue_settings_read(control->settings);
 }
@@ -192,8 +193,10 @@ static void on_heartbeat(uv_timer_t *timer) {
   worker_row_take_request(control->row);
   queue_settings_read(control->settings);
   stats_write(control->stats);
-  if (exists)
-    doorbell_check_table(control->bell);
+  if (!exists)
+    return;
+  doorbell_check_table(control->bell);
+  doorbell_ask_peers(control->bell);
 }
 
 static void look_for_dead_workers(struct control *control) {
@@ -209,7 +212,9 @@ static void on_requested(void *owner, const char *request) {
 }
 
 static void on_row_added(void *owner) {
-  look_for_dead_workers(owner);
+  struct control *control = owner;
+  look_for_dead_workers(control);
+  doorbell_ask_peers(control->bell);
 }
 
 /* ── leases ── */
@@ -426,7 +431,7 @@ static void on_synced(void *owner) {
     advance(control);
 }
 
-static void on_notified(void *owner, const char *channel, const char *payload) {
+static void on_notified(void *owner, const char *channel, const char *payload, int pid) {
   struct control *control = owner;
   char *rest;
   /* The oid of the table is not compared: the table may have been created anew, and the rows are looked at anyway. */
@@ -437,7 +442,7 @@ static void on_notified(void *owner, const char *channel, const char *payload) {
     else if (strncmp(rest, ":worker:", 8) == 0 && strtoll(rest + 8, NULL, 10) == *worker_row_id(control->row))
       worker_row_take_request(control->row);
   } else if (strcmp(channel, "pgq_cancel") != 0) {
-    doorbell_notified(control->bell, payload);
+    doorbell_notified(control->bell, payload, pid);
   } else if (*rest == ':') {
     cancellations_notified(control->cancellations, strtoll(rest + 1, NULL, 10));
   }

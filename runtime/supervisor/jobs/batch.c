@@ -9,6 +9,9 @@
 #include "message.h"
 #include "token.h"
 
+/* A frame of several jobs has at most this much data: the executor refuses one that does not fit into its memory. */
+enum { FRAME_BYTES = 512 * 1024 };
+
 /*
  * Jobs of transactional queues are leased, and so are all other jobs of their batch. If the batch has other jobs, the
  * transactional ones go back and are claimed separately. Returns whether the batch has transactional jobs to run.
@@ -111,17 +114,36 @@ static void put_job(struct batch *batch, int index, const char *data, size_t len
                        });
 }
 
-void batch_send(struct batch *batch, const PGresult *result, struct buffer *out) {
+static bool has_data(const struct batch *batch, const PGresult *result, int index) {
+  return batch->jobs[index].outcome == OUTCOME_NONE && !PQgetisnull(result, index, CLAIM_DATA);
+}
+
+/* Counts the jobs of the frame that begins at `first`. *end: the index behind its last job. */
+static uint32_t count_frame(const struct batch *batch, const PGresult *result, int first, int *end) {
   uint32_t count = 0;
-  for (int i = 0; i < batch->count; i++)
-    count += batch->jobs[i].outcome == OUTCOME_NONE && !PQgetisnull(result, i, CLAIM_DATA);
-  if (count == 0)
-    return;
-  size_t mark = begin_jobs(batch, count, out);
-  for (int i = 0; i < batch->count; i++)
-    if (batch->jobs[i].outcome == OUTCOME_NONE && !PQgetisnull(result, i, CLAIM_DATA))
-      put_job(batch, i, PQgetvalue(result, i, CLAIM_DATA), (size_t)PQgetlength(result, i, CLAIM_DATA), out);
-  frame_finish(out, mark);
+  size_t bytes = 0;
+  for (*end = first; *end < batch->count; ++*end) {
+    if (!has_data(batch, result, *end))
+      continue;
+    bytes += (size_t)PQgetlength(result, *end, CLAIM_DATA);
+    if (count > 0 && bytes > FRAME_BYTES)
+      break;
+    count++;
+  }
+  return count;
+}
+
+void batch_send(struct batch *batch, const PGresult *result, struct buffer *out) {
+  for (int i = 0, end; i < batch->count; i = end) {
+    uint32_t count = count_frame(batch, result, i, &end);
+    if (count == 0)
+      return;
+    size_t mark = begin_jobs(batch, count, out);
+    for (; i < end; i++)
+      if (has_data(batch, result, i))
+        put_job(batch, i, PQgetvalue(result, i, CLAIM_DATA), (size_t)PQgetlength(result, i, CLAIM_DATA), out);
+    frame_finish(out, mark);
+  }
 }
 
 int batch_next_large(const struct batch *batch) {

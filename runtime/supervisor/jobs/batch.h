@@ -28,7 +28,7 @@ struct batch {
  */
 void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes);
 
-/* batch_send(batch, result, out): adds a frame with all open jobs whose data the claim brought. */
+/* batch_send(batch, result, out): adds frames with all open jobs whose data the claim brought. */
 void batch_send(struct batch *batch, const PGresult *result, struct buffer *out);
 
 /* batch_next_large(batch): returns the index of an open job whose data has to be fetched, or -1. */

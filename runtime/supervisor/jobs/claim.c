@@ -3,12 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "claim_fleet.h"
 #include "clock.h"
 #include "deaths.h"
 #include "memory.h"
 
-/* A claim brings about this much data; larger data is fetched job by job. */
-enum { CLAIM_BYTES = 8 << 20, CLAIM_BYTES_LEAST = 16 << 10 };
+/* A claim brings about this much data; larger data is fetched job by job. So is data beyond a megabyte: while it is on
+ * its way to the executor, the hold limit does not count. */
+enum { CLAIM_BYTES = 8 << 20, CLAIM_BYTES_LEAST = 16 << 10, INLINE_BYTES_MOST = 1 << 20 };
 
 /* A claim takes at most this many jobs. */
 enum { CLAIM_MOST = 1000 };
@@ -24,6 +26,7 @@ void claim_free(struct claim *claim) {
   free(claim->asked_index);
   free(claim->most);
   free(claim->swept);
+  free(claim->ends);
   *claim = (struct claim){0};
 }
 
@@ -48,11 +51,11 @@ static bool is_quick_enough(const struct queue *queue, enum claim_kind kind) {
   return kind == CLAIM_ANY ? is_quick(queue) : queue->batch >= AHEAD_LEAST;
 }
 
-/* Whether no claim may ask the queue: it is paused or backs off, the executor has no capacity for its jobs, or the
- * database ignores what becomes of them. */
+/* Whether no claim may ask the queue: it is paused or backs off, the executor has no capacity for its jobs, or too
+ * many of its outcomes cannot be written. */
 static bool is_shut(const struct claim *claim, uint32_t index, int64_t now_ms) {
   const struct queue *queue = claim->queues[index];
-  return claim->capacity[index] <= 0 || queue->ignored > 0 || queue_is_shut(queue, now_ms);
+  return claim->capacity[index] <= 0 || queue->ignored >= QUEUE_IGNORED_MOST || queue_is_shut(queue, now_ms);
 }
 
 /* Whether this claim asks only queues of the other kind. */
@@ -148,6 +151,7 @@ bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most) {
   claim->asked_index = memory_resize(claim->asked_index, count * sizeof *claim->asked_index);
   claim->most = memory_resize(claim->most, count * sizeof *claim->most);
   claim->swept = memory_resize(claim->swept, count * sizeof *claim->swept);
+  claim->ends = memory_resize(claim->ends, count * sizeof *claim->ends);
   claim->asked_count = 0;
   claim->stale = false;
   if (claim->deaths == CLAIM_DEATHS_MANY) {
@@ -169,20 +173,6 @@ bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most) {
   return claim->asked_count > 0;
 }
 
-/* Where the claim of a queue starts. If the next region of the queue is entered, its begin is the new floor. */
-static struct place find_start(struct claim *claim, uint32_t i, bool may_sweep) {
-  struct queue *queue = claim->asked[i];
-  queue->sweep_next = queue->sweep_next || (queue->region.sweep && may_sweep);
-  queue->region.sweep = false;
-  if (queue->sweep_next || claim->deaths == CLAIM_DEATHS_MANY)
-    return (struct place){FLOOR_US_LEAST, FLOOR_ID_LEAST};
-  struct place floor = region_enter(&queue->region, (struct place){queue->floor_us, queue->floor_id}, claim->sent_ms);
-  queue->floor_us = floor.us;
-  queue->floor_id = floor.id;
-  claim->most[i] = region_limit(&queue->region, floor, claim->most[i]);
-  return floor;
-}
-
 void claim_parameters(struct claim *claim, bool may_sweep, struct parameters *parameters) {
   uint32_t count = claim->asked_count;
   const char **names = memory_new(count * sizeof *names);
@@ -191,19 +181,19 @@ void claim_parameters(struct claim *claim, bool may_sweep, struct parameters *pa
   claim->sent_ms = clock_ms();
   claim->sweeps_all = true;
   claim->sweeps_any = false;
+  claim->locks_sweep = claim_fleet_locks_sweep(claim);
+  claim->denied = false;
   for (uint32_t i = 0; i < count; i++) {
-    struct queue *queue = claim->asked[i];
-    names[i] = queue->name;
-    struct place start = find_start(claim, i, may_sweep);
+    names[i] = claim->asked[i]->name;
+    struct place start = claim_fleet_start(claim, i, may_sweep);
     jobs += claim->most[i] < claim->most_jobs - jobs ? claim->most[i] : claim->most_jobs - jobs;
-    bool sweep = queue->sweep_next || claim->deaths == CLAIM_DEATHS_MANY;
-    claim->swept[i] = sweep;
-    claim->sweeps_all = claim->sweeps_all && sweep;
-    claim->sweeps_any = claim->sweeps_any || sweep;
+    claim->sweeps_all = claim->sweeps_all && claim->swept[i];
+    claim->sweeps_any = claim->sweeps_any || claim->swept[i];
     places[i] = start.us;
     ids[i] = start.id;
   }
   int32_t bytes = CLAIM_BYTES / jobs > CLAIM_BYTES_LEAST ? CLAIM_BYTES / jobs : CLAIM_BYTES_LEAST;
+  bytes = bytes < INLINE_BYTES_MOST ? bytes : INLINE_BYTES_MOST;
   parameters_add_text_array(parameters, names, (int)count);
   parameters_add_i32_array(parameters, claim->most, (int)count);
   parameters_add_i32(parameters, bytes);
@@ -240,16 +230,6 @@ static void take_jobs(struct claim *claim, uint32_t i, const PGresult *result, i
     queue_set_floor(queue, seen.last.us, seen.last.id, full);
 }
 
-/* The queue gave fewer jobs than the claim asked for. If the worker claimed in a region, it looks again before it. */
-static void end_regions(struct claim *claim, struct queue *queue) {
-  struct place floor;
-  if (!region_leave(&queue->region, &floor))
-    return;
-  claim->again = queue->busy = true;
-  queue->floor_us = floor.us;
-  queue->floor_id = floor.id;
-}
-
 static void ask_for_region(struct queue *queue, const struct frontier *frontier) {
   struct place floor = {queue->floor_us, queue->floor_id};
   if (frontier->ask && region_wants(&queue->region, floor, queue_fits(queue), clock_ms()))
@@ -271,11 +251,11 @@ void claim_take(struct claim *claim, const PGresult *result, const struct fronti
     claim->full = claim->full || full;
     bool passed_over = row == first && row == rows && claim->full; /* the claim was full before it came to this queue */
     queue->busy = row > first || (queue->busy && passed_over);
-    queue->sweep_next = queue->sweep_next && !(claim->swept[i] && !passed_over);
+    queue->sweep_next = queue->sweep_next && !(claim->swept[i] && !passed_over) && !(claim->denied && row > first);
     if (row > first)
       take_jobs(claim, i, result, first, row, full);
-    if (!full && !passed_over && !claim->swept[i])
-      end_regions(claim, queue);
+    if (!full && !passed_over)
+      claim_fleet_end(claim, i, row == first);
     ask_for_region(queue, frontier);
   }
   claim->full = claim->full || claim->again;

@@ -23,10 +23,12 @@
 /* The knowledge of a hold about the next job, after a claim that found no job. */
 struct idle_info {
   bool complete;   /* the last claim asked all queues that are not shut, and found nothing */
-  bool swept;      /* that claim was a sweep; the fields below are known */
+  bool swept;      /* that claim was a sweep; the fields below `denied` are known */
+  bool denied;     /* that claim was no sweep because another worker sweeps */
   bool due_locked; /* a job is due, and another session has locked it */
   bool due_shut;   /* a job is due in a queue that backs off, or from which the executor takes no job now */
   int64_t wait_ms; /* until the next job falls due; -1: unknown */
+  int64_t ring;    /* the last ring of the doorbell before the claim was sent; 0: none */
 };
 
 enum claim_kind {
@@ -58,16 +60,19 @@ struct claim {
   uint32_t *asked_index; /* in the executor's order */
   int32_t *most;         /* for each asked queue: the most jobs to claim */
   uint32_t asked_count;
-  int32_t most_jobs; /* in total */
-  bool complete;     /* all queues that are not shut are asked */
-  bool *swept;       /* for each asked queue: the claim starts at its beginning, not at its floor */
-  bool sweeps_all;   /* all asked queues are swept */
-  bool sweeps_any;   /* at least one is */
+  int32_t most_jobs;  /* in total */
+  bool complete;      /* all queues that are not shut are asked */
+  bool *swept;        /* for each asked queue: the claim starts at its beginning, not at its floor */
+  struct place *ends; /* for each asked queue: where its claim ends; the begin of the queue: at no place */
+  bool locks_sweep;   /* the claim is a sweep only if no other worker sweeps: see claim_fleet.h */
+  bool denied;        /* and another worker does */
+  bool sweeps_all;    /* all asked queues are swept */
+  bool sweeps_any;    /* at least one is */
   int64_t sent_ms;
   bool stale; /* the executor was replaced since: the new one does not know these indexes */
 
   /* The answer to the last request. */
-  bool again; /* the worker has left a region, and the next claim of that queue looks before it */
+  bool again; /* a queue was claimed in a region, and may have jobs beyond it */
   bool full;  /* at least one queue gave all the jobs that were asked for: it may have more */
 };
 
@@ -80,8 +85,8 @@ void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t coun
  * is no queue to ask. */
 bool claim_choose(struct claim *claim, enum claim_kind kind, int32_t most);
 
-/* claim_parameters(claim, may_sweep, parameters): adds the parameters of STATEMENT_CLAIM, which the caller sends now.
- * `may_sweep`: a queue may be swept if it is this worker's turn. */
+/* claim_parameters(claim, may_sweep, parameters): adds the first parameters of STATEMENT_CLAIM, which the caller sends
+ * now; see claim_fleet_parameters(). `may_sweep`: a queue may be swept if a reservation has told this worker to. */
 void claim_parameters(struct claim *claim, bool may_sweep, struct parameters *parameters);
 
 /* claim_take(claim, result, frontier): reads the answer: moves the floors, finds out whether there may be more jobs,

@@ -49,21 +49,13 @@ static void unshut_gate(struct hold *hold) {
   claim_gate_unshut(hold->start.gate);
 }
 
-/* The database no longer ignores writes of the hold, or there are none any more. */
-static void forget_ignored(struct hold *hold) {
-  hold->ignored = 0;
-  hold->suppressed = NULL;
-  if (hold->is_ignored)
-    claim_gate_remove_ignored(hold->start.gate);
-  hold->is_ignored = false;
-}
-
 static void free_hold(uv_handle_t *check_timer) {
   struct hold *hold = check_timer->data;
   hold_unregister(hold);
   batch_clear(&hold->batch);
   batch_clear(&hold->settling);
   rescue_free(&hold->rescue);
+  refused_free(&hold->refused);
   lease_list_free(&hold->leased);
   claim_free(&hold->claim);
   buffer_free(&hold->out);
@@ -80,11 +72,12 @@ void hold_free(struct hold *hold) {
   if (!hold)
     return;
   uv_timer_stop(&hold->check_timer); /* the timer may be due now, and is closed later */
-  if (hold->rescue.jobs.count > 0)
+  int unwritten = hold->rescue.jobs.count + hold->refused.jobs.count;
+  if (unwritten > 0)
     log_error("outcomes could not be written before the worker stopped: their jobs run again",
-              LOG_T("hold", hold->name), LOG_I("jobs", hold->rescue.jobs.count));
+              LOG_T("hold", hold->name), LOG_I("jobs", unwritten));
   unshut_gate(hold);
-  forget_ignored(hold);
+  hold_forget_ignored(hold);
   claim_gate_withdraw(hold->start.gate, hold);
   connection_free(hold->connection);
   hold_error_close(&hold->error, close_check_timer); /* one handle after the other: the last one frees the memory */
@@ -131,7 +124,7 @@ bool hold_has_batch(const struct hold *hold) {
 }
 
 static bool has_jobs(const struct hold *hold) {
-  return hold->leased.count > 0 || hold->rescue.jobs.count > 0;
+  return hold->leased.count > 0 || hold->rescue.jobs.count > 0 || hold->refused.jobs.count > 0;
 }
 
 bool hold_is_asleep(const struct hold *hold) {
@@ -212,7 +205,7 @@ void hold_count_running(const struct hold *hold, int32_t *counts, uint32_t queue
 
 static void send_statement(void *context, enum statement statement, const struct parameters *parameters) {
   struct hold *hold = context;
-  if (hold->ignored > 0)
+  if (hold->ignored > 0 || hold->retrying)
     connection_send_text(hold->connection, statement, parameters);
   else
     connection_send(hold->connection, statement, parameters);
@@ -222,8 +215,10 @@ void hold_settle(struct hold *hold) {
   batch_learn(&hold->batch);
   batch_sweep_next(&hold->batch);
   batch_move(&hold->settling, &hold->batch);
-  if (hold_may_settle_leased(hold))
+  if (hold_may_settle_leased(hold) && !hold->retrying) {
     lease_list_collect(&hold->leased, &hold->settling);
+    hold_split_from_refused_leases(hold);
+  }
   if (!connection_is_unicode(hold->connection))
     settle_make_ascii(&hold->settling);
   settle_send(&hold->settling, hold->start.options->lease_ms, hold->start.history, hold->start.version, send_statement,
@@ -231,29 +226,23 @@ void hold_settle(struct hold *hold) {
   connection_send(hold->connection, STATEMENT_COMMIT, NULL);
   /* After jobs went back, no claim follows at once: the long job that keeps the executor busy may belong to another
    * hold, which gives its own jobs back first. */
-  bool more = !hold->gave_back && (!hold->start.ahead || hold->claim.full);
+  bool due = rescue_is_due(&hold->rescue) || refused_is_due(&hold->refused) || hold->retrying;
+  bool more = !hold->gave_back && !due && (!hold->start.ahead || hold->claim.full);
   if (hold->out.length > 0)
     hold_set_state(hold, HOLD_LEASING);
-  else if (!rescue_is_due(&hold->rescue) && more && hold_may_claim(hold))
+  else if (more && hold_may_claim(hold))
     hold_send_claim(hold, sweep_is_wanted(hold->start.sweep, clock_ms()));
   else
     hold_set_state(hold, HOLD_CLOSING);
   connection_sync(hold->connection);
 }
 
-void hold_ask_suppressor(struct hold *hold) {
+/* Locks the rows of the jobs to be rescued, or of a job that was refused, except rows that have changed. */
+static void lock_rows(struct hold *hold) {
   struct parameters parameters = {0};
-  if (!hold->suppressed)
-    return;
-  parameters_add_text(&parameters, hold->suppressed);
-  connection_send(hold->connection, STATEMENT_FIND_SUPPRESSOR, &parameters);
-  parameters_free(&parameters);
-}
-
-/* Locks the rows of the jobs to be rescued, except rows that have changed. */
-static void lock_rescue(struct hold *hold) {
-  struct parameters parameters = {0};
-  enum statement statement = rescue_next(&hold->rescue, &hold->settling, &parameters);
+  hold->retrying = !rescue_is_due(&hold->rescue);
+  enum statement statement = hold->retrying ? refused_next(&hold->refused, &hold->settling, &parameters)
+                                            : rescue_next(&hold->rescue, &hold->settling, &parameters);
   hold_set_state(hold, HOLD_LOCKING);
   connection_begin(hold->connection);
   hold_ask_suppressor(hold);
@@ -265,8 +254,8 @@ static void lock_rescue(struct hold *hold) {
 void hold_proceed(struct hold *hold) {
   if (hold->state != HOLD_IDLE || hold_error_is_waiting(&hold->error))
     return;
-  if (rescue_is_due(&hold->rescue)) {
-    lock_rescue(hold);
+  if (rescue_is_due(&hold->rescue) || (hold->rescue.jobs.count == 0 && refused_is_due(&hold->refused))) {
+    lock_rows(hold);
   } else if (hold_has_ended_leased(hold)) {
     connection_begin(hold->connection);
     hold_settle(hold);
@@ -281,52 +270,22 @@ static void lose_lease(void *context, int64_t id) {
   hold_lease_lost(context, id);
 }
 
-/* Says once why the database ignores writes of this hold. */
-static void log_suppressor(struct hold *hold, const PGresult *result) {
-  const struct job *job = rescue_find_ignored(&hold->settling);
-  const char *cause = PQgetisnull(result, 0, 0) ? "unknown: no trigger, rule or row security of pgq_jobs was found"
-                                                : PQgetvalue(result, 0, 0);
-  log_error("the database ignores writes of this worker: outcomes are kept and tried again", LOG_T("hold", hold->name),
-            job ? LOG_T("queue", job->queue->name) : (struct log_field){0},
-            job ? LOG_I("job", job->id) : (struct log_field){0}, LOG_T("statement", hold->suppressed),
-            LOG_T("cause", cause));
-  hold->suppressed = NULL;
-}
-
-/* Some writes of the act may have changed no row. Sets hold->ignored. */
-static void keep_ignored(struct hold *hold) {
-  bool leases_missing = hold->state == HOLD_LEASING && hold_forget_ignored_leases(hold);
-  hold->ignored = rescue_keep_ignored(&hold->rescue, &hold->settling);
-  if (leases_missing)
-    hold->ignored = 2;
-  if (hold->ignored == 0)
-    forget_ignored(hold);
-  if (hold->ignored < 2 || hold->is_ignored)
-    return;
-  hold->is_ignored = true;
-  if (!claim_gate_add_ignored(hold->start.gate)) /* another hold asks for the cause */
-    return;
-  const struct job *job = rescue_find_ignored(&hold->rescue.jobs);
-  hold->suppressed = job ? settle_event(job) : "UPDATE";
-}
-
 static void take_commit(struct hold *hold) {
-  bool had_ignored = hold->ignored > 0, was_certain = hold->ignored > 1;
+  bool had_ignored = hold->ignored > 0;
   connection_works(hold->connection);
   hold->loss_logged = false;
+  bool opened = hold_take_written(hold) || hold->shuts_gate || had_ignored;
   if (hold->wrote)
-    keep_ignored(hold);
-  else if (hold->rescuing && hold->rescue.jobs.count == 0) /* the jobs are gone */
-    forget_ignored(hold);
-  hold->rescuing = false;
+    hold_keep_ignored(hold);
+  else if (hold->rescuing && hold->rescue.jobs.count == 0 && !refused_find_ignored(&hold->refused))
+    hold_forget_ignored(hold); /* the jobs are gone */
+  hold->rescuing = hold->retrying = false;
   settle_log(&hold->settling);
   tally_batch(&hold->settling);
   batch_clear(&hold->settling);
   hold->rescue.singly = hold->rescue.singly && hold->rescue.jobs.count > 0;
   if (hold->rescue.jobs.count > 0 || hold->ignored > 0)
     return;
-  bool opened = hold->shuts_gate || had_ignored;
-  hold->renew = was_certain;
   unshut_gate(hold);
   if (opened)
     hold->start.events->more(hold->start.owner, hold);
@@ -344,12 +303,16 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     take_commit(hold);
     break;
   case STATEMENT_FIND_SUPPRESSOR:
-    log_suppressor(hold, result);
+    hold_log_suppressor(hold, result);
+    break;
+  case STATEMENT_LOCK_SWEEP:
+    hold_take_sweep_lock(hold, result);
     break;
   case STATEMENT_LOCK_TABLE:
     hold_take_lock(hold);
     break;
   case STATEMENT_CLAIM:
+  case STATEMENT_CLAIM_IN_FLEET:
     if (claim_fits(result))
       hold_take_claim(hold, result);
     else
@@ -369,15 +332,25 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
 
 /* A statement failed, and the session has survived it: no statement of the act had an effect. */
 static void undo(struct hold *hold) {
-  bool content = hold_error_is_content(&hold->error);
-  if (content && hold->rescue.singly && hold->settling.count == 1)
-    rescue_blame(&hold->settling, hold_error_message(&hold->error), lose_lease, hold);
-  hold->rescue.singly = hold->rescue.singly || content;
+  bool retrying = hold->retrying;
+  bool row = hold->settling.count > 0 && (retrying || hold_error_is_of_row(&hold->error));
+  if (row && hold->settling.count == 1 && (retrying || hold->rescue.singly))
+    hold_refuse(hold);
+  else if (row && hold->state == HOLD_LEASING)
+    hold_refuse_leases(hold);
+  hold->retrying = false;
+  hold->rescue.singly = hold->rescue.singly || (row && !retrying);
   hold_keep_for_rescue(hold);
+  hold->rescue.singly = hold->rescue.singly && hold->rescue.jobs.count > 0;
   claim_gate_leave(hold->start.gate, hold);
-  if (!content)
+  if (!row)
     shut_gate(hold);
-  hold_error_begin(&hold->error, hold->name, !(content && hold->rescue.jobs.count > 0));
+  else if (hold->rescue.jobs.count == 0)
+    unshut_gate(hold);
+  if (retrying)
+    hold_error_forget(&hold->error);
+  else
+    hold_error_begin(&hold->error, hold->name, !row);
   hold_set_state(hold, HOLD_UNDOING);
   connection_send(hold->connection, STATEMENT_ROLLBACK, NULL);
   connection_sync(hold->connection);
@@ -414,9 +387,7 @@ static void end_closing(struct hold *hold) {
 
 /* No statement of the act has failed. Only a write shows that the database takes writes again. */
 static void end_act(struct hold *hold) {
-  if (hold->wrote && hold->ignored > 1)
-    hold_error_wait(&hold->error);
-  else if (hold->ignored == 0 && (hold->wrote || hold->state == HOLD_CLOSING_EMPTY))
+  if (hold->ignored == 0 && (hold->wrote || hold->state == HOLD_CLOSING_EMPTY))
     hold_error_reset(&hold->error);
   hold->wrote = false;
 }
@@ -452,6 +423,8 @@ static void on_synced(void *owner) {
     break;
   case HOLD_LOCKING:
     rescue_sort(&hold->rescue, &hold->settling, lose_lease, hold);
+    if (hold->retrying)
+      refused_put_back(&hold->refused, &hold->rescue.jobs);
     hold_start_checks(hold); /* jobs that are still locked are tried again */
     hold->rescuing = true;
     hold_settle(hold);
@@ -498,7 +471,7 @@ static void on_down(void *owner, const char *reason) {
   hold->rescue.wait = true;
   hold->rescue.locked = false;
   hold_error_forget(&hold->error);
-  hold->wrote = false;
+  hold->wrote = hold->retrying = false;
   if (hold->shuts_gate) /* the server may take this worker's other sessions, but no new one */
     hold_error_wait_ms(&hold->error, SHUT_WHILE_DOWN_MS);
   if (jobs > 0)

@@ -1,6 +1,7 @@
 /* The part of hold.h that decides when the hold claims, and handles claims that find no job. */
 #include "hold_state.h"
 
+#include "claim_fleet.h"
 #include "clock.h"
 
 bool hold_may_claim(struct hold *hold) {
@@ -20,25 +21,37 @@ bool hold_may_claim(struct hold *hold) {
   return true;
 }
 
+static void lock_sweep(struct hold *hold) {
+  struct parameters parameters = {0};
+  claim_sweep_lock_parameters(&hold->claim, &parameters);
+  connection_send(hold->connection, STATEMENT_LOCK_SWEEP, &parameters);
+  parameters_free(&parameters);
+}
+
 void hold_send_claim(struct hold *hold, bool sweep) {
   struct parameters parameters = {0};
   if (sweep) {
     sweep_begin(hold->start.sweep, clock_ms());
     claim_sweep(&hold->claim);
   }
+  hold->ring = hold->start.sweep->ring;
   claim_parameters(&hold->claim, sweep_wait_ms(hold->start.sweep, clock_ms()) == 0, &parameters);
+  hold_add_unwritten(&parameters);
+  enum statement statement = claim_fleet_parameters(&hold->claim, &parameters);
   connection_begin(hold->connection);
   hold_ask_suppressor(hold);
+  if (hold->claim.locks_sweep)
+    lock_sweep(hold);
   connection_send(hold->connection, STATEMENT_LOCK_TABLE, NULL);
   if (hold->claim.sweeps_any)
     connection_ask_answer(hold->connection);
-  connection_send(hold->connection, STATEMENT_CLAIM, &parameters);
+  connection_send(hold->connection, statement, &parameters);
   parameters_free(&parameters);
   hold_set_state(hold, HOLD_CLAIMING);
 }
 
 bool hold_wake(struct hold *hold, bool sweep) {
-  bool has_outcomes = hold_has_ended_leased(hold) || rescue_is_due(&hold->rescue);
+  bool has_outcomes = hold_has_ended_leased(hold) || rescue_is_due(&hold->rescue) || refused_is_due(&hold->refused);
   if (hold->state != HOLD_IDLE || has_outcomes || hold_error_is_waiting(&hold->error))
     return false;
   bool waits = claim_gate_is_waiting(hold->start.gate, hold);
@@ -75,6 +88,13 @@ bool hold_close(struct hold *hold) {
 }
 
 /* ── the answer to a claim ── */
+
+void hold_take_sweep_lock(struct hold *hold, const PGresult *result) {
+  bool locked = *PQgetvalue(result, 0, 0);
+  claim_take_sweep_lock(&hold->claim, locked);
+  if (!locked)
+    sweep_deny(hold->start.sweep, clock_ms());
+}
 
 /* The time of a wait for the table is no cost of a sweep. */
 void hold_take_lock(struct hold *hold) {
@@ -117,7 +137,9 @@ void hold_take_claim(struct hold *hold, const PGresult *result) {
 static void close_empty(struct hold *hold) {
   hold->idle = (struct idle_info){.complete = hold->claim.complete && !hold->claim.again,
                                   .swept = hold->claim.sweeps_all && !hold->start.ahead,
-                                  .wait_ms = -1};
+                                  .denied = hold->claim.denied,
+                                  .wait_ms = -1,
+                                  .ring = hold->ring};
   hold_set_state(hold, HOLD_CLOSING_EMPTY);
   if (hold->idle.swept && !hold->stopping) {
     struct parameters parameters = {0};
@@ -131,14 +153,13 @@ static void close_empty(struct hold *hold) {
 }
 
 /* Whether the outcome of each job could be written, as far as the worker knows. The claim was sent before it could know
- * that an earlier outcome was not. */
+ * that an earlier outcome was not. Of a queue whose last outcome could not be written, one job may run. */
 static bool may_be_settled(const struct hold *hold) {
-  if (hold->rescue.jobs.count > 0 || claim_gate_is_shut(hold->start.gate))
-    return false;
+  int doubtful = 0;
   for (int i = 0; i < hold->batch.count; i++)
-    if (hold->batch.jobs[i].queue->ignored > 0)
-      return false;
-  return true;
+    doubtful += hold->batch.jobs[i].queue->refused_in_a_row > 0;
+  return (doubtful < 2 || hold->batch.runs_alone) && hold->rescue.jobs.count == 0 &&
+         !claim_gate_is_shut(hold->start.gate);
 }
 
 /* Whether the claim's jobs may go to the executor: it was not replaced, it takes jobs, their outcomes can be written,

@@ -13,9 +13,11 @@
 struct hold_error {
   bool noted; /* a statement of the act under way has failed; the two fields below are valid */
   char sqlstate[6];
+  bool in_context; /* the error was raised by a function, such as a trigger's, or while a row was locked */
   char message[1024];
   char logged[1024]; /* the message that was logged last, so that it is not logged again */
   int64_t wait_ms;   /* the next wait */
+  int failures;      /* how many acts have failed since hold_error_reset() */
   uv_timer_t timer;
 };
 
@@ -38,9 +40,14 @@ const char *hold_error_message(const struct hold_error *error);
  * new session checks them, and prepares its statements anew. */
 bool hold_error_is_of_tables(const struct hold_error *error);
 
-/* hold_error_is_content(error): the database refuses the content of an outcome. hold_error_is_of_session(error): the
- * session cannot write (the server is a standby or shuts down, or the protocol is broken), and must be replaced. */
+/*
+ * hold_error_is_content(error): the database refuses the content of an outcome. hold_error_is_of_row(error): the error
+ * may concern a single row: the content of its outcome, or what a trigger does, whatever error that raises. Errors that
+ * pass, such as a deadlock, count only when they have come several times in a row. hold_error_is_of_session(error): the
+ * session cannot write (the server is a standby or shuts down, or the protocol is broken), and must be replaced.
+ */
 bool hold_error_is_content(const struct hold_error *error);
+bool hold_error_is_of_row(const struct hold_error *error);
 bool hold_error_is_of_session(const struct hold_error *error);
 
 /* hold_error_begin(error, name, wait): logs the error, unless the same message was logged last. Starts the wait if

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "log.h"
+#include "memory.h"
 
 /* All holds of this process. */
 static struct hold *first;
@@ -31,14 +32,15 @@ static bool has_unwritten(const struct batch *batch, int64_t id) {
 /* Whether a hold has an outcome of the job that is not written yet. */
 static bool is_unwritten(int64_t id) {
   for (const struct hold *hold = first; hold; hold = hold->next)
-    if (has_unwritten(&hold->rescue.jobs, id) || has_unwritten(&hold->settling, id))
+    if (has_unwritten(&hold->rescue.jobs, id) || has_unwritten(&hold->refused.jobs, id) ||
+        has_unwritten(&hold->settling, id))
       return true;
   return false;
 }
 
 static bool any_unwritten(void) {
   for (const struct hold *hold = first; hold; hold = hold->next)
-    if (hold->rescue.jobs.count > 0 || hold->state == HOLD_LOCKING)
+    if (hold->rescue.jobs.count > 0 || hold->refused.jobs.count > 0 || hold->state == HOLD_LOCKING)
       return true;
   return false;
 }
@@ -57,6 +59,27 @@ static void leave_alone(struct batch *batch, struct job *job, enum outcome outco
   batch->open -= job->outcome == OUTCOME_NONE;
   job_free(job);
   job->outcome = outcome;
+}
+
+static int add_ids(const struct batch *batch, int64_t *ids) {
+  for (int i = 0; i < batch->count; i++)
+    ids[i] = batch->jobs[i].id;
+  return batch->count;
+}
+
+void hold_add_unwritten(struct parameters *parameters) {
+  int most = 0, count = 0;
+  for (const struct hold *hold = first; hold; hold = hold->next)
+    most += refused_count(&hold->refused) + hold->rescue.jobs.count + hold->settling.count;
+  int64_t *ids = memory_new((size_t)most * sizeof *ids);
+  for (const struct hold *hold = first; hold; hold = hold->next) {
+    count += refused_ids(&hold->refused, ids + count);
+    count += add_ids(&hold->rescue.jobs, ids + count);
+    if (hold->state == HOLD_LOCKING || hold->rescuing)
+      count += add_ids(&hold->settling, ids + count);
+  }
+  parameters_add_i64_array(parameters, ids, NULL, count);
+  free(ids);
 }
 
 void hold_spare_jobs_in_hand(struct hold *hold) {

@@ -40,6 +40,7 @@ int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int64_t 
     bool transactional = lease->job.queue->transactional;
     if (lease->lost || (transactional && lease->job.outcome != OUTCOME_NONE) ||
         batch_has_unwritten_lease(&hold->rescue.jobs, lease->job.id) ||
+        batch_has_unwritten_lease(&hold->refused.jobs, lease->job.id) ||
         batch_has_unwritten_lease(&hold->settling, lease->job.id))
       continue;
     lasts_ms[count] = transactional ? 0 : hold->start.options->lease_ms;
@@ -165,7 +166,7 @@ static void forget_leases_being_written(struct hold *hold) {
   lease_list_give_back(&hold->leased, hold->batch.number);
 }
 
-bool hold_forget_ignored_leases(struct hold *hold) {
+void hold_forget_ignored_leases(struct hold *hold) {
   bool found = false;
   for (int i = 0; i < hold->settling.count; i++) {
     struct job *job = &hold->settling.jobs[i];
@@ -174,15 +175,26 @@ bool hold_forget_ignored_leases(struct hold *hold) {
     lease_list_drop(&hold->leased, job->id);
     job->outcome = OUTCOME_UNRUN;
     job->leased = false;
+    job->ignored = 1;
+    refused_keep_unrun(&hold->refused, job);
+    job->ignored = 0;
     found = true;
   }
   if (found)
     lease_list_give_back(&hold->leased, hold->batch.number);
-  return found;
+}
+
+/* Jobs in a frame that was not sent yet: the executor will not acknowledge that they go back. */
+static void forget_unsent(struct hold *hold) {
+  if (hold->state == HOLD_CLAIMING)
+    batch_release(&hold->batch, NULL, false);
+  else if (hold->state == HOLD_FETCHING && hold->large_job < hold->batch.count)
+    hold->batch.jobs[hold->large_job].position = 0;
 }
 
 void hold_keep_for_rescue(struct hold *hold) {
   if (hold->batch.open > 0) {
+    forget_unsent(hold);
     hold_split(hold);
     hold->gave_back = false;
   }

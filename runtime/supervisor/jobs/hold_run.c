@@ -185,7 +185,8 @@ static void check_hold_limit(struct hold *hold) {
 
 static void on_check(uv_timer_t *timer) {
   struct hold *hold = timer->data;
-  if (!hold_has_batch(hold) && hold->leased.count == 0 && !hold->no_capacity && !hold->rescue.locked) {
+  if (!hold_has_batch(hold) && hold->leased.count == 0 && !hold->no_capacity && !hold->rescue.locked &&
+      hold->refused.jobs.count == 0) {
     uv_timer_stop(timer);
     return;
   }
@@ -198,7 +199,7 @@ static void on_check(uv_timer_t *timer) {
   check_hold_limit(hold);
   if (hold->state != HOLD_IDLE)
     return;
-  if ((hold->rescue.locked && rescue_is_due(&hold->rescue)) ||
+  if ((hold->rescue.locked && rescue_is_due(&hold->rescue)) || refused_is_due(&hold->refused) ||
       (hold->no_capacity && child_busy_ms(hold->child) < STUCK_MS))
     hold_proceed(hold); /* a handler that kept the executor busy may wait by now */
 }

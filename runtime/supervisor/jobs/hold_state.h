@@ -7,6 +7,7 @@
 #include "connection.h"
 #include "hold_error.h"
 #include "lease.h"
+#include "refused.h"
 #include "rescue.h"
 
 /*
@@ -16,6 +17,7 @@
  *     hold_claim.c  when it claims, and its steps when no job is due
  *     hold_run.c    the jobs that are with the executor, and their outcomes
  *     hold_lease.c  the jobs that are leased, and run without a transaction
+ *     hold_refused.c  the jobs that the database does not let change
  */
 
 /*
@@ -55,6 +57,7 @@ struct hold {
   struct batch settling;
   struct lease_list leased; /* in any state: jobs that run on without a transaction */
   struct rescue rescue;     /* in any state: outcomes that could not be written */
+  struct refused refused;   /* in any state: those that cannot be written, although others can */
   struct buffer out;
 
   int large_job;            /* running, fetching: index of the job whose data was fetched last; -1: none */
@@ -65,6 +68,7 @@ struct hold {
 
   bool no_capacity;      /* the last attempt to claim found no capacity in the executor */
   bool sweep_at_gate;    /* while the hold waits at the claim gate: its claim is to be a sweep */
+  int64_t ring;          /* the last ring of the doorbell before the last claim was sent; 0: none */
   struct idle_info idle; /* closing_empty, idle: what is known about the next job that falls due */
 
   bool wrote;  /* a statement of the act under way has written outcomes */
@@ -74,6 +78,7 @@ struct hold {
   bool is_ignored; /* the database ignores writes of the hold, and the claim gate knows */
   bool renew;      /* the session is to be replaced: its prepared statements may still contain a rule */
   bool rescuing;   /* the act under way writes outcomes that were kept */
+  bool retrying;   /* it writes a job of `refused` */
   bool shuts_gate; /* the claim gate is shut because the database refuses outcomes of this hold */
 
   int64_t leases_lost; /* number of lost leases since the start, for the log */
@@ -82,6 +87,33 @@ struct hold {
   uv_timer_t check_timer; /* checks running jobs, and whether the executor has capacity */
   unsigned checks;
 };
+
+/* ── hold_refused.c ── */
+
+/* hold_forget_ignored(hold): the database no longer ignores writes of the hold, or there are none any more. */
+void hold_forget_ignored(struct hold *hold);
+
+/* hold_ask_suppressor(hold): inside of a transaction: if the database ignores writes of the hold, asks for the cause.
+ * hold_log_suppressor(hold, result): the answer. */
+void hold_ask_suppressor(struct hold *hold);
+void hold_log_suppressor(struct hold *hold, const PGresult *result);
+
+/* hold_keep_ignored(hold): an act that wrote is committed: keeps the jobs of which no row has changed. Sets
+ * hold->ignored. */
+void hold_keep_ignored(struct hold *hold);
+
+/* hold_refuse(hold): the only job that was to be settled is refused: it fails instead, or waits. hold_refuse_leases():
+ * in state leasing: the leases are refused. */
+void hold_refuse(struct hold *hold);
+void hold_refuse_leases(struct hold *hold);
+
+/* hold_take_written(hold): an act is committed: notes that the queues of its jobs can be written. Returns whether
+ * claims may ask for more than before. */
+bool hold_take_written(struct hold *hold);
+
+/* hold_split_from_refused_leases(hold): jobs that are to be settled under a lease that could not be written are
+ * rescued instead: their rows are as they were claimed. */
+void hold_split_from_refused_leases(struct hold *hold);
 
 /* ── hold_lease.c ── */
 
@@ -101,10 +133,6 @@ bool hold_has_batch(const struct hold *hold);
  * may claim. */
 void hold_settle(struct hold *hold);
 
-/* hold_ask_suppressor(hold): inside of a transaction: if the database ignores writes of the hold, asks for the cause.
- */
-void hold_ask_suppressor(struct hold *hold);
-
 /* hold_proceed(hold): if the hold is idle, takes the next step: rescue, settle, claim or rest. */
 void hold_proceed(struct hold *hold);
 
@@ -116,6 +144,9 @@ bool hold_may_claim(struct hold *hold);
 
 /* hold_send_claim(hold, sweep): sends BEGIN and the claim that hold_may_claim() has chosen. */
 void hold_send_claim(struct hold *hold, bool sweep);
+
+/* hold_take_sweep_lock(hold, result): the answer to whether the claim may be a sweep. */
+void hold_take_sweep_lock(struct hold *hold, const PGresult *result);
 
 /* hold_take_lock(hold): the claim has locked the table. */
 void hold_take_lock(struct hold *hold);
@@ -167,6 +198,10 @@ void hold_unregister(struct hold *hold);
  */
 void hold_spare_jobs_in_hand(struct hold *hold);
 
+/* hold_add_unwritten(parameters): adds the ids of the jobs that are not written yet, or cannot be written, an array.
+ * Claims must not lock their rows: the hold that has the jobs needs the locks. */
+void hold_add_unwritten(struct parameters *parameters);
+
 /* ── hold_lease.c ── */
 
 /* hold_token(hold): the first token of the batch's leases. */
@@ -182,9 +217,9 @@ bool hold_has_ended_leased(const struct hold *hold);
  * can no longer run them. */
 void hold_send_leased(struct hold *hold);
 
-/* hold_forget_ignored_leases(hold): in state leasing: leases were committed, but not those of all jobs. None of the
- * jobs is sent; those that are leased go back. Returns whether a lease is missing. */
-bool hold_forget_ignored_leases(struct hold *hold);
+/* hold_forget_ignored_leases(hold): in state leasing: leases were committed, but perhaps not those of all jobs. If one
+ * is missing, none of the jobs is sent; those that are leased go back. */
+void hold_forget_ignored_leases(struct hold *hold);
 
 /* hold_keep_for_rescue(hold): the act failed or its session is lost: outcomes that were not written are kept, and jobs
  * that run are to be leased once their rows can be locked again. */

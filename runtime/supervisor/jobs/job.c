@@ -60,14 +60,26 @@ void job_free(struct job *job) {
   free(job->error);
   free(job->traceback);
   job->error = job->traceback = NULL;
-  if (job->ignored > 0)
+  if (job->counted)
     job->queue->ignored--;
+  job->counted = job->refused = false;
   job->ignored = 0;
 }
 
-void job_ignore(struct job *job) {
-  if (job->ignored++ == 0)
+static void count(struct job *job) {
+  if (!job->counted)
     job->queue->ignored++;
+  job->counted = true;
+}
+
+void job_ignore(struct job *job) {
+  job->ignored++;
+  count(job);
+}
+
+void job_refuse(struct job *job) {
+  job->refused = true;
+  count(job);
 }
 
 void job_fail(struct job *job, const char *error) {

@@ -37,7 +37,10 @@ struct job {
   bool written;            /* the database has accepted the outcome */
   bool locked_elsewhere;   /* the row has not changed, but another session has locked it */
   bool blamed;             /* the outcome could not be written, not even alone: the job's error states this now */
-  int ignored;             /* how often a write of the outcome changed no row; counted in queue->ignored, too */
+  int ignored;             /* how often a write of the outcome changed no row */
+  bool refused;            /* the job was kept in struct refused; the two fields below are valid there */
+  int64_t again_ms, again_wait_ms; /* when it is tried again; how long that wait was */
+  bool counted;                    /* the job is ignored or refused, and queue->ignored counts it */
 };
 
 /*
@@ -61,8 +64,10 @@ void job_died(struct job *job, bool culprit, const char *error);
 /* job_learn(job): tells the job's queue how long the job took. */
 void job_learn(const struct job *job);
 
-/* job_ignore(job): a write of the job's outcome changed no row. No claim asks the job's queue until job_free(). */
+/* job_ignore(job): a write of the job's outcome changed no row. job_refuse(job): the job is kept in struct refused.
+ * Until job_free(), queue->ignored counts the job. */
 void job_ignore(struct job *job);
+void job_refuse(struct job *job);
 
 /* job_free(job): frees the texts. The job is no longer in the hands of this worker. */
 void job_free(struct job *job);

@@ -7,6 +7,7 @@
 #include "memory.h"
 
 enum { BACKOFF_LEAST_MS = 100, BACKOFF_MOST_MS = 60000 };
+enum { REFUSED_LEAST_MS = 1000, REFUSED_MOST_MS = 60000 };
 
 /* A claim brings about this much work: a crash repeats only a little, and round trips are still rare. */
 enum { BATCH_WORK_US = 50000, BATCH_MOST = 1000 };
@@ -84,6 +85,25 @@ int64_t queue_opens_in_ms(const struct queue *queue, int64_t now_ms) {
   return until_ms > now_ms && until_ms < PAUSED_FOR_EVER_MS ? until_ms - now_ms : -1;
 }
 
+void queue_refuse(struct queue *queue, int64_t now_ms) {
+  queue->batch = 1;
+  if (queue->refused_in_a_row++ == 0)
+    return;
+  queue->refused_wait_ms = growing_wait_after(queue->refused_wait_ms, REFUSED_LEAST_MS, REFUSED_MOST_MS);
+  queue->refused_until_ms = now_ms + queue->refused_wait_ms;
+  if (queue->backoff_until_ms < queue->refused_until_ms)
+    queue->backoff_until_ms = queue->refused_until_ms;
+}
+
+bool queue_wrote(struct queue *queue) {
+  bool paused = queue->refused_until_ms > 0;
+  if (paused && queue->backoff_until_ms == queue->refused_until_ms)
+    queue->backoff_until_ms = 0;
+  queue->refused_in_a_row = 0;
+  queue->refused_wait_ms = queue->refused_until_ms = 0;
+  return paused;
+}
+
 void queue_set_floor(struct queue *queue, int64_t run_after_us, int64_t id, bool full) {
   if (full) {
     queue->floor_us = run_after_us;
@@ -141,5 +161,5 @@ void queue_learn(struct queue *queue) {
   queue->seen_us = 0;
   queue->job_us = queue->job_us > 0 ? (queue->job_us * 3 + seen) / 4 : seen;
   int fits = queue_fits(queue);
-  queue->batch = fits < queue->batch * 2 ? fits : queue->batch * 2;
+  queue->batch = queue->refused_in_a_row > 0 ? 1 : fits < queue->batch * 2 ? fits : queue->batch * 2;
 }

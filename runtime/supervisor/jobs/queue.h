@@ -13,6 +13,8 @@
 
 /* The end of a pause that lasts until the queue is resumed. */
 #define PAUSED_FOR_EVER_MS INT64_MAX
+/* No claim asks a queue of which this worker has so many outcomes that cannot be written. */
+enum { QUEUE_IGNORED_MOST = 1000 };
 
 /*
  * A queue as this worker sees it: its settings, the statistics about its handlers, and its backoff. Queues live as long
@@ -47,8 +49,11 @@ struct queue {
    * enqueued by a transaction that began early and committed late, or was given back. Only a sweep finds that job.
    */
   int64_t floor_us, floor_id;
-  bool sweep_next; /* the next claim is a sweep: it starts from the beginning */
-  int ignored;     /* number of jobs whose outcome is kept because its write changed no row; no claim asks the queue */
+  bool sweep_next;          /* the next claim is a sweep: it starts from the beginning */
+  int ignored;              /* number of jobs whose outcome is kept because the database refuses or ignores it */
+  int refused_in_a_row;     /* how many outcomes the database has refused or ignored since it took one */
+  int64_t refused_until_ms; /* end of the pause because of that; see queue_refuse() */
+  int64_t refused_wait_ms;  /* its length */
   struct region region;
   struct tally tally;
   struct queue *next;
@@ -88,6 +93,15 @@ bool queue_is_shut(const struct queue *queue, int64_t now_ms);
 /* queue_opens_in_ms(queue, now_ms): how long the queue stays shut; -1: it is open, or stays shut until it is resumed.
  */
 int64_t queue_opens_in_ms(const struct queue *queue, int64_t now_ms);
+
+/*
+ * queue_refuse(queue, now_ms): the database refuses or ignores the outcome of a job, alone. If that happens to one job
+ * after the other, the queue pauses, for a second, then up to a minute: a trigger may concern all of its rows. Claims
+ * take one job at a time again. queue_wrote(queue): an outcome was written, which ends the pause. Returns whether there
+ * was one.
+ */
+void queue_refuse(struct queue *queue, int64_t now_ms);
+bool queue_wrote(struct queue *queue);
 
 /*
  * queue_set_floor(queue, run_after_us, id, full): a claim ended with this job. If the claim brought less than it asked

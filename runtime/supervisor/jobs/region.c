@@ -4,13 +4,10 @@
 enum { JOBS_LEAST = 8 };
 
 /* How many claims a region is long. */
-enum { REGION_CLAIMS = 2 };
+enum { REGION_CLAIMS = 4 };
 
 /* How many full claims show that a queue is busy. */
 enum { FULL_LEAST = 2 };
-
-/* A claim asks for this part of its jobs at least, since a claim of a few jobs costs nearly as much as a large one. */
-enum { PART_LEAST = 16 };
 
 /* How long a worker that is alone waits before it asks again. */
 enum { ALONE_MS = 1000 };
@@ -27,14 +24,15 @@ static bool is_before(struct place a, struct place b) {
   return a.us != b.us ? a.us < b.us : a.id < b.id;
 }
 
-static void leave(struct region *region) {
+void region_leave(struct region *region) {
   region->anew = region->anew || region->inside;
-  region->inside = region->has_next = region->sweep = false;
+  region->left = region->left || region->inside;
+  region->inside = region->has_next = region->sweep = region->beyond = false;
   region->full = 0;
 }
 
 struct place region_enter(struct region *region, struct place floor, int64_t now_ms) {
-  if (!region->has_next || (region->inside && is_before(floor, region->end)))
+  if (!region->has_next || region->beyond || region_has(region, floor))
     return floor;
   if (!region->inside) {
     region->got = floor;
@@ -42,7 +40,8 @@ struct place region_enter(struct region *region, struct place floor, int64_t now
     region->marked_ms = now_ms - MARK_MS;
   }
   region->inside = true;
-  region->has_next = false;
+  region->has_next = region->left = false;
+  region->of_ids = region->next_of_ids;
   region->end = region->next_end;
   struct place begin = is_before(floor, region->next_begin) ? region->next_begin : floor;
   if (now_ms - region->marked_ms >= MARK_MS) {
@@ -53,17 +52,8 @@ struct place region_enter(struct region *region, struct place floor, int64_t now
   return begin;
 }
 
-int32_t region_limit(const struct region *region, struct place floor, int32_t most) {
-  double left = most;
-  if (!region->inside || !is_before(floor, region->end))
-    return most;
-  if (floor.us == region->end.us && region->ids_per_job > 0)
-    left = ((double)region->end.id - (double)floor.id) / region->ids_per_job;
-  else if (floor.us < region->end.us && region->us_per_job > 0)
-    left = ((double)region->end.us - (double)floor.us) / region->us_per_job;
-  if (left < (double)most / PART_LEAST)
-    left = (double)most / PART_LEAST;
-  return left < most ? (int32_t)left + 1 : most;
+bool region_has(const struct region *region, struct place place) {
+  return region->inside && is_before(place, region->end);
 }
 
 static void learn(struct region *region, const struct region_claim *claim) {
@@ -77,22 +67,30 @@ static void learn(struct region *region, const struct region_claim *claim) {
 
 bool region_saw(struct region *region, const struct region_claim *claim) {
   if (claim->swept && claim->full && is_before(claim->last, region->old_mark))
-    leave(region); /* there is more before all regions than one sweep brings */
+    region_leave(region); /* there is more before all regions than one sweep brings */
   if (claim->swept && region->inside)
     return false;
   region->full = claim->full ? region->full + 1 : 0;
   if (claim->full && claim->count >= JOBS_LEAST)
     learn(region, claim);
-  region->got = claim->last;
+  region->beyond = false;
+  if (region->inside)
+    region->got = claim->last;
   return true;
 }
 
-bool region_leave(struct region *region, struct place *floor) {
-  if (!region->inside)
-    return false;
-  leave(region);
-  *floor = region->got;
-  return true;
+struct place region_end(struct region *region, struct place floor, struct place end, bool empty) {
+  bool same = region->end.us == end.us && region->end.id == end.id;
+  if (!same || !region_has(region, floor)) /* another claim has moved on meanwhile */
+    return floor;
+  region->beyond = empty;
+  return end;
+}
+
+struct place region_swept(struct region *region, struct place floor) {
+  bool back = region->left && !region->inside && is_before(region->got, floor);
+  region->left = region->left && region->inside;
+  return back ? region->got : floor;
 }
 
 bool region_wants(const struct region *region, struct place floor, int jobs, int64_t now_ms) {
@@ -106,19 +104,24 @@ struct place region_asked(struct region *region, struct place floor, int jobs, i
   *ids = region->by_id ? (int64_t)(REGION_CLAIMS * jobs * region->ids_per_job) : 0;
   *us = region->by_id ? 0 : (int64_t)(REGION_CLAIMS * jobs * region->us_per_job) + 1;
   region->ask_at_ms = INT64_MAX;
-  return region->inside && is_before(floor, region->end) ? region->end : floor;
+  return region_has(region, floor) ? region->end : floor;
 }
 
 void region_answered(struct region *region, struct place end, int64_t ids, int64_t us, int64_t now_ms) {
   region->ask_at_ms = now_ms;
+  region->shared = true;
+  if (!region->inside && region->full < FULL_LEAST) /* the worker has come to the end of the queue meanwhile */
+    return;
   region->has_next = true;
   region->anew = false;
-  region->next_end = end;
-  region->next_begin = ids > 0 ? (struct place){end.us, end.id - ids + 1} : (struct place){end.us - us, INT64_MIN};
+  region->next_of_ids = ids > 0;
+  region->next_end = (struct place){end.us, ids > 0 ? end.id : INT64_MIN};
+  region->next_begin = (struct place){end.us - us, ids > 0 ? end.id - ids + 1 : INT64_MIN};
 }
 
 void region_denied(struct region *region, int64_t now_ms) {
-  leave(region);
+  region_leave(region);
+  region->shared = false;
   region->ask_at_ms = now_ms + ALONE_MS;
 }
 

@@ -9,11 +9,12 @@
  * rows. So each worker takes a part of the queue at a time, a region, and claims there. Where the next region
  * begins is the frontier of the queue, a row of pgq_frontiers that all workers move (sql/worker/reserve_region.sql).
  *
- * A region is as long as a few claims. A worker reserves the next one while it works in one, so no job is overtaken by
- * more than the time of a few claims. A claim that brings fewer jobs than it asked for has come to the end of the
- * queue: the worker then claims like one that is alone, from the place of the last job that it got. Jobs in the regions
- * of workers that stand still or have died are found by sweeps; the reservation tells one worker in each second to
- * sweep.
+ * A region is as long as a few claims, and claims end where it ends (sql/worker/claim_in_fleet.sql). A worker reserves
+ * the next one while it works in one, so no job is overtaken by more than the time of a few claims. If the next one is
+ * not reserved in time, or if the region has no jobs, the next claim goes beyond the end of the region, like that of a
+ * worker that is alone. If such a claim brings fewer jobs than it asked for, it has come to the end of the queue, and
+ * the worker claims from then on like one that is alone. Jobs in the regions of workers that stand still or have died
+ * are found by sweeps; the reservation tells one worker in each second to sweep.
  *
  * This part has no I/O. Times are clock_ms(). The order of places is that of claims.
  */
@@ -23,12 +24,17 @@ struct place {
 
 struct region {
   bool inside;      /* the worker claims in regions */
-  struct place end; /* inside: where the region ends */
-  struct place got; /* inside: the last job that this worker got in a region; or where it entered the first one */
+  bool of_ids;      /* inside: the region is a stretch of ids; all of its jobs have the same run_after */
+  struct place end; /* inside: the last place of the region */
+  struct place got; /* inside, left: the last job that this worker got in a region; or where it entered the first one */
+  bool left;        /* the worker was inside, and jobs between `got` and the floor may be new */
+  bool shared;      /* as far as is known, other workers serve the queue */
+  bool beyond;      /* inside: the region has no job for this worker, so the next claim goes beyond it */
   bool has_next;    /* the next region is reserved */
+  bool next_of_ids;
   struct place next_begin, next_end;
   int64_t ask_at_ms;  /* earliest time at which a region may be asked for; INT64_MAX: the answer is awaited */
-  bool anew;          /* the next region begins at the worker's own place, wherever the frontier is */
+  bool anew;          /* the frontier may lie behind all jobs: then the next region begins at the worker's own place */
   bool sweep;         /* it is this worker's turn to sweep the queue */
   int full;           /* number of full claims in a row, outside of regions */
   bool by_id;         /* the jobs of the last claim have the same run_after */
@@ -50,17 +56,25 @@ struct region_claim {
  * claim starts, which is `floor` or the begin of the next region. */
 struct place region_enter(struct region *region, struct place floor, int64_t now_ms);
 
-/* region_limit(region, floor, most): returns how many of `most` jobs a claim from `floor` should ask for, so that it
- * ends where the region ends. */
-int32_t region_limit(const struct region *region, struct place floor, int32_t most);
+/* region_has(region, place): whether the place lies before the end of the region in which the worker claims. A claim
+ * from such a place ends where the region ends. */
+bool region_has(const struct region *region, struct place place);
 
 /* region_saw(region, claim): a claim brought jobs. Returns false if the queue's floor must stay where it is: the
  * claim was a sweep, and the worker goes on in its region. */
 bool region_saw(struct region *region, const struct region_claim *claim);
 
-/* region_leave(region, floor): a claim that was no sweep brought fewer jobs than it asked for. Returns whether the
- * worker was inside; then *floor is the queue's floor from now on. */
-bool region_leave(struct region *region, struct place *floor);
+/* region_end(region, floor, end, empty): a claim that ended with the region at `end` brought fewer jobs than it asked
+ * for, or none (`empty`). Returns the queue's floor from now on. */
+struct place region_end(struct region *region, struct place floor, struct place end, bool empty);
+
+/* region_leave(region): a claim that was no sweep and no claim in a region brought fewer jobs than it asked for:
+ * nothing is left between its start and the end of the queue. If the worker was inside, it is not any more. */
+void region_leave(struct region *region);
+
+/* region_swept(region, floor): a sweep brought fewer jobs than it asked for. Returns the queue's floor from now on:
+ * jobs that are enqueued after the worker has left its regions may lie before that floor. */
+struct place region_swept(struct region *region, struct place floor);
 
 /*
  * region_wants(region, floor, now_ms): whether a region is to be asked for now. If so, region_asked() says from which
@@ -69,8 +83,8 @@ bool region_leave(struct region *region, struct place *floor);
 bool region_wants(const struct region *region, struct place floor, int jobs, int64_t now_ms);
 struct place region_asked(struct region *region, struct place floor, int jobs, int64_t *ids, int64_t *us);
 
-/* region_answered(region, end, ids, us, now_ms): the region that was asked for is reserved. region_denied(region,
- * now_ms): no other worker serves the queue, or regions cannot be reserved. */
+/* region_answered(region, end, ids, us, now_ms): the region that was asked for is reserved; the frontier is now at
+ * `end`. region_denied(region, now_ms): no other worker serves the queue, or regions cannot be reserved. */
 void region_answered(struct region *region, struct place end, int64_t ids, int64_t us, int64_t now_ms);
 void region_denied(struct region *region, int64_t now_ms);
 

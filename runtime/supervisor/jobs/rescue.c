@@ -130,19 +130,11 @@ void rescue_sort(struct rescue *rescue, struct batch *batch, void (*lost)(void *
     rescue->jobs.jobs[i].locked_elsewhere = false;
 }
 
-void rescue_blame(struct batch *batch, const char *message, void (*lost)(void *context, int64_t id), void *context) {
-  struct job *job = &batch->jobs[0];
-  int64_t id = job->id;
-  bool lease = job->outcome == OUTCOME_LEASE;
+void rescue_blame(struct job *job, const char *message) {
   char text[1200];
   snprintf(text, sizeof text, "could not be settled: %s", message);
-  log_error("a job cannot be settled", LOG_T("queue", job->queue->name), LOG_I("job", id), LOG_T("error", message));
-  if (!lease && !job->blamed) {
-    job_fail_for_good(job, text);
-    job->blamed = true;
-    return;
-  }
-  batch_clear(batch);
-  if (lease)
-    lost(context, id);
+  log_error("a job cannot be settled", LOG_T("queue", job->queue->name), LOG_I("job", job->id),
+            LOG_T("error", message));
+  job_fail_for_good(job, text);
+  job->blamed = true;
 }

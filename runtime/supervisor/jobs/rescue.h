@@ -53,11 +53,8 @@ enum statement rescue_next(struct rescue *rescue, struct batch *batch, struct pa
  */
 void rescue_sort(struct rescue *rescue, struct batch *batch, void (*lost)(void *context, int64_t id), void *context);
 
-/*
- * rescue_blame(batch, message, lost, context): the only job of the batch cannot be settled, not even alone. It will be
- * failed for good, with the database's message as its error. If that was refused before, too, the worker gives the job
- * up.
- */
-void rescue_blame(struct batch *batch, const char *message, void (*lost)(void *context, int64_t id), void *context);
+/* rescue_blame(job, message): the job cannot be settled, not even alone, because of its content. It will be failed for
+ * good, with the database's message as its error. */
+void rescue_blame(struct job *job, const char *message);
 
 #endif

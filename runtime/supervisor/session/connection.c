@@ -529,7 +529,7 @@ static void take_notifications(struct connection *c) {
   PGnotify *notification;
   while (c->pg == pg && (notification = PQnotifies(pg)) != NULL) {
     if (c->state == CONNECTION_UP && c->events->notified)
-      c->events->notified(c->owner, notification->relname, notification->extra);
+      c->events->notified(c->owner, notification->relname, notification->extra, notification->be_pid);
     PQfreemem(notification);
   }
 }

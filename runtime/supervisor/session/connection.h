@@ -31,8 +31,8 @@ struct connection_events {
   void (*result)(void *owner, enum statement statement, PGresult *result);
   /* All statements of the act have been answered. */
   void (*synced)(void *owner);
-  /* A notification has come in on a channel that this session listens to. */
-  void (*notified)(void *owner, const char *channel, const char *payload);
+  /* A notification has come in on a channel that this session listens to; `pid` is the server process that sent it. */
+  void (*notified)(void *owner, const char *channel, const char *payload, int pid);
 };
 
 /* How long a connection keeps its server session. */

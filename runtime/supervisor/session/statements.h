@@ -70,6 +70,12 @@ enum queue_settings_column {
   QUEUE_SETTINGS_REASON,
 };
 
+/* Columns of STATEMENT_DOORBELL_PEERS's rows. */
+enum doorbell_peers_column {
+  DOORBELL_PEERS_ID,  /* int8 */
+  DOORBELL_PEERS_PID, /* int4 */
+};
+
 /* Whether the statement is prepared in a session before it is sent there. */
 bool statement_is_prepared(enum statement statement);
 

@@ -5,6 +5,7 @@
 
 #include "log.h"
 #include "memory.h"
+#include "peers.h"
 
 /* The wait before trying again to raise a flag: a session that enqueues has locked it for a moment, to see whether it
  * is up. */
@@ -25,11 +26,13 @@ enum doorbell_state {
 
 struct doorbell {
   struct connection *connection;
+  const int64_t *worker_id;
   const struct queue_list *queues;
   struct wakeup *wakeup;
   enum doorbell_state state;
   uv_timer_t again; /* runs until a flag is tried again, or the doorbell is opened again */
-  int64_t table;    /* oid of pgq_jobs, which every ring names */
+  struct peers peers;
+  int64_t table; /* oid of pgq_jobs, which every ring names */
   int32_t *buckets;
   bool *raised; /* for each bucket: its flag is up */
   int count;    /* number of buckets */
@@ -40,10 +43,10 @@ struct doorbell {
 
 static void on_again(uv_timer_t *timer);
 
-struct doorbell *doorbell_new(uv_loop_t *loop, struct connection *connection, const struct queue_list *queues,
-                              struct wakeup *wakeup) {
+struct doorbell *doorbell_new(uv_loop_t *loop, struct connection *connection, const int64_t *worker_id,
+                              const struct queue_list *queues, struct wakeup *wakeup) {
   struct doorbell *bell = memory_new(sizeof *bell);
-  *bell = (struct doorbell){.connection = connection, .queues = queues, .wakeup = wakeup};
+  *bell = (struct doorbell){.connection = connection, .worker_id = worker_id, .queues = queues, .wakeup = wakeup};
   uv_timer_init(loop, &bell->again);
   bell->again.data = bell;
   return bell;
@@ -53,6 +56,7 @@ static void free_doorbell(uv_handle_t *timer) {
   struct doorbell *bell = timer->data;
   free(bell->buckets);
   free(bell->raised);
+  peers_free(&bell->peers);
   free(bell);
 }
 
@@ -150,11 +154,39 @@ void doorbell_queues_changed(struct doorbell *bell) {
     ask_keys(bell);
 }
 
+/* Sends a statement with one number, which is not one of the acts: flags go up and down meanwhile. */
+static void send_number(struct doorbell *bell, enum statement statement, int64_t number) {
+  struct parameters parameters = {0};
+  parameters_add_i64(&parameters, number);
+  connection_send(bell->connection, statement, &parameters);
+  connection_sync(bell->connection);
+  parameters_free(&parameters);
+}
+
+void doorbell_ask_peers(struct doorbell *bell) {
+  if (bell->state != DOORBELL_CLOSED && *bell->worker_id != 0)
+    send_number(bell, STATEMENT_DOORBELL_PEERS, *bell->worker_id);
+}
+
+void doorbell_answer(struct doorbell *bell, int64_t ring) {
+  if (bell->state == DOORBELL_READY)
+    send_number(bell, STATEMENT_DOORBELL_ANSWER, ring);
+}
+
+static void set_peers(struct doorbell *bell, const PGresult *result) {
+  if (result)
+    peers_take(&bell->peers, result);
+  else
+    peers_free(&bell->peers);
+  wakeup_set_shared(bell->wakeup, peers_share(&bell->peers));
+}
+
 void doorbell_down(struct doorbell *bell) {
   bool awaited = bell->wanted && bell->state == DOORBELL_READY;
   bell->state = DOORBELL_CLOSED;
   bell->acts = bell->count = 0;
   uv_timer_stop(&bell->again);
+  set_peers(bell, NULL);
   if (awaited) /* the wakeup must not wait for flags that are not raised */
     wakeup_raised(bell->wakeup, true);
 }
@@ -292,7 +324,16 @@ static bool is_ours(enum statement statement) {
          statement == STATEMENT_DOORBELL_LOWER_FLAGS;
 }
 
+/* If one of these statements fails, more workers look, or this one looks at once. */
+static bool take_other(struct doorbell *bell, enum statement statement, const PGresult *result) {
+  if (statement == STATEMENT_DOORBELL_PEERS)
+    set_peers(bell, result_failed(result) ? NULL : result);
+  return statement == STATEMENT_DOORBELL_PEERS || statement == STATEMENT_DOORBELL_ANSWER;
+}
+
 bool doorbell_result(struct doorbell *bell, enum statement statement, const PGresult *result) {
+  if (take_other(bell, statement, result))
+    return true;
   if (!is_ours(statement))
     return false;
   bell->acts -= bell->acts > 0;
@@ -303,16 +344,47 @@ bool doorbell_result(struct doorbell *bell, enum statement statement, const PGre
   return true;
 }
 
-/* The payload is the table's oid and the bucket ("16384:77"). Notifications for other tables and queues come in,
- * too. */
-void doorbell_notified(struct doorbell *bell, const char *payload) {
-  char *rest;
-  if (bell->state != DOORBELL_READY || strtoll(payload, &rest, 10) != bell->table || *rest != ':')
+/* A ring is told from others by its transaction, and by the server process that sent it, which no session can
+ * pretend. */
+static int64_t ring_of(int64_t transaction, int pid) {
+  return (int64_t)((uint64_t)pid << 40 | ((uint64_t)transaction & ((UINT64_C(1) << 40) - 1)));
+}
+
+/* A ring without the number of a transaction wakes all workers: it is about many jobs, or the table is of an older
+ * version. */
+static void take_ring(struct doorbell *bell, const char *transaction, int pid) {
+  if (*transaction != ':') {
+    wakeup_rung(bell->wakeup);
     return;
-  long bucket = strtol(rest + 1, NULL, 10);
+  }
+  int64_t ring = ring_of(strtoll(transaction + 1, NULL, 10), pid);
+  wakeup_rung_by(bell->wakeup, ring, peers_wait_ms(&bell->peers, *bell->worker_id, ring));
+}
+
+/* "answered:16384:RING" counts only if a peer has sent it: a notification of another role must not keep a worker from
+ * looking. */
+static bool take_answer(struct doorbell *bell, const char *payload, int pid) {
+  static const char ANSWERED[] = "answered:";
+  char *rest;
+  if (strncmp(payload, ANSWERED, sizeof ANSWERED - 1) != 0)
+    return false;
+  if (peers_include(&bell->peers, pid) && strtoll(payload + sizeof ANSWERED - 1, &rest, 10) == bell->table &&
+      *rest == ':')
+    wakeup_answered(bell->wakeup, strtoll(rest + 1, NULL, 10));
+  return true;
+}
+
+/* The payload is the table's oid, the bucket and the transaction ("16384:77:1234"). Notifications for other tables and
+ * queues come in, too. */
+void doorbell_notified(struct doorbell *bell, const char *payload, int pid) {
+  char *rest;
+  if (bell->state != DOORBELL_READY || take_answer(bell, payload, pid) || strtoll(payload, &rest, 10) != bell->table ||
+      *rest != ':')
+    return;
+  long bucket = strtol(rest + 1, &rest, 10);
   for (int i = 0; i < bell->count; i++)
     if (bell->buckets[i] == bucket) {
-      wakeup_rung(bell->wakeup);
+      take_ring(bell, rest, pid);
       return;
     }
 }

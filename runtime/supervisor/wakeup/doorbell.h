@@ -18,13 +18,15 @@
  * least one of the two sees the other.
  *
  * The control connection sends the doorbell's statements and passes their results on. The doorbell reports to the
- * wakeup: wakeup_raised() after doorbell_flag(bell, true) and doorbell_probe(), wakeup_rung() when a session has rung.
+ * wakeup: wakeup_raised() after doorbell_flag(bell, true) and doorbell_probe(), wakeup_rung_by() when a session has
+ * rung, wakeup_answered() when another worker has looked since.
  */
 struct doorbell;
 
-/* doorbell_new(loop, connection, queues, wakeup): all of them must outlive the doorbell. */
-struct doorbell *doorbell_new(uv_loop_t *loop, struct connection *connection, const struct queue_list *queues,
-                              struct wakeup *wakeup);
+/* doorbell_new(loop, connection, worker_id, queues, wakeup): all of them must outlive the doorbell. `worker_id` is the
+ * id of the worker's row, or 0 while there is none. */
+struct doorbell *doorbell_new(uv_loop_t *loop, struct connection *connection, const int64_t *worker_id,
+                              const struct queue_list *queues, struct wakeup *wakeup);
 
 /* doorbell_open(bell): starts listening, and then raises the flags if they are wanted. To be called when the connection
  * has come up, if its session is not shared. */
@@ -41,8 +43,8 @@ void doorbell_down(struct doorbell *bell);
  * doorbell's. */
 bool doorbell_result(struct doorbell *bell, enum statement statement, const PGresult *result);
 
-/* doorbell_notified(bell, payload): a notification has come in. */
-void doorbell_notified(struct doorbell *bell, const char *payload);
+/* doorbell_notified(bell, payload, pid): a notification has come in, which the server process `pid` has sent. */
+void doorbell_notified(struct doorbell *bell, const char *payload, int pid);
 
 /* doorbell_flag(bell, up): raises or lowers the flags. Returns false if a ring cannot reach the worker: then no flag is
  * raised, and wakeup_raised() is not called. */
@@ -50,6 +52,13 @@ bool doorbell_flag(struct doorbell *bell, bool up);
 
 /* doorbell_probe(bell): if the flags are up, looks again for sessions that are enqueueing; wakeup_raised() follows. */
 void doorbell_probe(struct doorbell *bell);
+
+/* doorbell_ask_peers(bell): asks which other workers share the rings; see peers.h. Does nothing while the doorbell is
+ * not open, or the worker has no row. */
+void doorbell_ask_peers(struct doorbell *bell);
+
+/* doorbell_answer(bell, ring): tells the peers that no job of that ring, or before it, is left. */
+void doorbell_answer(struct doorbell *bell, int64_t ring);
 
 /* doorbell_check_table(bell): asks whether pgq_jobs is still the same table, with the same trigger. If it was created
  * anew or swapped, the session is given up: the flags are advisory locks on the oid of the old table. */

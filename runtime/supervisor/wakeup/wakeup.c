@@ -16,22 +16,36 @@ enum { BUSY_MS = 20, LINGER_BUSY_MS = 10 };
 /* The least time between two rings that bring no job. */
 enum { RING_EVERY_MS = 10 };
 
+/* A worker that finds jobs and has many peers keeps its flags up, if it has found none for LINGER_MS; but only this
+ * long: while it is busy, no enqueue must ring for it. */
+enum { ANSWERING_MS = 50 };
+
 /* How often to ask whether a transaction that has enqueued is still open. */
 enum { FLIGHT_LEAST_MS = 2, FLIGHT_MOST_MS = 250 };
 
 /* The wait before looking again for a due job that another session has locked: that session may end. */
 enum { LOCKED_LOOK_MS = 500 };
 
+/* With --drain: the wait before looking again while another worker sweeps. */
+enum { DENIED_LOOK_MS = 50 };
+
 /* With --drain: the wait before looking again whether the jobs of the other holds have ended. */
 enum { DRAIN_LOOK_MS = 500 };
 
-/* See wakeup.h. `wait_ms` is valid in all states but the last two, `clear` in WAKEUP_CONFIRMING. */
-enum wakeup_state { WAKEUP_LINGERING, WAKEUP_RAISING, WAKEUP_CONFIRMING, WAKEUP_ASLEEP, WAKEUP_STOPPED };
+/* See wakeup.h. `wait_ms` is valid in the first three states, `clear` in WAKEUP_CONFIRMING. */
+enum wakeup_state {
+  WAKEUP_LINGERING,
+  WAKEUP_RAISING,
+  WAKEUP_CONFIRMING,
+  WAKEUP_ASLEEP,
+  WAKEUP_ANSWERING, /* `claim_at_ms` is when the flags go down */
+  WAKEUP_STOPPED,
+};
 
 struct wakeup {
   const struct options *options;
   const struct queue_list *queues;
-  const struct sweep *sweep;
+  struct sweep *sweep;
   const struct wakeup_events *events;
   void *owner;
   struct doorbell *doorbell; /* NULL: there is none */
@@ -41,14 +55,20 @@ struct wakeup {
   int64_t wait_ms;  /* the next wait: while lingering, or while a transaction that has enqueued is open */
   bool clear;       /* no transaction that has enqueued is open */
   bool again;       /* the doorbell rang while every hold was busy */
+  bool shared;      /* not all workers look at once */
+  int64_t ring;     /* the last ring with a number; 0: none, or it has been answered */
+  int64_t heard_ms; /* when it rang */
+  bool extra;       /* this worker looks although others were to look first */
+  bool eager;       /* such a look has found jobs: most others are busy */
   uv_timer_t timer;
   int64_t claim_at_ms, sweep_at_ms, probe_at_ms; /* when the timer does each; INT64_MAX: never */
+  int64_t late_at_ms;                            /* when this worker looks for the jobs of `ring`; INT64_MAX: never */
 };
 
 static void on_timer(uv_timer_t *timer);
 
 struct wakeup *wakeup_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
-                          const struct sweep *sweep, const struct wakeup_events *events, void *owner) {
+                          struct sweep *sweep, const struct wakeup_events *events, void *owner) {
   struct wakeup *wakeup = memory_new(sizeof *wakeup);
   *wakeup = (struct wakeup){.options = options,
                             .queues = queues,
@@ -56,7 +76,7 @@ struct wakeup *wakeup_new(uv_loop_t *loop, const struct options *options, const 
                             .events = events,
                             .owner = owner,
                             .wait_ms = LINGER_LEAST_MS};
-  wakeup->claim_at_ms = wakeup->sweep_at_ms = wakeup->probe_at_ms = INT64_MAX;
+  wakeup->claim_at_ms = wakeup->sweep_at_ms = wakeup->probe_at_ms = wakeup->late_at_ms = INT64_MAX;
   uv_timer_init(loop, &wakeup->timer);
   wakeup->timer.data = wakeup;
   return wakeup;
@@ -88,6 +108,8 @@ static void set_timer(struct wakeup *wakeup) {
     at_ms = wakeup->sweep_at_ms;
   if (wakeup->probe_at_ms < at_ms)
     at_ms = wakeup->probe_at_ms;
+  if (wakeup->late_at_ms < at_ms)
+    at_ms = wakeup->late_at_ms;
   if (at_ms == INT64_MAX || wakeup->state == WAKEUP_STOPPED)
     return;
   int64_t wait_ms = at_ms - clock_ms();
@@ -198,7 +220,9 @@ static bool drain_paused(struct wakeup *wakeup) {
 static void drain(struct wakeup *wakeup, const struct idle_info *idle) {
   if (drain_paused(wakeup))
     return;
-  if (!idle->swept && wakeup->events->all_idle(wakeup->owner))
+  if (idle->denied)
+    do_within(wakeup, &wakeup->claim_at_ms, DENIED_LOOK_MS);
+  else if (!idle->swept && wakeup->events->all_idle(wakeup->owner))
     wake(wakeup, true);
   else if (!idle->swept)
     sweep(wakeup);
@@ -219,7 +243,9 @@ static void go_on(struct wakeup *wakeup, const struct idle_info *idle) {
     else
       sweep(wakeup);
     break;
+  case WAKEUP_ANSWERING:
   case WAKEUP_ASLEEP:
+    wakeup->state = WAKEUP_ASLEEP;
     if (!idle->swept) /* the doorbell rang, but another worker has the job, or it lies below the floor */
       confirm(wakeup, true);
     break;
@@ -228,11 +254,28 @@ static void go_on(struct wakeup *wakeup, const struct idle_info *idle) {
   }
 }
 
+/* Tells the others that they need not look for the jobs of the last ring, if that is so. While another session has a
+ * due job locked, this worker keeps looking for it; it would not if it has locked the job itself, and died. */
+static void answer(struct wakeup *wakeup, const struct idle_info *idle) {
+  bool all_seen = idle->swept && idle->complete && !idle->due_shut && idle->ring == wakeup->ring;
+  bool may_be_own = idle->due_locked && wakeup->found_ms >= wakeup->heard_ms;
+  if (!wakeup->shared || wakeup->ring == 0 || !all_seen || may_be_own)
+    return;
+  if (wakeup->doorbell)
+    doorbell_answer(wakeup->doorbell, wakeup->ring);
+  wakeup_answered(wakeup, wakeup->ring);
+}
+
 void wakeup_slept(struct wakeup *wakeup, const struct idle_info *idle) {
   bool again = wakeup->again || !idle->complete;
   if (wakeup->state == WAKEUP_STOPPED)
     return;
+  if (wakeup->state == WAKEUP_ANSWERING)
+    wakeup->claim_at_ms = INT64_MAX;
   wakeup->again = false;
+  wakeup->eager = wakeup->eager && !wakeup->extra;
+  wakeup->extra = false;
+  answer(wakeup, idle);
   plan_poll(wakeup);
   if (idle->wait_ms >= 0)
     do_within(wakeup, &wakeup->claim_at_ms, idle->wait_ms);
@@ -248,16 +291,34 @@ void wakeup_slept(struct wakeup *wakeup, const struct idle_info *idle) {
 
 /* ── reports of the holds and the doorbell ── */
 
+static void begin_lingering(struct wakeup *wakeup, int64_t wait_ms) {
+  if (wakeup->state != WAKEUP_LINGERING && wakeup->doorbell)
+    doorbell_flag(wakeup->doorbell, false);
+  wakeup->state = WAKEUP_LINGERING;
+  wakeup->wait_ms = wait_ms;
+}
+
+/* If the worker lowered its flags, it would have to look every few milliseconds, and an enqueue would ring for the
+ * others all the same. */
+static bool keeps_flags_up(const struct wakeup *wakeup, int64_t since_found_ms) {
+  bool are_up = wakeup->state == WAKEUP_ASLEEP || (wakeup->state == WAKEUP_CONFIRMING && wakeup->clear);
+  return wakeup->shared && are_up && since_found_ms >= LINGER_MS && !wakeup->options->drain;
+}
+
 void wakeup_found(struct wakeup *wakeup) {
   if (wakeup->state == WAKEUP_STOPPED)
     return;
-  if (wakeup->state != WAKEUP_LINGERING && wakeup->doorbell)
-    doorbell_flag(wakeup->doorbell, false);
-  int64_t now_ms = clock_ms();
-  wakeup->state = WAKEUP_LINGERING;
-  wakeup->wait_ms = now_ms - wakeup->found_ms < BUSY_MS ? LINGER_BUSY_MS : LINGER_LEAST_MS;
+  int64_t now_ms = clock_ms(), since_found_ms = now_ms - wakeup->found_ms;
+  wakeup->eager = wakeup->eager || wakeup->extra;
+  wakeup->extra = false;
   wakeup->found_ms = now_ms;
   wakeup->claim_at_ms = wakeup->probe_at_ms = INT64_MAX;
+  if (keeps_flags_up(wakeup, since_found_ms)) {
+    wakeup->state = WAKEUP_ANSWERING;
+    do_within(wakeup, &wakeup->claim_at_ms, ANSWERING_MS);
+    return;
+  }
+  begin_lingering(wakeup, since_found_ms < BUSY_MS ? LINGER_BUSY_MS : LINGER_LEAST_MS);
   if (!wakeup->options->drain) /* a hold that sleeps already does not report it again */
     do_within(wakeup, &wakeup->claim_at_ms, wakeup->wait_ms);
 }
@@ -269,6 +330,10 @@ void wakeup_more(struct wakeup *wakeup) {
 void wakeup_raised(struct wakeup *wakeup, bool clear) {
   if (wakeup->state != WAKEUP_LINGERING && wakeup->state != WAKEUP_STOPPED)
     confirm(wakeup, clear);
+}
+
+void wakeup_set_shared(struct wakeup *wakeup, bool shared) {
+  wakeup->shared = shared;
 }
 
 /* Every role may send the doorbell's notifications, as often as it likes. A ring that comes shortly after one that
@@ -289,6 +354,30 @@ void wakeup_steered(struct wakeup *wakeup) {
   wakeup_rung(wakeup);
 }
 
+void wakeup_rung_by(struct wakeup *wakeup, int64_t ring, int64_t wait_ms) {
+  wakeup->ring = wakeup->sweep->ring = ring;
+  wakeup->heard_ms = clock_ms();
+  if (wait_ms > 0 && !wakeup->eager) {
+    do_within(wakeup, &wakeup->late_at_ms, wait_ms);
+    return;
+  }
+  wakeup->extra = wait_ms > 0;
+  wakeup_rung(wakeup);
+}
+
+void wakeup_answered(struct wakeup *wakeup, int64_t ring) {
+  if (ring != wakeup->ring) /* there was another ring since */
+    return;
+  wakeup->ring = 0;
+  wakeup->late_at_ms = INT64_MAX;
+}
+
+static void look_late(struct wakeup *wakeup) {
+  wakeup->extra = true;
+  if (!wake(wakeup, false))
+    wakeup->again = true;
+}
+
 static bool take(int64_t *at_ms, int64_t now_ms) {
   if (*at_ms > now_ms)
     return false;
@@ -300,9 +389,13 @@ static void on_timer(uv_timer_t *timer) {
   struct wakeup *wakeup = timer->data;
   int64_t now_ms = clock_ms();
   bool claim_now = take(&wakeup->claim_at_ms, now_ms), sweep_now = take(&wakeup->sweep_at_ms, now_ms);
-  bool probe_now = take(&wakeup->probe_at_ms, now_ms);
+  bool probe_now = take(&wakeup->probe_at_ms, now_ms), late_now = take(&wakeup->late_at_ms, now_ms);
   if (probe_now && wakeup->state == WAKEUP_CONFIRMING && wakeup->doorbell)
     doorbell_probe(wakeup->doorbell);
+  if (claim_now && wakeup->state == WAKEUP_ANSWERING)
+    begin_lingering(wakeup, LINGER_LEAST_MS);
+  if (late_now)
+    look_late(wakeup);
   if (drain_paused(wakeup))
     ;
   else if (sweep_now)

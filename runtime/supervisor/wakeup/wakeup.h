@@ -13,14 +13,20 @@
  * The wake-up logic decides when the worker looks for jobs while one of its holds has nothing to do:
  *
  *     lingering ──► raising ──► confirming ──► asleep
- *        ▲              a claim brought jobs      │
- *        └────────────────────────────────────────┘
+ *        ▲              a claim brought jobs    ▲ │
+ *        ├──────────────────────────────────────┼─┤
+ *        └───────────────── answering ──────────┘ │
+ *                              ▲                  │
+ *                              └──────────────────┘
  *
  * lingering   jobs were found a short time ago: the worker looks again every few milliseconds, for 50 ms
  * raising     the doorbell's flags go up: from now on an enqueue rings
  * confirming  transactions that enqueued before may still commit: the worker looks until there are none, and sweeps
  * asleep      a sweep has found nothing: the worker looks when the doorbell rings, when the next job falls due, or when
  *             the polling interval is over
+ *
+ * answering   as asleep: the flags are up; but a claim has brought jobs, the first ones for a while, and the worker has
+ *             so many peers (peers.h) that an enqueue would ring even if this worker lowered its flags
  *
  * Without a doorbell (behind a pooler that shares sessions, or while the control connection is down) the worker sweeps
  * and sleeps, and new jobs are found at the next poll.
@@ -37,9 +43,10 @@ struct wakeup_events {
   void (*drained)(void *owner);
 };
 
-/* wakeup_new(loop, options, queues, sweep, events, owner): everything passed must outlive the wakeup. */
+/* wakeup_new(loop, options, queues, sweep, events, owner): everything passed must outlive the wakeup. It writes the
+ * number of the last ring into `sweep`. */
 struct wakeup *wakeup_new(uv_loop_t *loop, const struct options *options, const struct queue_list *queues,
-                          const struct sweep *sweep, const struct wakeup_events *events, void *owner);
+                          struct sweep *sweep, const struct wakeup_events *events, void *owner);
 
 /* wakeup_set_doorbell(wakeup, doorbell): the doorbell whose flags are raised and lowered from now on; NULL: none. */
 void wakeup_set_doorbell(struct wakeup *wakeup, struct doorbell *doorbell);
@@ -54,11 +61,21 @@ void wakeup_slept(struct wakeup *wakeup, const struct idle_info *idle);
 /* wakeup_raised(wakeup, clear): the flags are up; `clear`: no transaction that enqueued before is still open. */
 void wakeup_raised(struct wakeup *wakeup, bool clear);
 
-/* wakeup_rung(wakeup): the doorbell rang: a job was enqueued. */
+/* wakeup_set_shared(wakeup, shared): whether other workers hear the same rings, so that not all look at once. */
+void wakeup_set_shared(struct wakeup *wakeup, bool shared);
+
+/* wakeup_rung(wakeup): the doorbell rang: there are jobs, for which this worker looks at once. */
 void wakeup_rung(struct wakeup *wakeup);
 
 /* wakeup_steered(wakeup): an operator has paused or resumed queues. */
 void wakeup_steered(struct wakeup *wakeup);
+/* wakeup_rung_by(wakeup, ring, wait_ms): the doorbell rang, and the ring has that number. The worker looks in
+ * `wait_ms`, unless wakeup_answered() is called before. It looks at once if the last ring for which it waited had no
+ * answer: then most other workers are busy. */
+void wakeup_rung_by(struct wakeup *wakeup, int64_t ring, int64_t wait_ms);
+
+/* wakeup_answered(wakeup, ring): a peer has looked for jobs since that ring, and none is left. */
+void wakeup_answered(struct wakeup *wakeup, int64_t ring);
 
 /* wakeup_stop(wakeup): no hold is woken any more. */
 void wakeup_stop(struct wakeup *wakeup);
