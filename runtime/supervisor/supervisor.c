@@ -509,7 +509,8 @@ static bool on_is_stuck(void *owner) {
   return slot_list_is_cut_off(&s->slots) || output_is_stalled(OUTPUT_STDERR, STUCK_LOG_MS);
 }
 
-static const struct signal_events signal_events = {on_stop_signal, on_reload_signal, on_hurry_signal, on_is_executor, on_is_stuck};
+static const struct signal_events signal_events = {on_stop_signal, on_reload_signal, on_hurry_signal, on_is_executor,
+                                                   on_is_stuck};
 
 static void set_up(struct supervisor *s) {
   uv_loop_init(&s->loop);
