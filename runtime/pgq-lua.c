@@ -26,8 +26,10 @@
 #include "show.h"
 #include "signal_reset.h"
 #include "supervisor.h"
+#include "throughput.h"
 #include "version.h"
 #include "why.h"
+#include "workers.h"
 
 enum { STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
@@ -88,6 +90,14 @@ static const struct command_row commands[] = {
     {"show", COMMAND_SHOW, "show [options] ID",
      "Prints what is known about a job: its state and times, its attempts with their errors, its data on request.",
      show_command},
+    {"workers", COMMAND_WORKERS, "workers [options]",
+     "Lists the workers: where each runs, what it does, its script, its executors with their jobs, and what is wrong.",
+     workers_command},
+    {"stats", COMMAND_STATS, "stats [options] [QUEUE]",
+     "Lists, minute by minute, how many jobs of one queue or of all ended, and how long they waited and ran: in the "
+     "last "
+     "hour, or since --since.",
+     stats_command},
     {"why", COMMAND_WHY, "why [options] ID | QUEUE",
      "Says why a job does not run, or what the jobs of a queue wait for, and who is in the way. A number is the id of "
      "a "

@@ -23,7 +23,9 @@ local COMMANDS = {
   resume = "pgq-lua-resume",
   retry = "pgq-lua-retry",
   show = "pgq-lua-show",
+  stats = "pgq-lua-stats",
   why = "pgq-lua-why",
+  workers = "pgq-lua-workers",
 }
 
 local pages = documents.manual()

@@ -121,17 +121,59 @@ describe("pgq-lua queues", function()
     assert.is_truthy(run().stdout:find "\tbacks off\tbacks off until 2999%-01%-01T00:00:00Z, %d+d%d+h from now: connection refused\n")
   end)
 
-  it("says that a queue is starved if all executors of its workers are busy, and with which job", function()
-    local busy = [[{"pid": 5, "busy": true, "job": 12, "queue": "reports", "job_since": "2026-01-01T00:00:00Z"}]]
-    local idle = [[{"pid": 6, "busy": false, "job": null}]]
-    add_worker("{mail,reports}", "[" .. busy .. "]")
-    add_worker("{reports,also}", "[" .. busy .. "," .. idle .. "]")
-    pg:psql "INSERT INTO pgq_jobs (queue_name, data, run_after) SELECT q, '', now() - interval '1 min' FROM unnest('{mail,also,reports}'::text[]) AS q"
+  describe("a queue whose workers have no executor to spare", function()
+    local BUSY = [[{"pid": 5, "version": "a", "busy": true, "busy_since": "2026-01-01T00:00:00Z", "job": 12, "queue": "reports",
+      "job_since": "2026-01-01T00:00:00Z", "in_flight": 1}]]
+    local FULL = [[{"pid": 5, "version": "a", "busy": false, "busy_since": null, "job": 12, "queue": "reports",
+      "job_since": "2026-01-01T00:00:00Z", "in_flight": 10}]]
+    local IDLE = [[{"pid": 6, "version": "a", "busy": false, "job": null, "in_flight": 9}]]
+
+    local function make_due()
+      pg:psql [[INSERT INTO pgq_jobs (queue_name, data, run_after)
+        SELECT q, '', now() - interval '1 min' FROM unnest('{mail,also,reports}'::text[]) AS q]]
+    end
+
+    it("is starved, and the list says by which job", function()
+      add_worker("{mail,reports}", "[" .. BUSY .. "]")
+      add_worker("{reports,also}", "[" .. BUSY .. "," .. IDLE .. "]")
+      make_due()
+      local found = read()
+      assert.same({ "starved", 1, 12, "reports", "2026-01-01T00:00:00.000000Z" }, { found.mail.state, found.mail.executors,
+        found.mail.longest_job, found.mail.longest_job_queue, found.mail.longest_job_since })
+      assert.same({ "served", "served" }, { found.also.state, found.reports.state })
+      assert.is_truthy(run().stdout:find "\tSTARVED\tthe only executor is busy, for the longest time with job 12 of reports: for %d+d")
+    end)
+
+    it("is starved also by handlers that wait", function()
+      add_worker("{mail,reports,also}", "[" .. FULL .. "," .. BUSY .. "]")
+      make_due()
+      assert.same({ "starved", "starved", "starved" }, { read().mail.state, read().also.state, read().reports.state })
+      assert.is_truthy(run().stdout:find("\tSTARVED\tall 2 executors are busy, ", 1, true))
+    end)
+
+    it("is not starved as long as its own jobs run and end", function()
+      add_worker("{mail,reports}", "[" .. FULL .. "]")
+      make_due()
+      pg:psql "INSERT INTO pgq_stats (queue_name, minute, completed) SELECT q, date_trunc('minute', now()), 1 FROM unnest('{mail,reports}'::text[]) AS q"
+      assert.same({ "starved", "served" }, { read().mail.state, read().reports.state })
+    end)
+
+    it("is not starved if no job has been due for two seconds", function()
+      add_worker("{mail,reports}", "[" .. BUSY .. "]")
+      enqueue "mail"
+      pg:psql "UPDATE pgq_jobs SET run_after = now() + interval '1 hour'"
+      assert.equal("served", read().mail.state)
+    end)
+  end)
+
+  it("says when no worker can run its script", function()
+    pg:psql [[INSERT INTO pgq_workers (host, pid, version, queues, status) VALUES
+      ('a', 1, '1', '{mail,also}', '{"script_error": "syntax error", "executors": [{"pid": 5, "version": null}]}'),
+      ('a', 2, '1', '{also}', '{"script_error": "syntax error", "executors": [{"pid": 5, "version": "a"}]}')]]
     local found = read()
-    assert.same({ "starved", 1, 12, "reports", "2026-01-01T00:00:00.000000Z" }, { found.mail.state, found.mail.executors,
-      found.mail.longest_job, found.mail.longest_job_queue, found.mail.longest_job_since })
-    assert.same({ "served", "served" }, { found.also.state, found.reports.state })
-    assert.is_truthy(run().stdout:find "\tSTARVED\tall 1 executors are busy, for the longest time with job 12 of reports: for %d+d")
+    assert.same({ "workers_cannot_run", "syntax error", 0 }, { found.mail.state, found.mail.script_error, found.mail.workers })
+    assert.equal("served", found.also.state)
+    assert.is_truthy(run().stdout:find("\tNO WORKER\tno worker can run its script: syntax error\n", 1, true))
   end)
 
   it("shows the jobs done per minute and the 95th percentile of the last five minutes", function()

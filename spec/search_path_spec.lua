@@ -260,6 +260,9 @@ describe("with hostile objects in the search path", function()
     run("jobs", "--group-by", "error")
     run("why", "1")
     run("why", "q", "--json")
+    run "workers"
+    run("stats", "q")
+    run "stats"
     run("show", "1")
     run("show", "--json", "--data", "1")
     run "migrate"

@@ -2,20 +2,26 @@
 
 #include <stdlib.h>
 
-enum { MOST_BUCKETS = 62 };
-
-int64_t histogram_quantile(const char *buckets, double fraction) {
-  double counts[MOST_BUCKETS], sum = 0, below = 0;
-  int count = 0;
+void histogram_add(struct histogram *histogram, const char *buckets) {
   char *end = NULL;
-  for (const char *next = buckets; next && *next && *next != '}' && count < MOST_BUCKETS; next = end) {
-    counts[count] = strtod(next + 1, &end); /* behind "{" or "," */
-    sum += counts[count++];
+  int i = 0;
+  for (const char *next = buckets; next && *next && *next != '}' && i < HISTOGRAM_BUCKETS; next = end) {
+    double count = strtod(next + 1, &end); /* behind "{" or "," */
+    histogram->counts[i++] += end > next + 1 ? count : 0;
+  }
+}
+
+int64_t histogram_quantile(const struct histogram *histogram, double fraction) {
+  const double *counts = histogram->counts;
+  double sum = 0, below = 0;
+  int i = 0, last = 0;
+  for (int n = 0; n < HISTOGRAM_BUCKETS; n++) {
+    sum += counts[n];
+    last = counts[n] > 0 ? n : last;
   }
   if (sum <= 0)
     return -1;
-  int i = 0;
-  while (i + 1 < count && below + counts[i] < sum * fraction)
+  while (i < last && below + counts[i] < sum * fraction)
     below += counts[i++];
   double first = i == 0 ? 0 : (double)(INT64_C(1) << (i - 1)), past = (double)(INT64_C(1) << i);
   double share = counts[i] > 0 ? (sum * fraction - below) / counts[i] : 1;

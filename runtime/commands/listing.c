@@ -22,6 +22,14 @@ void listing_init(struct listing *listing, const struct options *options, const 
                               .is_terminal = !options->json && isatty(STDOUT_FILENO)};
 }
 
+bool listing_is_table(const struct listing *listing) {
+  return listing->is_terminal;
+}
+
+bool listing_is_json(const struct listing *listing) {
+  return listing->is_json;
+}
+
 static void add_text(struct buffer *out, const char *text) {
   buffer_add(out, text, strlen(text));
 }

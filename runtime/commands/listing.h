@@ -52,6 +52,12 @@ struct listing {
 void listing_init(struct listing *listing, const struct options *options, const struct listing_column *columns,
                   int count, const char *now);
 
+/* listing_is_table(listing): whether the list is printed on a terminal, where space is scarce. */
+bool listing_is_table(const struct listing *listing);
+
+/* listing_is_json(listing): whether the list is printed as JSON. */
+bool listing_is_json(const struct listing *listing);
+
 /* listing_add(listing, values): adds a row: a value for each column. */
 void listing_add(struct listing *listing, const char *const *values);
 

@@ -30,6 +30,7 @@ enum column {
   COLUMN_PAUSE_REASON,
   COLUMN_BACKS_OFF_UNTIL,
   COLUMN_BACKOFF_ERROR,
+  COLUMN_SCRIPT_ERROR,
   COLUMN_EXECUTORS,
   COLUMN_BUSIEST_JOB,
   COLUMN_BUSIEST_QUEUE,
@@ -55,6 +56,7 @@ static const struct listing_column columns[] = {
     {"backs_off_until", NULL, LISTING_TIME},
     {"backoff_error", NULL, LISTING_TEXT},
     {"nearest_queue", NULL, LISTING_TEXT},
+    {"script_error", NULL, LISTING_TEXT},
     {"executors", NULL, LISTING_NUMBER},
     {"longest_job", NULL, LISTING_NUMBER},
     {"longest_job_queue", NULL, LISTING_TEXT},
@@ -70,7 +72,7 @@ struct state_row {
 
 static const struct state_row state_rows[] = {
     {"served", "served"},       {"paused", "paused"},   {"backs_off", "backs off"},
-    {"no_worker", "NO WORKER"}, {"starved", "STARVED"},
+    {"no_worker", "NO WORKER"}, {"starved", "STARVED"}, {"workers_cannot_run", "NO WORKER"},
 };
 
 /* The names of the queues that workers serve, read when they are first needed. */
@@ -107,7 +109,7 @@ static void write_end(char *text, size_t size, const char *until, const char *no
 
 /* Writes why the queue is in its state, unless it is served. `row` has the values of queues.sql. */
 static void explain(char note[NOTE_SIZE], const char *const *row, const char *nearest, const char *now) {
-  char until[160], span[MOMENT_SIZE];
+  char until[160], span[MOMENT_SIZE], busy[80];
   const char *state = row[COLUMN_STATE] ? row[COLUMN_STATE] : "";
   *note = '\0';
   if (strcmp(state, "paused") == 0) {
@@ -122,10 +124,15 @@ static void explain(char note[NOTE_SIZE], const char *const *row, const char *ne
   } else if (strcmp(state, "no_worker") == 0) {
     snprintf(note, NOTE_SIZE, "no worker registers this queue%s%.300s%s",
              nearest ? "; the nearest name that one registers is '" : "", nearest ? nearest : "", nearest ? "'" : "");
+  } else if (strcmp(state, "workers_cannot_run") == 0) {
+    snprintf(note, NOTE_SIZE, "no worker can run its script: %.900s", row[COLUMN_SCRIPT_ERROR]);
   } else if (strcmp(state, "starved") == 0) {
     moment_span(span, row[COLUMN_BUSIEST_SINCE] ? moment_between_ms(row[COLUMN_BUSIEST_SINCE], now) : 0);
-    snprintf(note, NOTE_SIZE, "all %s executors are busy, for the longest time with job %s of %.300s: for %s",
-             row[COLUMN_EXECUTORS], row[COLUMN_BUSIEST_JOB] ? row[COLUMN_BUSIEST_JOB] : "?",
+    snprintf(busy, sizeof busy,
+             strcmp(row[COLUMN_EXECUTORS], "1") == 0 ? "the only executor is" : "all %s executors are",
+             row[COLUMN_EXECUTORS]);
+    snprintf(note, NOTE_SIZE, "%s busy, for the longest time with job %s of %.300s: for %s", busy,
+             row[COLUMN_BUSIEST_JOB] ? row[COLUMN_BUSIEST_JOB] : "?",
              row[COLUMN_BUSIEST_QUEUE] ? row[COLUMN_BUSIEST_QUEUE] : "?", span);
   }
 }
@@ -140,12 +147,14 @@ static const char *find_title(const char *state) {
 static void add_queue(struct listing *listing, struct registered *registered, const PGresult *result, int number) {
   const char *row[COLUMN_BUSIEST_SINCE + 1];
   char note[NOTE_SIZE], p95[24];
+  struct histogram run = {0};
   for (int i = 0; i <= COLUMN_BUSIEST_SINCE; i++)
     row[i] = PQgetisnull(result, number, i) ? NULL : PQgetvalue(result, number, i);
   bool unserved = row[COLUMN_STATE] && strcmp(row[COLUMN_STATE], "no_worker") == 0;
   const char *nearest = unserved ? find_nearest(registered, row[COLUMN_NAME]) : NULL;
   explain(note, row, nearest, registered->inquiry->now);
-  int64_t quantile_ms = histogram_quantile(row[COLUMN_RUN_BUCKETS], 0.95);
+  histogram_add(&run, row[COLUMN_RUN_BUCKETS]);
+  int64_t quantile_ms = histogram_quantile(&run, 0.95);
   snprintf(p95, sizeof p95, "%" PRId64, quantile_ms);
   const char *values[COLUMNS] = {
       row[COLUMN_NAME],
@@ -166,6 +175,7 @@ static void add_queue(struct listing *listing, struct registered *registered, co
       row[COLUMN_BACKS_OFF_UNTIL],
       row[COLUMN_BACKOFF_ERROR],
       nearest,
+      row[COLUMN_SCRIPT_ERROR],
       row[COLUMN_EXECUTORS],
       row[COLUMN_BUSIEST_JOB],
       row[COLUMN_BUSIEST_QUEUE],

@@ -64,8 +64,10 @@ struct options {
   int64_t connect_timeout_ms; /* 0: not given */
   bool preserve_completed;
   bool discard_failed;
-  int64_t keep_attempts_ms; /* how long rows of pgq_attempts are kept; 0: for ever */
-  bool keep_all_attempts;   /* attempts that did not fail get rows, too */
+  int64_t keep_attempts_ms;  /* how long rows of pgq_attempts are kept; 0: for ever */
+  int64_t keep_completed_ms; /* how long preserved jobs are kept; 0: for ever */
+  int64_t keep_failed_ms;    /* how long failed and cancelled jobs are kept; 0: for ever */
+  bool keep_all_attempts;    /* attempts that did not fail get rows, too */
   bool drain;
   int pooler; /* enum pooler */
   bool no_prepare;

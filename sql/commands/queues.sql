@@ -1,7 +1,8 @@
 -- Returns the queues, at most $1 of them: first those with trouble, then the others, each by name. A queue is known from
 -- its jobs, from the workers that register it, or because it is paused. Names are found by loose index scans, which read
 -- one row of each queue, and at most 10,000 names. Counts read at most 10,001 rows of an index. The figures of handlers
--- are those of the last five minutes. The columns are those of enum column in queues.c.
+-- are those of the last five minutes. An executor is busy if it has computed for a second, or has as many jobs as it may;
+-- a queue whose own jobs run and end is not starved. The columns are those of enum column in queues.c.
 --
 -- $1 int8: the greatest number of queues
 WITH RECURSIVE waiting (name, number) AS (
@@ -22,15 +23,23 @@ worker AS MATERIALIZED (
   SELECT queues, CASE WHEN pg_catalog.jsonb_typeof(status -> 'executors'::text) = 'array'::text
       THEN status -> 'executors'::text ELSE '[]'::jsonb END AS executors,
     CASE WHEN pg_catalog.jsonb_typeof(status -> 'queues'::text) = 'object'::text
-      THEN status -> 'queues'::text ELSE '{}'::jsonb END AS queues_status
+      THEN status -> 'queues'::text ELSE '{}'::jsonb END AS queues_status,
+    status ->> 'script_error'::text AS script_error,
+    coalesce((status ->> 'at'::text)::timestamptz, now()) AS reported_at,
+    coalesce((status -> 'options'::text ->> 'concurrency'::text)::int8, 10::int8) AS concurrency
   FROM pgq_workers WHERE last_seen_at > now() - interval '1 minute'),
 registered AS (
-  SELECT queue.name, pg_catalog.count(*) AS workers, pg_catalog.sum(measured.executors)::int8 AS executors,
-    pg_catalog.sum(measured.busy)::int8 AS busy
-  FROM (SELECT queues, pg_catalog.jsonb_array_length(executors) AS executors,
-    (SELECT pg_catalog.count(*) FROM pg_catalog.jsonb_array_elements(executors) AS one (executor)
-      WHERE executor -> 'busy'::text = 'true'::jsonb) AS busy
-    FROM worker) AS measured
+  SELECT queue.name, pg_catalog.count(*) FILTER (WHERE script_error IS NULL OR loaded) AS workers,
+    pg_catalog.max(script_error) AS script_error, pg_catalog.sum(measured.executors)::int8 AS executors,
+    pg_catalog.sum(measured.busy)::int8 AS busy, coalesce(pg_catalog.bool_or(queue.name = ANY (busy_with)), false) AS runs
+  FROM worker
+  CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS executors, coalesce(pg_catalog.bool_or(version IS NOT NULL), false) AS loaded,
+      pg_catalog.count(*) FILTER (WHERE in_flight >= concurrency
+        OR busy AND reported_at - least(busy_since, job_since) >= interval '1 second') AS busy,
+      pg_catalog.array_agg(executor.queue) AS busy_with
+    FROM pg_catalog.jsonb_to_recordset(worker.executors)
+      AS executor (version text, busy bool, busy_since timestamptz, job_since timestamptz, in_flight int8, queue text)) AS measured
   CROSS JOIN LATERAL pg_catalog.unnest(queues) AS queue (name)
   GROUP BY queue.name),
 backing_off AS (
@@ -56,10 +65,12 @@ first_due AS (
     ORDER BY run_after, id LIMIT 1) AS oldest ON true),
 judged AS (
   SELECT first_due.name, run_after, workers, executors, paused_until, paused_by, pause_reason, until, backing_off.error,
-    CASE WHEN paused.name IS NOT NULL THEN 'paused'::text
+    script_error, CASE WHEN paused.name IS NOT NULL THEN 'paused'::text
       WHEN workers IS NULL AND has_jobs THEN 'no_worker'::text
+      WHEN workers = 0::int8 THEN 'workers_cannot_run'::text
       WHEN backing_off.name IS NOT NULL THEN 'backs_off'::text
-      WHEN executors > 0::int8 AND busy = executors AND run_after < now() - interval '2 seconds' THEN 'starved'::text
+      WHEN busy = executors AND executors > 0::int8 AND run_after < now() - interval '2 seconds' AND NOT (runs AND EXISTS (
+        SELECT FROM pgq_stats WHERE queue_name = first_due.name AND minute > now() - interval '2 minutes')) THEN 'starved'::text
       WHEN workers IS NOT NULL THEN 'served'::text END AS state
   FROM first_due
   LEFT JOIN registered ON registered.name = first_due.name
@@ -92,7 +103,7 @@ SELECT shown.name,
     WHERE queue_name = shown.name AND minute >= recent.since
     GROUP BY bucket.position) AS added),
   shown.state, shown.workers, shown.paused_until, shown.paused_by, shown.pause_reason, shown.until, shown.error,
-  shown.executors, busiest.job, busiest.queue, busiest.since
+  shown.script_error, shown.executors, busiest.job, busiest.queue, busiest.since
 FROM shown
 CROSS JOIN LATERAL (
   SELECT pg_catalog.date_trunc('minute'::text, now()) - interval '5 minutes' AS since,

@@ -12,6 +12,7 @@
 #include "memory.h"
 #include "queue_settings.h"
 #include "regions.h"
+#include "retention.h"
 #include "stats.h"
 #include "worker_row.h"
 
@@ -41,6 +42,7 @@ struct control {
   struct regions *regions;
   struct worker_row *row;
   struct stats *stats;
+  struct retention *retention;
   struct queue_settings *settings;
   const struct options *options;
   const struct queue_list *queues;
@@ -63,7 +65,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result);
 static void on_synced(void *owner);
 static void on_notified(void *owner, const char *channel, const char *payload, int pid);
 static bool on_look(void *owner, const struct parameters *parameters);
-static bool on_read_settings(void *owner, enum statement statement, const struct parameters *parameters);
+static bool on_ask(void *owner, enum statement statement, const struct parameters *parameters);
 
 static const struct connection_events connection_events = {on_up, on_down, on_result, on_synced, on_notified};
 
@@ -95,10 +97,11 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   control->row = worker_row_new(loop, control->connection, queues, mode, history, status, &worker_row_events, control);
   control->bell = doorbell_new(loop, control->connection, worker_row_id(control->row), queues, wakeup);
   control->stats = stats_new(queues, act_for_owner, control);
+  control->retention = retention_new(loop, options, mode, worker_row_id(control->row), on_ask, control);
   control->regions = regions_new(control->connection, worker_row_id(control->row), frontier);
   wakeup_set_doorbell(wakeup, control->bell);
   control->cancellations = cancellations_new(loop, slots, on_look, control);
-  control->settings = queue_settings_new(loop, queues, slots, wakeup, on_read_settings, control);
+  control->settings = queue_settings_new(loop, queues, slots, wakeup, on_ask, control);
   connection_open(control->connection);
   return control;
 }
@@ -127,6 +130,7 @@ void control_free(struct control *control) {
   regions_free(control->regions);
   worker_row_free(control->row);
   stats_free(control->stats);
+  retention_free(control->retention);
   uv_close((uv_handle_t *)&control->extend_timer, close_timer);
 }
 
@@ -151,7 +155,7 @@ static bool on_look(void *owner, const struct parameters *parameters) {
   return act_if_up(owner, STATEMENT_FIND_CANCELLED, parameters);
 }
 
-static bool on_read_settings(void *owner, enum statement statement, const struct parameters *parameters) {
+static bool on_ask(void *owner, enum statement statement, const struct parameters *parameters) {
   return act_if_up(owner, statement, parameters);
 }
 
@@ -355,6 +359,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
       doorbell_result(control->bell, statement, result) || regions_result(control->regions, statement, result);
   if (control->other_answered || dead_workers_result(control->dead, statement, result) ||
       worker_row_result(control->row, statement, result) || stats_result(control->stats, statement, result) ||
+      retention_result(control->retention, statement, result) ||
       queue_settings_result(control->settings, statement, result))
     return;
   if (result_failed(result)) {
@@ -387,6 +392,7 @@ static void join(struct control *control) {
   if (!queue_settings_are_known(control->settings)) /* they are read again soon */
     return;
   control->state = CONTROL_SERVING;
+  retention_start(control->retention);
   control->events->checked(control->owner);
 }
 
@@ -467,6 +473,7 @@ void control_leave(struct control *control) {
   control->state = CONTROL_LEAVING;
   dead_workers_stop(control->dead);
   worker_row_leave(control->row);
+  retention_stop(control->retention);
   control->other_answered = false;
   uv_timer_start(&control->timer, on_leave_timeout, reachable ? LEAVE_TIMEOUT_MS : 0, 0);
   if (reachable && control->busy == 0)
