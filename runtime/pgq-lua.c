@@ -13,6 +13,7 @@
 #include "cancel.h"
 #include "conninfo.h"
 #include "dev.h"
+#include "doctor.h"
 #include "edit.h"
 #include "enqueue.h"
 #include "executor.h"
@@ -111,6 +112,10 @@ static const struct command_row commands[] = {
      stop_command},
     {"reload", COMMAND_RELOAD, "reload [options] WORKER… | --all",
      "Makes workers reload their scripts, as SIGHUP does, without a gap in claiming.", reload_command},
+    {"doctor", COMMAND_DOCTOR, "doctor [options]",
+     "Checks the server, the tables, the workers and the queues, and prints for each check whether it is ok, what was "
+     "found, and the command that repairs it. Changes nothing.",
+     doctor_command},
     {"migrate", COMMAND_MIGRATE, "migrate [options]",
      "Creates the tables and functions of pgq-lua, or updates older ones.", run_migrate},
     {"dev", COMMAND_DEV, "dev start | stop | status | conninfo",

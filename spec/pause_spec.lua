@@ -137,6 +137,38 @@ describe("a queue", function()
     assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs")
   end)
 
+  -- Without this, the jobs that the executor has received begin until the hold limit is over, one after the other. The
+  -- machine may stand still between the pause and the notification; so the least number counts.
+  it("gets back jobs that were claimed and have not begun", function()
+    local worker, least, seen = start [[
+      pgq.register_queue("a", function(data)
+        if data ~= "slow" then return end
+        local seconds, us = uv.gettimeofday()
+        print(("begun %.6f"):format(seconds + us / 1e6))
+        spin(0.1)
+      end)]], math.huge, 1
+    worker:read_until "worker is serving"
+    for _ = 1, 6 do
+      enqueue("a", "quick", 1000) -- many of them fit into a claim, and so the next claim brings many slow ones
+      enqueue("a", "slow", 40)
+      worker:read_until "begun"
+      run("pause", "a")
+      worker:read_until("queue is paused", 30, "stderr")
+      wait.sleep(1.5)
+      local paused_at, begun = number "SELECT extract(epoch FROM paused_at) FROM pgq_queues", 0
+      for at in worker.stdout:sub(seen):gmatch "begun (%S+)" do
+        if tonumber(at) > paused_at then begun = begun + 1 end
+      end
+      seen, least = #worker.stdout + 1, math.min(least, begun)
+      pg:psql "DELETE FROM pgq_jobs"
+      run("resume", "a")
+      worker:read_until("not paused any more", 30, "stderr")
+      if least <= 2 then break end
+    end
+    assert.is_true(least <= 2, least)
+    worker:stop()
+  end)
+
   it("gives back transactional jobs that were leased and have not begun", function()
     local worker = start [[
       pgq.register_queue("a", function(data, job)

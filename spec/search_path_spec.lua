@@ -265,6 +265,7 @@ describe("with hostile objects in the search path", function()
     run "stats"
     run("show", "1")
     run("show", "--json", "--data", "1")
+    assert.not_matches("hijacked", process.run({ PGQ_LUA, "--db", pg.conninfo, "doctor" }).stdout)
     run "migrate"
     pg:psql [[DROP FUNCTION pgq_enqueue, pgq_cancel, pgq_retry, pgq_pause, pgq_resume; DROP TRIGGER pgq_ring ON pgq_jobs; DROP INDEX pgq_jobs_lease;
       ALTER TABLE pgq_jobs DROP started_at, RESET (fillfactor), DROP CONSTRAINT pgq_jobs_deaths_check]]

@@ -308,15 +308,14 @@ describe("pgq_why", function()
       end)
 
       it("workers_cannot_run", function()
-        local worker = start [[pgq.register_queue("q", print)]]
+        local path = os.tmpname()
+        local worker = start(('assert(io.open("%s"), "the configuration is missing"):close()\npgq.register_queue("q", print)'):format(path))
         started(worker)
-        local file = assert(io.open(worker.script_path, "w"))
-        file:write "this is no Lua"
-        file:close()
+        assert(os.remove(path))
         for _, pid in ipairs(worker:executors()) do uv.kill(pid, "sigkill") end
         local id = enqueue "q"
         local answer = wait_for_code("workers_cannot_run", why, id)
-        assert.matches("worker %S+:" .. worker.pid .. " cannot run its script: .*worker%.lua:1:", answer.sentence)
+        assert.matches("worker %S+:" .. worker.pid .. " cannot run its script: .*the configuration is missing", answer.sentence)
       end)
 
       it("starved #slow", function()
