@@ -24,7 +24,7 @@ describe("a command that changes jobs", function()
   -- Inserts a job in this state, and returns its id. `changes` are further columns.
   local COLUMNS = {
     due = {}, later = { run_after = "now() + interval '1 h'" },
-    failed = { ran_at = "now()", error = "'no route to host 7'", attempt = "4", retry_waits = "'{}'" },
+    failed = { run_after = "now() - interval '3 days'", ran_at = "now()", error = "'no route to host 7'", attempt = "4", retry_waits = "'{}'" },
     completed = { ran_at = "now()" }, cancelled = { ran_at = "now()", cancelled = "true", error = "'cancelled'" },
     running = { lease = "77", started_at = "now()", run_after = "now() + interval '1 min'", attempt = "1" },
   }
@@ -46,7 +46,7 @@ describe("a command that changes jobs", function()
   end
 
   local function row(id)
-    return pg:psql([[SELECT run_after <= now(), ran_at IS NULL, coalesce(error, '-'), attempt, retry_waits, cancelled, lease IS NULL, deaths
+    return pg:psql([[SELECT run_after <= now() AND run_after > now() - interval '1 h', ran_at IS NULL, coalesce(error, '-'), attempt, retry_waits, cancelled, lease IS NULL, deaths
       FROM pgq_jobs WHERE id = ]] .. id)
   end
 

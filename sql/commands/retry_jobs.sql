@@ -9,11 +9,15 @@ WITH locked AS MATERIALIZED (
     AND NOT (ran_at IS NULL AND lease IS NOT NULL AND started_at IS NOT NULL AND run_after > clock_timestamp())
   FOR UPDATE SKIP LOCKED),
 anew AS (
-  UPDATE pgq_jobs AS job SET run_after = least(job.run_after, statement_timestamp()), retry_waits = DEFAULT, attempt = 0,
+  UPDATE pgq_jobs AS job SET
+    run_after = CASE WHEN job.ran_at IS NULL THEN least(job.run_after, statement_timestamp()) ELSE statement_timestamp() END,
+    retry_waits = DEFAULT, attempt = 0,
     ran_at = NULL, error = NULL, cancelled = false, lease = NULL, started_at = NULL, deaths = 0
   FROM locked WHERE job.id = locked.id AND locked.anew RETURNING job.queue_name),
 kept AS (
-  UPDATE pgq_jobs AS job SET run_after = least(job.run_after, statement_timestamp()), ran_at = NULL,
+  UPDATE pgq_jobs AS job SET
+    run_after = CASE WHEN job.ran_at IS NULL THEN least(job.run_after, statement_timestamp()) ELSE statement_timestamp() END,
+    ran_at = NULL,
     error = CASE WHEN $2::bool AND NOT (job.cancelled AND job.error = 'cancelled') THEN job.error END,
     cancelled = false, lease = NULL, started_at = NULL, deaths = 0
   FROM locked WHERE job.id = locked.id AND NOT locked.anew RETURNING job.queue_name),

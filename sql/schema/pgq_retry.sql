@@ -4,7 +4,8 @@
 --   retried  the job is due
 --   running  a worker has leased the job; nothing is changed
 --   unknown  there is no job with that id; completed jobs are deleted, and so they are unknown
--- If a worker has locked the row, the call waits for it, at most a second. Sleeping workers are notified.
+-- The due time of a job that has ended is now, not that of its last attempt: busy workers do not look for jobs that fell
+-- due long ago. If a worker has locked the row, the call waits for it, at most a second. Sleeping workers are notified.
 CREATE OR REPLACE FUNCTION pgq_retry(id bigint, keep_waits boolean DEFAULT false) RETURNS text
 LANGUAGE plpgsql VOLATILE AS $pgq$
 DECLARE
@@ -27,11 +28,15 @@ BEGIN
     RETURN 'running';
   END IF;
   IF anew THEN
-    UPDATE pgq_jobs AS job SET run_after = least(job.run_after, statement_timestamp()), retry_waits = DEFAULT, attempt = 0,
+    UPDATE pgq_jobs AS job SET
+        run_after = CASE WHEN job.ran_at IS NULL THEN least(job.run_after, statement_timestamp()) ELSE statement_timestamp() END,
+        retry_waits = DEFAULT, attempt = 0,
         ran_at = NULL, error = NULL, cancelled = false, lease = NULL, started_at = NULL, deaths = 0
       WHERE job.id = pgq_retry.id;
   ELSE
-    UPDATE pgq_jobs AS job SET run_after = least(job.run_after, statement_timestamp()), ran_at = NULL,
+    UPDATE pgq_jobs AS job SET
+        run_after = CASE WHEN job.ran_at IS NULL THEN least(job.run_after, statement_timestamp()) ELSE statement_timestamp() END,
+        ran_at = NULL,
         error = CASE WHEN keep_waits AND NOT (job.cancelled AND job.error = 'cancelled') THEN job.error END,
         cancelled = false, lease = NULL, started_at = NULL, deaths = 0
       WHERE job.id = pgq_retry.id;
