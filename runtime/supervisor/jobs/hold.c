@@ -318,6 +318,9 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     else
       hold_error_note_text(&hold->error, "42804", "a column of pgq_jobs has got a type that the worker cannot read");
     break;
+  case STATEMENT_FIND_DUE:
+    claim_take_look(&hold->claim, result);
+    break;
   case STATEMENT_FETCH_DATA:
     hold_take_data(hold, result);
     break;

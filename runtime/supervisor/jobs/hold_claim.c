@@ -29,7 +29,7 @@ static void lock_sweep(struct hold *hold) {
 }
 
 void hold_send_claim(struct hold *hold, bool sweep) {
-  struct parameters parameters = {0};
+  struct parameters parameters = {0}, look = {0};
   if (sweep) {
     sweep_begin(hold->start.sweep, clock_ms());
     claim_sweep(&hold->claim);
@@ -38,6 +38,7 @@ void hold_send_claim(struct hold *hold, bool sweep) {
   claim_parameters(&hold->claim, sweep_wait_ms(hold->start.sweep, clock_ms()) == 0, &parameters);
   hold_add_unwritten(&parameters);
   enum statement statement = claim_fleet_parameters(&hold->claim, &parameters);
+  bool looks = claim_look(&hold->claim, &look);
   connection_begin(hold->connection);
   hold_ask_suppressor(hold);
   if (hold->claim.locks_sweep)
@@ -46,6 +47,9 @@ void hold_send_claim(struct hold *hold, bool sweep) {
   if (hold->claim.sweeps_any)
     connection_ask_answer(hold->connection);
   connection_send(hold->connection, statement, &parameters);
+  if (looks)
+    connection_send(hold->connection, STATEMENT_FIND_DUE, &look);
+  parameters_free(&look);
   parameters_free(&parameters);
   hold_set_state(hold, HOLD_CLAIMING);
 }
@@ -135,8 +139,9 @@ void hold_take_claim(struct hold *hold, const PGresult *result) {
 
 /* The claim found nothing: after a sweep the hold asks when the next job falls due; then the transaction ends. */
 static void close_empty(struct hold *hold) {
-  hold->idle = (struct idle_info){.complete = hold->claim.complete && !hold->claim.again,
-                                  .swept = hold->claim.sweeps_all && !hold->start.ahead,
+  bool complete = hold->claim.complete && !hold->claim.again;
+  hold->idle = (struct idle_info){.complete = complete,
+                                  .swept = complete && hold->claim.sweeps_all && !hold->start.ahead,
                                   .denied = hold->claim.denied,
                                   .wait_ms = -1,
                                   .ring = hold->ring};

@@ -43,7 +43,9 @@ struct queue {
   int64_t seen_us;
   int batch;         /* how many jobs a claim may take */
   double data_bytes; /* size of a job's data: moving average */
-  bool busy;         /* the last claim that asked this queue brought jobs */
+  bool busy;         /* the last claim that asked this queue brought jobs, or a later look found some */
+  uint64_t turn;     /* number of the claim that asked this queue last, among all of this worker; 0: it comes first */
+  int64_t looked_ms; /* when a look last asked this queue */
   /*
    * The floor: claims start at it, in the order of run_after (as Postgres counts) and id. A job below it was
    * enqueued by a transaction that began early and committed late, or was given back. Only a sweep finds that job.
