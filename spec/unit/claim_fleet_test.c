@@ -112,6 +112,16 @@ static void a_worker_that_shares_a_queue_sweeps_under_the_lock(void **state) {
   assert_true(scene->claim.sweeps_all && scene->claim.swept[0]);
 }
 
+/* The transaction, and with it the lock, would last as long as the jobs. */
+static void a_queue_of_slow_jobs_is_swept_without_the_lock(void **state) {
+  struct scene *scene = *state;
+  scene->queues[0]->region.shared = true;
+  scene->queues[0]->job_us = 10000;
+  claim_sweep(&scene->claim);
+  assert_int_equal(claim(scene), STATEMENT_CLAIM);
+  assert_true(scene->claim.sweeps_all);
+}
+
 static void without_the_lock_the_claim_is_no_sweep(void **state) {
   struct scene *scene = *state;
   scene->queues[0]->region.shared = true;
@@ -143,6 +153,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(the_end_of_the_queue_ends_the_regions, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_worker_that_is_alone_sweeps_when_it_wants, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_worker_that_shares_a_queue_sweeps_under_the_lock, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_queue_of_slow_jobs_is_swept_without_the_lock, set_up, tear_down),
       cmocka_unit_test_setup_teardown(without_the_lock_the_claim_is_no_sweep, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_worker_in_a_region_sweeps_without_the_lock, set_up, tear_down),
   };

@@ -4,6 +4,10 @@
 
 #include "memory.h"
 
+/* If a claim brings fewer jobs than this, they take long. Then no sweep is locked: the lock would last as long as they.
+ */
+enum { JOBS_LEAST = 8 };
+
 /* The begin of each queue, where no claim ends. */
 static const struct place BEGIN = {FLOOR_US_LEAST, FLOOR_ID_LEAST};
 
@@ -28,7 +32,7 @@ bool claim_fleet_locks_sweep(const struct claim *claim) {
     const struct queue *queue = claim->asked[i];
     if (!queue->sweep_next || queue->region.inside)
       return false;
-    shared = shared || queue->region.shared;
+    shared = shared || (queue->region.shared && queue_fits(queue) >= JOBS_LEAST);
   }
   return shared && claim->deaths != CLAIM_DEATHS_MANY;
 }

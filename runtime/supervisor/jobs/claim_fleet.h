@@ -11,8 +11,9 @@
  *
  * Workers that share a queue come to its end at about the same time. If all of them then swept at once, each would read
  * the same rows that the others have deleted, which costs the more the more workers there are. So a worker that shares
- * a queue sweeps it under a lock: while one worker sweeps, the claims of the others start at the floors, and they try
- * again after a while (sql/worker/lock_sweep.sql). A worker in a region sweeps when a reservation tells it to.
+ * a queue of quick jobs sweeps it under a lock: while one worker sweeps, the claims of the others start at the floors,
+ * and they try again after a while (sql/worker/lock_sweep.sql). A worker in a region sweeps when a reservation tells it
+ * to.
  */
 
 /* claim_fleet_start(claim, i, may_sweep): returns where the claim of the i-th asked queue starts, and sets `swept` and
