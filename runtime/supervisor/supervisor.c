@@ -20,8 +20,8 @@
 #include "reload.h"
 #include "script_options.h"
 #include "slot_list.h"
+#include "start_line.h"
 #include "stop_signals.h"
-#include "version.h"
 #include "wakeup.h"
 
 /* The stages of a worker's life. The stage only rises. */
@@ -314,8 +314,8 @@ static void on_checked(void *owner) {
   s->options->executors = executors;
   s->stage = STAGE_SERVING;
   status_set_stage(s->worker_status, "serving");
-  log_info("worker is serving", LOG_T("version", PGQ_LUA_VERSION), LOG_T("script", s->start.argv[s->start.script]),
-           LOG_I("queues", s->queues.count), LOG_I("executors", executors));
+  status_watch(s->worker_status, &s->loop);
+  start_line_log(s->options, s->control, s->start.argv[s->start.script], s->queues.count, executors);
   slot_serve(s->slots.items[0]);
   while (s->slots.count < executors) {
     struct slot *slot = slot_list_add(&s->slots);
@@ -452,6 +452,7 @@ static void begin_leaving(struct supervisor *s) {
 
 static void close_all(struct supervisor *s) {
   s->stage = STAGE_GONE;
+  status_unwatch(s->worker_status);
   slot_list_free(&s->slots);
   reload_free(s->reload);
   file_changes_free(s->watch);

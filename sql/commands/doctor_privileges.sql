@@ -8,6 +8,7 @@ WITH needs (relation, privilege) AS (
     ('pgq_frontiers', '{SELECT,INSERT,UPDATE,DELETE}'),
     ('pgq_attempts', '{SELECT,INSERT,UPDATE,DELETE}'),
     ('pgq_stats', '{SELECT,INSERT,UPDATE,DELETE}'),
+    ('pgq_audit', '{SELECT,DELETE}'),
     ('pgq_queues', '{SELECT}')) AS words (relation, privileges)
   CROSS JOIN LATERAL pg_catalog.unnest(words.privileges) AS privilege (name)
   WHERE pg_catalog.to_regclass(words.relation) IS NOT NULL),

@@ -468,6 +468,10 @@ static void on_leave_timeout(uv_timer_t *timer) {
     leave(control);
 }
 
+struct database_name control_database(const struct control *control) {
+  return connection_database(control->connection);
+}
+
 void control_leave(struct control *control) {
   bool reachable = connection_is_up(control->connection);
   control->state = CONTROL_LEAVING;

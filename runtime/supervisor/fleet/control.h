@@ -45,6 +45,9 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
 /* control_queues_changed(control): the script was reloaded, and may register other queues than before. */
 void control_queues_changed(struct control *control);
 
+/* control_database(control): see connection_database(). */
+struct database_name control_database(const struct control *control);
+
 /* control_leave(control): deletes the worker's row. left() follows within two seconds; it may be called at once. */
 void control_leave(struct control *control);
 

@@ -11,6 +11,7 @@
 #include "memory.h"
 #include "memory_limit.h"
 #include "slot_activity.h"
+#include "stuck.h"
 #include "text.h"
 
 /* At most so many queues and executors are listed, and texts are cut to so many bytes. */
@@ -23,6 +24,7 @@ struct status {
   const struct session_mode *mode;
   void (*changed)(void *owner);
   void *owner;
+  struct stuck *stuck; /* NULL: nobody looks for stuck handlers */
   const char *stage;
   char *script;       /* its path, from the root if that is known */
   char *script_error; /* NULL: none */
@@ -138,6 +140,8 @@ static void add_executor(cJSON *list, const struct slot *slot) {
     cJSON_AddNullToObject(executor, "queue");
     cJSON_AddNullToObject(executor, "job_since");
   }
+  if (stuck_is_handler(&activity))
+    cJSON_AddBoolToObject(executor, "stuck", true);
   add_integer(executor, "in_flight", activity.in_flight);
   add_text(executor, "version", *activity.version ? activity.version : NULL);
   cJSON_AddItemToArray(list, executor);
@@ -208,6 +212,20 @@ static const char *version_of(const struct status *status) {
   return NULL;
 }
 
+static void on_stuck(void *owner) {
+  status_touch(owner);
+}
+
+void status_watch(struct status *status, uv_loop_t *loop) {
+  if (!status->stuck)
+    status->stuck = stuck_new(loop, status->slots, on_stuck, status);
+}
+
+void status_unwatch(struct status *status) {
+  stuck_free(status->stuck);
+  status->stuck = NULL;
+}
+
 static void make_ascii(char *text) {
   char *to = text;
   for (const char *from = text; *from; from++)
@@ -227,6 +245,11 @@ char *status_text(const struct status *status, bool ascii) {
   add_text(object, "error", *problem ? problem : NULL);
   options_each_changed(status->options, add_option, cJSON_AddObjectToObject(object, "options"));
   add_totals(object, status);
+  int64_t all_busy_ms = stuck_all_busy_ms(status->slots);
+  if (all_busy_ms >= STUCK_ALL_MS)
+    add_time(object, "all_busy_since", -all_busy_ms);
+  else
+    cJSON_AddNullToObject(object, "all_busy_since");
   add_executors(object, status);
   add_queues(object, status);
   char *printed = cJSON_PrintUnformatted(object), *text = memory_text(printed ? printed : "{}");

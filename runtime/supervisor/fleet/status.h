@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <uv.h>
 
 #include "connection.h"
 #include "options.h"
@@ -33,6 +34,10 @@ void status_set_script_error(struct status *status, const char *error, size_t le
 
 /* status_touch(status): something else that it shows has changed: a queue backs off, a handler is stuck. */
 void status_touch(struct status *status);
+
+/* status_watch(status, loop): begins to look for handlers that are stuck. status_unwatch(status): ceases. */
+void status_watch(struct status *status, uv_loop_t *loop);
+void status_unwatch(struct status *status);
 
 /* status_text(status, ascii): the object as JSON text that Postgres accepts; the caller frees it. With `ascii`,
  * characters beyond ASCII become question marks, for databases in other encodings than UTF-8. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "connector.h"
 #include "growing_wait.h"
 #include "log.h"
@@ -13,6 +14,9 @@
 enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000, CONNECT_TIMEOUT_MS = 10000, START_TIMEOUT_MS = 30000 };
 
 enum { REASON_SIZE = 1024 };
+
+/* How often a problem that lasts is logged again. */
+enum { REPEAT_MS = 60000 };
 
 /*
  *     CLOSED ─► CONNECTING ─► ASKING ─► PREPARING ─► UP
@@ -124,6 +128,13 @@ bool connection_is_up(const struct connection *c) {
   return c->state == CONNECTION_UP;
 }
 
+struct database_name connection_database(const struct connection *c) {
+  const char *texts[] = {PQhost(c->pg), PQport(c->pg), PQdb(c->pg), PQuser(c->pg)}; /* null without a session */
+  for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+    texts[i] = texts[i] ? texts[i] : "";
+  return (struct database_name){texts[0], texts[1], texts[2], texts[3]};
+}
+
 bool connection_is_unicode(const struct connection *c) {
   const char *encoding = PQparameterStatus(c->pg, "server_encoding");
   return !encoding || strcmp(encoding, "UTF8") == 0 || strcmp(encoding, "SQL_ASCII") == 0;
@@ -188,6 +199,20 @@ static void copy_reason(char to[static REASON_SIZE], const char *from) {
 }
 
 /*
+ * A session ended or could not be had. Returns how often the reason has come since it was logged last, if it is to be
+ * logged again: a reason that is not new is logged once in REPEAT_MS for the whole worker. Returns 0 if not.
+ */
+static int count_repeated(struct session_problem *problem, bool is_new) {
+  problem->repeated += !is_new;
+  int repeated = !is_new && clock_ms() - problem->logged_ms >= REPEAT_MS ? problem->repeated : 0;
+  if (is_new || repeated > 0) {
+    problem->logged_ms = clock_ms();
+    problem->repeated = 0;
+  }
+  return repeated;
+}
+
+/*
  * Every session, and every attempt to connect, ends here. `message` and `reason` are logged. The next state is
  * CONNECTION_CLOSED if the owner closes the connection, or CONNECTION_RETRYING: then down() is called if the connection
  * was up.
@@ -219,8 +244,9 @@ static void disconnect(struct connection *c, enum connection_state next, const c
   }
   bool is_new = strcmp(text, c->last_reason) != 0;
   c->loss_logged = c->loss_logged || is_new;
-  log_line(is_new ? LOG_WARN : LOG_DEBUG, message, LOG_T("connection", c->name), LOG_T("error", text),
-           LOG_US("retry_in", c->wait_ms * 1000));
+  int repeated = count_repeated(problem, is_new);
+  log_line(is_new || repeated > 0 ? LOG_WARN : LOG_DEBUG, message, LOG_T("connection", c->name), LOG_T("error", text),
+           LOG_US("retry_in", c->wait_ms * 1000), repeated > 0 ? LOG_I("times", repeated) : (struct log_field){0});
   memcpy(c->last_reason, text, sizeof text);
   uv_timer_start(&c->timer, on_timer, (uint64_t)c->wait_ms, 0);
   c->wait_ms = growing_wait_after(c->wait_ms, WAIT_LEAST_MS, WAIT_MOST_MS);
@@ -410,8 +436,10 @@ static void come_up(struct connection *c) {
   connection_set_state(c, CONNECTION_UP);
   if (c->mode->kind == SESSION_OWN)
     end_old_session(c);
-  if (c->mode->problem.owner == c)
-    c->mode->problem = (struct session_problem){0};
+  if (c->mode->problem.owner == c) {
+    c->mode->problem.text[0] = '\0';
+    c->mode->problem.owner = NULL;
+  }
   if (c->loss_logged)
     log_info("connected again", LOG_T("connection", c->name));
   c->loss_logged = false;

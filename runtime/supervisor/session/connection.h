@@ -47,6 +47,8 @@ enum session_kind {
 struct session_problem {
   char text[1024];   /* "": there is none */
   const void *owner; /* the connection */
+  int64_t logged_ms; /* when a problem was logged last, by clock_ms() */
+  int repeated;      /* how often a problem that is not new has occurred since then */
 };
 
 /* The data that all connections of a worker share. While the kind is unknown, only one connection may be opened; it
@@ -95,6 +97,12 @@ void connection_free(struct connection *connection);
 
 /* connection_is_up(connection): whether the owner may send: true from up() to down() or connection_close(). */
 bool connection_is_up(const struct connection *connection);
+
+/* connection_database(connection): the texts are empty unless there is a session; they are valid as long as it is. */
+struct database_name {
+  const char *host, *port, *name, *user;
+};
+struct database_name connection_database(const struct connection *connection);
 
 /* connection_is_unicode(connection): whether the database takes any valid UTF-8 text. Only while it is up. */
 bool connection_is_unicode(const struct connection *connection);
