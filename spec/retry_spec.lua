@@ -46,7 +46,8 @@ describe("a command that changes jobs", function()
   end
 
   local function row(id)
-    return pg:psql([[SELECT run_after <= now() AND run_after > now() - interval '1 h', ran_at IS NULL, coalesce(error, '-'), attempt, retry_waits, cancelled, lease IS NULL, deaths
+    return pg:psql([[SELECT run_after <= now() AND run_after > now() - interval '1 h', ran_at IS NULL,
+      coalesce(error, '-'), attempt, retry_waits, cancelled, lease IS NULL, deaths
       FROM pgq_jobs WHERE id = ]] .. id)
   end
 
