@@ -54,7 +54,7 @@ describe("pgq-lua stats", function()
 
   it("selects by time, and keeps the last minutes of a limit", function()
     pg:psql(ROWS)
-    assert.equal(4, #read("--since", "2h"))
+    assert.equal(4, #read("--since", "1d"))
     assert.equal(1, #read("--since", "2h", "--before", "1h"))
     assert.equal(1, #read("--since", "1s"))
     local last = read("--limit", 1)

@@ -86,7 +86,7 @@ int selection_read(struct selection *selection, const struct options *options, c
 static const char *read_time(const char *text, char interval[DURATION_TEXT_SIZE + 16]) {
   const char *problem;
   int64_t ms;
-  if (text && duration_parse_option(text, strlen(text), &ms, &problem) == 0) {
+  if (text && duration_parse_days(text, strlen(text), &ms, &problem) == 0) {
     snprintf(interval, DURATION_TEXT_SIZE + 16, "%lld milliseconds", (long long)ms);
     return NULL;
   }

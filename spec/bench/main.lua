@@ -11,7 +11,7 @@ local report = require "spec.bench.report"
 local rounds = require "spec.bench.rounds"
 
 local SCENARIOS = { "drain", "variants", "enqueue", "bulk", "latency", "growth", "horizon", "handlers", "waiting",
-  "queries", "fleet", "queues", "waking", "before", "memory" }
+  "queries", "fleet", "queues", "waking", "before", "memory", "operating" }
 
 local HELP = [[
 usage: spec/bench/run [options]

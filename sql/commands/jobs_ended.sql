@@ -1,7 +1,7 @@
 -- Returns jobs that have ended in one way, the latest first, from one queue or from all. The columns are those of enum
 -- column in jobs.c. Each queue is one range scan of pgq_jobs_ended. From all queues, first the latest job of each is
 -- read: the first $8 of these queues have the jobs that are asked for. Where errors or meta are searched, every queue is
--- read, and at most $9 jobs in all. The last row, whose id is null, says whether there may be more jobs that were not
+-- read, and at most $9 jobs in all; of these, only what is needed to judge them is kept. The last row, whose id is null, says whether there may be more jobs that were not
 -- searched.
 --
 -- $1 text: name of the queue, or null for all
@@ -39,21 +39,19 @@ searched AS MATERIALIZED (
   SELECT chosen.name, chosen.most, job.*
   FROM chosen
   CROSS JOIN LATERAL (
-    SELECT id, ran_at, created_at, run_after, attempt, pg_catalog.cardinality(retry_waits) AS waits, deaths, error, meta,
-      octet_length(data) AS bytes
+    SELECT id, ran_at, ($5::text IS NULL OR error ~~ $5::text) AND ($6::text IS NULL OR meta ->> $6::text = $7::text) AS fits
     FROM pgq_jobs
     WHERE queue_name = chosen.name AND ran_at IS NOT NULL
       AND CASE WHEN cancelled THEN 'c'::"char" WHEN error IS NULL THEN 'd'::"char" ELSE 'f'::"char" END
         = CASE $2::text WHEN 'cancelled'::text THEN 'c'::"char" WHEN 'completed'::text THEN 'd'::"char" ELSE 'f'::"char" END
       AND ($3::timestamptz IS NULL OR ran_at >= $3::timestamptz) AND ($4::timestamptz IS NULL OR ran_at < $4::timestamptz)
     ORDER BY ran_at DESC LIMIT chosen.most) AS job),
-found AS (
-  SELECT * FROM searched
-  WHERE ($5::text IS NULL OR error ~~ $5::text) AND ($6::text IS NULL OR meta ->> $6::text = $7::text)
-  ORDER BY ran_at DESC, id DESC LIMIT $8::int8)
-SELECT id, name, ran_at AS at, created_at, run_after, NULL::timestamptz AS started_at, ran_at,
-  attempt, waits, deaths, NULL::int8 AS worker_id, NULL::text AS worker, error, meta, bytes, NULL::bool AS is_cut
-FROM found
+found AS MATERIALIZED (
+  SELECT id FROM searched WHERE fits ORDER BY ran_at DESC, id DESC LIMIT $8::int8)
+SELECT job.id, job.queue_name AS name, job.ran_at AS at, job.created_at, job.run_after, NULL::timestamptz AS started_at,
+  job.ran_at, job.attempt, pg_catalog.cardinality(job.retry_waits) AS waits, job.deaths,
+  NULL::int8 AS worker_id, NULL::text AS worker, job.error, job.meta, octet_length(job.data) AS bytes, NULL::bool AS is_cut
+FROM found JOIN pgq_jobs AS job ON job.id = found.id
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
   EXISTS (SELECT FROM searched GROUP BY name, most HAVING pg_catalog.count(*) >= most)

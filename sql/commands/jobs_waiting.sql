@@ -1,7 +1,7 @@
 -- Returns jobs that wait, in the order in which they fall due, from one queue or from all. The columns are those of enum
 -- column in jobs.c. Each queue is one range scan of pgq_jobs_fetch. From all queues, first the earliest job of each is
 -- read: the first $8 of these queues have the jobs that are asked for. Where errors or meta are searched, every queue is
--- read, and at most $9 jobs in all. The last row, whose id is null, says whether there may be more jobs that were not
+-- read, and at most $9 jobs in all; of these, only what is needed to judge them is kept. The last row, whose id is null, says whether there may be more jobs that were not
 -- searched.
 --
 -- $1 text: name of the queue, or null for all
@@ -40,8 +40,7 @@ searched AS MATERIALIZED (
   SELECT chosen.name, chosen.most, job.*
   FROM chosen
   CROSS JOIN LATERAL (
-    SELECT id, run_after, created_at, attempt, pg_catalog.cardinality(retry_waits) AS waits, deaths, error, meta,
-      octet_length(data) AS bytes
+    SELECT id, run_after, ($5::text IS NULL OR error ~~ $5::text) AND ($6::text IS NULL OR meta ->> $6::text = $7::text) AS fits
     FROM pgq_jobs
     WHERE queue_name = chosen.name AND ran_at IS NULL
       AND ($2::text = 'later'::text OR run_after <= now()) AND ($2::text = 'due'::text OR run_after > now())
@@ -49,13 +48,12 @@ searched AS MATERIALIZED (
       AND ($4::timestamptz IS NULL OR run_after < $4::timestamptz)
       AND NOT (lease IS NOT NULL AND started_at IS NOT NULL AND run_after > now())
     ORDER BY run_after, id LIMIT chosen.most) AS job),
-found AS (
-  SELECT * FROM searched
-  WHERE ($5::text IS NULL OR error ~~ $5::text) AND ($6::text IS NULL OR meta ->> $6::text = $7::text)
-  ORDER BY run_after, id LIMIT $8::int8)
-SELECT id, name, run_after AS at, created_at, run_after, NULL::timestamptz AS started_at, NULL::timestamptz AS ran_at,
-  attempt, waits, deaths, NULL::int8 AS worker_id, NULL::text AS worker, error, meta, bytes, NULL::bool AS is_cut
-FROM found
+found AS MATERIALIZED (
+  SELECT id FROM searched WHERE fits ORDER BY run_after, id LIMIT $8::int8)
+SELECT job.id, job.queue_name AS name, job.run_after AS at, job.created_at, job.run_after, NULL::timestamptz AS started_at,
+  NULL::timestamptz AS ran_at, job.attempt, pg_catalog.cardinality(job.retry_waits) AS waits, job.deaths,
+  NULL::int8 AS worker_id, NULL::text AS worker, job.error, job.meta, octet_length(job.data) AS bytes, NULL::bool AS is_cut
+FROM found JOIN pgq_jobs AS job ON job.id = found.id
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
   EXISTS (SELECT FROM searched GROUP BY name, most HAVING pg_catalog.count(*) >= most)

@@ -1,0 +1,71 @@
+-- The commands that list queues, jobs, workers and numbers, on a large table.
+
+local uv = require "luv"
+local process = require "spec.support.process"
+local drain = require "spec.bench.scenarios.drain"
+
+local operating = { name = "operating", title = "Operating: the lists on a large table" }
+
+local QUEUES, GOAL_MS = 1000, 1000
+
+-- Half of the jobs are in one queue, the others in a thousand. Of ten jobs, three are due, two are for later, three
+-- have failed, and two were completed and preserved. Some hundreds run.
+local FILL = [[
+  SET session_replication_role = replica;
+  INSERT INTO pgq_jobs (queue_name, data, run_after, ran_at, error, attempt, meta)
+    SELECT CASE WHEN n %% 2 = 0 THEN 'large' ELSE 'q' || n %% @queues END, convert_to(lpad(n::text, 20, '0'), 'UTF8'),
+      CASE n / 2 %% 10 WHEN 3 THEN now() + n * interval '1 s' WHEN 4 THEN now() + n * interval '10 ms'
+        ELSE now() - n * interval '10 ms' END,
+      CASE WHEN n / 2 %% 10 >= 5 THEN now() - n * interval '10 ms' END,
+      CASE WHEN n / 2 %% 10 >= 7 THEN
+        'worker.lua:' || n %% 7 || ': connection to 10.0.0.' || n %% 255 || ' refused for ' || md5(n::text) END,
+      1, CASE WHEN n %% 100 = 0 THEN jsonb_build_object('user', n %% 1000) END
+    FROM generate_series(1, @jobs) AS n;
+  INSERT INTO pgq_jobs (queue_name, data, run_after, lease, started_at, attempt)
+    SELECT 'q' || n, '', now() + interval '1 day', (1::int8 << 32) | n, now(), 1 FROM generate_series(1, 500) AS n;
+  INSERT INTO pgq_attempts (job_id, queue_name, attempt, outcome, error, traceback)
+    SELECT n, 'large', 1, 'failed', 'no', repeat('trace ', 20) FROM generate_series(1, @jobs / 50) AS n;
+  INSERT INTO pgq_stats (queue_name, minute, completed, wait_buckets, run_buckets)
+    SELECT 'q' || q, date_trunc('minute', now()) - n * interval '1 min', 100, '{0,1,2,3,4,5,6,7,8,9,10}',
+      '{0,1,2,3,4,5,6,7,8,9,10}'
+    FROM generate_series(0, @queues - 1) AS q, generate_series(0, 120) AS n;
+  INSERT INTO pgq_workers (host, pid, version, queues, last_seen_at, status)
+    SELECT 'host', n, '1', (SELECT array_agg('q' || q) FROM generate_series(0, @queues - 1) AS q),
+      now() + interval '1 day', '{"stage": "serving"}'
+    FROM generate_series(1, 20) AS n]]
+
+local COMMANDS = {
+  { "queues" }, { "jobs" }, { "jobs", "large" }, { "jobs", "--state", "running" }, { "jobs", "--state", "failed" },
+  { "jobs", "--state", "later", "large" }, { "jobs", "--state", "completed", "--since", "1d", "q7" },
+  { "jobs", "large", "--state", "failed", "--error", "none" }, { "jobs", "--state", "failed", "--error", "none" },
+  { "jobs", "--meta", "user=1", "--state", "due" }, { "jobs", "--group-by", "error" }, { "show", "7" }, { "workers" },
+  { "stats" }, { "stats", "q7" },
+}
+
+local function run(db, words)
+  local began = uv.hrtime()
+  local result = process.run { os.getenv "PGQ_LUA", "--db", db.conninfo, "--json", unpack(words) }
+  assert(result.status == 0, result.stderr)
+  return { ms = (uv.hrtime() - began) / 1e6 }
+end
+
+function operating.prepare(bench)
+  local db, jobs = bench.server:database "bench", bench.size(1e7, 10000)
+  drain.fill(db, 0)
+  db:psql "TRUNCATE pgq_workers, pgq_attempts, pgq_stats"
+  db:psql((FILL:gsub("@jobs", ("%d"):format(jobs)):gsub("@queues", QUEUES):gsub("%%%%", "%%")))
+  db:settle()
+  local plan = {
+    about = ("Each list once, as JSON, with a table of %d jobs, half of them in one queue and half in %d, from the "
+      .. "start of the process to its end."):format(jobs, QUEUES),
+    contenders = {}, figures = { { key = "ms", unit = "ms" } }, comparisons = {},
+  }
+  for i, words in ipairs(COMMANDS) do
+    local name = "pgq-lua " .. table.concat(words, " ")
+    plan.contenders[i] = { name = name, run = function() return run(db, words) end }
+    plan.comparisons[i] = { name = name, of = { name, "ms" }, unit = "ms", goal = { at_most = GOAL_MS } }
+  end
+  return plan
+end
+
+return operating
