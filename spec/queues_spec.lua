@@ -176,6 +176,16 @@ describe("pgq-lua queues", function()
     assert.is_truthy(run().stdout:find("\tNO WORKER\tno worker can run its script: syntax error\n", 1, true))
   end)
 
+  it("says when all workers of a queue are quiet or stopping", function()
+    pg:psql [[INSERT INTO pgq_workers (host, pid, version, queues, status) VALUES
+      ('a', 1, '1', '{mail,also}', '{"stage": "quiet"}'), ('a', 2, '1', '{mail}', '{"stage": "stopping"}'),
+      ('a', 3, '1', '{also}', '{"stage": "serving"}')]]
+    local found = read()
+    assert.same({ "workers_leave", 0 }, { found.mail.state, found.mail.workers })
+    assert.same({ "served", 1 }, { found.also.state, found.also.workers })
+    assert.is_truthy(run().stdout:find("\tNO WORKER\tall workers that register this queue are quiet or stopping\n", 1, true))
+  end)
+
   it("shows the jobs done per minute and the 95th percentile of the last five minutes", function()
     add_worker "{mail}"
     pg:psql [[INSERT INTO pgq_stats (queue_name, minute, completed, run_buckets) VALUES

@@ -71,8 +71,9 @@ struct state_row {
 };
 
 static const struct state_row state_rows[] = {
-    {"served", "served"},       {"paused", "paused"},   {"backs_off", "backs off"},
-    {"no_worker", "NO WORKER"}, {"starved", "STARVED"}, {"workers_cannot_run", "NO WORKER"},
+    {"served", "served"},           {"paused", "paused"},   {"backs_off", "backs off"},
+    {"no_worker", "NO WORKER"},     {"starved", "STARVED"}, {"workers_cannot_run", "NO WORKER"},
+    {"workers_leave", "NO WORKER"},
 };
 
 /* The names of the queues that workers serve, read when they are first needed. */
@@ -126,6 +127,8 @@ static void explain(char note[NOTE_SIZE], const char *const *row, const char *ne
              nearest ? "; the nearest name that one registers is '" : "", nearest ? nearest : "", nearest ? "'" : "");
   } else if (strcmp(state, "workers_cannot_run") == 0) {
     snprintf(note, NOTE_SIZE, "no worker can run its script: %.900s", row[COLUMN_SCRIPT_ERROR]);
+  } else if (strcmp(state, "workers_leave") == 0) {
+    snprintf(note, NOTE_SIZE, "all workers that register this queue are quiet or stopping");
   } else if (strcmp(state, "starved") == 0) {
     moment_span(span, row[COLUMN_BUSIEST_SINCE] ? moment_between_ms(row[COLUMN_BUSIEST_SINCE], now) : 0);
     snprintf(busy, sizeof busy,

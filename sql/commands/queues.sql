@@ -25,16 +25,20 @@ worker AS MATERIALIZED (
     CASE WHEN pg_catalog.jsonb_typeof(status -> 'queues'::text) = 'object'::text
       THEN status -> 'queues'::text ELSE '{}'::jsonb END AS queues_status,
     status ->> 'script_error'::text AS script_error,
+    coalesce(status ->> 'stage'::text, ''::text) IN ('quiet'::text, 'stopping'::text) AS leaves,
     coalesce((status ->> 'at'::text)::timestamptz, now()) AS reported_at,
     coalesce((status -> 'options'::text ->> 'concurrency'::text)::int8, 10::int8) AS concurrency
   FROM pgq_workers WHERE last_seen_at > now() - interval '1 minute'),
 registered AS (
-  SELECT queue.name, pg_catalog.count(*) FILTER (WHERE script_error IS NULL OR loaded) AS workers,
-    pg_catalog.max(script_error) AS script_error, pg_catalog.sum(measured.executors)::int8 AS executors,
-    pg_catalog.sum(measured.busy)::int8 AS busy, coalesce(pg_catalog.bool_or(queue.name = ANY (busy_with)), false) AS runs
+  SELECT queue.name, pg_catalog.count(*) FILTER (WHERE claims) AS workers,
+    pg_catalog.max(script_error) FILTER (WHERE NOT leaves) AS script_error,
+    pg_catalog.sum(measured.executors) FILTER (WHERE claims)::int8 AS executors,
+    pg_catalog.sum(measured.busy) FILTER (WHERE claims)::int8 AS busy,
+    coalesce(pg_catalog.bool_or(queue.name = ANY (busy_with)), false) AS runs
   FROM worker
   CROSS JOIN LATERAL (
-    SELECT pg_catalog.count(*) AS executors, coalesce(pg_catalog.bool_or(version IS NOT NULL), false) AS loaded,
+    SELECT pg_catalog.count(*) AS executors, NOT leaves AND (script_error IS NULL
+        OR coalesce(pg_catalog.bool_or(version IS NOT NULL), false)) AS claims,
       pg_catalog.count(*) FILTER (WHERE in_flight >= concurrency
         OR busy AND reported_at - least(busy_since, job_since) >= interval '1 second') AS busy,
       pg_catalog.array_agg(executor.queue) AS busy_with
@@ -67,7 +71,8 @@ judged AS (
   SELECT first_due.name, run_after, workers, executors, paused_until, paused_by, pause_reason, until, backing_off.error,
     script_error, CASE WHEN paused.name IS NOT NULL THEN 'paused'::text
       WHEN workers IS NULL AND has_jobs THEN 'no_worker'::text
-      WHEN workers = 0::int8 THEN 'workers_cannot_run'::text
+      WHEN workers = 0::int8 AND script_error IS NOT NULL THEN 'workers_cannot_run'::text
+      WHEN workers = 0::int8 THEN 'workers_leave'::text
       WHEN backing_off.name IS NOT NULL THEN 'backs_off'::text
       WHEN busy = executors AND executors > 0::int8 AND run_after < now() - interval '2 seconds' AND NOT (runs AND EXISTS (
         SELECT FROM pgq_stats WHERE queue_name = first_due.name AND minute > now() - interval '2 minutes')) THEN 'starved'::text
