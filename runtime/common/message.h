@@ -200,6 +200,7 @@ struct job_outcome {
   uint64_t busy_us;              /* the duration without the handler's waits */
   const char *error, *traceback; /* any bytes, not NUL-terminated, owned by the sender; the length may be 0 */
   size_t error_length, traceback_length;
+  int64_t came_us; /* not in the frame: the receiver's clock_us() when the frame had come */
 };
 
 void message_put_outcome(struct buffer *out, const struct job_outcome *outcome);

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
 #include "deaths.h"
 #include "duration.h"
 #include "memory.h"
@@ -108,7 +107,7 @@ void job_fail_for_good(struct job *job, const char *error) {
 
 void job_end(struct job *job, const struct job_outcome *outcome) {
   job->duration_us = outcome->duration_us;
-  job->began_us = clock_us() - (int64_t)outcome->duration_us;
+  job->began_us = outcome->came_us - (int64_t)outcome->duration_us;
   job->busy_us = outcome->busy_us;
   job->waited = outcome->waited;
   job->backoff = outcome->backoff;

@@ -143,16 +143,19 @@ static int64_t lease_of(const struct job *job, int64_t lease_ms) {
   return job->queue->transactional ? job->queue->timeout_ms + LEASE_MARGIN_MS : lease_ms;
 }
 
-static void collect_job(const struct job *job, enum statement statement, int64_t lease_ms, struct columns *columns) {
+static void collect_job(const struct job *job, enum statement statement, int64_t lease_ms, int64_t now_us,
+                        struct columns *columns) {
   int at = columns->count++;
-  columns->ids[at] = job->id;
   columns->tids[at] = job->tid;
+  if (statement == STATEMENT_COMPLETE_BY_TID || statement == STATEMENT_PRESERVE_BY_TID) /* they need nothing else */
+    return;
+  columns->ids[at] = job->id;
   columns->leases[at] = job->lease;
   columns->no_lease[at] = !job->leased;
   columns->waits[at] = statement == STATEMENT_LEASE ? lease_of(job, lease_ms) : job->next_wait_ms;
   columns->no_wait[at] = statement != STATEMENT_LEASE && job->next_wait_ms == NO_NEXT_WAIT;
   columns->times[at] = job->run_after_us;
-  columns->since_us[at] = clock_us() - job->began_us;
+  columns->since_us[at] = now_us - job->began_us;
   columns->not_since[at] = job->began_us == 0;
   columns->attempts[at] = job->attempt;
   columns->deaths[at] = job->died ? job->deaths : 0;
@@ -162,10 +165,11 @@ static void collect_job(const struct job *job, enum statement statement, int64_t
 }
 
 static void collect(const struct batch *batch, enum statement statement, int64_t lease_ms, struct columns *columns) {
+  int64_t now_us = clock_us();
   columns->count = 0;
   for (int i = 0; i < batch->count; i++)
     if (statement_of(&batch->jobs[i]) == statement)
-      collect_job(&batch->jobs[i], statement, lease_ms, columns);
+      collect_job(&batch->jobs[i], statement, lease_ms, now_us, columns);
 }
 
 /* Makes room for `count` elements in each array. */

@@ -119,9 +119,13 @@ static bool take_broken(struct child *child, struct frame *frame) {
 
 static bool take_outcomes(struct child *child, struct frame *frame) {
   struct job_outcome outcome;
+  int64_t now_us = clock_us();
   bool right = true;
-  while (right && frame_left(frame) > 0)
-    right = message_get_outcome(frame, &outcome) && child->events->outcome(child->owner, &outcome);
+  while (right && frame_left(frame) > 0) {
+    right = message_get_outcome(frame, &outcome);
+    outcome.came_us = now_us;
+    right = right && child->events->outcome(child->owner, &outcome);
+  }
   child->events->outcomes_end(child->owner);
   return right;
 }
