@@ -134,7 +134,7 @@ describe("pgq-lua jobs", function()
         WHERE relname = 'pgq_jobs') FROM pg_stat_user_tables WHERE relname = 'pgq_jobs']]:match "%d+$")
     end
     -- A row is read once to find it, and once to show it.
-    for _, case in ipairs { { 102, "q5" }, { 102, "q5", "--state", "failed" }, { 202, "q5", "--state", "completed", "--limit", 100 },
+    for _, case in ipairs { { 105, "q5" }, { 105, "q5", "--state", "failed" }, { 205, "q5", "--state", "completed", "--limit", 100 },
       { 2 * 20 + 50 * 20 + 50, "--state", "due" }, { 2 * 20 + 5 * 5 + 5, "--state", "failed", "--limit", 5 } } do
       local before = rows_read()
       assert.equal(0, run(unpack(case, 2)).status)
