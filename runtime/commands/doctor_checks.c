@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "buffer.h"
 #include "clock.h"
 #include "database.h"
 #include "migrate_steps.h"
@@ -81,19 +82,17 @@ void doctor_check_tables(struct doctor *doctor) {
 
 /* ── plans ── */
 
-/* A statement of workers, with values for its parameters: a queue that has no jobs. */
+/* Statements of workers that would be slow without the indexes. */
 struct plan_row {
   const char *name;
   const char *sql;
-  int count;
-  const char *values[8];
 };
 
 static const struct plan_row plans[] = {
-    {"claim", SQL_CLAIM, 8, {"{pgq-lua doctor}", "{100}", "16384", "100", "{-infinity}", "{0}", "0", "32767"}},
-    {"next_due", SQL_NEXT_DUE, 1, {"{pgq-lua doctor}"}},
-    {"complete_by_id", SQL_COMPLETE_BY_ID, 1, {"{0}"}},
-    {"end_dead_worker", SQL_END_DEAD_WORKER, 2, {"0", "5000"}},
+    {"claim", SQL_CLAIM},
+    {"next_due", SQL_NEXT_DUE},
+    {"complete_by_id", SQL_COMPLETE_BY_ID},
+    {"end_dead_worker", SQL_END_DEAD_WORKER},
 };
 
 /* Returns the first node of the plan that reads all rows of pgq_jobs, or sorts them; or NULL. */
@@ -112,24 +111,63 @@ static const char *find_slow_node(const cJSON *node) {
   return NULL;
 }
 
-/* The settings of the worker's sessions, for the transaction. Returns whether that succeeded. */
-static bool set_for_plans(const struct doctor *doctor) {
-  PGresult *result = ask(doctor, SQL_SESSION_SETTINGS, 2, (const char *[]){"5000", "true"});
-  bool good = PQresultStatus(result) == PGRES_TUPLES_OK;
+static void add_text(struct buffer *out, const char *text) {
+  buffer_add(out, text, strlen(text));
+}
+
+/* The number of parameters: the greatest n of its $n. */
+static int count_parameters(const char *sql) {
+  int most = 0;
+  for (const char *at = strchr(sql, '$'); at; at = strchr(at + 1, '$'))
+    most = atoi(at + 1) > most ? atoi(at + 1) : most;
+  return most;
+}
+
+/* Frees a good result and returns NULL; returns another result as it is. */
+static PGresult *fail_of(PGresult *result) {
+  if (PQresultStatus(result) != PGRES_COMMAND_OK && PQresultStatus(result) != PGRES_TUPLES_OK)
+    return result;
   PQclear(result);
-  result =
-      PQexec(doctor->conn, doctor->slow ? "SET LOCAL statement_timeout = 200" : "SET LOCAL statement_timeout = 2000");
-  PQclear(result);
-  return good;
+  return NULL;
+}
+
+/*
+ * Explains the statement as workers run it: with the settings of their sessions, and without regard to the values of
+ * its parameters. Returns the plan, or the result of what failed. There is a transaction.
+ */
+static PGresult *explain(const struct doctor *doctor, const char *sql) {
+  struct buffer text = {0};
+  int count = count_parameters(sql);
+  PGresult *failed = fail_of(ask(doctor, SQL_SESSION_SETTINGS, 2, (const char *[]){"5000", "true"}));
+  if (!failed)
+    failed = fail_of(PQexec(doctor->conn,
+                            doctor->slow ? "SET LOCAL statement_timeout = 200" : "SET LOCAL statement_timeout = 2000"));
+  add_text(&text, "PREPARE pgq_doctor AS ");
+  buffer_add(&text, sql, strlen(sql) + 1);
+  if (!failed)
+    failed = fail_of(PQexec(doctor->conn, (const char *)text.bytes));
+  if (failed) {
+    buffer_free(&text);
+    return failed;
+  }
+  text.length = 0;
+  add_text(&text, "EXPLAIN (FORMAT JSON) EXECUTE pgq_doctor");
+  for (int i = 0; i < count; i++)
+    add_text(&text, i == 0 ? "(NULL" : ", NULL");
+  add_text(&text, count > 0 ? ")" : "");
+  buffer_add(&text, "", 1);
+  PGresult *result = PQexec(doctor->conn, (const char *)text.bytes);
+  buffer_free(&text);
+  return result;
 }
 
 /* Adds a finding if the plan is bad. Returns whether it is good. */
 static bool check_plan(struct doctor *doctor, const struct plan_row *plan) {
-  char *sql = NULL, finding[FINDING_SIZE];
+  char finding[FINDING_SIZE];
   bool good = false;
   PGresult *result = doctor_begin(doctor);
-  if (!result && set_for_plans(doctor) && asprintf(&sql, "EXPLAIN (FORMAT JSON) %s", plan->sql) >= 0)
-    result = ask(doctor, sql, plan->count, plan->values);
+  if (!result)
+    result = explain(doctor, plan->sql);
   if (has_rows(result)) {
     cJSON *tree = cJSON_Parse(PQgetvalue(result, 0, 0));
     const char *slow = find_slow_node(tree);
@@ -142,9 +180,9 @@ static bool check_plan(struct doctor *doctor, const struct plan_row *plan) {
   } else {
     doctor_add_failure(doctor, "plans", result);
   }
-  free(sql);
   PQclear(result);
   doctor_rollback(doctor);
+  PQclear(PQexec(doctor->conn, "DEALLOCATE pgq_doctor"));
   return good;
 }
 

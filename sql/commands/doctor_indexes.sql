@@ -28,11 +28,13 @@ missing AS (
 SELECT 'indexes', 'bad', pg_catalog.concat('the index ', name, ' of ', relation, ' is missing'),
   CASE WHEN relation = 'pgq_jobs'::text AND name <> 'pgq_jobs_pkey'::text THEN 'pgq-lua migrate'
     WHEN name ~ '_pkey$' THEN pg_catalog.concat('ALTER TABLE ', relation, ' ADD PRIMARY KEY ', definition)
-    ELSE pg_catalog.concat('CREATE INDEX CONCURRENTLY ', name, ' ON ', relation, ' ', CASE WHEN definition ~ '^brin' THEN 'USING ' END,
+    ELSE pg_catalog.concat('CREATE INDEX CONCURRENTLY ', name, ' ON ', relation, ' ', CASE WHEN definition ~ '^brin'
+      THEN 'USING ' END,
       definition) END
 FROM missing
 UNION ALL
-SELECT 'indexes', 'bad', pg_catalog.concat('the index ', name, ' of ', relation, ' is not valid: building it was interrupted'),
+SELECT 'indexes', 'bad', pg_catalog.concat('the index ', name, ' of ', relation,
+  ' is not valid: building it was interrupted'),
   CASE WHEN name = ANY ('{pgq_jobs_fetch,pgq_jobs_lease,pgq_jobs_ended}'::text[]) THEN 'pgq-lua migrate'
     ELSE pg_catalog.concat('REINDEX INDEX CONCURRENTLY ', pg_catalog.quote_ident(name)) END
 FROM present WHERE NOT good

@@ -36,7 +36,8 @@ unreadable AS (
   FROM pg_catalog.unnest('{pgq_jobs,pgq_workers,pgq_queues,pgq_attempts,pgq_stats,pgq_audit}'::text[]) AS wanted (name)
   WHERE pg_catalog.to_regclass(wanted.name) IS NOT NULL
     AND NOT pg_catalog.has_table_privilege(pg_catalog.to_regclass(wanted.name)::oid, 'SELECT'))
-SELECT 'privileges', 'bad', pg_catalog.concat('the role ', pg_catalog.quote_literal(name), ' of a running worker does not have ', privileges, ' on ',
+SELECT 'privileges', 'bad', pg_catalog.concat('the role ', pg_catalog.quote_literal(name),
+  ' of a running worker does not have ', privileges, ' on ',
     relation), pg_catalog.concat('GRANT ', privileges, ' ON ', relation, ' TO ', pg_catalog.quote_ident(name))
 FROM lacks
 UNION ALL
@@ -44,8 +45,10 @@ SELECT 'privileges', 'warn', pg_catalog.concat('every role has ', privileges, ' 
   pg_catalog.concat('REVOKE ', privileges, ' ON ', relation, ' FROM PUBLIC')
 FROM open
 UNION ALL
-SELECT 'privileges', 'warn', pg_catalog.concat('the role ', pg_catalog.quote_literal(current_user::text), ', as which doctor runs, cannot read ', names,
-    ': some checks were left out'), pg_catalog.concat('GRANT SELECT ON ', names, ' TO ', pg_catalog.quote_ident(current_user::text))
+SELECT 'privileges', 'warn', pg_catalog.concat('the role ', pg_catalog.quote_literal(current_user::text),
+  ', as which doctor runs, cannot read ', names,
+    ': some checks were left out'), pg_catalog.concat('GRANT SELECT ON ', names, ' TO ',
+      pg_catalog.quote_ident(current_user::text))
 FROM unreadable WHERE names IS NOT NULL
 UNION ALL
 SELECT 'privileges', 'ok', pg_catalog.concat('the roles of running workers have what they need: ',

@@ -15,7 +15,8 @@ served AS (
     WHERE lock.locktype = 'advisory'::text AND lock.granted AND lock.classid = pg_catalog.to_regclass('pgq_workers')::oid
       AND lock.objid::int8 = worker.id & 2147483647::int8))),
 queue AS MATERIALIZED (
-  SELECT waiting.name, pg_catalog.quote_literal(pg_catalog.left(waiting.name, 100)) AS quoted, oldest.run_after, far.run_after AS far,
+  SELECT waiting.name, pg_catalog.quote_literal(pg_catalog.left(waiting.name, 100)) AS quoted, oldest.run_after,
+    far.run_after AS far,
     served.name IS NOT NULL AS is_served, paused.queue_name IS NOT NULL AS is_paused
   FROM waiting
   LEFT JOIN served ON served.name = waiting.name
@@ -48,7 +49,8 @@ SELECT check_name, level, pg_catalog.concat(finding, CASE WHEN number = 5::int8 
   pg_catalog.concat(CASE check_name WHEN 'far future'::text THEN 'pgq-lua jobs ' ELSE 'pgq-lua why ' END, quoted)
 FROM numbered WHERE number <= 5::int8
 UNION ALL
-SELECT 'queues', 'ok', pg_catalog.concat(pg_catalog.count(*), ' queues have jobs that have not ended, and those with due jobs are served or paused'), NULL
+SELECT 'queues', 'ok', pg_catalog.concat(pg_catalog.count(*),
+  ' queues have jobs that have not ended, and those with due jobs are served or paused'), NULL
 FROM queue HAVING NOT EXISTS (SELECT FROM problem WHERE check_name = 'queues'::text)
 UNION ALL
 SELECT 'due jobs', 'ok', pg_catalog.concat('no job has been due for an hour, the oldest for ',

@@ -2,7 +2,8 @@
 -- greatest number in the table. The columns are those of doctor_server.sql.
 WITH numbers AS (
   SELECT used.relation, class.relname::text AS name, column_type.typname = 'int8'::name AS is_large,
-    least(sequence.seqmax, CASE WHEN column_type.typname = 'int8'::name THEN 9223372036854775807 ELSE 2147483647::int8 END) AS most,
+    least(sequence.seqmax, CASE WHEN column_type.typname = 'int8'::name
+      THEN 9223372036854775807 ELSE 2147483647::int8 END) AS most,
     greatest(used.highest, CASE WHEN pg_catalog.has_sequence_privilege(class.oid, 'SELECT')
       THEN pg_catalog.pg_sequence_last_value(class.oid::regclass) END, 0::int8) AS last
   FROM (

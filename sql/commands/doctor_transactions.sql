@@ -2,13 +2,15 @@
 -- of standbys that report them. Postgres shows the age of other roles' transactions to members of pg_read_all_stats only;
 -- the distance of transaction ids is shown to all. The columns are those of doctor_server.sql.
 WITH holders AS (
-  SELECT activity.xact_start AS since, greatest(pg_catalog.age(activity.backend_xmin), pg_catalog.age(activity.backend_xid)) AS ids,
+  SELECT activity.xact_start AS since, greatest(pg_catalog.age(activity.backend_xmin),
+    pg_catalog.age(activity.backend_xid)) AS ids,
     pg_catalog.concat('session ', activity.pid, ' (', pg_catalog.concat_ws(', ', nullif(activity.application_name, ''::text),
       'user ' || activity.usename::text, activity.state), ')') AS who,
     pg_catalog.concat('SELECT pg_terminate_backend(', activity.pid, ')') AS repair,
     activity.query = '<insufficient privilege>'::text AS hidden
   FROM pg_catalog.pg_stat_activity AS activity
-  WHERE activity.pid <> pg_catalog.pg_backend_pid() AND coalesce(activity.backend_type, 'client backend'::text) <> 'walsender'::text
+  WHERE activity.pid <> pg_catalog.pg_backend_pid()
+    AND coalesce(activity.backend_type <> ALL ('{walsender,autovacuum worker}'::text[]), true)
     AND activity.datname = pg_catalog.current_database()
     AND (activity.backend_xmin IS NOT NULL OR activity.backend_xid IS NOT NULL)
   UNION ALL
@@ -18,7 +20,8 @@ WITH holders AS (
   FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()
   UNION ALL
   SELECT NULL, pg_catalog.age(backend_xmin),
-    pg_catalog.concat('the standby ', application_name, ', by hot_standby_feedback'), 'end the long query on the standby', false
+    pg_catalog.concat('the standby ', application_name, ', by hot_standby_feedback'),
+      'end the long query on the standby', false
   FROM pg_catalog.pg_stat_replication WHERE backend_xmin IS NOT NULL),
 judged AS (
   SELECT holders.*, CASE
@@ -33,15 +36,18 @@ SELECT 'transactions', 'ok', pg_catalog.concat(pg_catalog.count(*), ' transactio
     coalesce(pg_catalog.date_trunc('second'::text, now() - pg_catalog.min(since)), interval '0')::text), NULL
 FROM judged HAVING pg_catalog.count(*) FILTER (WHERE level IS NOT NULL) = 0::int8
 UNION ALL
-SELECT 'transactions', 'warn', pg_catalog.concat('the age of ', pg_catalog.count(*), ' transactions of other roles is hidden from the role ',
+SELECT 'transactions', 'warn', pg_catalog.concat('the age of ', pg_catalog.count(*),
+  ' transactions of other roles is hidden from the role ',
     current_user), pg_catalog.concat('GRANT pg_read_all_stats TO ', pg_catalog.quote_ident(current_user::text))
 FROM judged WHERE hidden HAVING pg_catalog.count(*) > 0::int8
 UNION ALL
-SELECT 'transactions', 'warn', pg_catalog.concat('the prepared transaction ', pg_catalog.quote_literal(prepared.gid), ' of user ', prepared.owner,
+SELECT 'transactions', 'warn', pg_catalog.concat('the prepared transaction ', pg_catalog.quote_literal(prepared.gid),
+  ' of user ', prepared.owner,
     ' has locked ', pg_catalog.string_agg(DISTINCT class.relname::text, ', ')),
   pg_catalog.concat('COMMIT PREPARED or ROLLBACK PREPARED ', pg_catalog.quote_literal(prepared.gid))
 FROM pg_catalog.pg_prepared_xacts AS prepared
-JOIN pg_catalog.pg_locks AS own ON own.locktype = 'transactionid'::text AND own.transactionid = prepared.transaction AND own.pid IS NULL
+JOIN pg_catalog.pg_locks AS own ON own.locktype = 'transactionid'::text AND own.transactionid = prepared.transaction
+  AND own.pid IS NULL
 JOIN pg_catalog.pg_locks AS lock ON lock.virtualtransaction = own.virtualtransaction AND lock.locktype = 'relation'::text
 JOIN pg_catalog.pg_class AS class ON class.oid = lock.relation
   AND class.oid = ANY (ARRAY[pg_catalog.to_regclass('pgq_jobs')::oid, pg_catalog.to_regclass('pgq_workers')::oid])

@@ -3,7 +3,8 @@
 WITH tables AS (
   SELECT class.relname::text AS name, pg_catalog.pg_stat_get_dead_tuples(class.oid) AS dead,
     greatest(pg_catalog.pg_stat_get_live_tuples(class.oid), 0::int8) AS live,
-    greatest(pg_catalog.pg_stat_get_last_autovacuum_time(class.oid), pg_catalog.pg_stat_get_last_vacuum_time(class.oid)) AS vacuumed_at,
+    greatest(pg_catalog.pg_stat_get_last_autovacuum_time(class.oid),
+      pg_catalog.pg_stat_get_last_vacuum_time(class.oid)) AS vacuumed_at,
     coalesce(pg_catalog.array_to_string(class.reloptions, ',') ~ 'autovacuum_enabled=(false|off|no|0)', false) AS disabled
   FROM pg_catalog.unnest('{pgq_jobs,pgq_workers,pgq_queues,pgq_attempts,pgq_stats}'::text[]) AS wanted (name)
   JOIN pg_catalog.pg_class AS class ON class.oid = pg_catalog.to_regclass(wanted.name)::oid),

@@ -54,7 +54,8 @@ BEGIN
     FROM worker),
   executor AS (
     SELECT judged.id, judged.name, one.number,
-      pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('kind', 'worker', 'worker', judged.name, 'worker_id', judged.id,
+      pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('kind', 'worker', 'worker', judged.name, 'worker_id',
+        judged.id,
         'executor', one.value -> 'pid'::text, 'job', one.value -> 'job'::text, 'queue', one.value -> 'queue'::text,
         'since', coalesce(one.value ->> 'job_since'::text, one.value ->> 'busy_since'::text))) AS entry,
       one.value -> 'busy'::text = 'true'::jsonb AND judged.reported_at
@@ -73,7 +74,8 @@ BEGIN
     pg_catalog.jsonb_agg(serves.entry ORDER BY serves.id) FILTER (WHERE serves.ok) AS workers,
     pg_catalog.jsonb_agg(serves.entry ORDER BY serves.id) FILTER (WHERE serves.broken) AS broken,
     (pg_catalog.array_agg(serves.script_error ORDER BY serves.id) FILTER (WHERE serves.broken))[1] AS script_error,
-    pg_catalog.jsonb_agg(serves.entry ORDER BY serves.id) FILTER (WHERE serves.registers AND serves.absence IS NOT NULL) AS absent,
+    pg_catalog.jsonb_agg(serves.entry ORDER BY serves.id) FILTER (WHERE serves.registers
+      AND serves.absence IS NOT NULL) AS absent,
     pg_catalog.string_agg('worker ' || serves.name || ' ' || serves.absence, '; ' ORDER BY serves.last_seen_at DESC)
       FILTER (WHERE serves.registers AND serves.absence IS NOT NULL AND serves.number <= 3::int8) AS absences,
     (SELECT coalesce(pg_catalog.bool_and(coalesce(executor.busy, false) OR coalesce(executor.full, false)), false)
@@ -92,10 +94,12 @@ BEGIN
 
   IF seen.serving = 0::int8 AND seen.broken IS NOT NULL THEN
     RETURN QUERY SELECT 'workers_cannot_run'::text, pg_catalog.concat('No worker serves the queue ', quoted, ': ',
-      pgq_why_words(seen.broken), ' cannot run its script: ', pg_catalog.left(seen.script_error::text, 1000)), NULL::timestamptz,
+      pgq_why_words(seen.broken), ' cannot run its script: ', pg_catalog.left(seen.script_error::text, 1000)),
+        NULL::timestamptz,
       seen.broken::jsonb;
   ELSIF seen.serving = 0::int8 AND seen.absent IS NOT NULL THEN
-    RETURN QUERY SELECT 'no_worker'::text, pg_catalog.concat('No worker serves the queue ', quoted, ': ', seen.absences, '.'),
+    RETURN QUERY SELECT 'no_worker'::text, pg_catalog.concat('No worker serves the queue ', quoted, ': ',
+      seen.absences, '.'),
       NULL::timestamptz, seen.absent::jsonb;
   ELSIF seen.serving = 0::int8 THEN
     RETURN QUERY SELECT 'no_worker'::text, pg_catalog.concat('No worker serves the queue ', quoted, coalesce(
