@@ -76,7 +76,7 @@ static int64_t count_jobs(struct bulk *bulk, int64_t most, int64_t examples[EXAM
   int64_t ids[WALK_STEP], count = 0;
   int found = 0;
   walk_begin(&walk, &bulk->selection, bulk->states);
-  while (found >= 0 && !walk.done && count <= most && !interrupted) {
+  while (found >= 0 && !walk.done && count <= most) {
     if (transaction_begin(&bulk->transaction, true) != 0)
       found = -1;
     else if ((found = walk_next(&walk, &bulk->transaction, ids)) >= 0)
@@ -212,6 +212,7 @@ static void tell(const struct bulk *bulk, bool failed) {
 static int change_all(struct bulk *bulk) {
   struct walk walk;
   int status = 0;
+  catch_signals(); /* not before: ^C at the question ends the command */
   progress_begin(&bulk->progress, -1);
   walk_begin(&walk, &bulk->selection, bulk->states);
   while (status == 0 && !walk.done && !interrupted) {
@@ -240,7 +241,6 @@ static int run(struct bulk *bulk) {
   char *selection = selection_describe(&bulk->selection);
   bulk->audit = (struct audit){
       .verb = bulk->verb->command, .selection = selection, .detail = bulk->options->keep_waits ? "--keep-waits" : NULL};
-  catch_signals();
   int status = bulk->options->dry_run ? dry_run(bulk) : is_agreed(bulk) ? change_all(bulk) : 1;
   free(selection);
   return status;
