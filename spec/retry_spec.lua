@@ -327,19 +327,22 @@ describe("a command that changes jobs", function()
 
   it("asks on a terminal before more than 100 jobs are changed, shows its progress, and takes --yes", function()
     add("failed", {}, 150)
-    -- script(1) gives the command a terminal, on which stdout and stderr are one.
-    local function on_terminal(words, answer)
-      local line = ("printf '%s' | script -qec \"%s --db '%s' %s\" /dev/null"):format(answer, PGQ_LUA, pg.conninfo, words)
-      return process.run({ "sh", "-c", line }).stdout
+    local function on_terminal(answer, ...)
+      return process.run({ "luajit", "spec/support/answering.lua", "[y/N]", answer, PGQ_LUA, "--db", pg.conninfo, ... }).stdout
     end
-    assert.matches("150 jobs would be retried %(%-%-queue q%)%. Go on%? %[y/N%].*nothing was changed", on_terminal("retry --queue q", "n\\n"))
+    assert.matches("150 jobs would be retried %(%-%-queue q%)%. Go on%? %[y/N%].*nothing was changed", on_terminal("n", "retry", "--queue", "q"))
     assert.equal("failed 150", states())
-    assert.matches("Go on.*retried 150 jobs", on_terminal("retry --queue q", "y\\n"))
+    assert.matches("Go on.*retried 150 jobs", on_terminal("y", "retry", "--queue", "q"))
     assert.equal("due 150", states())
-    local text = on_terminal("cancel --all --yes", "")
+    local text = on_terminal("", "cancel", "--all", "--yes")
     assert.not_matches("Go on", text)
     assert.matches("cancelled 150 jobs", text)
-    local few = on_terminal("delete --limit 100 --all", "")
+    local few = on_terminal("", "delete", "--limit", "100", "--all")
     assert.not_matches("Go on", few)
+    add("failed", {}, 2500)
+    pg:psql [[CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.0005); RETURN NEW; END';
+      CREATE TRIGGER slow BEFORE UPDATE ON pgq_jobs FOR EACH ROW EXECUTE FUNCTION slow()]]
+    finally(function() pg:psql "DROP FUNCTION slow CASCADE" end)
+    assert.matches("\rretried %d000 jobs  %d+/s.*\nretried 2500 jobs\n$", on_terminal("", "retry", "--all", "--yes"))
   end)
 end)
