@@ -28,12 +28,18 @@ describe("pgq-lua stats", function()
       CASE queue WHEN 'a' THEN '{50}'::bigint[] ELSE '{0,0,0,0,50}' END, '{0,0,0,0,90,0,0,0,10}'
     FROM unnest('{a,b}'::text[]) AS queue, unnest('{0,1,2,90}'::int[]) AS n]]
 
+  -- The minute must not end between these rows and what reads them.
+  local function insert_rows()
+    pg:psql "SELECT pg_sleep(61 - extract(second FROM clock_timestamp())) WHERE extract(second FROM clock_timestamp()) > 40"
+    pg:psql(ROWS)
+  end
+
   local function minute(n)
     return pg:psql(([[SELECT to_char((date_trunc('minute', now()) - %d * interval '1 min') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI')]]):format(n))
   end
 
   it("lists the minutes of the last hour of one queue, the last one at the end", function()
-    pg:psql(ROWS)
+    insert_rows()
     local minutes = read "a"
     assert.equal(3, #minutes)
     local first = minutes[1]
@@ -45,7 +51,7 @@ describe("pgq-lua stats", function()
   end)
 
   it("adds up all queues", function()
-    pg:psql(ROWS)
+    insert_rows()
     local minutes = read()
     assert.equal(3, #minutes)
     assert.same({ cjson.null, 400, 8, 4, 12 }, { minutes[1].queue, minutes[1].completed, minutes[1].failed, minutes[1].retried, minutes[1].snoozed })
@@ -53,7 +59,7 @@ describe("pgq-lua stats", function()
   end)
 
   it("selects by time, and keeps the last minutes of a limit", function()
-    pg:psql(ROWS)
+    insert_rows()
     assert.equal(4, #read("--since", "1d"))
     assert.equal(1, #read("--since", "2h", "--before", "1h"))
     assert.equal(1, #read("--since", "1s"))

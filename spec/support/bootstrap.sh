@@ -6,7 +6,7 @@ packages_to_build=(
   libpq-dev libuv1-dev libluajit-5.1-dev lua-luv lua-luv-dev libcjson-dev libsodium-dev
   luajit postgresql
 )
-packages_to_test=("${packages_to_build[@]}" lua-busted lua-check lua-cjson libcmocka-dev clang-format util-linux bsdutils valgrind
+packages_to_test=("${packages_to_build[@]}" lua-busted lua-check lua-cjson libcmocka-dev clang-format util-linux valgrind
   pgbouncer curl graphicsmagick lua-socket lua-curl lowdown iproute2 iptables)
 # The drivers that languages_spec.lua uses, which only `spec/run --all` runs.
 packages_for_languages=(golang-go golang-github-lib-pq-dev ruby-pg python3-psycopg python3-psycopg2)
