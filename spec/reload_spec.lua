@@ -198,6 +198,85 @@ describe("a reload", function()
     worker:stop()
   end)
 
+  it("with --watch does not miss a change that comes while the script is loaded", function()
+    local worker = start(script(1), "--watch", "--executors", "1")
+    assert.equal(1, run_one())
+    write(worker.script_path, script(2, ("assert(require 'luv'.fs_rename(%q, %q))"):format(worker.script_path .. ".next", worker.script_path)))
+    write(worker.script_path .. ".next", script(3))
+    wait.till("the last change to be loaded", 30, function() return run_one() == 3 end)
+    worker:stop()
+  end)
+
+  it("lets jobs end as their version has registered the queue, transactional or not", function()
+    local function with(n, transactional)
+      return ([[
+        local pgq = require "pgq"
+        local db = assert(pgq.connect())
+        pgq.register_queue("q", function(data, job)
+          (job.tx or db):query("INSERT INTO runs (job, n) VALUES ($1, $2)", job.id, job.tx and %d or -%d)
+          if data == "long" then print "began" pgq.sleep(5) end
+        end, { transactional = %s, timeout = 60 })]]):format(n, n, transactional)
+    end
+    for _, before in ipairs { true, false } do
+      local worker = start(with(1, before), "--executors", "1", "--lease", "2s", "--log-level", "debug")
+      worker:read_until("worker is serving", 30, "stderr")
+      local long = enqueue "long"
+      worker:read_until "began"
+      write(worker.script_path, with(2, not before))
+      reload(worker)
+      local sign = before and -1 or 1
+      assert.equal(2 * sign, run_one())
+      worker:read_until(("job completed[^\n]*job=%s "):format(long), 30, "stderr")
+      assert.equal(tostring(-sign), pg:psql(("SELECT n FROM runs WHERE job = %s"):format(long)))
+      assert.is_nil(worker:stop().stderr:find "level=warn")
+    end
+  end)
+
+  it("is not confused by executors that are replaced after few jobs", function()
+    local worker = start(script(1), "--executors", "2", "--max-jobs", "1")
+    worker:read_until("worker is serving", 30, "stderr")
+    pg:psql "INSERT INTO pgq_jobs (queue_name, data) SELECT 'q', CASE WHEN n % 7 = 0 THEN '3' ELSE 'x' END::bytea FROM generate_series(1, 100) n"
+    for n = 2, 4 do
+      write(worker.script_path, script(n))
+      reload(worker)
+    end
+    wait.till("the jobs to end", 90, function() return pg:psql "SELECT count(*) FROM pgq_jobs" == "0" end)
+    assert.equal("100|100", pg:psql "SELECT count(*), count(DISTINCT job) FROM runs")
+    wait.till("the old executors to end", 30, function() return #worker:executors() == 2 end)
+    assert.equal(4, run_one())
+    worker:stop()
+  end)
+
+  it("says why a later executor does not load what the first one has loaded", function()
+    local path = os.tmpname()
+    os.remove(path)
+    finally(function() os.remove(path) end)
+    local worker = start(script(1), "--executors", "2")
+    worker:read_until("worker is serving", 30, "stderr")
+    write(worker.script_path, script(2, ("if io.open(%q) then error 'the port is taken' end io.open(%q, 'w'):close()"):format(path, path)))
+    worker:kill "sighup"
+    worker:read_until("the script no longer loads[^\n]*the port is taken", 30, "stderr")
+    os.remove(path)
+    worker:read_until("the script was reloaded", 30, "stderr")
+    assert.equal(2, run_one())
+    worker:stop()
+  end)
+
+  it("reads files with the arguments that the standard library takes", function()
+    local path = os.tmpname()
+    finally(function() os.remove(path) end)
+    write(path, "\239\187\191#!/usr/bin/env luajit\nX = 7 return ...")
+    local worker = start(([[
+      for _, environment in ipairs { 5, "text", false, true, print } do assert(loadfile(%q, "t", environment))() end
+      local own = {}
+      assert(loadfile(%q, nil, own))()
+      print(X, own.X, loadfile(%q, "b"), select(2, pcall(dofile, "/no/file")), pcall(require, ""))
+      require("pgq").register_queue("q", print)]]):format(path, path, path), "--executors", "1")
+    worker:read_until("7\t7\tnil\tcannot open /no/file[^\n]*\tfalse\tmodule '' not found", 30)
+    worker:read_until("worker is serving", 30, "stderr")
+    worker:stop()
+  end)
+
   it("does not happen when the terminal goes: then the worker stops", function()
     local path = os.tmpname()
     finally(function() os.remove(path) end)
@@ -294,6 +373,20 @@ describe("an operator", function()
     assert.matches("stopping reason=\"pgq%-lua stop\"", ended.stderr)
     assert.is_true(second:is_running())
     second:stop()
+  end)
+
+  it("may ask for several things before the worker sees the first: it does all, in this order", function()
+    local worker = start(SCRIPT, "--executors", "1")
+    worker:read_until("worker is serving", 30, "stderr")
+    worker:kill "sigstop"
+    for _, words in ipairs { { "quiet" }, { "reload" }, { "reload" }, { "quiet", "--off" } } do
+      words[#words + 1] = "--all"
+      assert.equal(0, run(unpack(words)).status)
+    end
+    assert.equal("quiet reload resume", pg:psql "SELECT request FROM pgq_workers")
+    worker:kill "sigcont"
+    worker:read_until("the worker is quiet.*reloading the script.*claims jobs again.*the script was reloaded", 30, "stderr")
+    worker:stop()
   end)
 
   it("is told what is wrong", function()

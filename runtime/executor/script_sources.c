@@ -99,7 +99,7 @@ int script_sources_load(lua_State *L, struct script_sources *sources, const char
 static int load_module(lua_State *L) {
   struct script_sources *sources = lua_touserdata(L, lua_upvalueindex(1));
   const char *name = luaL_checkstring(L, 1);
-  const struct message_source *given = find(sources->given, name, NULL);
+  const struct message_source *given = *name ? find(sources->given, name, NULL) : NULL;
   const char *path = given ? given->path : NULL;
   if (!path) {
     lua_pushlightuserdata(L, (void *)&searchpath_key);
@@ -127,7 +127,7 @@ static int load_module(lua_State *L) {
 /* loadfile(filename [, mode [, env]]) */
 static int load_file(lua_State *L) {
   struct script_sources *sources = lua_touserdata(L, lua_upvalueindex(1));
-  bool has_environment = !lua_isnoneornil(L, 3);
+  bool has_environment = lua_istable(L, 3); /* as the standard library: anything else is none */
   int status = LUA_ERRFILE;
   if (lua_type(L, 1) == LUA_TSTRING)
     status = load(L, sources, "", lua_tostring(L, 1), luaL_optstring(L, 2, NULL));

@@ -76,12 +76,23 @@ void file_changes_add(struct file_changes *changes, const struct sources *source
       add(changes, sources->files.items[i].path);
 }
 
-void file_changes_forget(struct file_changes *changes) {
-  for (struct file *file = changes->files, *next; file; file = next) {
-    next = file->next;
+static bool has_path(const struct sources *sources, const char *path) {
+  for (uint32_t i = 0; sources && i < sources->files.count; i++)
+    if (strcmp(sources->files.items[i].path, path) == 0)
+      return true;
+  return false;
+}
+
+void file_changes_forget_others(struct file_changes *changes, const struct sources *sources) {
+  for (struct file **at = &changes->files; *at;) {
+    struct file *file = *at;
+    if (has_path(sources, file->path)) {
+      at = &file->next;
+      continue;
+    }
+    *at = file->next;
     uv_close((uv_handle_t *)&file->poll, free_file);
   }
-  changes->files = NULL;
 }
 
 static void free_changes(uv_handle_t *timer) {
@@ -93,6 +104,6 @@ static void free_changes(uv_handle_t *timer) {
 void file_changes_free(struct file_changes *changes) {
   if (!changes)
     return;
-  file_changes_forget(changes);
+  file_changes_forget_others(changes, NULL);
   uv_close((uv_handle_t *)&changes->timer, free_changes);
 }

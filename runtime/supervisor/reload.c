@@ -90,6 +90,7 @@ static void prepare(struct reload *reload) {
 static void fail(struct reload *reload, const char *message, size_t length) {
   slot_be_replaced(reload->slot);
   reload->events->failed(reload->owner, slot_sources(reload->slot), message, length);
+  reload->events->replaced(reload->owner);
   end(reload);
 }
 
@@ -113,10 +114,10 @@ static void on_check(uv_timer_t *timer) {
   int64_t for_ms = clock_ms() - reload->since_ms;
   if (reload->state == RELOAD_WAITING)
     prepare(reload);
-  else if (reload->state == RELOAD_OPENING && (slot_can_claim(reload->slot) || for_ms > OPEN_MOST_MS))
+  else if (reload->state == RELOAD_OPENING && (slot_has_session(reload->slot) || for_ms > OPEN_MOST_MS))
     take_place(reload);
   else if (reload->state == RELOAD_LOADING && for_ms > LOAD_MOST_MS && !slot_is_dead(reload->slot))
-    slot_break(reload->slot);
+    slot_kill_executor(reload->slot, "was killed: it took longer than a minute to load the script");
 }
 
 void reload_start(struct reload *reload) {
@@ -154,9 +155,10 @@ bool reload_took_broken(struct reload *reload, struct slot *slot, const char *me
   static const char refused[] = "the system does not start another executor";
   if (!is_prepared(reload, slot) || reload->state != RELOAD_LOADING)
     return false;
-  if (!reload->accepted)
-    fail(reload, message ? message : refused, message ? length : sizeof refused - 1);
-  return true; /* a later slot tries again, with the sources that have been loaded before */
+  if (reload->accepted) /* a later slot tries again, with the sources that have been loaded before */
+    return false;
+  fail(reload, message ? message : refused, message ? length : sizeof refused - 1);
+  return true;
 }
 
 bool reload_took_death(struct reload *reload, struct slot *slot, const char *cause) {
@@ -167,8 +169,7 @@ bool reload_took_death(struct reload *reload, struct slot *slot, const char *cau
     enter(reload, RELOAD_LOADING); /* the slot starts another executor */
     return true;
   }
-  int length = snprintf(message, sizeof message, "the executor %s while it loaded the script%s", cause,
-                        clock_ms() - reload->since_ms > LOAD_MOST_MS ? ": it took longer than a minute" : "");
+  int length = snprintf(message, sizeof message, "the executor %s while it loaded the script", cause);
   fail(reload, message, (size_t)length);
   return true;
 }

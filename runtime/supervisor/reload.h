@@ -47,7 +47,8 @@ void reload_stop(struct reload *reload);
 
 /*
  * Reports of a slot: its executor is ready, could not load the script, or died. They return whether the slot is the one
- * that is being prepared; then the reload has taken the report.
+ * that is being prepared; then the reload has taken the report. A slot that cannot load what the first one has loaded
+ * tries again, as any other slot; that is the caller's to report.
  */
 bool reload_took_ready(struct reload *reload, struct slot *slot, const struct message_ready *script);
 bool reload_took_broken(struct reload *reload, struct slot *slot, const char *message, size_t length);

@@ -145,7 +145,7 @@ static void first_ready(struct supervisor *s, const struct message_ready *script
 static void watch_sources(struct supervisor *s) {
   if (!s->watch)
     return;
-  file_changes_forget(s->watch);
+  file_changes_forget_others(s->watch, s->sources);
   file_changes_add(s->watch, s->sources);
 }
 
@@ -196,7 +196,8 @@ static void on_slot_died(void *owner, struct slot *slot, const char *cause) {
  * executors. */
 static void on_slot_outlived(void *owner, struct slot *slot) {
   struct supervisor *s = owner;
-  if (s->stage != STAGE_SERVING || s->slots.count >= 2 * s->options->executors)
+  if (s->stage != STAGE_SERVING || s->slots.count >= 2 * s->options->executors ||
+      !slot_list_is_in_place(&s->slots, slot))
     return;
   struct slot *replacement = slot_list_replace(&s->slots, slot);
   log_debug("another executor takes the place of one whose jobs take long", LOG_I("executor", slot_number(slot)),
@@ -340,7 +341,7 @@ static void on_unfit(void *owner, const char *problem, bool missing) {
 
 /* A quiet worker claims nothing, and finishes what it has. */
 static void set_quiet(struct supervisor *s, bool quiet) {
-  if (s->quiet == quiet)
+  if (s->quiet == quiet || s->stage >= STAGE_FINISHING)
     return;
   s->quiet = quiet;
   if (s->stage == STAGE_SERVING)

@@ -156,7 +156,7 @@ static void check_ended(const struct job *job, const struct job_outcome *outcome
   EXPECT(outcome->duration_us <= (uint64_t)DURATION_MAX_MS * 1000 + 999 && outcome->busy_us <= outcome->duration_us);
   EXPECT(outcome->wait_ms >= -1 && outcome->wait_ms <= DURATION_MAX_MS);
   /* Only the handlers of a transactional queue complete their jobs themselves. */
-  bool believed = outcome->outcome != OUTCOME_SETTLED || job->queue->transactional;
+  bool believed = outcome->outcome != OUTCOME_SETTLED || job->transactional;
   EXPECT(job->outcome == (believed ? outcome->outcome : OUTCOME_COMPLETE));
   EXPECT(job->backoff == outcome->backoff && job->waited == outcome->waited);
   EXPECT(job->duration_us == outcome->duration_us && job->busy_us == outcome->busy_us);
@@ -317,6 +317,7 @@ static void fill(struct batch *batch, struct queue_list *queues) {
     batch->jobs[i] = (struct job){.id = FIRST_ID + i,
                                   .tid = i % 3,
                                   .queue = i % 2 ? settled : plain,
+                                  .transactional = i % 2,
                                   .attempt = 1,
                                   .retries_left = 3,
                                   .next_wait_ms = WAIT_MS,

@@ -280,9 +280,11 @@ static void every_attempt_is_recorded_if_it_was_asked_for(void **state) {
 static void a_lease_lasts_as_long_as_was_set_or_as_its_transaction_may(void **state) {
   struct scene *scene = *state;
   assert_int_equal(settle(scene, OUTCOME_LEASE, 7, 5).third, LEASE_MS);
-  scene->queue->transactional = true;
+  scene->batch.jobs[0].transactional = true;
   scene->queue->timeout_ms = TIMEOUT_MS;
   assert_int_equal(settle(scene, OUTCOME_LEASE, 7, 5).third, TIMEOUT_MS + MARGIN_MS);
+  scene->queue->timeout_ms = 0;
+  assert_int_equal(settle(scene, OUTCOME_LEASE, 7, 5).third, LEASE_MS + MARGIN_MS);
 }
 
 static void a_snooze_is_written_with_its_wait(void **state) {

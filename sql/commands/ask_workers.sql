@@ -1,5 +1,6 @@
 -- Asks something of workers, and notifies them. Returns a row for each: id, host:pid, and whether it was seen within half
--- a minute. Writes one row to pgq_audit if there is any.
+-- a minute. Writes one row to pgq_audit if there is any. What was asked before, and was not taken yet, stays asked: the
+-- worker does one after the other.
 --
 -- $1 text: the worker, as its id or as host:pid; null: all workers
 -- $2 text: quiet, resume, stop or reload
@@ -7,7 +8,10 @@ WITH chosen AS (
   SELECT id, pg_catalog.concat(host, ':', pid) AS name FROM pgq_workers
   WHERE $1::text IS NULL OR id::text = $1::text OR pg_catalog.concat(host, ':', pid) = $1::text),
 asked AS (
-  UPDATE pgq_workers AS worker SET request = $2::text FROM chosen WHERE worker.id = chosen.id
+  UPDATE pgq_workers AS worker
+  SET request = CASE WHEN pg_catalog."right"(worker.request, pg_catalog.length($2::text)) = $2::text THEN worker.request
+    ELSE pg_catalog.concat_ws(' ', worker.request, $2::text) END
+  FROM chosen WHERE worker.id = chosen.id
   RETURNING worker.id, chosen.name, worker.last_seen_at > now() - interval '30 s' AS alive),
 told AS (
   SELECT pg_catalog.count(*) AS workers,

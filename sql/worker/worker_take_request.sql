@@ -1,4 +1,5 @@
 -- Takes what an operator asks of this worker: returns it, and sets it to null. Returns no row if nothing is asked.
+-- Several requests are words in the order in which they came.
 --
 -- $1 int8: id of the worker's row
 WITH asked AS (

@@ -126,12 +126,12 @@ void slot_let_exit(struct slot *slot) {
   child_leave(slot->child);
 }
 
-/* A retiring executor is still alive: its jobs take long, or it has no jobs and does not exit. */
+/* An executor that is to end is still alive: its jobs take long, or it has no jobs and does not exit. */
 static void on_retire_check(uv_timer_t *timer) {
   struct slot *slot = timer->data;
-  if (slot->state == SLOT_EXITING && --slot->exit_checks == 0)
+  if ((slot->state == SLOT_EXITING || slot->state == SLOT_BROKEN) && --slot->exit_checks == 0)
     child_kill(slot->child, "was killed: it did not exit when it was to be replaced");
-  else if (!slot->replaced)
+  else if (is_to_be_replaced(slot) && !slot->replaced)
     slot->start.events->outlived(slot->start.owner, slot);
 }
 
@@ -257,6 +257,10 @@ void slot_break(struct slot *slot) {
   child_kill(slot->child, NULL);
 }
 
+void slot_kill_executor(struct slot *slot, const char *cause) {
+  child_kill(slot->child, cause);
+}
+
 void slot_leave(struct slot *slot) {
   raise_stage(slot, SLOT_LEAVING);
   child_leave(slot->child);
@@ -278,9 +282,9 @@ void slot_give_way(struct slot *slot) {
     slot_break(slot);
 }
 
-bool slot_can_claim(const struct slot *slot) {
+bool slot_has_session(const struct slot *slot) {
   const struct hold *first = slot->holds[SLOT_FIRST_HOLD];
-  return first && hold_is_up(first) && child_is_ready(slot->child);
+  return first && hold_is_up(first);
 }
 
 bool slot_is_replaced(const struct slot *slot) {
@@ -369,6 +373,8 @@ static void on_ready(void *owner, const struct message_ready *script) {
 static void on_broken(void *owner, const char *message, size_t length) {
   struct slot *slot = owner;
   set_state(slot, SLOT_BROKEN);
+  slot->exit_checks = EXIT_CHECKS;
+  uv_timer_start(&slot->timer, on_retire_check, RETIRE_CHECK_MS, RETIRE_CHECK_MS);
   slot->start.events->broken(slot->start.owner, slot, message, length);
 }
 

@@ -104,6 +104,9 @@ void slot_finish(struct slot *slot);
 void slot_break(struct slot *slot);
 void slot_leave(struct slot *slot);
 
+/* slot_kill_executor(slot, cause): kills the executor, which is replaced as one that died. */
+void slot_kill_executor(struct slot *slot, const char *cause);
+
 /*
  * slot_be_replaced(slot): another slot has its number now. This one claims nothing more, and its executor exits when
  * its jobs have ended; then it is dead and at rest, and can be freed. slot_is_replaced(slot): whether
@@ -112,8 +115,9 @@ void slot_leave(struct slot *slot);
 void slot_be_replaced(struct slot *slot);
 bool slot_is_replaced(const struct slot *slot);
 
-/* slot_can_claim(slot): whether its executor is ready and its first hold has a session. */
-bool slot_can_claim(const struct slot *slot);
+/* slot_has_session(slot): whether its first hold has a session. The slot may claim, and have run its last job already.
+ */
+bool slot_has_session(const struct slot *slot);
 
 /* slot_give_way(slot): another slot can take over now: slot_be_replaced(), and the executor begins no further job. */
 void slot_give_way(struct slot *slot);

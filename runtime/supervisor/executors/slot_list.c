@@ -24,6 +24,10 @@ struct slot *slot_list_replace(struct slot_list *list, struct slot *slot) {
   return replacement;
 }
 
+bool slot_list_is_in_place(const struct slot_list *list, const struct slot *slot) {
+  return list->items[slot_number(slot) - 1] == slot;
+}
+
 struct slot *slot_list_prepare(struct slot_list *list, int number) {
   return add(list, number);
 }

@@ -23,6 +23,9 @@ struct slot *slot_list_add(struct slot_list *list);
  * slot. */
 struct slot *slot_list_replace(struct slot_list *list, struct slot *slot);
 
+/* slot_list_is_in_place(list, slot): whether the slot has its number, and is not being prepared. */
+bool slot_list_is_in_place(const struct slot_list *list, const struct slot *slot);
+
 /* slot_list_prepare(list, number): adds a slot that can take the place of the one with that number, and claims nothing
  * yet. slot_list_swap(list, slot): such a slot takes the place; see slot_give_way(). */
 struct slot *slot_list_prepare(struct slot_list *list, int number);

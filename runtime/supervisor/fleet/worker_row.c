@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -229,6 +230,15 @@ static void take_failure(struct worker_row *row, enum statement statement, const
     lock_again_later(row);
 }
 
+/* Several requests have come, one after the other, before this worker has seen the first. */
+static void take_requests(struct worker_row *row, const PGresult *result) {
+  char *requests = memory_text(PQgetvalue(result, 0, 0)), *rest = requests;
+  for (char *request; (request = strsep(&rest, " "));)
+    if (*request)
+      row->events->requested(row->owner, request);
+  free(requests);
+}
+
 bool worker_row_result(struct worker_row *row, enum statement statement, const PGresult *result) {
   if (statement != STATEMENT_WORKER_ADD && statement != STATEMENT_WORKER_HEARTBEAT &&
       statement != STATEMENT_WORKER_LOCK && statement != STATEMENT_WORKER_REMOVE &&
@@ -243,6 +253,6 @@ bool worker_row_result(struct worker_row *row, enum statement statement, const P
   else if (statement == STATEMENT_WORKER_HEARTBEAT)
     take_heartbeat(row, result);
   else if (statement == STATEMENT_WORKER_TAKE_REQUEST && PQntuples(result) > 0)
-    row->events->requested(row->owner, PQgetvalue(result, 0, 0));
+    take_requests(row, result);
   return true;
 }

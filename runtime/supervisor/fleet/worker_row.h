@@ -23,7 +23,7 @@ struct worker_row_events {
   void (*act)(void *owner, enum statement statement, const struct parameters *parameters);
   /* The row was added. */
   void (*added)(void *owner);
-  /* An operator asks something of the worker: quiet, resume, stop or reload; any text. */
+  /* An operator asks something of the worker: quiet, resume, stop or reload; any word. */
   void (*requested)(void *owner, const char *request);
 };
 

@@ -20,10 +20,10 @@ static bool separate_transactional(struct batch *batch) {
   int count[2] = {0, 0};
   for (int i = 0; i < batch->count; i++)
     if (batch->jobs[i].outcome == OUTCOME_NONE)
-      count[batch->jobs[i].queue->transactional]++;
+      count[batch->jobs[i].transactional]++;
   for (int i = 0; i < batch->count; i++) {
     struct job *job = &batch->jobs[i];
-    if (job->outcome != OUTCOME_NONE || !job->queue->transactional || count[false] == 0)
+    if (job->outcome != OUTCOME_NONE || !job->transactional || count[false] == 0)
       continue;
     job->outcome = OUTCOME_UNRUN;
     batch->open--;
@@ -69,7 +69,8 @@ static bool has_seen_death(const struct batch *batch) {
   return false;
 }
 
-void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes) {
+void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes,
+                const bool *transactional) {
   batch->count = batch->open = PQntuples(result);
   batch->jobs = memory_new((size_t)batch->count * sizeof *batch->jobs);
   batch->number += HOLDS_PER_EXECUTOR;
@@ -81,11 +82,12 @@ void batch_take(struct batch *batch, const PGresult *result, struct queue *const
     job_take(job, result, row);
     job->queue = queues[position];
     job->queue_index = indexes[position];
+    job->transactional = transactional[job->queue_index];
     batch->open -= job->outcome != OUTCOME_NONE;
   }
-  bool transactional = separate_transactional(batch);
+  bool settles = separate_transactional(batch);
   separate_groups(batch);
-  if (transactional || has_seen_death(batch))
+  if (settles || has_seen_death(batch))
     batch->token = token_next(batch->count);
 }
 
@@ -107,7 +109,7 @@ static void put_job(struct batch *batch, int index, const char *data, size_t len
                            .retries_left = (uint32_t)job->retries_left,
                            .created_at = time_as_seconds(job->created_at_us),
                            .run_after = time_as_seconds(job->run_after_us),
-                           .settles = job->queue->transactional,
+                           .settles = job->transactional,
                            .lease = batch->token + index,
                            .data = data,
                            .data_length = length,

@@ -22,11 +22,12 @@ struct batch {
 };
 
 /*
- * batch_take(batch, result, queues, indexes): fills an empty batch from STATEMENT_CLAIM's rows. A
+ * batch_take(batch, result, queues, indexes, transactional): fills an empty batch from STATEMENT_CLAIM's rows. A
  * row of queue position p belongs to queues[p - 1], which is the executor's queue indexes[p - 1]. Jobs that cannot be
  * run, or not together with the first one, get their outcome here.
  */
-void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes);
+void batch_take(struct batch *batch, const PGresult *result, struct queue *const *queues, const uint32_t *indexes,
+                const bool *transactional);
 
 /* batch_send(batch, result, out): adds frames with all open jobs whose data the claim brought. */
 void batch_send(struct batch *batch, const PGresult *result, struct buffer *out);

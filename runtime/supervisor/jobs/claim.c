@@ -20,6 +20,7 @@ enum { LOOK_MOST = 1000, LOOK_EVERY_MS = 20, LOOK_QUEUES_PER_MS = 16 };
 
 void claim_free(struct claim *claim) {
   free(claim->queues);
+  free(claim->transactional);
   free(claim->capacity);
   free(claim->asked);
   free(claim->asked_index);
@@ -35,9 +36,12 @@ void claim_serve(struct claim *claim, struct queue *const *queues, uint32_t coun
   claim->queues = memory_resize(claim->queues, count * sizeof *claim->queues);
   if (count > 0)
     memcpy(claim->queues, queues, count * sizeof *claim->queues);
+  claim->transactional = memory_resize(claim->transactional, count + 1);
   claim->capacity = memory_resize(claim->capacity, (count + 1) * sizeof *claim->capacity);
   for (uint32_t i = 0; i < count; i++)
     claim->capacity[i] = INT32_MAX;
+  for (uint32_t i = 0; i < count; i++)
+    claim->transactional[i] = queues[i]->transactional;
   claim->queue_count = count;
   /* Workers that share many queues begin at different ones, so that they rarely meet. */
   claim->first_queue = count > CLAIM_ASKED_ALWAYS ? (uint32_t)(clock_us() % count) : 0;

@@ -59,6 +59,7 @@ enum claim_deaths {
 /* A zeroed claim serves no queues. */
 struct claim {
   struct queue **queues; /* in the executor's order */
+  bool *transactional;   /* of each: as the executor's version of the script has registered it */
   uint32_t queue_count;
   int32_t *capacity; /* for each queue: how many more jobs the executor can take; set before choosing */
   uint32_t first_queue, first_slow_queue; /* where the next claim starts, so that no queue is always last */

@@ -55,7 +55,7 @@ static bool is_unknown(const struct queue *queue) {
 
 /* Whether this claim asks only queues of the other kind. */
 static bool is_left_out(const struct claim *claim, uint32_t index) {
-  enum claim_only kind = claim->queues[index]->transactional ? CLAIM_ONLY_TRANSACTIONAL : CLAIM_ONLY_PLAIN;
+  enum claim_only kind = claim->transactional[index] ? CLAIM_ONLY_TRANSACTIONAL : CLAIM_ONLY_PLAIN;
   return claim->only != CLAIM_ONLY_NONE && claim->only != kind;
 }
 
@@ -64,7 +64,7 @@ static void choose_kind(struct claim *claim, int64_t now_ms) {
   bool has_jobs[2] = {false, false};
   for (uint32_t i = 0; i < claim->queue_count; i++)
     if (claim->queues[i]->busy && !claim_is_shut(claim, i, now_ms))
-      has_jobs[claim->queues[i]->transactional] = true;
+      has_jobs[claim->transactional[i]] = true;
   claim->only = CLAIM_ONLY_NONE;
   if (has_jobs[0] && has_jobs[1])
     claim->only = claim->last_only = claim->last_only == CLAIM_ONLY_PLAIN ? CLAIM_ONLY_TRANSACTIONAL : CLAIM_ONLY_PLAIN;

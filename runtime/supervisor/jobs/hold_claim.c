@@ -131,7 +131,7 @@ void hold_take_claim(struct hold *hold, const PGresult *result) {
   claim_take(&hold->claim, result, hold->start.frontier);
   if (PQntuples(result) == 0)
     return;
-  batch_take(&hold->batch, result, hold->claim.asked, hold->claim.asked_index);
+  batch_take(&hold->batch, result, hold->claim.asked, hold->claim.asked_index, hold->claim.transactional);
   hold_spare_jobs_in_hand(hold);
   spare_paused(hold);
   batch_send(&hold->batch, result, &hold->out);

@@ -37,7 +37,7 @@ int hold_leases(const struct hold *hold, int64_t *ids, int64_t *tokens, int64_t 
   int count = 0;
   for (int i = 0; i < hold->leased.count; i++) {
     const struct lease *lease = &hold->leased.items[i];
-    bool transactional = lease->job.queue->transactional;
+    bool transactional = lease->job.transactional;
     if (lease->lost || (transactional && lease->job.outcome != OUTCOME_NONE) ||
         batch_has_unwritten_lease(&hold->rescue.jobs, lease->job.id) ||
         batch_has_unwritten_lease(&hold->refused.jobs, lease->job.id) ||

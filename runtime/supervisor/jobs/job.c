@@ -113,7 +113,7 @@ void job_end(struct job *job, const struct job_outcome *outcome) {
   job->backoff = outcome->backoff;
   job->outcome = outcome->outcome;
   if (outcome->outcome == OUTCOME_SETTLED &&
-      !job->queue->transactional) /* only a transactional handler can complete its job itself */
+      !job->transactional) /* only a transactional handler can complete its job itself */
     job->outcome = OUTCOME_COMPLETE;
   if (outcome->outcome == OUTCOME_FAIL || (outcome->backoff && outcome->error_length > 0))
     job->error = clean_copy(outcome->error, outcome->error_length);

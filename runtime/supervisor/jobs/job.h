@@ -22,6 +22,7 @@ struct job {
   int32_t deaths;       /* see deaths.h */
   bool interrupted;     /* an earlier claim of the job ended without an outcome: its worker may have died */
   bool died;            /* the failed attempt ended with the death of a process: the outcome keeps `deaths` */
+  bool transactional;   /* its handler completes it: as the queue was for the version of the script that runs it */
   bool leased;          /* the row has a lease; otherwise the transaction's lock holds the job */
   int64_t lease;        /* token of the lease, any number: the row may have come with it */
   int32_t retries_left; /* number of retries after this attempt */

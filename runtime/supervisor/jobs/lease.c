@@ -79,7 +79,7 @@ struct lease *lease_list_lose(struct lease_list *list, int64_t id) {
 bool lease_list_miss(struct lease_list *list, int64_t id) {
   for (int i = 0; i < list->count; i++) {
     struct lease *lease = &list->items[i];
-    if (lease->job.id != id || lease->missed || !lease->job.queue->transactional)
+    if (lease->job.id != id || lease->missed || !lease->job.transactional)
       continue;
     lease->missed = true;
     return true;

@@ -140,7 +140,8 @@ static void mark_needed(const struct batch *batch, bool needed[static STATEMENT_
 }
 
 static int64_t lease_of(const struct job *job, int64_t lease_ms) {
-  return job->queue->transactional ? job->queue->timeout_ms + LEASE_MARGIN_MS : lease_ms;
+  int64_t limit_ms = job->queue->timeout_ms; /* a reload may just have taken it away */
+  return job->transactional ? (limit_ms > 0 ? limit_ms : lease_ms) + LEASE_MARGIN_MS : lease_ms;
 }
 
 static void collect_job(const struct job *job, enum statement statement, int64_t lease_ms, int64_t now_us,
