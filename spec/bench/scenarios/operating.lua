@@ -39,13 +39,14 @@ local COMMANDS = {
   { "jobs", "--state", "later", "large" }, { "jobs", "--state", "completed", "--since", "1d", "q7" },
   { "jobs", "large", "--state", "failed", "--error", "none" }, { "jobs", "--state", "failed", "--error", "none" },
   { "jobs", "--meta", "user=1", "--state", "due" }, { "jobs", "--group-by", "error" }, { "show", "7" }, { "workers" },
-  { "stats" }, { "stats", "q7" },
+  { "stats" }, { "stats", "q7" }, { "why", "1" }, { "why", "q7" }, { "why", "large" }, { "doctor" },
 }
 
 local function run(db, words)
   local began = uv.hrtime()
   local result = process.run { os.getenv "PGQ_LUA", "--db", db.conninfo, "--json", unpack(words) }
-  assert(result.status == 0, result.stderr)
+  -- doctor finds that nobody serves the queues.
+  assert(result.status == 0 or words[1] == "doctor" and result.status == 1, result.stderr)
   return { ms = (uv.hrtime() - began) / 1e6 }
 end
 
