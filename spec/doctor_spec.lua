@@ -96,6 +96,7 @@ describe("pgq-lua doctor", function()
       "queues", "due jobs", "far future", "sequences", "bloat", "vacuum", "wraparound", "transactions", "slots" } do
       assert.is_truthy(find(findings, check, ""), check)
     end
+    assert.equal("ok", levels_of(findings, "plans"))
     assert.matches("fsync is off", find(findings, "settings", "fsync").finding) -- of the specs' servers
   end)
 
