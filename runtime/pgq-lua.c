@@ -20,6 +20,7 @@
 #include "jobs.h"
 #include "memory.h"
 #include "migrate.h"
+#include "nearest.h"
 #include "options.h"
 #include "pause.h"
 #include "queues.h"
@@ -178,12 +179,23 @@ static int use_dev_server(struct options *options) {
   return server.created && migrate_quietly(options) != 0 ? -1 : 0;
 }
 
+/* Returns the name of the command that is most like the word, or NULL if none is. */
+static const char *nearest_command(const char *word) {
+  const char *names[COMMANDS];
+  for (size_t i = 0; i < COMMANDS; i++)
+    names[i] = commands[i].name;
+  return nearest_word(word, names, COMMANDS);
+}
+
 static int run_worker(struct options *options, int argc, char **argv, int script) {
   char message[512];
   if (script >= argc)
     return usage_error(&worker_row, "the script is missing; name the Lua file that registers queues");
   if (access(argv[script], R_OK) != 0) {
-    snprintf(message, sizeof message, "cannot read the script '%.300s': %s", argv[script], strerror(errno));
+    int error = errno;
+    const char *nearest = nearest_command(argv[script]);
+    snprintf(message, sizeof message, "cannot read the script '%.300s': %s%s%s%s", argv[script], strerror(error),
+             nearest ? "; the nearest command is '" : "", nearest ? nearest : "", nearest ? "'" : "");
     return usage_error(&worker_row, message);
   }
   signal_reset();

@@ -27,6 +27,7 @@ describe("pgq-lua", function()
         { "the script is missing" },
         { "the script is missing", "--drain" },
         { "cannot read the script '/no/such/worker.lua': No such file", "/no/such/worker.lua" },
+        { "cannot read the script 'queus': No such file or directory; the nearest command is 'queues'\n", "queus" },
         { "'%-%-poll%-interval' needs a value", "--poll-interval" },
         { "%-%-poll%-interval: 'often' .*write seconds, or a duration", "--poll-interval", "often", "worker.lua" },
         { "%-%-executors: 'many' is not a whole number", "--executors", "many", "worker.lua" },

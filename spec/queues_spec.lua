@@ -268,16 +268,21 @@ describe("pgq-lua queues", function()
     assert.matches("pgq_stats.* does not exist; run `pgq%-lua migrate` to create what is missing\n$", result.stderr)
   end)
 
-  it("has a session with a name, which only reads", function()
+  it("has a session with a name, which waits for two seconds for a locked table", function()
     local locker = process.start { "psql", "-XqAt", "-d", pg.conninfo, "-c", "BEGIN", "-c", "LOCK TABLE pgq_jobs", "-c", "SELECT 'locked'",
       "-c", "SELECT pg_sleep(30)" }
     locker:read_until "locked"
-    local command = process.start { PGQ_LUA, "--db", pg.conninfo, "queues" }
-    require("spec.support.wait").till("the session", 30, function()
+    local command
+    require("spec.support.wait").till("the session", 60, function()
+      if not command or not command:is_running() then command = process.start { PGQ_LUA, "--db", pg.conninfo, "queues" } end
       return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgq-lua queues' AND wait_event_type = 'Lock'" == "1"
     end)
+    local result = run()
+    assert.equal(1, result.status)
+    assert.equal("pgq-lua queues: canceling statement due to lock timeout; another session has locked a table: "
+      .. "`pgq-lua doctor` names it\n", result.stderr)
     locker:kill "sigkill"
     pg:psql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND pid <> pg_backend_pid()"
-    assert.equal(0, command:wait().status)
+    command:wait()
   end)
 end)

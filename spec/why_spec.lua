@@ -87,7 +87,7 @@ describe("pgq_why", function()
       local id = enqueue "q"
       local worker = start [[pgq.register_queue("q", function() print "began" pgq.sleep(600) end)]]
       local answer = wait_for_code("runs", why, id)
-      assert.matches("^worker %S+:" .. worker.pid .. ".*runs job 1 of queue 'q' for %d", answer.sentence)
+      assert.matches("^The worker %S+:" .. worker.pid .. ".*runs job 1 of queue 'q' for %d", answer.sentence)
       local who = answer.who[1]
       assert.equal("worker", who.kind)
       assert.equal(id, who.job)
@@ -210,12 +210,12 @@ describe("pgq_why", function()
       pg:psql "INSERT INTO pgq_queues (queue_name, paused_at, paused_until, paused_by, pause_reason) VALUES ('q', now(), now() + '1 h', 'ann', 'no disk')"
       for _, answer in ipairs { why(id), why_queue "q" } do
         assert.equal("paused", answer.code)
-        assert.matches("'q' is paused by ann since %d.*, for another %S+: no disk", answer.sentence)
+        assert.matches("'q' is paused by ann %(%d.* ago%), for another %S+: no disk", answer.sentence)
         assert.equal(pg:psql "SELECT to_jsonb(paused_until) FROM pgq_queues", '"' .. answer["until"] .. '"')
         assert.same({ "role", "ann", "no disk" }, { answer.who[1].kind, answer.who[1].user, answer.who[1].reason })
       end
       pg:psql "UPDATE pgq_queues SET paused_until = 'infinity', pause_reason = NULL, paused_by = NULL"
-      assert.matches("is paused since %S+, until it is resumed%.", why(id).sentence)
+      assert.matches("is paused %(%S+ ago%), until it is resumed%.", why(id).sentence)
       pg:psql "UPDATE pgq_queues SET paused_until = now() - interval '1 s'"
       assert.equal("no_worker", why(id).code)
     end)
@@ -295,7 +295,7 @@ describe("pgq_why", function()
         started(start [[pgq.register_queue("q", print)]])
         local answer = why(id)
         assert.equal("paused", answer.code)
-        assert.matches("'q' is paused by postgres since %S+, for another %S+: no disk", answer.sentence)
+        assert.matches("'q' is paused by postgres %(%S+ ago%), for another %S+: no disk", answer.sentence)
       end)
 
       it("backs_off", function()

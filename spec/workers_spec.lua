@@ -65,11 +65,14 @@ describe("pgq-lua workers", function()
     add("a", 1, '{"stage": "serving", "script_error": "worker.lua:1: no", "error": "connection refused"}', { "request", "'quiet'" })
     add("b", 2, '{"stage": "serving"}', { "last_seen_at, missing_since", "now() - interval '45 s', now() - interval '3 s'" })
     add("c", 3, '{"stage": "serving"}')
+    add("d", 4, [[{"stage": "serving", "executors": [{"pid": 40, "job": 7, "queue": "mail", "job_since": "2026-01-01T00:00:00Z", "stuck": true},
+      {"pid": 41, "job": 8, "queue": "mail", "job_since": "2026-01-02T00:00:00Z"}]}]])
     local lines = run().stdout
     for _, line in ipairs {
       "\tthe script cannot be run: worker.lua:1: no; connection: connection refused; asked to quiet\tqueues: mail\t%-\n",
       "\tno heartbeat for 4%ds; its session has been gone for %ds\tqueues: mail\t%-\n",
       "\n3\tc:3\t%S+\tserving\t%-\t%-\t0/0\t%-\t%-\tqueues: mail\t%-\n",
+      "\tjob 7 of mail for %S+ in 40 without waiting, job 8 of mail for %S+ in 41\n",
     } do assert.matches(line, lines) end
     local found = read()
     assert.same({ "worker.lua:1: no", "connection refused", "quiet" }, { found[1].script_error, found[1].error, found[1].request })

@@ -811,7 +811,7 @@ BEGIN
     WHERE queue.queue_name = pgq_why_workers.queue_name AND queue.paused_until > statement_timestamp();
   IF paused.queue_name IS NOT NULL THEN
     RETURN QUERY SELECT 'paused'::text, pg_catalog.concat('The queue ', quoted, ' is paused',
-        ' by ' || paused.paused_by, ' since ' || pgq_why_span(statement_timestamp() - paused.paused_at),
+        ' by ' || paused.paused_by, ' (' || pgq_why_span(statement_timestamp() - paused.paused_at) || ' ago)',
         CASE WHEN paused.paused_until = 'infinity'::timestamptz THEN ', until it is resumed'::text
           ELSE ', for another ' || pgq_why_span(paused.paused_until - statement_timestamp()) END,
         ': ' || paused.pause_reason, '.'),
@@ -1010,7 +1010,7 @@ BEGIN
     THEN 'unknown'
     ELSE 'idle' END;
   RETURN QUERY SELECT answer, pg_catalog.concat_ws(' ', pg_catalog.concat('No job of the queue ', quoted, ' is due.'),
-      pgq_why_words(running) || '.',
+      'The ' || pgq_why_words(running) || '.',
       CASE WHEN next = 'infinity'::timestamptz THEN 'The next one has the run_after infinity.'::text
         ELSE 'The next one is due in ' || pgq_why_span(next - statement_timestamp()) || '.' END,
       CASE WHEN running IS NULL AND next IS NULL THEN 'None waits.'::text END, explanation),
@@ -1116,7 +1116,7 @@ BEGIN
     lockers := NULL;
   END IF;
   IF job.lease IS NOT NULL AND job.started_at IS NOT NULL AND job.run_after > statement_timestamp() THEN
-    RETURN QUERY SELECT 'runs'::text, pgq_why_words(running.who) || CASE WHEN lockers IS NULL THEN '.' ELSE
+    RETURN QUERY SELECT 'runs'::text, 'The ' || pgq_why_words(running.who) || CASE WHEN lockers IS NULL THEN '.' ELSE
         '. Its outcome cannot be written while its row is locked by ' || pgq_why_words(lockers) || '.' END,
       NULL::timestamptz, running.who || coalesce(lockers, '[]'::jsonb)
       FROM pgq_why_running(job.id, job.queue_name, job.lease, job.started_at) AS running (who);

@@ -39,7 +39,7 @@ PGresult *doctor_begin(const struct doctor *doctor) {
   PGresult *result = PQexec(doctor->conn, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY");
   if (is_good(result)) {
     PQclear(result);
-    result = PQexecParams(doctor->conn, SQL_COMMAND_SETTINGS, 1, NULL, (const char *[]){timeout}, NULL, NULL, 0);
+    result = PQexecParams(doctor->conn, SQL_COMMAND_SETTINGS, 2, NULL, (const char *[]){timeout, "0"}, NULL, NULL, 0);
   }
   if (!is_good(result))
     return result;

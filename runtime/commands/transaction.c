@@ -6,6 +6,9 @@
 #include "commands_sql.h"
 #include "failure.h"
 
+/* A list waits for a lock only if a session has locked a whole table; then it had better say so soon. */
+#define LOCK_TIMEOUT_MS "2000"
+
 static bool is_good(const PGresult *result) {
   return PQresultStatus(result) == PGRES_COMMAND_OK || PQresultStatus(result) == PGRES_TUPLES_OK;
 }
@@ -24,7 +27,7 @@ static PGresult *begin(const struct transaction *transaction, bool read_only) {
   PGresult *result = run(transaction, sql, 0, NULL);
   if (is_good(result)) {
     PQclear(result);
-    result = run(transaction, SQL_COMMAND_SETTINGS, 1, (const char *[]){timeout});
+    result = run(transaction, SQL_COMMAND_SETTINGS, 2, (const char *[]){timeout, read_only ? LOCK_TIMEOUT_MS : "0"});
   }
   if (!is_good(result))
     return result;
@@ -59,7 +62,10 @@ static void explain(struct transaction *transaction, const PGresult *result) {
       strcmp(error.sqlstate, "42703") == 0)
     hint = "; run `pgq-lua migrate` to create what is missing";
   else if (strcmp(error.sqlstate, "57014") == 0)
-    hint = "; the server is busy, another session has locked a table, or an index is missing";
+    hint =
+        "; the server is busy, another session has locked a table, or an index is missing: `pgq-lua doctor` says which";
+  else if (strcmp(error.sqlstate, "55P03") == 0)
+    hint = "; another session has locked a table: `pgq-lua doctor` names it";
   else if (strcmp(error.sqlstate, "25006") == 0)
     hint = "; this server takes no changes: use the primary server";
   fprintf(stderr, "pgq-lua %s: %s%s\n", transaction->command, error.message, hint);

@@ -41,7 +41,7 @@ enum column {
 };
 
 /* The columns of worker_jobs.sql. */
-enum job_column { JOB_PID, JOB_ID, JOB_QUEUE, JOB_SINCE };
+enum job_column { JOB_PID, JOB_ID, JOB_QUEUE, JOB_SINCE, JOB_STUCK };
 
 static const struct listing_column columns[] = {
     {"id", "ID", LISTING_NUMBER},           {NULL, "WORKER", LISTING_LONG},
@@ -100,7 +100,8 @@ static int add_jobs(struct buffer *note, struct inquiry *inquiry, const char *id
       moment_span(span, moment_between_ms(PQgetvalue(result, i, JOB_SINCE), inquiry->now) / 1000 * 1000);
     add(note, ", ",
         (const char *[]){"job ", PQgetvalue(result, i, JOB_ID), " of ", PQgetvalue(result, i, JOB_QUEUE), " for ", span,
-                         " in ", PQgetvalue(result, i, JOB_PID), NULL});
+                         " in ", PQgetvalue(result, i, JOB_PID),
+                         *PQgetvalue(result, i, JOB_STUCK) == 't' ? " without waiting" : NULL, NULL});
   }
   PQclear(result);
   return 0;

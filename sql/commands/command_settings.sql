@@ -4,6 +4,7 @@
 -- Settings that the server does not have are left out.
 --
 -- $1 text: statement_timeout in milliseconds
+-- $2 text: lock_timeout in milliseconds, or 0
 SELECT pg_catalog.set_config(name, value, true)
 FROM (VALUES
   ('search_path', pg_catalog.concat_ws(', ', 'pg_catalog',
@@ -23,7 +24,7 @@ FROM (VALUES
   ('array_nulls', 'on'),
   ('standard_conforming_strings', 'on'),
   ('statement_timeout', $1),
-  ('lock_timeout', '0'),
+  ('lock_timeout', $2),
   ('transaction_timeout', '0'),
   ('idle_in_transaction_session_timeout', '0')) AS settings (name, value)
 WHERE pg_catalog.current_setting(name, true) IS NOT NULL

@@ -52,7 +52,7 @@ BEGIN
     lockers := NULL;
   END IF;
   IF job.lease IS NOT NULL AND job.started_at IS NOT NULL AND job.run_after > statement_timestamp() THEN
-    RETURN QUERY SELECT 'runs'::text, pgq_why_words(running.who) || CASE WHEN lockers IS NULL THEN '.' ELSE
+    RETURN QUERY SELECT 'runs'::text, 'The ' || pgq_why_words(running.who) || CASE WHEN lockers IS NULL THEN '.' ELSE
         '. Its outcome cannot be written while its row is locked by ' || pgq_why_words(lockers) || '.' END,
       NULL::timestamptz, running.who || coalesce(lockers, '[]'::jsonb)
       FROM pgq_why_running(job.id, job.queue_name, job.lease, job.started_at) AS running (who);

@@ -27,7 +27,7 @@ BEGIN
     THEN 'unknown'
     ELSE 'idle' END;
   RETURN QUERY SELECT answer, pg_catalog.concat_ws(' ', pg_catalog.concat('No job of the queue ', quoted, ' is due.'),
-      pgq_why_words(running) || '.',
+      'The ' || pgq_why_words(running) || '.',
       CASE WHEN next = 'infinity'::timestamptz THEN 'The next one has the run_after infinity.'::text
         ELSE 'The next one is due in ' || pgq_why_span(next - statement_timestamp()) || '.' END,
       CASE WHEN running IS NULL AND next IS NULL THEN 'None waits.'::text END, explanation),

@@ -16,7 +16,7 @@ BEGIN
     WHERE queue.queue_name = pgq_why_workers.queue_name AND queue.paused_until > statement_timestamp();
   IF paused.queue_name IS NOT NULL THEN
     RETURN QUERY SELECT 'paused'::text, pg_catalog.concat('The queue ', quoted, ' is paused',
-        ' by ' || paused.paused_by, ' since ' || pgq_why_span(statement_timestamp() - paused.paused_at),
+        ' by ' || paused.paused_by, ' (' || pgq_why_span(statement_timestamp() - paused.paused_at) || ' ago)',
         CASE WHEN paused.paused_until = 'infinity'::timestamptz THEN ', until it is resumed'::text
           ELSE ', for another ' || pgq_why_span(paused.paused_until - statement_timestamp()) END,
         ': ' || paused.pause_reason, '.'),
