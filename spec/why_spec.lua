@@ -95,6 +95,18 @@ describe("pgq_why", function()
       assert.is_truthy(who.since:find "T")
     end)
 
+    it("runs: and that its worker is silent", function()
+      local id, worker = enqueue "q", report("{q}")
+      pg:psql(("UPDATE pgq_jobs SET lease = %d::int8 << 32, started_at = now() - interval '1 min', run_after = now() + interval '1 min'"):format(worker))
+      assert.matches("^The worker far:77, runs job %d+ of queue 'q' for 1m%S*%.$", why(id).sentence)
+      pg:psql "UPDATE pgq_workers SET missing_since = now() - interval '3 s'"
+      assert.matches(" for 1m%S*, and has been silent for %d%S*s%.$", why(id).sentence)
+      pg:psql "UPDATE pgq_workers SET missing_since = NULL, last_seen_at = now() - interval '50 s'"
+      local answer = why(id)
+      assert.matches(" for 1m%S*, and has been silent for 5%d%S*s%.$", answer.sentence)
+      assert.is_truthy(answer.who[1].silent_since:find "T")
+    end)
+
     it("runs, and who keeps its outcome from being written", function()
       local id = enqueue "q"
       start [[pgq.register_queue("q", function() pgq.sleep(600) end)]]

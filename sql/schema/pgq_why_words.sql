@@ -13,7 +13,8 @@ BEGIN
     words := CASE one ->> 'kind'::text
       WHEN 'worker'::text THEN pg_catalog.concat('worker ', one ->> 'worker'::text, ', executor ' || (one ->> 'executor'::text),
         ', runs job ' || (one ->> 'job'::text), ' of queue ' || pg_catalog.quote_literal(one ->> 'queue'::text),
-        CASE WHEN one ? 'job'::text THEN since END)
+        CASE WHEN one ? 'job'::text THEN since END,
+        ', and has been silent for ' || pgq_why_span(statement_timestamp() - (one ->> 'silent_since'::text)::timestamptz))
       WHEN 'prepared'::text THEN pg_catalog.concat('the prepared transaction ',
         pg_catalog.quote_literal(one ->> 'prepared'::text),
         ' of user ' || (one ->> 'user'::text), since)
