@@ -146,7 +146,7 @@ describe("a worker survives", function()
     assert.is_nil(worker.stderr:find "worker lost")
   end)
 
-  it("a script that no longer loads when an executor is replaced, and says so", function()
+  it("a script that no longer loads, and says so when it is asked to reload it", function()
     local worker = Worker.start { pg = pg, args = { "--executors", "1", "--poll-interval", "100ms" }, script = [[
       require "pgq".register_queue("exit", function() os.exit(1) end)]] }
     worker:read_until "worker is serving"
@@ -158,8 +158,12 @@ describe("a worker survives", function()
     end
     write "this is no Lua"
     enqueue("exit")
-    worker:read_until "the script no longer loads"
+    worker:read_until "an executor died"
+    worker:kill "sighup"
+    worker:read_until "could not be reloaded"
     write((good:gsub("os.exit%(1%)", "print 'mended'")))
+    worker:kill "sighup"
+    worker:read_until "the script was reloaded"
     enqueue("exit")
     worker:read_until "mended"
     worker:stop()

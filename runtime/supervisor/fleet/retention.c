@@ -40,13 +40,13 @@ struct retention {
   uv_timer_t timer;              /* until the next look; while rows are deleted, until the next step */
   bool started, stopped;
   bool deleting;
-  enum table table; /* deleting: the table of the next step */
-  char *queue;      /* in TABLE_JOBS: the queue of the last step; NULL: none */
-  bool again;       /* in TABLE_JOBS: the queue may have more old jobs */
-  int64_t rows;     /* how many rows a step deletes */
-  int64_t step_ms;  /* when the last step was sent */
-  int64_t deleted;  /* rows of the table in this pass */
-  bool failure_logged[TABLE_COUNT];
+  enum table table;          /* deleting: the table of the next step */
+  char *queue;               /* in TABLE_JOBS: the queue of the last step; NULL: none */
+  bool again;                /* in TABLE_JOBS: the queue may have more old jobs */
+  int64_t rows;              /* how many rows a step deletes */
+  int64_t step_ms;           /* when the last step was sent */
+  int64_t deleted;           /* rows of the table in this pass */
+  int failures[TABLE_COUNT]; /* in a row */
 };
 
 static void on_look_timer(uv_timer_t *timer);
@@ -135,14 +135,26 @@ static void on_down(void *owner, const char *reason) {
   uv_timer_start(&retention->timer, on_look_timer, EVERY_MS, 0);
 }
 
+/* Whether the error may be over at the next pass: a lock, a limit, a table that is being swapped. Holds log such errors
+ * if they last. */
+static bool is_passing(const PGresult *result) {
+  const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  static const char *const states[] = {"40", "53", "55", "57", "42P01"};
+  for (size_t i = 0; state && i < sizeof states / sizeof states[0]; i++)
+    if (strncmp(state, states[i], strlen(states[i])) == 0)
+      return true;
+  return false;
+}
+
+/* A failure is logged once; one that may be over at the next pass is not, the first time. */
 static void take_failure(struct retention *retention, const PGresult *result) {
   const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
   if (!primary) /* the message is libpq's: the session is lost */
     return;
-  log_line(retention->failure_logged[retention->table] ? LOG_DEBUG : LOG_WARN,
+  int failures = ++retention->failures[retention->table];
+  log_line(failures == (is_passing(result) ? 2 : 1) ? LOG_WARN : LOG_DEBUG,
            "cannot delete old rows: trying again later", LOG_T("table", tables[retention->table].name),
            LOG_T("error", primary));
-  retention->failure_logged[retention->table] = true;
   next_table(retention);
 }
 
@@ -164,7 +176,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
   bool jobs = statement == STATEMENT_PRUNE_JOBS;
   int64_t deleted = result_i64(result, 0, jobs ? 1 : 0);
   bool more = deleted == retention->rows;
-  retention->failure_logged[retention->table] = false;
+  retention->failures[retention->table] = 0;
   retention->deleted += deleted;
   learn(retention, deleted);
   if (jobs && !PQgetisnull(result, 0, 0)) {
