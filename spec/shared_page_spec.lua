@@ -37,7 +37,7 @@ describe("when a handler has written over the shared page", function()
       end)]]):format(body), "--concurrency", "30", "--poll-interval", "200ms")
     wait.till("the job to be blamed alone", 120, function()
       local left = pg:psql "SELECT queue_name, attempt, ran_at IS NULL FROM pgq_jobs"
-      return left == "wild|1|t", left
+      return left == "wild|1|t", left .. worker.stderr
     end)
     worker:stop()
     assert.is_true(count(worker.stderr, "an executor died") <= (deaths or 6), worker.stderr)

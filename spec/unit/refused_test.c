@@ -116,19 +116,20 @@ static void a_queue_pauses_when_one_job_after_the_other_is_kept_until_an_outcome
   (void)state;
   struct queue *queue = queue_find(&queues, "mail");
   queue->batch = 100;
+  queue_set_pause(queue, 0);
   keep(1, OUTCOME_COMPLETE);
   assert_int_equal(queue->batch, 1);
-  assert_false(queue_is_paused(queue, clock_ms()));
+  assert_false(queue_is_shut(queue, clock_ms()));
   keep(2, OUTCOME_COMPLETE);
-  assert_true(queue_is_paused(queue, clock_ms() + 999));
-  assert_false(queue_is_paused(queue, clock_ms() + 1000));
+  assert_true(queue_is_shut(queue, clock_ms() + 999));
+  assert_false(queue_is_shut(queue, clock_ms() + 1000));
   keep(3, OUTCOME_COMPLETE);
-  assert_true(queue_is_paused(queue, clock_ms() + 1999));
+  assert_true(queue_is_shut(queue, clock_ms() + 1999));
   assert_true(queue_wrote(queue));
-  assert_false(queue_is_paused(queue, clock_ms()));
+  assert_false(queue_is_shut(queue, clock_ms()));
   assert_false(queue_wrote(queue));
   keep(4, OUTCOME_COMPLETE);
-  assert_false(queue_is_paused(queue, clock_ms()));
+  assert_false(queue_is_shut(queue, clock_ms()));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
