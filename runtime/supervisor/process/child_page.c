@@ -43,7 +43,7 @@ void child_close_page(struct child *child) {
 }
 
 bool child_page_is_intact(const struct child *child) {
-  bool intact = true;
+  bool intact = !child->page_damaged;
   for (int lane = 0; child->page && lane < HOLDS_PER_EXECUTOR; lane++)
     intact = intact && atomic_load(&child->page->lanes[lane].revoked) == child->revoked[lane];
   if (child->page && child->state == CHILD_DEAD) /* a live process may be between the two writes */
@@ -53,12 +53,14 @@ bool child_page_is_intact(const struct child *child) {
 
 /* ── batches ── */
 
+/* What a handler has written over the page must not be covered up by this. */
 static void write_revoked(struct child *child, uint32_t batch, uint32_t revoked) {
   uint32_t lane = batch % HOLDS_PER_EXECUTOR;
   if (!child->page)
     return;
+  if (atomic_exchange(&child->page->lanes[lane].revoked, revoked) != child->revoked[lane])
+    child->page_damaged = true;
   child->revoked[lane] = revoked;
-  atomic_store(&child->page->lanes[lane].revoked, revoked);
 }
 
 /* The last job of that hold that has begun: PAGE_TASK(batch, position). */

@@ -37,7 +37,7 @@ struct child {
   int page_fd; /* -1: there is no page yet */
   struct shared_page *page;
   uint32_t revoked[HOLDS_PER_EXECUTOR]; /* what this side has written to the page */
-  bool page_damaged;                    /* found at its death: nothing on the page can be believed */
+  bool page_damaged;                    /* something has written over the page: nothing on it can be believed */
   struct buffer in;                     /* received bytes, from the first incomplete frame on */
   char fault[128];                      /* why the supervisor has killed the process; "": it has not */
   int64_t partial_since_ms;             /* since when a frame is incomplete; 0: no frame is */
