@@ -68,6 +68,6 @@ describe("a role that may only enqueue", function()
     local result = drain [[pgq.register_queue("q", function(data, job) if data == "innocent" then print(data, job.attempt) end end)]]
     assert.equal("innocent\t1\n", result.stdout)
     assert.not_matches("cannot be settled", result.stderr)
-    assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs WHERE ran_at IS NULL AND run_after <= now()")
+    assert.equal("0", pg:psql "SELECT count(*) FROM pgq_jobs WHERE ran_at IS NULL AND run_after <= now()", result.stderr)
   end)
 end)

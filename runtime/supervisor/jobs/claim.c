@@ -238,8 +238,8 @@ void idle_info_take(const struct claim *claim, const PGresult *result, struct id
       break;
     if (*PQgetvalue(result, row, NEXT_DUE_NOW)) {
       bool shut = claim_is_shut(claim, (uint32_t)position - 1, now_ms);
-      /* A claim that leaves out jobs which must run alone is followed by one that does not. */
-      look->due_shut = look->due_shut || shut || claim->deaths == CLAIM_DEATHS_FEW;
+      /* A claim that leaves out jobs which must run alone, or all others, is followed by one that does not. */
+      look->due_shut = look->due_shut || shut || claim->deaths != CLAIM_DEATHS_ANY;
       look->due_locked = look->due_locked || !shut;
     }
     if (PQgetisnull(result, row, NEXT_DUE_WAIT_MS))
