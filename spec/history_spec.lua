@@ -90,7 +90,8 @@ describe("the history of attempts", function()
     drain(SCRIPT)
     assert.equal("0", pg:psql "SELECT count(*) FROM pgq_attempts")
     for _, preserve in ipairs { "--drain", "--preserve-completed" } do
-      pg:psql "DELETE FROM pgq_attempts; DELETE FROM pgq_jobs"
+      pg:psql "TRUNCATE pgq_attempts"
+      pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY"
       for _, queue in ipairs { "ok", "snoozes", "transactional", "waits" } do enqueue(queue) end
       enqueue("transactional", "fails")
       drain(SCRIPT, "--keep-attempts", "all", preserve)

@@ -256,10 +256,23 @@ static bool environment_differs(const struct process_state *state) {
   return state->environment[i] || (environ && environ[i]);
 }
 
+/* The C library keeps what setenv() is given, and uses it again for the same value. It takes no texts without a name:
+ * these are kept by putenv(), and never freed. */
+static bool put_variable(const char *text) {
+  const char *equals = strchr(text, '=');
+  if (!equals || equals == text)
+    return putenv(memory_text(text)) == 0;
+  char *name = memory_text(text);
+  name[equals - text] = '\0';
+  bool right = setenv(name, equals + 1, 1) == 0;
+  free(name);
+  return right;
+}
+
 static bool put_environment(const struct process_state *state) {
   bool right = clearenv() == 0;
-  for (size_t i = 0; state->environment[i]; i++) /* not freed: the C library has no function that does */
-    right = putenv(memory_text(state->environment[i])) == 0 && right;
+  for (size_t i = 0; state->environment[i]; i++)
+    right = put_variable(state->environment[i]) && right;
   return right;
 }
 

@@ -31,9 +31,10 @@ static void count(struct tally *tally, const struct job *job) {
   ++*counter;
   if (job->began_us == 0) /* its handler did not run here */
     return;
-  int64_t wait_us = database_clock_at(job->began_us) - job->run_after_us;
-  wait_us = wait_us > 0 ? wait_us : 0;
-  tally->wait_us += wait_us;
+  int64_t began_us = database_clock_at(job->began_us), wait_us = 0;
+  if (job->run_after_us < began_us && __builtin_sub_overflow(began_us, job->run_after_us, &wait_us))
+    wait_us = 0; /* due since -infinity */
+  tally->wait_us = wait_us < INT64_MAX - tally->wait_us ? tally->wait_us + wait_us : INT64_MAX;
   tally->run_us += (int64_t)job->duration_us;
   tally->waits[tally_bucket(wait_us)]++;
   tally->runs[tally_bucket((int64_t)job->duration_us)]++;
