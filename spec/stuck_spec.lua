@@ -63,13 +63,13 @@ describe("a worker", function()
 
   it("names its database, user and options when it starts, but no password", function()
     local worker = start([[pgq.configure { pool = 3 } pgq.register_queue("q", function() end)]],
-      "--db", pg.conninfo .. " password=topsecret", "--lease", "2m", "--max-memory", "512M", "--discard-failed")
+      "--db", pg.conninfo .. " password=topsecret", "--lease", "2m", "--max-jobs", "7000", "--discard-failed")
     worker:read_until("worker is serving.-\n", 20)
     local line = worker.stderr:match "[^\n]*worker is serving[^\n]*"
     local host = pg.conninfo:match "host=(%S+)"
     assert.matches(" executors=2 concurrency=10 pool=3 host=" .. host:gsub("%p", "%%%0")
       .. " port=%d+ database=postgres user=postgres options=\"([^\"]*)\"$", line)
-    assert.equal("executors=2 pool=3 poll-interval=100ms discard-failed=true lease=2m0s max-memory=536870912",
+    assert.equal("executors=2 pool=3 poll-interval=100ms discard-failed=true lease=2m0s max-jobs=7000",
       line:match "options=\"([^\"]*)\"")
     assert.is_nil(worker.stderr:find "topsecret")
   end)
