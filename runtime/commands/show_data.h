@@ -10,8 +10,9 @@
  * message: there is no such job, or the database has failed. */
 PGresult *show_data_fetch(struct inquiry *inquiry, const char *id) __attribute__((warn_unused_result));
 
-/* show_data_print(options, result): prints the data, unchanged; on a terminal it must be text, and what is not seen is
- * escaped. With --data-file, writes it into this file. Returns 0, or -1 after a message. */
+/* show_data_print(options, result): prints the bytes of the data, unchanged. On a terminal the data must be text, and
+ * characters that cannot be seen are printed as escapes. With --data-file, the function writes the data into this file.
+ * Returns 0, or -1 after a message. */
 int show_data_print(const struct options *options, const PGresult *result) __attribute__((warn_unused_result));
 
 /* show_data_hex(result): the data as hexadecimal digits, which the caller frees. */

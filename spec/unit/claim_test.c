@@ -208,6 +208,17 @@ static void a_look_of_an_executor_with_more_queues_is_not_read(void **state) {
   assert_false(look.due_shut || look.due_locked);
 }
 
+static void due_jobs_that_a_claim_leaves_out_are_not_locked(void **state) {
+  static const enum claim_deaths partial[] = {CLAIM_DEATHS_FEW, CLAIM_DEATHS_MANY};
+  struct scene *scene = *state;
+  set_room(scene, 10, 10, 10);
+  assert_false(look_at(scene, 1).due_shut);
+  for (int i = 0; i < 2; i++) {
+    scene->claim.deaths = partial[i];
+    assert_true(look_at(scene, 1).due_shut);
+  }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -223,6 +234,7 @@ int main(void) {
       TEST(a_job_that_is_due_where_there_is_no_room_is_nobody_elses),
       TEST(a_paused_queue_is_neither_asked_nor_looked_at),
       TEST(a_look_of_an_executor_with_more_queues_is_not_read),
+      TEST(due_jobs_that_a_claim_leaves_out_are_not_locked),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,5 +26,5 @@ COMMENT ON COLUMN pgq_workers.last_seen_at IS 'Time of the worker''s last heartb
 COMMENT ON COLUMN pgq_workers.pooled IS 'True for a worker behind a pooler that shares sessions among its clients. This worker holds no lock, so only last_seen_at shows that it is alive.';
 COMMENT ON COLUMN pgq_workers.missing_since IS 'Since when the worker''s advisory lock has been free, as noticed by another worker: its control session has ended. After five seconds the worker counts as dead, and its leases end. Null while the worker holds its lock.';
 COMMENT ON COLUMN pgq_workers.status IS 'What the worker does, written with each heartbeat and when it changes: see the page pgq-lua-operating(7).';
-COMMENT ON COLUMN pgq_workers.request IS 'What an operator asks of the worker: quiet, resume, stop or reload. The worker sets it to null when it begins to do so.';
+COMMENT ON COLUMN pgq_workers.request IS 'What operators ask of the worker: quiet, resume, stop or reload, or several of these words with spaces between them. The worker sets it to null when it takes them.';
 COMMENT ON COLUMN pgq_workers.backend_pid IS 'Process number of the server process of the worker''s control session, from which the other workers take its notifications. Null for a worker behind a pooler that shares sessions.';
