@@ -60,6 +60,10 @@ describe("when a handler has written over the shared page", function()
     run(("ffi.fill(p, %d, 255) while true do end"):format(SIZE))
   end)
 
+  it("only where it says which jobs have begun, and goes on to compute, it is killed by the worker", function()
+    run "words[7] = -1 words[9] = -1 while true do end" -- the places of the two holds
+  end)
+
   it("and its job has ended, the executor is replaced", function()
     enqueue("wild")
     enqueue("other", "", 2000)

@@ -181,7 +181,7 @@ void child_check_process(struct child *child) {
     child->peak_kb = kb;
   if (child->partial_since_ms > 0 && clock_ms() - child->partial_since_ms > PARTIAL_MS)
     child_kill(child, "was killed: it sent a part of a frame and no more");
-  if (!child_page_is_intact(child))
+  if (child_seal_is_broken(child) || !child_page_is_intact(child))
     child_kill(child,
                "was killed: something in its process has written over the memory that it shares with the worker");
   if (child_callback_ms(child) > CALLBACK_MS)

@@ -8,12 +8,16 @@
 
 #include "clock.h"
 
+/* After so many checks in a row, an inconsistent page was not only being written. */
+enum { BROKEN_SEALS = 3 };
+
 /* Brings the page into the state that a new process expects. */
 static void clear_page(struct child *child) {
   memset(child->page, 0, sizeof *child->page);
   atomic_store(&child->page->seal, page_seal(child->page));
   memset(child->revoked, 0, sizeof child->revoked);
   child->page_damaged = false;
+  child->broken_seals = 0;
 }
 
 int child_open_page(struct child *child) {
@@ -49,6 +53,12 @@ bool child_page_is_intact(const struct child *child) {
   if (child->page && child->state == CHILD_DEAD) /* a live process may be between the two writes */
     intact = intact && atomic_load(&child->page->seal) == page_seal(child->page);
   return intact;
+}
+
+bool child_seal_is_broken(struct child *child) {
+  bool broken = child->page && atomic_load(&child->page->seal) != page_seal(child->page);
+  child->broken_seals = broken ? child->broken_seals + 1 : 0;
+  return child->broken_seals >= BROKEN_SEALS;
 }
 
 /* ── batches ── */

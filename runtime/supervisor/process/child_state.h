@@ -38,6 +38,7 @@ struct child {
   struct shared_page *page;
   uint32_t revoked[HOLDS_PER_EXECUTOR]; /* what this side has written to the page */
   bool page_damaged;                    /* something has written over the page: nothing on it can be believed */
+  int broken_seals;                     /* calls in a row of child_seal_is_broken() that found it inconsistent */
   struct buffer in;                     /* received bytes, from the first incomplete frame on */
   char fault[128];                      /* why the supervisor has killed the process; "": it has not */
   int64_t partial_since_ms;             /* since when a frame is incomplete; 0: no frame is */
@@ -46,6 +47,10 @@ struct child {
 
 /* child_open_page(child): creates the shared page, or clears it for the next process. Returns 0, or -1 and errno. */
 int child_open_page(struct child *child);
+
+/* child_seal_is_broken(child): whether the process's own part of the page was inconsistent at the last few calls. A
+ * live process is inconsistent for a moment, between two writes. To be called regularly. */
+bool child_seal_is_broken(struct child *child);
 
 /* child_page_is_intact(child): whether what this side has written to the page is still there; once the process is dead,
  * also whether its own part is consistent. */
