@@ -129,17 +129,9 @@ end
 -- Runs the handler in a coroutine, as an executor does. If the handler yields, it is not resumed.
 local function run_as_task(worker, queue, job)
   local task = create(worker._host.run)
-  local results = { resume(task, {
-    queue = queue.number,
-    data = job.data,
-    id = job.id,
-    attempt = job.attempt,
-    created_at = job.created_at,
-    run_after = job.run_after,
-    retries_left = #job.retry_waits,
-    lease = queue.transactional and (job.lease or 1) or nil,
-    preserve = queue.preserve_completed,
-  }) }
+  local settling = queue.transactional and { lease = job.lease or 1, preserve = queue.preserve_completed } or nil
+  local results = { resume(task, queue.number, job.data, job.id, job.attempt, job.created_at, job.run_after,
+    #job.retry_waits, settling) }
   local ok = results[1]
   if worker._run.killed then
     close_transactions(worker)

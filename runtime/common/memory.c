@@ -1,8 +1,12 @@
 #include "memory.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Free memory at the end of the heap that stays with the process. */
+enum { KEPT_MOST = 4 << 20 };
 
 static void *checked(void *memory, size_t size) {
   if (!memory) {
@@ -10,6 +14,11 @@ static void *checked(void *memory, size_t size) {
     abort();
   }
   return memory;
+}
+
+void memory_set_limits(void) {
+  mallopt(M_MMAP_THRESHOLD, MEMORY_LARGE);
+  mallopt(M_TRIM_THRESHOLD, KEPT_MOST);
 }
 
 bool memory_has(size_t size) {

@@ -21,6 +21,12 @@ char *memory_copy(const void *bytes, size_t length) __attribute__((returns_nonnu
 /* memory_text(text): a copy of a NUL-terminated text, or NULL for NULL; the caller frees it. */
 char *memory_text(const char *text);
 
+/* memory_set_limits(): what is freed of larger pieces goes back to the kernel at once; of smaller ones a few megabytes
+ * stay with the process, since a worker needs them again for its next batch, and page faults cost more than to use
+ * them. To be called once, at the start of a process that runs for long. */
+enum { MEMORY_LARGE = 1 << 20 };
+void memory_set_limits(void);
+
 /* memory_has(size): whether an allocation of this size would succeed now. The other functions can then be called. */
 bool memory_has(size_t size);
 

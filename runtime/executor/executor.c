@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,10 +27,11 @@
 enum { TURN_US = 1000, READ_SIZE = 256 * 1024 };
 
 /* The memory for larger frames is allocated exactly, and may be missing. */
-enum { LARGE_FRAME = 1 << 20 };
+enum { LARGE_FRAME = MEMORY_LARGE };
 
-/* Whether there is memory for a frame of this size is tried. A trial takes some microseconds. */
-enum { TRIED_LEAST = 64 * 1024, MARGIN = 1 << 20 };
+/* Whether there is memory for a frame of this size is tried, together with a margin. For frames below half of
+ * LARGE_FRAME the trial is served from memory that the process has already, as long as it has any. */
+enum { TRIED_LEAST = 64 * 1024, MARGIN = LARGE_FRAME / 2 };
 
 /* An executor whose tasks all wait collects garbage this often. */
 enum { IDLE_MS = 5000 };
@@ -442,7 +442,7 @@ static void prepare_process(pid_t supervisor) {
   if (supervisor > 0 && parent > 0 && parent != supervisor)
     _exit(0); /* the supervisor died before the parent-death signal was set */
   fcntl(EXECUTOR_SOCKET, F_SETFD, FD_CLOEXEC);
-  mallopt(M_MMAP_THRESHOLD, LARGE_FRAME); /* the memory of large data goes back to the kernel when it is freed */
+  memory_set_limits();
   setvbuf(stdout, NULL, _IOLBF, 0); /* output of handlers appears at once, and is not lost if the process is killed */
   int adjust = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
   if (adjust >= 0) { /* when memory runs out, the kernel is to kill an executor rather than the supervisor */

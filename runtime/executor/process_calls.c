@@ -6,6 +6,7 @@
 #include <locale.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,6 +105,21 @@ NOTED(IS_OURS(first), int, close_range, (unsigned first, unsigned last, int flag
 NOTED(is_standard(file), FILE *, freopen, (const char *path, const char *mode, FILE *file), (path, mode, file))
 NOTED(is_standard(file), int, setvbuf, (FILE *file, char *buffer, int mode, size_t size), (file, buffer, mode, size))
 /* clang-format on */
+
+/* A call of a system call by its number may be any of these. All system calls have up to six arguments. */
+__attribute__((visibility("default"))) long syscall(long number, ...) {
+  static long (*next)(long, ...);
+  long arguments[6];
+  va_list list;
+  if (!next)
+    *(void **)&next = dlsym(RTLD_NEXT, "syscall");
+  va_start(list, number);
+  for (size_t i = 0; i < sizeof arguments / sizeof arguments[0]; i++)
+    arguments[i] = va_arg(list, long);
+  va_end(list);
+  note(true);
+  return next(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+}
 
 __attribute__((visibility("default"))) void uv_disable_stdio_inheritance(void) {
   static void (*next)(void);

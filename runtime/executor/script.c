@@ -3,7 +3,6 @@
 #include <lauxlib.h>
 #include <luajit.h>
 #include <lualib.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -187,8 +186,6 @@ static int end_loading(lua_State *L) {
   script->wait = lua_topointer(L, -1);
   lua_getfield(L, -3, "run");
   script->run = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_newtable(L);
-  script->call = (struct script_call){luaL_ref(L, LUA_REGISTRYINDEX), NAN, NAN, NAN, NAN, NAN, false};
   return 0;
 }
 

@@ -85,44 +85,33 @@ static void push_token(lua_State *L, int64_t token) {
   lua_pushstring(L, text);
 }
 
-/* Sets a field of the table on top of the stack, unless it still has the value. */
-static void set_number(lua_State *L, const char *name, double value, double *current) {
-  if (value == *current)
-    return;
-  lua_pushnumber(L, value);
-  lua_setfield(L, -2, name);
-  *current = value;
+/* Pushes a table about a transactional job: lease, the token as digits; preserve; and timeout_ms. */
+static void push_settling(lua_State *L, const struct call *call) {
+  lua_createtable(L, 0, 3);
+  push_token(L, call->job->lease);
+  lua_setfield(L, -2, "lease");
+  lua_pushboolean(L, call->preserve);
+  lua_setfield(L, -2, "preserve");
+  lua_pushnumber(L, (lua_Number)call->timeout_ms);
+  lua_setfield(L, -2, "timeout_ms");
 }
 
-/* Pushes host.run and its argument, a table: id, queue (its number from 1), attempt, created_at, run_after,
- * retries_left and data; for a transactional job also lease, the token as digits, preserve, and timeout_ms. All calls
- * use the same table, since making one takes longer than calling a handler that does nothing. */
-static void push_run(lua_State *thread, const struct call *call) {
+/* Pushes host.run and its arguments: the number of the queue, from 1; data, id, attempt, created_at, run_after and
+ * retries_left; for a transactional job also a table. Returns the number of arguments. */
+static int push_run(lua_State *thread, const struct call *call) {
   const struct message_job *job = call->job;
-  struct script_call *current = &call->script->call;
+  int before = lua_gettop(thread);
   lua_rawgeti(thread, LUA_REGISTRYINDEX, call->script->run);
-  lua_rawgeti(thread, LUA_REGISTRYINDEX, current->table);
-  push_id(thread, job->id);
-  lua_setfield(thread, -2, "id");
+  lua_pushinteger(thread, (lua_Integer)job->queue + 1);
   lua_pushlstring(thread, job->data, job->data_length);
-  lua_setfield(thread, -2, "data");
-  set_number(thread, "queue", (double)job->queue + 1, &current->queue);
-  set_number(thread, "attempt", job->attempt, &current->attempt);
-  set_number(thread, "created_at", job->created_at, &current->created_at);
-  set_number(thread, "run_after", job->run_after, &current->run_after);
-  set_number(thread, "retries_left", job->retries_left, &current->retries_left);
-  if (job->settles) {
-    lua_pushboolean(thread, call->preserve);
-    lua_setfield(thread, -2, "preserve");
-    lua_pushnumber(thread, (lua_Number)call->timeout_ms);
-    lua_setfield(thread, -2, "timeout_ms");
-    push_token(thread, job->lease);
-    lua_setfield(thread, -2, "lease");
-  } else if (current->has_lease) {
-    lua_pushnil(thread);
-    lua_setfield(thread, -2, "lease");
-  }
-  current->has_lease = job->settles;
+  push_id(thread, job->id);
+  lua_pushinteger(thread, (lua_Integer)job->attempt);
+  lua_pushnumber(thread, job->created_at);
+  lua_pushnumber(thread, job->run_after);
+  lua_pushinteger(thread, (lua_Integer)job->retries_left);
+  if (job->settles)
+    push_settling(thread, call);
+  return lua_gettop(thread) - before - 1;
 }
 
 /* A task waits if it has yielded host.wait, a table that scripts cannot reach. */
@@ -135,9 +124,7 @@ static bool has_waited(lua_State *thread, const struct script *script) {
 static int run(lua_State *L) {
   const struct call *call = lua_touserdata(L, 1);
   lua_State *thread = take_thread(L, call->script, call->number);
-  if (call->job)
-    push_run(thread, call);
-  int result = lua_resume(thread, call->job ? 1 : 0);
+  int result = lua_resume(thread, call->job ? push_run(thread, call) : 0);
   int count = lua_gettop(thread);
   if (result == LUA_YIELD && has_waited(thread, call->script)) {
     lua_settop(thread, 0);

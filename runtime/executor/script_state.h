@@ -6,13 +6,6 @@
 
 #include <lua.h>
 
-/* The argument of host.run: the reference of the table, and the values that its fields have. */
-struct script_call {
-  int table;
-  double queue, attempt, created_at, run_after, retries_left; /* NAN: the field is not set yet */
-  bool has_lease;
-};
-
 /* The debug hook as lua_gethookmask() and lua_gethookcount() describe it. */
 struct script_hook {
   int mask, count;
@@ -36,7 +29,6 @@ struct script {
   const struct script_config *config;
   uint32_t queue_count;
   int run; /* registry reference of host.run, which calls a handler */
-  struct script_call call;
   struct script_settings settings;
   struct script_sources sources;
   const void *wait;    /* address of host.wait, the table that a task yields when it waits */

@@ -20,8 +20,8 @@ enum { TIMEOUT_CLEAN_MS = 5000, CANCEL_CLEAN_MS = 1000 };
 enum { FINAL_MS = 1000 };
 
 /* The settings of the process are compared after a call that may have changed them, and also this often, since there
- * are calls that are not noticed. */
-enum { COMPARE_US = 10000 };
+ * are calls that are not noticed. A comparison takes about ninety system calls. */
+enum { COMPARE_US = 200000 };
 
 /* A job from its begin to its end. */
 struct task {

@@ -547,6 +547,7 @@ int supervisor_run(struct options *options, int argc, char **argv, int script) {
   s->start = (struct child_start){
       .conninfo = options->db, .argc = argc, .argv = argv, .script = script, .max_memory = options->max_memory};
   log_setup((enum log_level)options->log_level, (enum log_format)options->log_format);
+  memory_set_limits();
   set_up(s);
   if (options->watch)
     s->watch = file_changes_new(&s->loop, on_file_changed, s);

@@ -148,24 +148,24 @@ local function functions_for(host)
     end
   end
 
-  -- Runs the handler of a job, and returns what outcome.of() does. `call` has the number of the queue, from 1, as
-  -- `queue`; the other fields of the job that the handler gets; and `data`. For a transactional job it also has
-  -- `lease`, the token of its lease, `preserve`, whether the completed job stays in the table, and `timeout_ms`, its
-  -- time limit. The executor uses the same table again.
-  function host.run(call)
-    local queue, data, lease = queues[call.queue], call.data, call.lease
-    call.data = nil -- lets the collector free it early, since it may be large
+  -- Runs the handler of a job, and returns what outcome.of() does. `number` is that of the queue, from 1; the next
+  -- arguments are the job's data, and fields of the job that the handler gets. `settling` is nil unless the job is
+  -- transactional: a table with `lease`, the token of its lease, `preserve`, whether the completed job stays in the
+  -- table, and `timeout_ms`, its time limit. These are single arguments, since setting fields of a table takes longer
+  -- than calling a handler that does nothing.
+  function host.run(number, data, id, attempt, created_at, run_after, retries_left, settling)
+    local queue = queues[number]
     local job = {
-      id = call.id,
+      id = id,
       queue = queue.name,
-      attempt = call.attempt,
-      created_at = call.created_at,
-      run_after = call.run_after,
-      retries_left = call.retries_left,
+      attempt = attempt,
+      created_at = created_at,
+      run_after = run_after,
+      retries_left = retries_left,
       version = host.version,
     }
-    if lease then
-      return host.run_transactional(queue.handler, data, job, lease, call.preserve, call.timeout_ms)
+    if settling then
+      return host.run_transactional(queue.handler, data, job, settling.lease, settling.preserve, settling.timeout_ms)
     end
     return outcome_of(queue.handler, data, job)
   end
