@@ -14,14 +14,15 @@ local COUNTING = [[
   local uv = require "luv"
   local folder, seconds, step = ...
   seconds, step = tonumber(seconds), tonumber(step)
-  local path, count = folder .. "/" .. uv.os_getpid(), 0
+  local count, file = 0, nil
   pgq.register_queue("count", function()
     if seconds > 0 then pgq.sleep(seconds) end
     count = count + 1
-    if count % step == 0 then
-      local file = io.open(path, "w")
-      file:write(count)
-      file:close()
+    if count % step == 0 then -- always as many digits, so that a reader never sees a part of the count
+      file = file or io.open(folder .. "/" .. uv.os_getpid(), "w")
+      file:seek "set"
+      file:write(("%012d"):format(count))
+      file:flush()
     end
   end)]]
 
@@ -104,9 +105,10 @@ function deaths.replacement(pg, load)
   local folder = new_folder()
   fill(pg, load.jobs)
   local worker = start_counting(pg, folder, load)
-  worker:read_until("is serving", 60)
+  wait.till("the worker to do jobs", 60, function() return total(folder) > 0 end)
   wait.sleep(1)
-  local before = rate(folder, 3, load.jobs)
+  local before = rate(folder, 3, load.jobs * 0.6)
+  assert(before > 0, "the worker did nothing before it was killed")
   kill(worker)
   worker = start_counting(pg, folder, load)
   wait.sleep(2)
