@@ -87,6 +87,10 @@ local function rate(folder, seconds, most)
   return (last - first) / (now() - began)
 end
 
+local function count(text, pattern)
+  return select(2, text:gsub(pattern, ""))
+end
+
 local function fill(pg, jobs)
   pg:psql(("INSERT INTO pgq_jobs (queue_name, data) SELECT 'count', '' FROM generate_series(1, %d)"):format(jobs))
   pg:psql "VACUUM ANALYZE pgq_jobs"
@@ -117,6 +121,44 @@ function deaths.replacement(pg, load)
   kill(worker)
   remove_folder(folder)
   return before, after
+end
+
+-- What disturbs a worker and leaves it running, by name: function(worker, pg). Each is done every second.
+deaths.disturbances = {
+  reload = function(worker)
+    worker:kill "sighup"
+  end,
+  session = function(_, pg)
+    pg:psql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgq-lua'"
+  end,
+  alter = function(_, pg)
+    pg:psql "ALTER TABLE pgq_jobs ADD COLUMN IF NOT EXISTS note text"
+    pg:psql "ALTER TABLE pgq_jobs DROP COLUMN note"
+  end,
+}
+
+deaths.loads.steady = { jobs = 400000, seconds = 0.02, step = 5, args = { "--concurrency", "100" } }
+
+-- deaths.disturbed(pg, load, disturb): the rate of a worker in three seconds; the lowest of ten seconds in each of which
+-- it is disturbed once; and the rate of three seconds that begin two seconds later.
+function deaths.disturbed(pg, load, disturb)
+  local folder = new_folder()
+  fill(pg, load.jobs)
+  local worker = start_counting(pg, folder, load)
+  wait.till("the worker to do jobs", 60, function() return total(folder) > 0 end)
+  wait.sleep(1)
+  local before, lowest = rate(folder, 3, load.jobs), math.huge
+  for _ = 1, 10 do
+    disturb(worker, pg)
+    lowest = math.min(lowest, rate(folder, 1.1, load.jobs)) -- a signal that comes again within a second does not count
+  end
+  wait.sleep(2)
+  local after = rate(folder, 3, load.jobs)
+  assert(total(folder) < load.jobs * 0.95, "there were too few jobs")
+  assert(disturb ~= deaths.disturbances.reload or count(worker.stderr, "script was reloaded") >= 10, "too few reloads")
+  kill(worker)
+  remove_folder(folder)
+  return before, lowest, after
 end
 
 local FLEET = { workers = 4, concurrency = 2500, seconds = 3, step = 20 }
@@ -170,10 +212,6 @@ local function lease_all(pg, jobs, seconds)
   wait.till("the jobs to be leased", 60, function()
     return pg:psql "SELECT count(*) FROM pgq_jobs WHERE lease IS NULL" == "0"
   end)
-end
-
-local function count(text, pattern)
-  return select(2, text:gsub(pattern, ""))
 end
 
 -- deaths.leased(pg): kills a worker that has leased a hundred jobs, with the default lease. Returns after how many
