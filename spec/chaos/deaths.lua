@@ -150,7 +150,7 @@ function deaths.disturbed(pg, load, disturb)
   local before, lowest = rate(folder, 3, load.jobs), math.huge
   for _ = 1, 10 do
     disturb(worker, pg)
-    lowest = math.min(lowest, rate(folder, 1.1, load.jobs)) -- a signal that comes again within a second does not count
+    lowest = math.min(lowest, rate(folder, 1.1, load.jobs)) -- the same signal twice in a second counts once
   end
   wait.sleep(2)
   local after = rate(folder, 3, load.jobs)
