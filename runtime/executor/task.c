@@ -1,6 +1,5 @@
 #include "task.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,68 +10,7 @@
 #include "message.h"
 #include "process_calls.h"
 #include "process_state.h"
-
-/* How long a task may wait during its clean-up after an interrupt. After that, each of its waits raises an error at
- * once. */
-enum { TIMEOUT_CLEAN_MS = 5000, CANCEL_CLEAN_MS = 1000 };
-
-/* How long the task may then run until the supervisor kills its process. */
-enum { FINAL_MS = 1000 };
-
-/* The settings of the process are compared after a call that may have changed them, and also this often, since there
- * are calls that are not noticed. A comparison takes about ninety system calls. */
-enum { COMPARE_US = 200000 };
-
-/* A job from its begin to its end. */
-struct task {
-  struct task_list *list;
-  uint32_t number;
-  struct task *next; /* in the list of tasks that may continue, or of free tasks */
-  bool waits, ready, watched, transactional;
-  uint32_t batch, index, queue;
-  int64_t id;
-  int64_t started_us, busy_us;
-  int64_t timeout_ms; /* 0: none */
-  bool interrupted, final;
-  enum script_interrupt why;
-  int64_t kill_at_us;
-  uv_timer_t limit;           /* while the task waits: its time limit, or the end of its clean-up */
-  struct process_state *kept; /* while it waits: its own settings of the process; NULL: it has none */
-  bool kept_script;           /* while it waits: it has settings of its own of the Lua state */
-};
-
-/* A queue: its limits from FRAME_SERVE, and its tasks that wait. */
-struct queue_limit {
-  uint32_t concurrency;
-  int64_t timeout_ms;
-  bool preserve;
-  uint32_t waiting;
-  bool waits; /* whether its last task waited */
-};
-
-struct task_list {
-  uv_loop_t *loop;
-  struct script *script;
-  struct shared_page *page;
-  struct outbox *outbox;
-  struct memory_pressure *pressure;
-  const struct task_events *events;
-  void *owner;
-  struct inbox inbox;
-  struct task **tasks; /* by number */
-  uint32_t task_count;
-  struct task *free, *first, **last; /* free tasks; tasks that may continue, in order */
-  struct task *current;
-  uint32_t waiting;
-  uint32_t shared, concurrency; /* tasks that wait, of queues without their own limit, and the limit for them */
-  uint32_t transactional, transactional_most; /* transactional jobs that run, and the limit for them */
-  struct queue_limit *queues;                 /* NULL before SERVE */
-  uint32_t queue_count;
-  struct buffer fields;           /* of an outcome; kept for its memory */
-  struct process_state *settings; /* those that each job begins with */
-  int64_t compared_us;
-  bool spent; /* a handler has left what cannot be undone: no job may begin */
-};
+#include "task_state.h"
 
 struct task_list *task_list_new(uv_loop_t *loop, struct script *script, struct shared_page *page, struct outbox *outbox,
                                 struct memory_pressure *pressure, const struct task_events *events, void *owner) {
@@ -176,7 +114,7 @@ void task_list_watch(struct task_list *list, uint32_t number) {
     list->tasks[number]->watched = true;
 }
 
-static void make_ready(struct task_list *list, struct task *task) {
+void task_make_ready(struct task_list *list, struct task *task) {
   if (!task->waits || task->ready || task == list->current)
     return;
   task->ready = true;
@@ -188,42 +126,7 @@ static void make_ready(struct task_list *list, struct task *task) {
 
 void task_list_ready(struct task_list *list, uint32_t number) {
   if (number < list->task_count)
-    make_ready(list, list->tasks[number]);
-}
-
-/* ── interrupting ── */
-
-static void on_limit(uv_timer_t *timer);
-
-static void interrupt(struct task *task, enum script_interrupt why, bool final) {
-  struct task_list *list = task->list;
-  int64_t clean_ms = why == SCRIPT_TIMEOUT ? TIMEOUT_CLEAN_MS : CANCEL_CLEAN_MS;
-  task->why = why;
-  task->interrupted = true;
-  task->final = final;
-  task->kill_at_us = clock_us() + (final ? 0 : clean_ms * 1000) + (int64_t)FINAL_MS * 1000;
-  uv_timer_stop(&task->limit);
-  if (!final)
-    uv_timer_start(&task->limit, on_limit, (uint64_t)clean_ms, 0);
-  script_interrupt(list->script, task->number, why, final);
-  make_ready(list, task);
-}
-
-static void on_limit(uv_timer_t *timer) {
-  struct task *task = timer->data;
-  if (task->interrupted)
-    interrupt(task, task->why, true);
-  else
-    interrupt(task, SCRIPT_TIMEOUT, false);
-}
-
-void task_list_cancel(struct task_list *list, uint32_t batch, uint32_t index) {
-  inbox_cancel(&list->inbox, batch, index);
-  for (uint32_t i = 0; i < list->task_count; i++) {
-    struct task *task = list->tasks[i];
-    if (task->waits && task->batch == batch && task->index == index && !task->final)
-      interrupt(task, SCRIPT_CANCELLED, false);
-  }
+    task_make_ready(list, list->tasks[number]);
 }
 
 /* ── running ── */
@@ -233,8 +136,8 @@ static size_t at_most(size_t length) {
   return length < ERROR_TEXT_MOST + 4 ? length : ERROR_TEXT_MOST + 4;
 }
 
-static void put_outcome(struct task_list *list, const struct task *task, struct job_outcome outcome,
-                        int64_t duration_us) {
+void task_put_outcome(struct task_list *list, const struct task *task, struct job_outcome outcome,
+                      int64_t duration_us) {
   outcome.batch = task->batch;
   outcome.index = task->index;
   outcome.waited = task->waits;
@@ -245,47 +148,6 @@ static void put_outcome(struct task_list *list, const struct task *task, struct 
   list->fields.length = 0;
   message_put_outcome(&list->fields, &outcome);
   outbox_add_outcome(list->outbox, &list->fields);
-}
-
-/* ── settings that all jobs share ── */
-
-static void bring_settings(struct task_list *list, struct task *task) {
-  struct buffer unused = {0};
-  if (task->kept) {
-    process_state_restore(task->kept, &unused, &unused);
-    process_state_free(task->kept);
-    task->kept = NULL;
-    list->compared_us = 0; /* they are to be undone again */
-  }
-  if (task->kept_script)
-    script_bring_settings(list->script, task->number);
-  task->kept_script = false;
-  buffer_free(&unused);
-}
-
-/* The handler has ended, or begun to wait: what it has set is undone, and kept for its continuation. */
-static void restore_settings(struct task_list *list, struct task *task, bool waits, int64_t now_us) {
-  struct buffer changed = {0}, lost = {0};
-  bool script = script_settings_changed(list->script);
-  bool process = process_calls_seen() || now_us - list->compared_us >= COMPARE_US;
-  if (!script && !process)
-    return;
-  list->compared_us = now_us;
-  if (script)
-    script_restore_settings(list->script, task->number, waits, &changed, &lost);
-  task->kept_script = waits && changed.length > 0;
-  if (process && process_state_differs(list->settings)) {
-    task->kept = waits ? process_state_take() : NULL;
-    process_state_restore(list->settings, &changed, &lost);
-  }
-  process_calls_forget();
-  list->spent = list->spent || lost.length > 0;
-  if (lost.length > 0)
-    list->events->left(list->owner, task->id, (const char *)lost.bytes, lost.length, true);
-  else if (changed.length > 0 && !waits)
-    list->events->left(list->owner, task->id, (const char *)changed.bytes, changed.length, false);
-  buffer_free(&changed);
-  buffer_free(&lost);
 }
 
 /* Writes to the shared page which handler runs, so that the supervisor can tell which job was running at a death. */
@@ -347,13 +209,13 @@ static void set_aside(struct task_list *list, struct task *task, int64_t now_us)
     return;
   int64_t left_ms = task->timeout_ms - (now_us - task->started_us) / 1000;
   uv_update_time(list->loop);
-  uv_timer_start(&task->limit, on_limit, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
+  uv_timer_start(&task->limit, task_on_limit, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
 }
 
 static void end_task(struct task_list *list, struct task *task, const struct job_outcome *end, int64_t now_us) {
   if (end->backoff) /* the queue is to pause: its other jobs go back */
     inbox_recall(&list->inbox, 0, task->queue);
-  put_outcome(list, task, *end, now_us - task->started_us);
+  task_put_outcome(list, task, *end, now_us - task->started_us);
   list->queues[task->queue].waits = task->waits;
   if (task->waits) {
     count_waiting(list, task->queue, -1);
@@ -377,7 +239,7 @@ static void leave(struct task_list *list, struct task *task, const struct job_ou
     set_aside(list, task, now_us);
   else
     end_task(list, task, end, now_us);
-  restore_settings(list, task, end->outcome == OUTCOME_NONE, now_us);
+  task_restore_settings(list, task, end->outcome == OUTCOME_NONE, now_us);
   atomic_store_explicit(&list->page->runs, 0, memory_order_release); /* after its outcome is in the outbox */
 }
 
@@ -389,81 +251,22 @@ static void go_on(struct task_list *list) {
     list->last = &list->first;
   task->ready = false;
   int64_t entered_us = enter(list, task);
-  bring_settings(list, task);
+  task_bring_settings(list, task);
   script_resume(list->script, task->number, &end);
   leave(list, task, &end, entered_us);
 }
 
-/* Writes to the shared page that a job begins. Returns false if the supervisor has revoked its batch (see
- * protocol.h). */
-static bool may_begin(struct task_list *list, uint32_t batch, uint32_t position) {
+bool task_may_begin(struct task_list *list, uint32_t batch, uint32_t position) {
   struct page_lane *lane = &list->page->lanes[batch % HOLDS_PER_EXECUTOR];
   atomic_store(&lane->begun, PAGE_TASK(batch, position));
   atomic_store_explicit(&list->page->seal, page_seal(list->page), memory_order_relaxed);
   return (int32_t)(batch - atomic_load(&lane->revoked)) > 0;
 }
 
-/* Beside its data a job needs some memory to begin. */
-enum { LARGE_DATA = 1 << 20, MARGIN = 1 << 20 };
-
-static bool fits(const struct task_list *list, size_t length) {
-  if (length < LARGE_DATA || memory_has(length + MARGIN))
-    return true;
-  script_collect(list->script);
-  return memory_has(length + MARGIN);
-}
-
-static void explain_refusal(struct task_list *list, const char *what, size_t bytes, char *text, size_t size) {
-  enum { MB = 1 << 20 };
-  memory_pressure_measure(list->pressure);
-  snprintf(text, size,
-           "%s, %.1f MB, does not fit into the memory of its executor, which has %.0f MB (--max-memory) and uses %.1f "
-           "MB of it",
-           what, (double)bytes / MB, (double)list->pressure->limit / MB, (double)list->pressure->used / MB);
-}
-
-/* `others`: whether other jobs use the memory. */
-static void refuse(struct task_list *list, uint32_t batch, const struct message_job *job, bool others) {
-  struct task none = {.batch = batch, .index = job->index};
-  struct job_outcome end = {.outcome = OUTCOME_FAIL, .wait_ms = -1};
-  char text[200];
-  explain_refusal(list, "the data of the job", job->data_length, text, sizeof text);
-  end.error = text;
-  end.error_length = strlen(text);
-  if (!may_begin(list, batch, job->position) || others) {
-    end.outcome = OUTCOME_UNRUN;
-    end.backoff = others;
-  }
-  put_outcome(list, &none, end, 0);
-}
-
-void task_list_refuse(struct task_list *list, uint32_t batch, const struct message_job *job) {
-  refuse(list, batch, job, list->waiting > 0 || inbox_has_more(&list->inbox, 0));
-}
-
-bool task_list_refuse_all(struct task_list *list, struct frame *frame) {
-  struct message_jobs jobs;
-  struct message_job job;
-  char text[200];
-  size_t length = frame_left(frame);
-  if (!list->queues || !message_get_jobs(frame, &jobs) || jobs.last_queue >= list->queue_count)
-    return false;
-  explain_refusal(list, "the data of several jobs", length, text, sizeof text);
-  for (uint32_t i = 0; i < jobs.count && message_get_job(frame, &job); i++) {
-    struct task none = {.batch = jobs.batch, .index = job.index};
-    put_outcome(
-        list, &none,
-        (struct job_outcome){
-            .outcome = OUTCOME_UNRUN, .wait_ms = -1, .backoff = true, .error = text, .error_length = strlen(text)},
-        0);
-  }
-  return true;
-}
-
 static void begin(struct task_list *list, uint32_t batch, const struct message_job *job) {
   struct job_outcome end = {.outcome = OUTCOME_UNRUN, .wait_ms = -1};
-  if (inbox_may_begin(&list->inbox, job) && !fits(list, job->data_length)) {
-    refuse(list, batch, job, list->waiting > 0 || inbox_has_more(&list->inbox, 1));
+  if (inbox_may_begin(&list->inbox, job) && !task_fits(list, job->data_length)) {
+    task_refuse(list, batch, job, list->waiting > 0 || inbox_has_more(&list->inbox, 1));
     return;
   }
   struct task *task = new_task(list);
@@ -474,8 +277,8 @@ static void begin(struct task_list *list, uint32_t batch, const struct message_j
   task->id = job->id;
   task->started_us = task->busy_us = 0;
   task->timeout_ms = list->queues[job->queue].timeout_ms;
-  if (!inbox_may_begin(&list->inbox, job) || is_full(list, job) || !may_begin(list, batch, job->position)) {
-    put_outcome(list, task, end, 0);
+  if (!inbox_may_begin(&list->inbox, job) || is_full(list, job) || !task_may_begin(list, batch, job->position)) {
+    task_put_outcome(list, task, end, 0);
     free_task(list, task);
     return;
   }

@@ -31,6 +31,7 @@ static void watched_close(uv_loop_t *loop);
 #define task_list_step watched_step
 #define uv_loop_close watched_close
 #include "executor.c"
+#include "executor_frames.c"
 #undef setrlimit
 #undef task_list_serve
 #undef task_list_add
@@ -193,7 +194,7 @@ static void finish(struct executor *e) {
       fake_clock_advance(left ? QUIET_US : (int64_t)IDLE_MS * 1000);
     turn(e, turns % ALL_TURNS == ALL_TURNS - 1);
   }
-  uv_run(&e->loop, UV_RUN_NOWAIT); /* leave() has stopped the loop */
+  uv_run(&e->loop, UV_RUN_NOWAIT); /* executor_leave() has stopped the loop */
 }
 
 static void start(struct executor *e) {
