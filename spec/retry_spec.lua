@@ -217,6 +217,22 @@ describe("a command that changes jobs", function()
       assert.equal("", audit())
     end)
 
+    -- These errors take long to search: some 20 microseconds each.
+    it("ends a count that takes long, and says how many jobs it has looked at", function()
+      add("failed", { error = "repeat('x', 8000)", ran_at = "now() - n * interval '1 s'" }, 100000)
+      local id = add("failed", { error = "'needle'" })
+      local result = command("retry", "--error", "needle", "--dry-run")
+      local count, row_shown = result.stdout:match "^1 job of the first (%d+) would be retried, such as\n([^\n]*needle)\n$"
+      assert.is_truthy(count, result.stdout)
+      assert.is_true(tonumber(count) >= 10000 and tonumber(count) <= 100000, count)
+      assert.equal(id, row_shown:match "^%d+")
+      assert.equal("pgq-lua retry: the other jobs were not looked at, since that would take long: narrow the selection by --queue, "
+        .. "--state, --since or --before to count them\n", result.stderr)
+      assert.equal(0, result.status)
+      assert.equal("1 job would be retried:\n" .. row_shown .. "\n", run("retry", "--error", "needle", "--since", "1h", "--limit", "1", "--dry-run"))
+      assert.equal("retried 1 job\n", run("retry", "--error", "needle"))
+    end)
+
     it("stops at --limit", function()
       add("failed", {}, 2500)
       assert.equal("deleted 1700 jobs\n", run("delete", "--queue", "q", "--limit", "1700"))

@@ -9,10 +9,12 @@
 
 #include "audit.h"
 #include "buffer.h"
+#include "clock.h"
 #include "commands_sql.h"
 #include "database.h"
 #include "listing.h"
 #include "progress.h"
+#include "search.h"
 #include "walk.h"
 
 /* More jobs than this are changed only after a question, on a terminal. */
@@ -69,33 +71,61 @@ static int limit(const struct bulk *bulk, int64_t taken, int count) {
 
 /* ── looking at the selection before anything is changed ── */
 
-/* Counts the selected jobs, up to one more than `most`, and keeps the ids of the first ones. Returns the number, or -1
- * after printing a message. */
-static int64_t count_jobs(struct bulk *bulk, int64_t most, int64_t examples[EXAMPLES]) {
-  struct walk walk;
-  int64_t ids[WALK_STEP], count = 0;
-  int found = 0;
-  walk_begin(&walk, &bulk->selection, bulk->states);
-  while (found >= 0 && !walk.done && count <= most) {
-    if (transaction_begin(&bulk->transaction, true) != 0)
-      found = -1;
-    else if ((found = walk_next(&walk, &bulk->transaction, ids)) >= 0)
-      transaction_rollback(&bulk->transaction);
-    found = found > 0 ? limit(bulk, count, found) : found;
-    for (int i = 0; i < found && count + i < EXAMPLES; i++)
-      examples[count + i] = ids[i];
-    count += found > 0 ? found : 0;
-    walk.done = walk.done || (bulk->selection.limit > 0 && count >= bulk->selection.limit);
-  }
-  bulk->skipped = walk.running;
-  walk_end(&walk);
-  return found < 0 ? -1 : count;
+/* What is known about the selection. */
+struct count {
+  int64_t jobs; /* how many are selected, up to a step more than LISTING_MOST; -1 after an error, which was printed */
+  int64_t read; /* 0; or among how many, when it took too long to look at all */
+  int64_t examples[EXAMPLES];
+};
+
+/* Whether the walk has taken long, and has read enough to be worth an answer. Each step counts as some rows. */
+static bool takes_long(const struct walk *walk, int steps, int64_t began_ms) {
+  return walk->read + (int64_t)steps * 20 >= SEARCH_FIRST && clock_ms() - began_ms >= SEARCH_MS;
 }
 
-static const char *count_text(int64_t count, char text[32]) {
-  bool capped = count > LISTING_MOST;
-  snprintf(text, 32, "%" PRId64 "%s", capped ? LISTING_MOST : count, capped ? "+" : "");
+/* Counts the selected jobs in one transaction. */
+static struct count count_jobs(struct bulk *bulk) {
+  struct walk walk;
+  struct count count = {0};
+  int64_t ids[WALK_STEP], began_ms = clock_ms();
+  int found = transaction_begin(&bulk->transaction, true);
+  walk_begin(&walk, &bulk->selection, bulk->states);
+  for (int steps = 1; found >= 0 && !walk.done && count.jobs <= LISTING_MOST && count.read == 0; steps++) {
+    found = walk_next(&walk, &bulk->transaction, ids);
+    int kept = found > 0 ? limit(bulk, count.jobs, found) : 0;
+    for (int i = 0; i < kept && count.jobs + i < EXAMPLES; i++)
+      count.examples[count.jobs + i] = ids[i];
+    count.jobs += kept;
+    walk.done = walk.done || (bulk->selection.limit > 0 && count.jobs >= bulk->selection.limit);
+    count.read = !walk.done && takes_long(&walk, steps, began_ms) ? walk.read : 0;
+  }
+  if (found < 0)
+    count.jobs = -1;
+  else
+    transaction_rollback(&bulk->transaction);
+  bulk->skipped = walk.running;
+  walk_end(&walk);
+  return count;
+}
+
+/* Writes "12 jobs", "10000+ jobs", or "12 jobs of the first 150000". */
+static const char *count_text(const struct count *count, char text[80]) {
+  bool capped = count->jobs > LISTING_MOST;
+  int length = snprintf(text, 80, "%" PRId64 "%s job%s", capped ? LISTING_MOST : count->jobs, capped ? "+" : "",
+                        count->jobs == 1 ? "" : "s");
+  if (count->read > 0 && !capped)
+    snprintf(text + length, 80 - (size_t)length, " of the first %" PRId64, count->read);
   return text;
+}
+
+/* Says how to count all, if not all were. */
+static void tell_uncounted(const struct bulk *bulk, const struct count *count) {
+  if (count->read > 0 && count->jobs <= LISTING_MOST)
+    fprintf(
+        stderr,
+        "pgq-lua %s: the other jobs were not looked at, since that would take long: narrow the selection by --queue, "
+        "--state, --since or --before to count them\n",
+        bulk->verb->command);
 }
 
 static int print_examples(struct bulk *bulk, const int64_t *ids, int count) {
@@ -126,29 +156,31 @@ static int print_examples(struct bulk *bulk, const int64_t *ids, int count) {
 }
 
 static int dry_run(struct bulk *bulk) {
-  int64_t examples[EXAMPLES];
-  char text[32];
-  int64_t count = count_jobs(bulk, LISTING_MOST, examples);
-  if (count < 0)
+  char text[80];
+  struct count count = count_jobs(bulk);
+  int64_t jobs = count.jobs;
+  if (jobs < 0)
     return 1;
-  printf("%s job%s would be %s%s\n", count_text(count, text), count == 1 ? "" : "s", bulk->verb->done,
-         count == 0         ? ""
-         : count > EXAMPLES ? ", such as"
-                            : ":");
-  return count == 0 ? 0 : print_examples(bulk, examples, count < EXAMPLES ? (int)count : EXAMPLES);
+  printf("%s would be %s%s\n", count_text(&count, text), bulk->verb->done,
+         jobs == 0                           ? ""
+         : jobs > EXAMPLES || count.read > 0 ? ", such as"
+                                             : ":");
+  int status = jobs == 0 ? 0 : print_examples(bulk, count.examples, jobs < EXAMPLES ? (int)jobs : EXAMPLES);
+  tell_uncounted(bulk, &count);
+  return status;
 }
 
 /* Returns whether the user agrees, or nobody is to be asked. */
 static bool is_agreed(struct bulk *bulk) {
-  int64_t examples[EXAMPLES];
-  char text[32], answer[16] = "";
+  char text[80], answer[16] = "";
   if (bulk->options->yes || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
     return true;
-  int64_t count = count_jobs(bulk, LISTING_MOST, examples);
+  struct count count = count_jobs(bulk);
   bulk->skipped = 0;
-  if (count <= ASK_FROM)
-    return count >= 0;
-  fprintf(stderr, "%s jobs would be %s (%s). Go on? [y/N] ", count_text(count, text), bulk->verb->done,
+  if (count.jobs <= ASK_FROM && count.read == 0)
+    return count.jobs >= 0;
+  tell_uncounted(bulk, &count);
+  fprintf(stderr, "%s would be %s (%s). Go on? [y/N] ", count_text(&count, text), bulk->verb->done,
           bulk->audit.selection);
   fflush(stderr);
   if (fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y'))
@@ -232,7 +264,9 @@ static int change_all(struct bulk *bulk) {
 static int run(struct bulk *bulk) {
   char application[32];
   snprintf(application, sizeof application, "pgq-lua %s", bulk->verb->command);
-  bulk->transaction = (struct transaction){.command = bulk->verb->command, .needs = bulk->verb->needs};
+  bulk->transaction = (struct transaction){.command = bulk->verb->command,
+                                           .needs = bulk->verb->needs,
+                                           .narrow = "select a queue, a state, or a time (--since, --before)"};
   bulk->transaction.conn = database_connect_as(bulk->options, application);
   if (!bulk->transaction.conn || transaction_begin(&bulk->transaction, true) != 0 ||
       selection_resolve(&bulk->selection, &bulk->transaction) != 0)

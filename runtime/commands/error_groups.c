@@ -114,6 +114,10 @@ static void add_group(struct listing *listing, const PGresult *result, const str
                                                PQgetvalue(result, group->latest, COLUMN_ERROR)});
 }
 
+bool error_groups_is_cut(const PGresult *result) {
+  return *PQgetvalue(result, PQntuples(result) - 1, COLUMN_IS_CUT) == 't';
+}
+
 int error_groups_list(const struct options *options, const struct inquiry *inquiry, const PGresult *result) {
   struct listing listing;
   int rows = PQntuples(result) - 1, count = 0; /* the last row is about the others */
@@ -138,7 +142,11 @@ int error_groups_list(const struct options *options, const struct inquiry *inqui
   free(key);
   free(table);
   int status = listing_finish(&listing, "jobs", "No job has failed.");
-  if (*PQgetvalue(result, rows, COLUMN_IS_CUT) == 't')
-    fprintf(stderr, "pgq-lua jobs: only the last %d failed jobs were read\n", rows);
+  if (error_groups_is_cut(result))
+    fprintf(
+        stderr,
+        "pgq-lua jobs: only the last %d failed jobs were read, in equal shares of the queues; others are selected by "
+        "a queue, --since and --before\n",
+        rows);
   return status;
 }

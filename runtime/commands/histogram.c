@@ -6,7 +6,7 @@ void histogram_add(struct histogram *histogram, const char *buckets) {
   char *end = NULL;
   int i = 0;
   for (const char *next = buckets; next && *next && *next != '}' && i < HISTOGRAM_BUCKETS; next = end) {
-    double count = strtod(next + 1, &end); /* behind "{" or "," */
+    double count = (double)strtoll(next + 1, &end, 10); /* behind "{" or "," */
     histogram->counts[i++] += end > next + 1 ? count : 0;
   }
 }

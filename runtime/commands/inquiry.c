@@ -4,10 +4,11 @@
 
 #include "database.h"
 
-int inquiry_begin(struct inquiry *inquiry, const struct options *options, const char *command, const char *needs) {
+int inquiry_begin(struct inquiry *inquiry, const struct options *options, const char *command, const char *needs,
+                  const char *narrow) {
   char application[64];
   snprintf(application, sizeof application, "pgq-lua %s", command);
-  *inquiry = (struct inquiry){.transaction = {.command = command, .needs = needs}};
+  *inquiry = (struct inquiry){.transaction = {.command = command, .needs = needs, .narrow = narrow}};
   inquiry->transaction.conn = database_connect_as(options, application);
   if (!inquiry->transaction.conn)
     return -1;

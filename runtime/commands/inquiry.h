@@ -14,12 +14,12 @@ struct inquiry {
 };
 
 /*
- * inquiry_begin(inquiry, options, command, needs): connects as application "pgq-lua COMMAND", and begins the
- * transaction. `needs` are the privileges that the command needs: see struct transaction. The texts must outlive the
- * inquiry. Blocks. Returns 0, or -1; then there is nothing to end.
+ * inquiry_begin(inquiry, options, command, needs, narrow): connects as application "pgq-lua COMMAND", and begins the
+ * transaction. `needs` are the privileges that the command needs, and `narrow` is what makes it read less, or NULL: see
+ * struct transaction. The texts must outlive the inquiry. Blocks. Returns 0, or -1; then there is nothing to end.
  */
-int inquiry_begin(struct inquiry *inquiry, const struct options *options, const char *command, const char *needs)
-    __attribute__((warn_unused_result));
+int inquiry_begin(struct inquiry *inquiry, const struct options *options, const char *command, const char *needs,
+                  const char *narrow) __attribute__((warn_unused_result));
 
 /* inquiry_ask(inquiry, sql, count, values): runs a statement with `count` parameters, as texts or NULL. Returns its
  * rows, which the caller frees with PQclear(); or NULL, and then the transaction has ended. */

@@ -4,10 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "buffer.h"
+#include "clock.h"
 #include "commands_sql.h"
 #include "error_groups.h"
 #include "inquiry.h"
 #include "listing.h"
+#include "moment.h"
+#include "search.h"
 #include "selection.h"
 
 #define NEEDS "{pgq_jobs SELECT,pgq_workers SELECT}"
@@ -29,7 +33,8 @@ enum column {
   COLUMN_ERROR,
   COLUMN_META,
   COLUMN_BYTES,
-  COLUMN_IS_CUT,
+  COLUMN_IS_CUT,   /* this and the next one: in the last row only, which is about all of them */
+  COLUMN_SEARCHED, /* how many jobs were read; the time is from when on, or up to when, no job was left out */
 };
 
 static const struct listing_column columns[] = {
@@ -73,52 +78,105 @@ static void add_job(struct listing *listing, const char *state, const PGresult *
                                       row[COLUMN_WORKER], row[COLUMN_ERROR], row[COLUMN_META], row[COLUMN_BYTES]});
 }
 
-/* Lists the jobs in one state, at most `left` of them. Returns how many, or -1. Sets *is_cut if others may fit. */
-static int64_t list_state(struct inquiry *inquiry, struct listing *listing, const struct selection *selection,
-                          const struct state_row *state, int64_t left, bool *is_cut) {
+/* Adds to the notes which jobs in this state were not searched. `row` is the last one of the result. */
+static void note_cut(struct buffer *notes, const struct state_row *state, const PGresult *result, int row) {
+  char note[320], until[MOMENT_SIZE] = "";
+  const char *searched = PQgetvalue(result, row, COLUMN_SEARCHED);
+  bool waits = state->state & JOB_WAITING;
+  if (!PQgetisnull(result, row, COLUMN_TIME))
+    moment_iso(until, PQgetvalue(result, row, COLUMN_TIME));
+  int length = snprintf(note, sizeof note, "pgq-lua jobs: only %s %s jobs were searched", searched, state->name);
+  if (*until)
+    length += snprintf(note + length, sizeof note - (size_t)length,
+                       ", all that %s %s among them: search the others with --%s %s, or name a queue",
+                       waits ? "are due until" : "ended since", until, waits ? "since" : "before", until);
+  buffer_add(notes, note, (size_t)length);
+  buffer_add(notes, "\n", 1);
+}
+
+/* Asks for the jobs in one state, at most `left` of them. If conditions are searched that no index has, asks for about
+ * `ms` milliseconds. Returns the result, or NULL. */
+static PGresult *find_jobs(struct inquiry *inquiry, const struct selection *selection, const struct state_row *state,
+                           int64_t left, int64_t ms) {
   char limit[24], most[24];
+  struct search search;
+  PGresult *result = NULL;
+  bool is_cut = true;
   snprintf(limit, sizeof limit, "%lld", (long long)left);
-  snprintf(most, sizeof most, "%d", JOBS_MOST_SEARCHED);
-  PGresult *result =
-      inquiry_ask(inquiry, state->sql, 9,
-                  (const char *[]){selection->queue, state->name, selection->since, selection->before,
-                                   selection->pattern, selection->meta_key, selection->meta_value, limit, most});
+  search_begin(&search, ms);
+  do {
+    PQclear(result);
+    snprintf(most, sizeof most, "%lld", (long long)search.rows);
+    result = inquiry_ask(inquiry, state->sql, 9,
+                         (const char *[]){selection->queue, state->name, selection->since, selection->before,
+                                          selection->pattern, selection->meta_key, selection->meta_value, limit, most});
+    is_cut = result && *PQgetvalue(result, PQntuples(result) - 1, COLUMN_IS_CUT) == 't';
+  } while (is_cut && search_goes_on(&search));
+  return result;
+}
+
+/* The states that are listed: those of the selection, without those in which no job can be selected. */
+static unsigned states_of(const struct selection *selection) {
+  unsigned all = JOB_RUNNING | JOB_WAITING | JOB_ENDED;
+  unsigned states = selection->states ? selection->states : all;
+  return selection->pattern ? states & ~(unsigned)JOB_COMPLETED : states; /* these have no error */
+}
+
+static int count_bits(unsigned bits) {
+  int count = 0;
+  for (; bits; bits &= bits - 1)
+    count++;
+  return count;
+}
+
+/* Lists the jobs in one state, at most `left` of them. Returns how many, or -1. */
+static int64_t list_state(struct inquiry *inquiry, struct listing *listing, struct buffer *notes,
+                          const struct selection *selection, const struct state_row *state, int64_t left, int64_t ms) {
+  PGresult *result = find_jobs(inquiry, selection, state, left, ms);
   if (!result)
     return -1;
   int rows = PQntuples(result) - 1; /* the last row is about the others */
   for (int i = 0; i < rows; i++)
     add_job(listing, state->name, result, i);
-  bool searched = selection->pattern || selection->meta_key || state->state == JOB_RUNNING;
-  *is_cut |= searched && rows < left && *PQgetvalue(result, rows, COLUMN_IS_CUT) == 't';
+  if (*PQgetvalue(result, rows, COLUMN_IS_CUT) == 't')
+    note_cut(notes, state, result, rows);
   PQclear(result);
   return rows;
 }
 
 static int list_jobs(const struct options *options, struct inquiry *inquiry, const struct selection *selection) {
   struct listing listing;
-  int64_t left = options->limit ? options->limit : INQUIRY_LIMIT, listed = 0;
-  bool is_cut = false;
+  struct buffer notes = {0};
+  unsigned states = states_of(selection);
+  int64_t left = options->limit ? options->limit : INQUIRY_LIMIT, listed = 0, until_ms = clock_ms() + SEARCH_MS;
   listing_init(&listing, options, columns, COLUMNS, inquiry->now);
   for (size_t i = 0; i < STATES && left > 0 && listed >= 0; i++) {
-    if (selection->states && !(selection->states & state_rows[i].state))
+    if (!(states & state_rows[i].state))
       continue;
-    listed = list_state(inquiry, &listing, selection, &state_rows[i], left, &is_cut);
+    listed = list_state(inquiry, &listing, &notes, selection, &state_rows[i], left,
+                        (until_ms - clock_ms()) / count_bits(states));
+    states &= ~(unsigned)state_rows[i].state;
     left -= listed;
   }
   int status = listing_finish(&listing, "jobs", listed < 0 ? "" : "There are no such jobs.");
-  if (is_cut)
-    fprintf(stderr,
-            "pgq-lua jobs: only %d jobs of each state were searched: there may be more; name a queue, a state, or "
-            "a time\n",
-            JOBS_MOST_SEARCHED);
+  fwrite(notes.bytes, 1, notes.length, stderr);
+  buffer_free(&notes);
   return listed < 0 || status != 0 ? -1 : 0;
 }
 
 static int group_errors(const struct options *options, struct inquiry *inquiry, const struct selection *selection) {
   char most[24];
-  snprintf(most, sizeof most, "%d", JOBS_MOST_SEARCHED);
-  PGresult *result = inquiry_ask(inquiry, SQL_JOBS_ERRORS, 4,
-                                 (const char *[]){selection->queue, selection->since, selection->before, most});
+  struct search search;
+  PGresult *result = NULL;
+  bool is_cut;
+  search_begin(&search, SEARCH_MS);
+  do {
+    PQclear(result);
+    snprintf(most, sizeof most, "%lld", (long long)search.rows);
+    result = inquiry_ask(inquiry, SQL_JOBS_ERRORS, 4,
+                         (const char *[]){selection->queue, selection->since, selection->before, most});
+    is_cut = result && error_groups_is_cut(result);
+  } while (is_cut && search_goes_on(&search));
   if (!result)
     return -1;
   int status = error_groups_list(options, inquiry, result);
@@ -149,7 +207,7 @@ int jobs_command(const struct options *options, int argc, char **argv) {
   struct inquiry inquiry;
   if (read_selection(&selection, options, argc, argv) != 0)
     return 2;
-  if (inquiry_begin(&inquiry, options, "jobs", NEEDS) != 0) {
+  if (inquiry_begin(&inquiry, options, "jobs", NEEDS, "name a queue, a state, or a time (--since, --before)") != 0) {
     selection_free(&selection);
     return 1;
   }

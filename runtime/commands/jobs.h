@@ -7,7 +7,4 @@
  * status. */
 int jobs_command(const struct options *options, int argc, char **argv);
 
-/* How many jobs are searched for each state, and how many errors are grouped. */
-enum { JOBS_MOST_SEARCHED = 100000 };
-
 #endif

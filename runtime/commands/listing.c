@@ -76,7 +76,7 @@ static void add_count(cJSON *object, const char *name, const char *value) {
   long long count = strtoll(value, NULL, 10);
   cJSON_AddNumberToObject(object, name, (double)(count > LISTING_MOST ? LISTING_MOST : count));
   snprintf(capped, sizeof capped, "%s_capped", name);
-  if (count > LISTING_MOST)
+  if (count > LISTING_MOST || strchr(value, '+'))
     cJSON_AddTrueToObject(object, capped);
 }
 

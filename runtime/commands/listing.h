@@ -16,11 +16,12 @@
 /* What the values of a column are. A value is a text as Postgres writes it, in UTC, or NULL. */
 enum listing_kind {
   LISTING_TEXT,
-  LISTING_LONG,     /* a text that is cut on a terminal if it does not fit */
-  LISTING_NUMBER,   /* printed as it is, also in JSON: large ids keep their digits */
-  LISTING_COUNT,    /* a count that was capped: more than LISTING_MOST is 10000+, in JSON 10000 and NAME_capped: true */
-  LISTING_TIME,     /* a timestamptz: "3m ago" on a terminal, else in ISO 8601 */
-  LISTING_AGE,      /* the same, but only "3m" on a terminal */
+  LISTING_LONG,   /* a text that is cut on a terminal if it does not fit */
+  LISTING_NUMBER, /* printed as it is, also in JSON: large ids keep their digits */
+  LISTING_COUNT,  /* a count that may be capped: "500+" is in JSON 500 and NAME_capped: true; more than LISTING_MOST is
+                     10000+ in any case */
+  LISTING_TIME,   /* a timestamptz: "3m ago" on a terminal, else in ISO 8601 */
+  LISTING_AGE,    /* the same, but only "3m" on a terminal */
   LISTING_DURATION, /* a number of milliseconds: "1.5s"; in JSON the number */
   LISTING_FLAG,     /* t or f: yes or no; in JSON true or false */
   LISTING_JSON,     /* a JSON value */

@@ -196,7 +196,8 @@ int queues_command(const struct options *options, int argc, char **argv) {
     return 2;
   }
   if (inquiry_begin(&inquiry, options, "queues",
-                    "{pgq_jobs SELECT,pgq_workers SELECT,pgq_queues SELECT,pgq_stats SELECT}") != 0)
+                    "{pgq_jobs SELECT,pgq_workers SELECT,pgq_queues SELECT,pgq_stats SELECT}",
+                    "with a smaller --limit it counts the jobs of fewer queues") != 0)
     return 1;
   PGresult *result = inquiry_ask(&inquiry, SQL_QUEUES, 1, (const char *[]){inquiry_limit(options, limit)});
   int status = result ? 0 : 1;

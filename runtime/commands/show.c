@@ -319,7 +319,7 @@ int show_command(const struct options *options, int argc, char **argv) {
     fprintf(stderr, "pgq-lua show: %s\nusage: pgq-lua show [options] ID\n", misuse);
     return 2;
   }
-  if (inquiry_begin(&inquiry, options, "show", NEEDS) != 0)
+  if (inquiry_begin(&inquiry, options, "show", NEEDS, NULL) != 0)
     return 1;
   snprintf(id, sizeof id, "%lld", strtoll(argv[0], NULL, 10));
   bool wants_data = options->data || options->data_file;

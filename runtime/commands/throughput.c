@@ -142,7 +142,7 @@ int stats_command(const struct options *options, int argc, char **argv) {
     return 2;
   if (argc == 1)
     selection.queue = argv[0];
-  if (inquiry_begin(&inquiry, options, "stats", "{pgq_stats SELECT}") != 0) {
+  if (inquiry_begin(&inquiry, options, "stats", "{pgq_stats SELECT}", "name a queue, or a later --since") != 0) {
     selection_free(&selection);
     return 1;
   }

@@ -53,7 +53,7 @@ static bool name_missing_privileges(struct transaction *transaction, const char 
 /* Prints why a statement failed, and what to do, and ends the transaction. */
 static void explain(struct transaction *transaction, const PGresult *result) {
   struct pgq_error error;
-  const char *hint = "";
+  const char *hint = "", *narrow = "", *separator = "";
   failure_from_result(&error, transaction->conn, result);
   transaction_rollback(transaction);
   if (strcmp(error.sqlstate, "42501") == 0 && name_missing_privileges(transaction, error.message))
@@ -61,14 +61,16 @@ static void explain(struct transaction *transaction, const PGresult *result) {
   if (strcmp(error.sqlstate, "42883") == 0 || strcmp(error.sqlstate, "42P01") == 0 ||
       strcmp(error.sqlstate, "42703") == 0)
     hint = "; run `pgq-lua migrate` to create what is missing";
-  else if (strcmp(error.sqlstate, "57014") == 0)
+  else if (strcmp(error.sqlstate, "57014") == 0) {
     hint =
         "; the server is busy, another session has locked a table, or an index is missing: `pgq-lua doctor` says which";
-  else if (strcmp(error.sqlstate, "55P03") == 0)
+    narrow = transaction->narrow ? transaction->narrow : "";
+    separator = *narrow ? "; " : "";
+  } else if (strcmp(error.sqlstate, "55P03") == 0)
     hint = "; another session has locked a table: `pgq-lua doctor` names it";
   else if (strcmp(error.sqlstate, "25006") == 0)
     hint = "; this server takes no changes: use the primary server";
-  fprintf(stderr, "pgq-lua %s: %s%s\n", transaction->command, error.message, hint);
+  fprintf(stderr, "pgq-lua %s: %s%s%s%s\n", transaction->command, error.message, separator, narrow, hint);
 }
 
 int transaction_begin(struct transaction *transaction, bool read_only) {

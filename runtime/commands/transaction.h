@@ -18,7 +18,8 @@ struct transaction {
   /* The privileges that the command needs, as an array of texts for missing_privileges.sql in sql/commands: such as
    * {pgq_jobs SELECT,pgq_jobs UPDATE run_after}. */
   const char *needs;
-  int timeout_ms; /* how long each statement may take; 0: TRANSACTION_TIMEOUT_MS */
+  const char *narrow; /* what the user can do so that its statements read less, such as "name a queue"; NULL: nothing */
+  int timeout_ms;     /* how long each statement may take; 0: TRANSACTION_TIMEOUT_MS */
 };
 
 enum { TRANSACTION_TIMEOUT_MS = 10000 };

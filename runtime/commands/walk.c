@@ -4,11 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "commands_sql.h"
 #include "memory.h"
 
-/* While few of the rows that are read are selected, a step reads more of them. */
-enum { ROWS_MOST = 20 * WALK_STEP, FEW = WALK_STEP / 10 };
+/* While few of the rows that are read are selected, a step reads more of them, unless it takes long already. */
+enum { ROWS_MOST = 20 * WALK_STEP, FEW = WALK_STEP / 10, LONG_MS = 100 };
 
 /* The ways in which a job has ended, as the index pgq_jobs_ended has them, by their bits. */
 struct end_row {
@@ -21,7 +22,9 @@ static const struct end_row ends[] = {{JOB_FAILED, "f"}, {JOB_COMPLETED, "d"}, {
 enum { ENDS = sizeof ends / sizeof ends[0] };
 
 void walk_begin(struct walk *walk, const struct selection *selection, unsigned states) {
-  *walk = (struct walk){.selection = selection, .states = states, .rows = WALK_STEP};
+  if (selection->pattern) /* completed jobs have no error */
+    states &= ~(unsigned)JOB_COMPLETED;
+  *walk = (struct walk){.selection = selection, .states = states, .rows = WALK_STEP, .done = states == 0};
 }
 
 void walk_end(struct walk *walk) {
@@ -142,6 +145,7 @@ static int take(struct walk *walk, const PGresult *result, int64_t *ids, bool *o
       ids[count++] = strtoll(PQgetvalue(result, row, 0), NULL, 10);
   }
   *over = row == PQntuples(result) && (row == 0 || atoi(PQgetvalue(result, row - 1, 3)) < walk->rows);
+  walk->read += row > 0 ? atoi(PQgetvalue(result, row - 1, 3)) : 0;
   if (row > 0)
     set_place(walk, PQgetvalue(result, row - 1, 1), PQgetvalue(result, row - 1, 0));
   return count;
@@ -155,12 +159,16 @@ int walk_next(struct walk *walk, struct transaction *transaction, int64_t ids[WA
   if (walk->done)
     return 0;
   snprintf(rows, sizeof rows, "%d", walk->rows);
+  int64_t began_ms = clock_ms();
   PGresult *result =
       walk->part == JOB_WAITING ? read_waiting(walk, transaction, rows) : read_ended(walk, transaction, rows);
   if (!result)
     return -1;
   int count = take(walk, result, ids, &over);
   PQclear(result);
-  walk->rows = count >= FEW ? WALK_STEP : walk->rows * 4 < ROWS_MOST ? walk->rows * 4 : ROWS_MOST;
+  if (count >= FEW || clock_ms() - began_ms >= LONG_MS)
+    walk->rows = WALK_STEP;
+  else if (!over)
+    walk->rows = walk->rows * 4 < ROWS_MOST ? walk->rows * 4 : ROWS_MOST;
   return over && advance(walk, transaction) != 0 ? -1 : count;
 }

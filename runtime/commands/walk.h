@@ -17,13 +17,15 @@ struct walk {
   unsigned states;                   /* of enum job_state; not JOB_RUNNING */
   bool done;
   int64_t running; /* running jobs that meet the other conditions */
+  int64_t read;    /* how many jobs were read so far */
 
   /* private */
   unsigned part; /* JOB_WAITING, or one of the states of JOB_ENDED; 0: none yet */
   char *queue;
   char *time; /* the place behind which the next step reads */
   char id[24];
-  int rows; /* how many rows the next step reads */
+  int rows; /* how many rows the next step reads: more than WALK_STEP while few of them are selected, and as long as a
+               step takes a fraction of a second */
 };
 
 /* The most jobs of one step. */

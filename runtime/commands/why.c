@@ -71,7 +71,8 @@ int why_command(const struct options *options, int argc, char **argv) {
     snprintf(number, sizeof number, "%lld", strtoll(argv[0], NULL, 10));
   const char *queue = options->queue ? options->queue : id ? NULL : argv[0];
   if (inquiry_begin(&inquiry, options, "why",
-                    "{pgq_jobs SELECT,pgq_workers SELECT,pgq_queues SELECT,pgq_attempts SELECT,pgq_stats SELECT}") != 0)
+                    "{pgq_jobs SELECT,pgq_workers SELECT,pgq_queues SELECT,pgq_attempts SELECT,pgq_stats SELECT}",
+                    NULL) != 0)
     return 1;
   PGresult *result = inquiry_ask(&inquiry, id ? ask_job : ask_queue, 1, (const char *[]){id ? id : queue});
   int status = result ? print(options, &inquiry, id, queue, result) : 1;

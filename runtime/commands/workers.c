@@ -175,7 +175,7 @@ int workers_command(const struct options *options, int argc, char **argv) {
     fprintf(stderr, "pgq-lua workers: unexpected argument '%.100s'\nusage: pgq-lua workers [options]\n", argv[0]);
     return 2;
   }
-  if (inquiry_begin(&inquiry, options, "workers", "{pgq_workers SELECT}") != 0)
+  if (inquiry_begin(&inquiry, options, "workers", "{pgq_workers SELECT}", NULL) != 0)
     return 1;
   PGresult *result = inquiry_ask(&inquiry, SQL_WORKERS, 1, (const char *[]){inquiry_limit(options, limit)});
   int status = result ? 0 : -1;

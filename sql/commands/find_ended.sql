@@ -1,6 +1,6 @@
 -- Reads some jobs of a queue that have ended in one way, the latest first, and returns those that are selected: their id,
--- when they ended, true, and their number among the jobs that were read, from 1. If there may be more, the last job that
--- was read is returned in any case, with false if it is not selected: the next call begins behind it.
+-- when they ended, true, and their number among the jobs that were read, from 1. The last job that was read is returned
+-- in any case, with false if it is not selected: the next call begins behind it.
 --
 -- $1 text: name of the queue
 -- $2 text: how they ended: c cancelled, d completed, f failed
@@ -19,8 +19,10 @@ WITH read AS (
     AND ran_at <= $7::timestamptz AND (ran_at < $7::timestamptz OR id > $8::int8)
     AND ran_at >= coalesce($4::timestamptz, '-infinity')
   ORDER BY ran_at DESC, id LIMIT $9::int8),
-judged AS (
+judged AS MATERIALIZED (
   SELECT id, ran_at, position,
     coalesce(($3::text IS NULL OR error LIKE $3::text) AND ($5::text IS NULL OR (meta ->> $5::text) = $6::text), false) AS fits
   FROM read)
-SELECT id, ran_at::text, fits, position FROM judged WHERE fits OR position = $9::int8 ORDER BY position
+SELECT id, ran_at::text, fits, position FROM judged
+WHERE fits OR position = (SELECT pg_catalog.count(*) FROM judged)
+ORDER BY position

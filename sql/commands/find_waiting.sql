@@ -1,7 +1,7 @@
 -- Reads some jobs of a queue that have not ended, in the order in which they fall due, and returns those that are selected:
 -- their id, when they fall due, their state (due, later or running), and their number among the jobs that were read, from
--- 1. If there may be more, the last job that was read is returned in any case, with a null instead of its state if it is
--- not selected: the next call begins behind it.
+-- 1. The last job that was read is returned in any case, with a null instead of its state if it is not selected: the next
+-- call begins behind it.
 --
 -- $1 text: name of the queue
 -- $2 text[]: states to select; running jobs that meet the other conditions are returned as well
@@ -22,7 +22,7 @@ WITH read AS (
   WHERE queue_name = $1::text AND ran_at IS NULL AND (run_after, id) > ($9::timestamptz, $10::int8)
     AND run_after <= $11::timestamptz
   ORDER BY run_after, id LIMIT $12::int8),
-judged AS (
+judged AS MATERIALIZED (
   SELECT id, run_after, position,
     CASE WHEN runs THEN 'running'::text WHEN run_after <= $8::timestamptz THEN 'due'::text ELSE 'later'::text END AS state,
     ($3::text IS NULL OR error LIKE $3::text)
@@ -33,5 +33,5 @@ judged AS (
 SELECT id, run_after::text, CASE WHEN fits AND (state = 'running'::text OR state = ANY ($2::text[])) THEN state END,
   position
 FROM judged
-WHERE (fits AND (state = 'running'::text OR state = ANY ($2::text[]))) OR position = $12::int8
+WHERE (fits AND (state = 'running'::text OR state = ANY ($2::text[]))) OR position = (SELECT pg_catalog.count(*) FROM judged)
 ORDER BY position

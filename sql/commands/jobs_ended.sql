@@ -1,8 +1,9 @@
 -- Returns jobs that have ended in one way, the latest first, from one queue or from all. The columns are those of enum
 -- column in jobs.c. Each queue is one range scan of pgq_jobs_ended. From all queues, first the latest job of each is
 -- read: the first $8 of these queues have the jobs that are asked for. Where errors or meta are searched, every queue is
--- read, and at most $9 jobs in all; of these, only what is needed to judge them is kept. The last row, whose id is null, says whether there may be more jobs that were not
--- searched.
+-- read, and at most $9 jobs in all; of these, only what is needed to judge them is kept. The last row, whose id is null,
+-- says whether others would belong into the list that were not searched; how many jobs were; and as its time, from when
+-- on all were.
 --
 -- $1 text: name of the queue, or null for all
 -- $2 text: the state: failed, completed or cancelled
@@ -47,12 +48,19 @@ searched AS MATERIALIZED (
       AND ($3::timestamptz IS NULL OR ran_at >= $3::timestamptz) AND ($4::timestamptz IS NULL OR ran_at < $4::timestamptz)
     ORDER BY ran_at DESC LIMIT chosen.most) AS job),
 found AS MATERIALIZED (
-  SELECT id FROM searched WHERE fits ORDER BY ran_at DESC, id DESC LIMIT $8::int8)
+  SELECT id, ran_at FROM searched WHERE fits ORDER BY ran_at DESC, id DESC LIMIT $8::int8),
+cut AS (
+  SELECT pg_catalog.max(earliest) AS earliest
+  FROM (
+    SELECT pg_catalog.min(ran_at) AS earliest FROM searched GROUP BY name, most HAVING pg_catalog.count(*) >= most) AS queue)
 SELECT job.id, job.queue_name AS name, job.ran_at AS at, job.created_at, job.run_after, NULL::timestamptz AS started_at,
   job.ran_at, job.attempt, pg_catalog.cardinality(job.retry_waits) AS waits, job.deaths,
-  NULL::int8 AS worker_id, NULL::text AS worker, job.error, job.meta, octet_length(job.data) AS bytes, NULL::bool AS is_cut
+  NULL::int8 AS worker_id, NULL::text AS worker, job.error, job.meta, octet_length(job.data) AS bytes, NULL::bool AS is_cut,
+  NULL::int8 AS searched
 FROM found JOIN pgq_jobs AS job ON job.id = found.id
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-  EXISTS (SELECT FROM searched GROUP BY name, most HAVING pg_catalog.count(*) >= most)
-ORDER BY at DESC NULLS LAST, id DESC NULLS LAST
+SELECT NULL, NULL, cut.earliest + interval '1 microsecond', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+  NULL, coalesce(cut.earliest > coalesce((SELECT pg_catalog.min(ran_at) FROM found HAVING pg_catalog.count(*) >= $8::int8), '-infinity'), false),
+  (SELECT pg_catalog.count(*) FROM searched)
+FROM cut
+ORDER BY is_cut NULLS FIRST, at DESC, id DESC

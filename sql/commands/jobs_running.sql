@@ -1,6 +1,6 @@
 -- Returns jobs that run, those that began first before the others, from one queue or from all. The columns are those of
 -- enum column in jobs.c. The index pgq_jobs_lease has nothing but leased jobs, of which at most $9 are read. The last
--- row, whose id is null, says whether there may be more. The upper half of a lease's token is the id of the worker, of
+-- row, whose id is null, says whether there may be more, and how many were read. The upper half of a lease's token is the id of the worker, of
 -- which 30 bits fit.
 --
 -- $1 text: name of the queue, or null for all
@@ -27,9 +27,10 @@ found AS (
 SELECT found.id, queue_name AS name, found.started_at AS at, created_at, run_after, found.started_at, NULL::timestamptz AS ran_at,
   attempt, waits, deaths, coalesce(worker.id, lease >> 32) AS worker_id,
   CASE WHEN worker.id IS NOT NULL THEN pg_catalog.concat(worker.host, ':', worker.pid) END AS worker,
-  error, meta, bytes, NULL::bool AS is_cut
+  error, meta, bytes, NULL::bool AS is_cut, NULL::int8 AS searched
 FROM found LEFT JOIN pgq_workers AS worker ON worker.id & 1073741823::int8 = found.lease >> 32
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-  (SELECT pg_catalog.count(*) FROM searched) >= $9::int8
-ORDER BY at NULLS LAST, id NULLS LAST
+  pg_catalog.count(*) >= $9::int8, pg_catalog.count(*)
+FROM searched
+ORDER BY is_cut NULLS FIRST, at, id

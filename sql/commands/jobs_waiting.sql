@@ -1,8 +1,9 @@
 -- Returns jobs that wait, in the order in which they fall due, from one queue or from all. The columns are those of enum
 -- column in jobs.c. Each queue is one range scan of pgq_jobs_fetch. From all queues, first the earliest job of each is
 -- read: the first $8 of these queues have the jobs that are asked for. Where errors or meta are searched, every queue is
--- read, and at most $9 jobs in all; of these, only what is needed to judge them is kept. The last row, whose id is null, says whether there may be more jobs that were not
--- searched.
+-- read, and at most $9 jobs in all; of these, only what is needed to judge them is kept. The last row, whose id is null,
+-- says whether others would belong into the list that were not searched; how many jobs were; and as its time, up to when
+-- all were.
 --
 -- $1 text: name of the queue, or null for all
 -- $2 text: the state: due or later
@@ -49,12 +50,19 @@ searched AS MATERIALIZED (
       AND NOT (lease IS NOT NULL AND started_at IS NOT NULL AND run_after > now())
     ORDER BY run_after, id LIMIT chosen.most) AS job),
 found AS MATERIALIZED (
-  SELECT id FROM searched WHERE fits ORDER BY run_after, id LIMIT $8::int8)
+  SELECT id, run_after FROM searched WHERE fits ORDER BY run_after, id LIMIT $8::int8),
+cut AS (
+  SELECT pg_catalog.min(latest) AS latest
+  FROM (
+    SELECT pg_catalog.max(run_after) AS latest FROM searched GROUP BY name, most HAVING pg_catalog.count(*) >= most) AS queue)
 SELECT job.id, job.queue_name AS name, job.run_after AS at, job.created_at, job.run_after, NULL::timestamptz AS started_at,
   NULL::timestamptz AS ran_at, job.attempt, pg_catalog.cardinality(job.retry_waits) AS waits, job.deaths,
-  NULL::int8 AS worker_id, NULL::text AS worker, job.error, job.meta, octet_length(job.data) AS bytes, NULL::bool AS is_cut
+  NULL::int8 AS worker_id, NULL::text AS worker, job.error, job.meta, octet_length(job.data) AS bytes, NULL::bool AS is_cut,
+  NULL::int8 AS searched
 FROM found JOIN pgq_jobs AS job ON job.id = found.id
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-  EXISTS (SELECT FROM searched GROUP BY name, most HAVING pg_catalog.count(*) >= most)
-ORDER BY at NULLS LAST, id NULLS LAST
+SELECT NULL, NULL, cut.latest, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+  coalesce(cut.latest < coalesce((SELECT pg_catalog.max(run_after) FROM found HAVING pg_catalog.count(*) >= $8::int8), 'infinity'), false),
+  (SELECT pg_catalog.count(*) FROM searched)
+FROM cut
+ORDER BY is_cut NULLS FIRST, at, id

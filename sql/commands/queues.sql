@@ -1,8 +1,11 @@
 -- Returns the queues, at most $1 of them: first those with trouble, then the others, each by name. A queue is known from
 -- its jobs, from the workers that register it, or because it is paused. Names are found by loose index scans, which read
--- one row of each queue, and at most 10,000 names. Counts read at most 10,001 rows of an index. The figures of handlers
--- are those of the last five minutes. An executor is busy if it has computed for a second, or has as many jobs as it may;
--- a queue whose own jobs run and end is not starved. The columns are those of enum column in queues.c.
+-- one row of each queue, and at most 10,000 names. Counts end at 10,000 jobs. Together they read about a million entries
+-- of pgq_jobs_fetch, and 160,000 rows by pgq_jobs_ended, which does not have all that it takes to count; for more than
+-- 100 queues a third of that. Half of it is divided among the queues; of the rest, a queue with more jobs gets a quarter
+-- of what is left. The figures of handlers are those of the last five minutes. An executor is busy if it has computed for
+-- a second, or has as many jobs as it may; a queue whose own jobs run and end is not starved. The columns are those of
+-- enum column in queues.c.
 --
 -- $1 int8: the greatest number of queues
 WITH RECURSIVE waiting (name, number) AS (
@@ -87,19 +90,45 @@ leased AS (
   SELECT run.name, pg_catalog.count(*) AS jobs
   FROM (SELECT queue_name AS name, started_at, run_after FROM pgq_jobs WHERE lease IS NOT NULL LIMIT 100000) AS run
   WHERE started_at IS NOT NULL AND run_after > now()
-  GROUP BY run.name)
-SELECT shown.name,
-  (SELECT pg_catalog.count(*) FROM (
-    SELECT FROM pgq_jobs WHERE queue_name = shown.name AND ran_at IS NULL AND run_after <= now()
-    ORDER BY run_after, id LIMIT 10001) AS due),
-  shown.run_after, coalesce(leased.jobs, 0::int8),
-  (SELECT pg_catalog.count(*) - coalesce(leased.jobs, 0::int8) FROM (
-    SELECT FROM pgq_jobs WHERE queue_name = shown.name AND ran_at IS NULL AND run_after > now()
-    ORDER BY run_after, id LIMIT 10001::int8 + coalesce(leased.jobs, 0::int8)) AS later),
-  (SELECT pg_catalog.count(*) FROM (
-    SELECT FROM pgq_jobs WHERE queue_name = shown.name AND ran_at IS NOT NULL
-      AND CASE WHEN cancelled THEN 'c'::"char" WHEN error IS NULL THEN 'd'::"char" ELSE 'f'::"char" END = 'f'::"char"
-    ORDER BY ran_at DESC LIMIT 10001) AS failed),
+  GROUP BY run.name),
+listed AS MATERIALIZED (
+  SELECT pg_catalog.array_agg(shown.name ORDER BY coalesce(shown.state = 'served'::text, true), shown.name) AS names,
+    pg_catalog.array_agg(coalesce(leased.jobs, 0::int8)
+      ORDER BY coalesce(shown.state = 'served'::text, true), shown.name) AS running,
+    pg_catalog.count(*) AS queues, CASE WHEN pg_catalog.count(*) <= 100::int8 THEN 3::int8 ELSE 1::int8 END AS thirds
+  FROM shown LEFT JOIN leased ON leased.name = shown.name),
+counted (number, name, running, due, later, failed, waiting_left, failed_left) AS (
+  SELECT 0::int8, NULL::text, 0::int8, ''::text, ''::text, ''::text, 200000::int8 * thirds, 27000::int8 * thirds FROM listed
+  UNION ALL
+  SELECT counted.number + 1::int8, queue.name, queue.running,
+    CASE WHEN due.jobs > share.waiting THEN share.waiting::text || '+' ELSE due.jobs::text END,
+    CASE WHEN later.jobs > share.waiting THEN share.waiting::text || '+' ELSE later.jobs::text END,
+    CASE WHEN failed.jobs > share.failed THEN share.failed::text || '+' ELSE failed.jobs::text END,
+    counted.waiting_left - greatest(due.jobs - share.waiting_fair, 0::int8) - greatest(later.jobs - share.waiting_fair, 0::int8),
+    counted.failed_left - greatest(failed.jobs - share.failed_fair, 0::int8)
+  FROM counted
+  CROSS JOIN LATERAL (
+    SELECT listed.names[counted.number + 1::int8] AS name, listed.running[counted.number + 1::int8] AS running, queues, thirds
+    FROM listed WHERE counted.number < listed.queues) AS queue
+  CROSS JOIN LATERAL (
+    SELECT waiting_fair, least(waiting_fair + greatest(counted.waiting_left, 0::int8) / 4::int8, 10000::int8) AS waiting,
+      failed_fair, least(failed_fair + greatest(counted.failed_left, 0::int8) / 4::int8, 10000::int8) AS failed
+    FROM (SELECT 84000::int8 * thirds / queues + 1::int8 AS waiting_fair, 27000::int8 * thirds / queues + 1::int8 AS failed_fair) AS fair
+  ) AS share
+  CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS jobs FROM (
+      SELECT FROM pgq_jobs WHERE queue_name = queue.name AND ran_at IS NULL AND run_after <= now()
+      ORDER BY run_after, id LIMIT share.waiting + 1::int8) AS job) AS due
+  CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) - queue.running AS jobs FROM (
+      SELECT FROM pgq_jobs WHERE queue_name = queue.name AND ran_at IS NULL AND run_after > now()
+      ORDER BY run_after, id LIMIT share.waiting + 1::int8 + queue.running) AS job) AS later
+  CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS jobs FROM (
+      SELECT FROM pgq_jobs WHERE queue_name = queue.name AND ran_at IS NOT NULL
+        AND CASE WHEN cancelled THEN 'c'::"char" WHEN error IS NULL THEN 'd'::"char" ELSE 'f'::"char" END = 'f'::"char"
+      ORDER BY ran_at DESC LIMIT share.failed + 1::int8) AS job) AS failed)
+SELECT shown.name, counted.due, shown.run_after, counted.running, counted.later, counted.failed,
   (SELECT pg_catalog.round(pg_catalog.sum(completed) / recent.minutes, 1) FROM pgq_stats
     WHERE queue_name = shown.name AND minute >= recent.since),
   (SELECT pg_catalog.array_agg(added.jobs ORDER BY added.position) FROM (
@@ -114,7 +143,7 @@ CROSS JOIN LATERAL (
   SELECT pg_catalog.date_trunc('minute'::text, now()) - interval '5 minutes' AS since,
     extract(epoch FROM now() - pg_catalog.date_trunc('minute'::text, now()) + interval '5 minutes')::numeric
       / 60::numeric AS minutes) AS recent
-LEFT JOIN leased ON leased.name = shown.name
+JOIN counted ON counted.name = shown.name
 LEFT JOIN LATERAL (
   SELECT executor ->> 'job'::text AS job, executor ->> 'queue'::text AS queue,
     (executor ->> 'job_since'::text)::timestamptz AS since
