@@ -150,7 +150,15 @@ describe("pgq-lua jobs", function()
         FROM generate_series(1, 9010) AS n;
       INSERT INTO pgq_jobs (queue_name, data, ran_at, error)
         SELECT 'b', 'b' || n::text::bytea, '2025-01-01'::timestamptz - n * interval '1 s', 'e' FROM generate_series(1, 10) AS n]]
-    assert.equal("a9001 a9002 a9003", list("--state", "failed", "--error", "e", "--limit", 3))
+    local result = run("--state", "failed", "--error", "e", "--limit", 3)
+    local names = {}
+    for id in result.stdout:gmatch "(%d+)\t[ab]\t[^\n]*\n" do names[#names + 1] = id end
+    if result.stderr == "" then
+      assert.same({ "9001", "9002", "9003" }, names)
+    else -- the machine was too busy for a second round, and the list is complete up to this time
+      assert.matches("only %d+ failed jobs were searched, all that ended since 2025%-12%-31", result.stderr)
+      assert.same({ "9011", "9012", "9013" }, names)
+    end
   end)
 
   it("says what would make a statement read less that took too long", function()

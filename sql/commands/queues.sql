@@ -1,9 +1,9 @@
 -- Returns the queues, at most $1 of them: first those with trouble, then the others, each by name. A queue is known from
 -- its jobs, from the workers that register it, or because it is paused. Names are found by loose index scans, which read
--- one row of each queue, and at most 10,000 names. Counts end at 10,000 jobs. Together they read about a million entries
--- of pgq_jobs_fetch, and 160,000 rows by pgq_jobs_ended, which does not have all that it takes to count; for more than
--- 100 queues a third of that. Half of it is divided among the queues; of the rest, a queue with more jobs gets a quarter
--- of what is left. The figures of handlers are those of the last five minutes. An executor is busy if it has computed for
+-- one row of each queue, and at most 10,000 names. Counts end at 10,000 jobs. Together they read about 700,000 entries
+-- of pgq_jobs_fetch, and 36,000 rows by pgq_jobs_ended, which does not have all that it takes to count; for more than
+-- 100 queues a third of that. About half is divided among the queues; of the rest, a queue with more jobs gets a quarter
+-- of what is left, or half for rows. The figures of handlers are those of the last five minutes. An executor is busy if it has computed for
 -- a second, or has as many jobs as it may; a queue whose own jobs run and end is not starved. The columns are those of
 -- enum column in queues.c.
 --
@@ -98,7 +98,7 @@ listed AS MATERIALIZED (
     pg_catalog.count(*) AS queues, CASE WHEN pg_catalog.count(*) <= 100::int8 THEN 3::int8 ELSE 1::int8 END AS thirds
   FROM shown LEFT JOIN leased ON leased.name = shown.name),
 counted (number, name, running, due, later, failed, waiting_left, failed_left) AS (
-  SELECT 0::int8, NULL::text, 0::int8, ''::text, ''::text, ''::text, 200000::int8 * thirds, 27000::int8 * thirds FROM listed
+  SELECT 0::int8, NULL::text, 0::int8, ''::text, ''::text, ''::text, 120000::int8 * thirds, 7000::int8 * thirds FROM listed
   UNION ALL
   SELECT counted.number + 1::int8, queue.name, queue.running,
     CASE WHEN due.jobs > share.waiting THEN share.waiting::text || '+' ELSE due.jobs::text END,
@@ -112,8 +112,8 @@ counted (number, name, running, due, later, failed, waiting_left, failed_left) A
     FROM listed WHERE counted.number < listed.queues) AS queue
   CROSS JOIN LATERAL (
     SELECT waiting_fair, least(waiting_fair + greatest(counted.waiting_left, 0::int8) / 4::int8, 10000::int8) AS waiting,
-      failed_fair, least(failed_fair + greatest(counted.failed_left, 0::int8) / 4::int8, 10000::int8) AS failed
-    FROM (SELECT 84000::int8 * thirds / queues + 1::int8 AS waiting_fair, 27000::int8 * thirds / queues + 1::int8 AS failed_fair) AS fair
+      failed_fair, least(failed_fair + greatest(counted.failed_left, 0::int8) / 2::int8, 10000::int8) AS failed
+    FROM (SELECT 60000::int8 * thirds / queues + 1::int8 AS waiting_fair, 5000::int8 * thirds / queues + 1::int8 AS failed_fair) AS fair
   ) AS share
   CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) AS jobs FROM (
