@@ -68,6 +68,50 @@ describe("the history of attempts", function()
       FROM pgq_attempts ORDER BY queue_name]])
   end)
 
+  it("has attempts that were cancelled, however their handlers end", function()
+    pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY"
+    local worker = start([[
+      pgq.register_queue("ends", function() print "ends begins" io.stdout:flush() pgq.sleep(60) end)
+      pgq.register_queue("stays", function() print "stays begins" io.stdout:flush() pcall(pgq.sleep, 60) return true end)
+      pgq.register_queue("spins", function() print "spins begins" io.stdout:flush() spin(60) end)]], "--executors", "3")
+    for _, queue in ipairs { "ends", "stays", "spins" } do
+      enqueue(queue)
+      worker:read_until(queue .. " begins", 30, "stdout")
+      wait.till("the job to be leased", 30, function()
+        return pg:psql(("SELECT count(lease) FROM pgq_jobs WHERE queue_name = '%s'"):format(queue)) == "1"
+      end)
+      assert.equal("running", pg:psql(("SELECT pgq_cancel(id) FROM pgq_jobs WHERE queue_name = '%s'"):format(queue)))
+      worker:read_until("job cancelled", 30, "stderr")
+    end
+    wait.till("the rows", 20, function() return pg:psql "SELECT count(*) FROM pgq_attempts" == "3" end)
+    assert.equal("ends|1|cancelled|t|pgq.cancelled\nspins|1|cancelled|t|was killed: it ran a job that was cancelled\nstays|1|cancelled|t|",
+      pg:psql(([[SELECT queue_name, attempt, outcome, worker = '%s:%d' AND worker_id IS NOT NULL AND version <> ''
+          AND started_at < ended_at AND ended_at - started_at < interval '60 s',
+        substring(error FROM 'pgq.cancelled|was killed: it ran a job that was cancelled')
+      FROM pgq_attempts ORDER BY queue_name]]):format(uv.os_gethostname(), worker.pid)))
+    worker:stop()
+    assert.equal("3", pg:psql "SELECT count(*) FROM pgq_jobs WHERE cancelled")
+  end)
+
+  it("has a cancelled attempt also if the worker finds out only when it extends the lease", function()
+    pg:psql "TRUNCATE pgq_jobs RESTART IDENTITY"
+    local worker = start([[pgq.register_queue("waits", function() print "begins" io.stdout:flush() pgq.sleep(60) end)]], "--lease", "1s")
+    enqueue("waits")
+    worker:read_until("begins", 30, "stdout")
+    wait.till("the job to be leased", 30, function() return pg:psql "SELECT count(lease) FROM pgq_jobs" == "1" end)
+    pg:psql "UPDATE pgq_jobs SET ran_at = now(), cancelled = true, error = 'cancelled', lease = NULL, started_at = NULL"
+    wait.till("the row", 30, function() return pg:psql "SELECT outcome FROM pgq_attempts" == "cancelled" end)
+    -- A lease that is lost for another reason is no cancelled attempt.
+    pg:psql "TRUNCATE pgq_attempts; TRUNCATE pgq_jobs RESTART IDENTITY"
+    enqueue("waits")
+    worker:read_until("begins", 30, "stdout")
+    wait.till("the job to be leased", 30, function() return pg:psql "SELECT count(lease) FROM pgq_jobs" == "1" end)
+    pg:psql "UPDATE pgq_jobs SET run_after = now() + interval '1 h', lease = NULL, started_at = NULL"
+    worker:read_until("outcome dropped: the lease was lost", 30, "stderr")
+    worker:stop()
+    assert.equal("0", pg:psql "SELECT count(*) FROM pgq_attempts")
+  end)
+
   it("names the other worker when an attempt failed because that worker was lost", function()
     pg:psql [[INSERT INTO pgq_jobs (queue_name, data, attempt, lease, started_at, deaths, run_after, retry_waits)
       VALUES ('ok', '', 1, (77::bigint << 32) + 5, now() - interval '1 hour', 9, now() - interval '1 minute', '{}')]]
@@ -160,15 +204,16 @@ describe("the history of attempts", function()
       GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_jobs, pgq_workers, pgq_frontiers TO old_worker]]
     undos[1] = "DROP OWNED BY old_worker; DROP ROLE old_worker"
     local dsn = pg.conninfo .. " user=old_worker"
-    for _, right in ipairs { "SELECT from pgq_queues, which says what queues are paused",
-      "INSERT into pgq_attempts, where failed attempts are written" } do
-      local verb, tbl = right:match "^(%u+) %l+ ([%w_]+)"
-      local grant = ("GRANT %s ON %s TO old_worker"):format(verb, tbl)
-      local result = start(SCRIPT, "--db", dsn):wait(20)
-      assert.equal(1, result.status)
-      assert.equal(("pgq-lua: the role old_worker may not %s: %s\n"):format(right, grant), result.stderr)
-      pg:psql(grant)
-    end
+    pg:psql "REVOKE UPDATE ON pgq_workers FROM old_worker"
+    local result = start(SCRIPT, "--db", dsn):wait(20)
+    assert.equal(1, result.status)
+    local grants = result.stderr:match "To grant that: (.*)\n$"
+    assert.equal("pgq-lua: the role old_worker does not have: UPDATE on pgq_workers, SELECT, INSERT, UPDATE, DELETE on pgq_attempts, "
+      .. "SELECT on pgq_queues, SELECT, INSERT, UPDATE, DELETE on pgq_stats, SELECT, DELETE on pgq_audit. "
+      .. "To grant that: GRANT UPDATE ON pgq_workers TO old_worker; "
+      .. "GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_attempts TO old_worker; GRANT SELECT ON pgq_queues TO old_worker; "
+      .. "GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_stats TO old_worker; GRANT SELECT, DELETE ON pgq_audit TO old_worker\n", result.stderr)
+    pg:psql(grants)
     enqueue("fails")
     drain(SCRIPT, "--db", pg.conninfo .. " user=old_worker")
     assert.equal("2", pg:psql "SELECT count(*) FROM pgq_attempts")

@@ -74,6 +74,7 @@ enum outcome {
   OUTCOME_EXTEND, /* the claim met a job that runs in this worker under its lease: the lease is extended */
   OUTCOME_DEATH,  /* a process died while the job was in flight, and the culprit is unknown: it goes back, see deaths.h
                    */
+  OUTCOME_CANCELLED, /* the lease is lost, and the attempt has ended: if the job was cancelled, the history has it */
 };
 
 /* A yes-or-no setting of a queue; unset: the worker's setting applies. */

@@ -273,6 +273,7 @@ static void every_attempt_is_recorded_if_it_was_asked_for(void **state) {
   assert_int_equal(settle(scene, OUTCOME_COMPLETE, 7, 0).last, STATEMENT_REMOVE_RECORDED);
   assert_int_equal(settle(scene, OUTCOME_SNOOZE, 0, 5).last, STATEMENT_SNOOZE_RECORDED);
   assert_int_equal(settle(scene, OUTCOME_SETTLED, 7, 0).last, STATEMENT_RECORD_SETTLED);
+  assert_int_equal(settle(scene, OUTCOME_CANCELLED, 7, 0).last, STATEMENT_RECORD_CANCELLED);
   scene->queue->preserve_completed = true;
   assert_int_equal(settle(scene, OUTCOME_COMPLETE, 0, 5).last, STATEMENT_PRESERVE_RECORDED);
 }

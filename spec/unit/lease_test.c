@@ -148,6 +148,16 @@ static void a_lease_is_lost_once_and_its_outcome_is_dropped(void **state) {
   assert_int_equal(lease_list_busy(&scene->list), 3);       /* it still runs */
   assert_non_null(end(scene, 1, OUTCOME_FAIL));
   lease_list_collect(&scene->list, &scene->settling);
+  assert_int_equal(scene->settling.count, 1); /* for the history, if the job was cancelled */
+  assert_int_equal(scene->settling.jobs[0].outcome, OUTCOME_CANCELLED);
+  assert_int_equal(scene->list.count, 2);
+}
+
+static void a_lost_lease_of_a_job_that_has_not_begun_leaves_nothing(void **state) {
+  struct scene *scene = *state;
+  assert_non_null(lease_list_lose(&scene->list, FIRST_ID + 1));
+  assert_non_null(end(scene, 1, OUTCOME_UNRUN));
+  lease_list_collect(&scene->list, &scene->settling);
   assert_int_equal(scene->settling.count, 0);
   assert_int_equal(scene->list.count, 2);
 }
@@ -157,7 +167,8 @@ static void a_lease_that_is_lost_after_its_job_ended_needs_no_cancel(void **stat
   end(scene, 1, OUTCOME_COMPLETE);
   assert_null(lease_list_lose(&scene->list, FIRST_ID + 1));
   lease_list_collect(&scene->list, &scene->settling);
-  assert_int_equal(scene->settling.count, 0);
+  assert_int_equal(scene->settling.count, 1);
+  assert_int_equal(scene->settling.jobs[0].outcome, OUTCOME_CANCELLED);
 }
 
 static void the_culprit_of_a_death_fails_and_the_others_go_back(void **state) {
@@ -232,6 +243,7 @@ int main(void) {
       TEST(what_has_ended_is_collected_and_what_runs_stays),
       TEST(its_queue_learns_of_what_is_collected_if_it_ran),
       TEST(a_lease_is_lost_once_and_its_outcome_is_dropped),
+      TEST(a_lost_lease_of_a_job_that_has_not_begun_leaves_nothing),
       TEST(a_lease_that_is_lost_after_its_job_ended_needs_no_cancel),
       TEST(the_culprit_of_a_death_fails_and_the_others_go_back),
       TEST(without_a_culprit_the_death_is_counted_for_all_jobs),

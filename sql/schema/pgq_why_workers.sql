@@ -3,8 +3,9 @@
 --
 -- A worker reports to its row in pgq_workers every ten seconds, and has an advisory lock on the row's number while its
 -- control session lives; a worker behind a pooler has no lock. An executor counts as busy only if it had been busy for a
--- second when its worker reported that: an executor with short jobs is busy at most moments, too. A worker cannot run its
--- script when that has an error, and no executor is left that has loaded it before.
+-- second when its worker reported that: an executor with short jobs is busy at most moments, too. A queue is not starved
+-- while its own jobs run and end: then its jobs are behind each other. `pgq-lua queues` asks this function, too. A worker
+-- cannot run its script when that has an error, and no executor is left that has loaded it before.
 CREATE OR REPLACE FUNCTION pgq_why_workers(queue_name text)
 RETURNS TABLE (code text, sentence text, until timestamptz, who jsonb) LANGUAGE plpgsql STABLE AS $pgq$
 DECLARE
@@ -79,6 +80,11 @@ BEGIN
     pg_catalog.string_agg('worker ' || serves.name || ' ' || serves.absence, '; ' ORDER BY serves.last_seen_at DESC)
       FILTER (WHERE serves.registers AND serves.absence IS NOT NULL AND serves.number <= 3::int8) AS absences,
     (SELECT coalesce(pg_catalog.bool_and(coalesce(executor.busy, false) OR coalesce(executor.full, false)), false)
+        AND NOT (coalesce(pg_catalog.bool_or(executor.entry ->> 'queue'::text = pgq_why_workers.queue_name), false)
+          AND EXISTS (
+            SELECT FROM pgq_stats AS stats
+            WHERE stats.queue_name = pgq_why_workers.queue_name
+              AND stats.minute > statement_timestamp() - interval '2 min'))
       FROM executor) AS starved,
     (SELECT pg_catalog.count(*) FROM executor) AS executors,
     (SELECT coalesce(pg_catalog.bool_or(executor.busy), false) FROM executor) AS any_busy,

@@ -2,7 +2,8 @@
 -- missing, so that `pgq-lua migrate` helps. No row means that all is well. A domain counts as the type that it is made
 -- of. Other types would be misread, since values travel in binary; an error text must fit, however long it is. Postgres
 -- refuses statements that write jobs and attempts together when a table has rules for its updates. A role that had its
--- privileges before there was a table pgq_attempts may not write it.
+-- privileges before there was a table pgq_attempts may not write it: what the role does not have is named at once, with the
+-- statements that grant it. Rights of columns are enough for pgq_jobs.
 --
 -- $1 bool: true to look only at pgq_jobs and pgq_attempts, in which outcomes are written
 WITH wanted AS (
@@ -69,6 +70,36 @@ found AS (
 rules AS (
   SELECT ev_class, pg_catalog.min(rulename::text) AS rule_name FROM pg_catalog.pg_rewrite
   WHERE ev_type = '2'::"char" AND ev_enabled IN ('O', 'A') GROUP BY ev_class),
+needs (relation, privilege, is_vital, position) AS (
+  SELECT words.relation::text, privilege.name::text, privilege.name = ANY (words.vital::text[]), words.position * 10 + privilege.number
+  FROM (VALUES
+    ('pgq_jobs', '{SELECT,UPDATE,DELETE}', '{SELECT,UPDATE,DELETE}', 1),
+    ('pgq_workers', '{SELECT,INSERT,UPDATE,DELETE}', '{SELECT,INSERT,UPDATE,DELETE}', 2),
+    ('pgq_attempts', '{SELECT,INSERT,UPDATE,DELETE}', '{INSERT}', 3),
+    ('pgq_queues', '{SELECT}', '{SELECT}', 4),
+    ('pgq_frontiers', '{SELECT,INSERT,UPDATE,DELETE}', '{}', 5),
+    ('pgq_stats', '{SELECT,INSERT,UPDATE,DELETE}', '{}', 6),
+    ('pgq_audit', '{SELECT,DELETE}', '{}', 7)) AS words (relation, privileges, vital, position)
+  CROSS JOIN LATERAL pg_catalog.unnest(words.privileges::text[]) WITH ORDINALITY AS privilege (name, number)),
+lacks AS (
+  SELECT needs.relation, needs.is_vital, needs.privilege, needs.position
+  FROM needs JOIN pg_catalog.pg_class AS class ON class.oid = pg_catalog.to_regclass(needs.relation)::oid
+  WHERE NOT pg_catalog.has_table_privilege(class.oid, needs.privilege)
+    AND NOT (needs.relation = 'pgq_jobs'::text AND needs.privilege <> 'DELETE'::text
+      AND pg_catalog.has_any_column_privilege(class.oid, needs.privilege))),
+lacking AS (
+  SELECT pg_catalog.concat('the role ', current_user, ' does not have: ',
+      pg_catalog.string_agg(each.privileges || ' on ' || each.relation, ', ' ORDER BY each.position),
+      '. To grant that: ', pg_catalog.string_agg(
+        'GRANT ' || each.privileges || ' ON ' || each.relation || ' TO ' || pg_catalog.quote_ident(current_user::text),
+        pg_catalog.chr(59) || ' ' ORDER BY each.position)) AS problem
+  FROM (
+    SELECT lacks.relation, pg_catalog.string_agg(lacks.privilege, ', ' ORDER BY lacks.position) AS privileges,
+      pg_catalog.min(lacks.position) AS position
+    FROM lacks GROUP BY lacks.relation) AS each
+  WHERE EXISTS (
+    SELECT FROM lacks WHERE lacks.is_vital AND (NOT $1::bool OR lacks.relation = ANY ('{pgq_attempts,pgq_queues}'::text[])))
+  HAVING pg_catalog.count(*) > 0::int8),
 judged AS (
   SELECT CASE
     WHEN relkind IS NULL THEN pg_catalog.concat('the database has no table ', relation)
@@ -79,14 +110,13 @@ judged AS (
     WHEN pg_catalog.row_security_active(table_oid)
       THEN pg_catalog.concat('row security of ', relation, ' may hide rows from the role ', current_user,
         ': use the owner of the table, or ALTER ROLE ... BYPASSRLS')
-    WHEN relation = 'pgq_attempts'::text AND NOT pg_catalog.has_table_privilege(table_oid, 'INSERT'::text)
-      THEN pg_catalog.concat('the role ', current_user, ' may not INSERT into pgq_attempts, where failed attempts are written: ',
-        'GRANT INSERT ON pgq_attempts TO ', pg_catalog.quote_ident(current_user::text))
-    WHEN relation = 'pgq_queues'::text AND NOT pg_catalog.has_table_privilege(table_oid, 'SELECT'::text)
-      THEN pg_catalog.concat('the role ', current_user, ' may not SELECT from pgq_queues, which says what queues are paused: ',
-        'GRANT SELECT ON pgq_queues TO ', pg_catalog.quote_ident(current_user::text))
     WHEN relation = 'pgq_jobs'::text AND rules.rule_name IS NOT NULL
       THEN pg_catalog.concat('the rule ', rules.rule_name, ' of pgq_jobs is for UPDATE, and workers cannot write outcomes with it: use a trigger')
     END AS problem, relkind IS NULL OR attname IS NULL AS missing, position
   FROM found LEFT JOIN rules ON rules.ev_class = table_oid)
-SELECT problem, missing FROM judged WHERE problem IS NOT NULL ORDER BY missing DESC, position LIMIT 1
+SELECT problem, missing
+FROM (
+  SELECT problem, missing, position FROM judged WHERE problem IS NOT NULL
+  UNION ALL
+  SELECT problem, false, 1000 FROM lacking WHERE problem IS NOT NULL) AS problems
+ORDER BY missing DESC, position LIMIT 1

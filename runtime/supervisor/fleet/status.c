@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "memory.h"
 #include "memory_limit.h"
+#include "old_executors.h"
 #include "slot_activity.h"
 #include "stuck.h"
 #include "text.h"
@@ -238,7 +239,8 @@ char *status_text(const struct status *status, bool ascii) {
   cJSON *object = cJSON_CreateObject();
   const char *problem = status->mode->problem.text;
   add_time(object, "at", 0);
-  cJSON_AddStringToObject(object, "stage", status->stage);
+  bool reloads = strcmp(status->stage, "serving") == 0 && old_executors_count(status->slots) > 0;
+  cJSON_AddStringToObject(object, "stage", reloads ? "reloading" : status->stage);
   add_text(object, "script", status->script);
   add_text(object, "script_version", version_of(status));
   add_text(object, "script_error", status->script_error);

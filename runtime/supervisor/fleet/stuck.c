@@ -5,6 +5,7 @@
 
 #include "log.h"
 #include "memory.h"
+#include "old_executors.h"
 
 enum { LOOK_MS = 1000 };
 
@@ -29,6 +30,7 @@ struct stuck {
   uv_timer_t timer;
   struct seen *seen;
   int count;
+  struct old_executors old;
   int all_logged; /* how often it was logged that all executors are busy; 0: they are not */
 };
 
@@ -120,6 +122,8 @@ static void on_timer(uv_timer_t *timer) {
   struct stuck *stuck = timer->data;
   look_at_handlers(stuck);
   look_at_all(stuck);
+  if (old_executors_look(&stuck->old, stuck->slots))
+    stuck->changed(stuck->owner);
 }
 
 struct stuck *stuck_new(uv_loop_t *loop, const struct slot_list *slots, void (*changed)(void *owner), void *owner) {

@@ -9,7 +9,8 @@
 #include "slot_list.h"
 
 /* Looks every second for handlers that run for long without a wait, and whether all executors have such a handler, so
- * that no further job runs. Both are logged, and again after 1, 5 and 30 minutes. */
+ * that no further job runs. Both are logged, and again after 1, 5 and 30 minutes. Looks also for executors that a
+ * reload has replaced and that still run jobs: see old_executors.h. */
 struct stuck;
 
 /* From when on a handler counts as stuck; from when on executors that run handlers count as all busy. */
@@ -23,7 +24,7 @@ bool stuck_is_handler(const struct slot_activity *activity);
 int64_t stuck_all_busy_ms(const struct slot_list *slots);
 
 /* stuck_new(loop, slots, changed, owner): begins to look. changed(owner) is called when a handler begins or ceases to
- * be stuck, and when all executors begin or cease to be busy. */
+ * be stuck, when all executors begin or cease to be busy, and when there are old executors or none any more. */
 struct stuck *stuck_new(uv_loop_t *loop, const struct slot_list *slots, void (*changed)(void *owner), void *owner);
 
 /* stuck_free(stuck): frees the object in a later turn of the loop. NULL is allowed. */

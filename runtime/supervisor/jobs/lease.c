@@ -124,7 +124,12 @@ void lease_list_collect(struct lease_list *list, struct batch *batch) {
                lease->cancelled ? "job cancelled" : "outcome dropped: the lease was lost",
                LOG_T("queue", lease->job.queue->name), LOG_I("job", lease->job.id),
                LOG_I("attempt", lease->job.attempt));
-      job_free(&lease->job);
+      if (lease->job.outcome == OUTCOME_UNRUN) {
+        job_free(&lease->job);
+      } else {
+        lease->job.outcome = OUTCOME_CANCELLED;
+        batch_add(batch, &lease->job);
+      }
     }
   }
   list->count = kept;

@@ -61,7 +61,7 @@ int lease_list_busy(const struct lease_list *list);
 int lease_list_ended(const struct lease_list *list);
 
 /* lease_list_collect(list, batch): moves jobs that have ended to the batch. Outcomes of lost leases are dropped, with a
- * line in the log. */
+ * line in the log: OUTCOME_CANCELLED takes their place, unless the job has not begun. */
 void lease_list_collect(struct lease_list *list, struct batch *batch);
 
 /* lease_list_find(list, id): returns the open job with that id, or NULL. */

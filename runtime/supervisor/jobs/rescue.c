@@ -20,7 +20,7 @@ void rescue_keep(struct rescue *rescue, struct batch *batch) {
     job->written = false;
     job->tid = 0; /* the row may move once the transaction has ended */
     if ((job->outcome == OUTCOME_UNRUN && !job->leased) || job->outcome == OUTCOME_SETTLED ||
-        job->outcome == OUTCOME_EXTEND) /* the next claim meets it again */
+        job->outcome == OUTCOME_CANCELLED || job->outcome == OUTCOME_EXTEND) /* the next claim meets it again */
       job_free(job);
     else
       batch_add(&rescue->jobs, job);

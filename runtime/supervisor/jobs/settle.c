@@ -39,6 +39,8 @@ static enum statement statement_of(const struct job *job) {
     return queue->keep_attempts ? STATEMENT_SNOOZE_RECORDED : STATEMENT_SNOOZE;
   case OUTCOME_SETTLED:
     return queue->keep_attempts ? STATEMENT_RECORD_SETTLED : STATEMENT_COUNT;
+  case OUTCOME_CANCELLED:
+    return STATEMENT_RECORD_CANCELLED;
   case OUTCOME_LEASE:
   case OUTCOME_EXTEND:
     return STATEMENT_LEASE;
@@ -122,10 +124,14 @@ static void add_columns(const struct columns *columns, enum statement statement,
   parameters_add_i64_array(parameters, columns->ids, NULL, columns->count);
   if (statement == STATEMENT_COMPLETE_BY_ID || statement == STATEMENT_PRESERVE_BY_ID)
     return;
-  if (statement == STATEMENT_RECORD_SETTLED) {
+  if (statement == STATEMENT_RECORD_SETTLED || statement == STATEMENT_RECORD_CANCELLED) {
     parameters_add_text_array(parameters, columns->queues, columns->count);
     parameters_add_i32_array(parameters, columns->attempts, columns->count);
     add_since(columns, parameters);
+    if (statement == STATEMENT_RECORD_CANCELLED) {
+      parameters_add_text_array(parameters, columns->errors, columns->count);
+      parameters_add_text_array(parameters, columns->tracebacks, columns->count);
+    }
     add_history(history, version, parameters);
     return;
   }
@@ -160,7 +166,10 @@ static void collect_job(const struct job *job, enum statement statement, int64_t
   columns->not_since[at] = job->began_us == 0;
   columns->attempts[at] = job->attempt;
   columns->deaths[at] = job->died ? job->deaths : 0;
-  columns->errors[at] = job->outcome != OUTCOME_FAIL ? NULL : job->error ? job->error : "";
+  columns->errors[at] = job->outcome == OUTCOME_CANCELLED ? job->error
+                        : job->outcome != OUTCOME_FAIL    ? NULL
+                        : job->error                      ? job->error
+                                                          : "";
   columns->tracebacks[at] = job->traceback;
   columns->queues[at] = job->queue->name;
 }
@@ -224,20 +233,11 @@ void settle_send(const struct batch *batch, int64_t lease_ms, const struct histo
   static const enum statement statements[] = {
       /* The leases come first: a leased job may have ended meanwhile, and is settled under its lease in the same
        * act. */
-      STATEMENT_LEASE,
-      STATEMENT_COMPLETE_BY_TID,
-      STATEMENT_PRESERVE_BY_TID,
-      STATEMENT_COMPLETE_BY_ID,
-      STATEMENT_PRESERVE_BY_ID,
-      STATEMENT_COMPLETE_LEASED,
-      STATEMENT_PRESERVE_LEASED,
-      STATEMENT_REMOVE_RECORDED,
-      STATEMENT_PRESERVE_RECORDED,
-      STATEMENT_RECORD_SETTLED,
-      STATEMENT_FAIL,
-      STATEMENT_RELEASE,
-      STATEMENT_COUNT_DEATH,
-      STATEMENT_SNOOZE,
+      STATEMENT_LEASE,           STATEMENT_COMPLETE_BY_TID,  STATEMENT_PRESERVE_BY_TID,
+      STATEMENT_COMPLETE_BY_ID,  STATEMENT_PRESERVE_BY_ID,   STATEMENT_COMPLETE_LEASED,
+      STATEMENT_PRESERVE_LEASED, STATEMENT_REMOVE_RECORDED,  STATEMENT_PRESERVE_RECORDED,
+      STATEMENT_RECORD_SETTLED,  STATEMENT_RECORD_CANCELLED, STATEMENT_FAIL,
+      STATEMENT_RELEASE,         STATEMENT_COUNT_DEATH,      STATEMENT_SNOOZE,
       STATEMENT_SNOOZE_RECORDED,
   };
   bool needed[STATEMENT_COUNT + 1] = {false};
@@ -321,7 +321,7 @@ bool settle_take(struct batch *batch, enum statement statement, const PGresult *
 
 bool settle_is_ignored(const struct job *job) {
   return !job->written && job->outcome != OUTCOME_EXTEND && job->outcome != OUTCOME_SETTLED &&
-         statement_of(job) != STATEMENT_COUNT;
+         job->outcome != OUTCOME_CANCELLED && statement_of(job) != STATEMENT_COUNT;
 }
 
 const char *settle_event(const struct job *job) {
