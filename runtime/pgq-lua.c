@@ -24,6 +24,7 @@
 #include "options.h"
 #include "pause.h"
 #include "queues.h"
+#include "refusal.h"
 #include "retry.h"
 #include "show.h"
 #include "signal_reset.h"
@@ -46,8 +47,7 @@ struct command_row {
 static int run_migrate(const struct options *options, int argc, char **argv) {
   if (argc == 0)
     return migrate_command(options);
-  fprintf(stderr, "pgq-lua migrate: unexpected argument '%.100s'\nusage: pgq-lua migrate [options]\n", argv[0]);
-  return STATUS_USAGE;
+  return refuse("migrate", "migrate [options]", "unexpected argument '%.100s'", argv[0]);
 }
 
 static int run_dev(const struct options *options, int argc, char **argv) {

@@ -101,6 +101,7 @@ describe("pgq-lua edit", function()
       ["%-%-retry%-waits: 'soon'"] = { id, "--retry-waits", "1s,soon" },
       ["%-%-retry%-waits: '%-1s'"] = { id, "--retry-waits", "-1s" },
       ["%-%-delay: 'tomorrow'"] = { id, "--delay", "tomorrow" },
+      ["%-%-after: 'eventually' is not a time: .*; write a time that Postgres reads, such as"] = { id, "--after", "eventually" },
       ["unknown option '%-%-priority'"] = { id, "--priority", "1" },
       ["'%-%-all' is for pgq%-lua"] = { id, "--all", "--data", "x" },
     } do
@@ -108,9 +109,6 @@ describe("pgq-lua edit", function()
       assert.matches(message, result.stderr)
       assert.equal(2, result.status, message)
     end
-    local result = command { "edit", id, "--after", "eventually" }
-    assert.matches('pgq%-lua edit: job %d+: invalid input syntax for type timestamp with time zone: "eventually"', result.stderr)
-    assert.equal(1, result.status)
     assert.equal("old", pg:psql "SELECT encode(data, 'escape') FROM pgq_jobs")
   end)
 

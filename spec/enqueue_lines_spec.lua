@@ -129,7 +129,7 @@ describe("pgq-lua enqueue --lines", function()
     refuses(enqueue("", "data"), 2, "so DATA must not be given.*usage: pgq%-lua enqueue")
     refuses(enqueue("", "-"), 2, "so DATA must not be given")
     refuses(enqueue("x", "--delay", "1s", "--after", "2030-01-01"), 2, "exclude each other")
-    refuses(enqueue("x", "--after", "someday"), 1, "someday")
+    refuses(enqueue("x", "--after", "someday"), 2, "%-%-after: 'someday' is not a time: .*; write a time that Postgres reads, such as")
     local result = process.run { PGQ_LUA, "--db", pg.conninfo, "enqueue", "", "--lines", input = "x" }
     refuses(result, 1, "the queue name is empty")
   end)

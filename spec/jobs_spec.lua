@@ -226,6 +226,9 @@ describe("pgq-lua jobs", function()
       { "--state: 'done' is not one of: due running later failed completed cancelled", "--state", "done" },
       { "--meta: 'x' is not KEY=VALUE", "--meta", "x" },
       { "--group-by: 'queue' is not one of: none error", "--group-by", "queue" },
+      { "--error: '%a\\' ends with a backslash, which has nothing to quote", "--error", "%a\\" },
+      { "--limit: 'some' is not a whole number; write one from 1 on", "--limit", "some" },
+      { "--limit: '0' is not between 1 and ", "--limit", "0" },
       { "--group-by error takes a queue", "--group-by", "error", "--error", "x" },
       { "option '--all' is for pgq-lua", "--all" },
       { "option '--delay' is for pgq-lua enqueue only", "--delay", "1s" },
@@ -234,9 +237,15 @@ describe("pgq-lua jobs", function()
       assert.equal(2, result.status)
       assert.is_truthy(result.stderr:find("pgq-lua jobs: " .. case[1], 1, true), result.stderr)
     end
-    local result = run("--since", "yesterdayish")
-    assert.equal(1, result.status)
-    assert.matches("^pgq%-lua jobs: .*yesterdayish", result.stderr)
+    for _, option in ipairs { "--since", "--before" } do
+      local result = run(option, "yesterdayish")
+      assert.equal(2, result.status)
+      assert.equal(("pgq-lua jobs: %s: 'yesterdayish' is not a time: invalid input syntax for type timestamp with time zone: "
+        .. "\"yesterdayish\"; write how long ago, such as 1h30m or 7d, or a time that Postgres reads, such as '2030-01-31 08:00+01'\n")
+        :format(option), result.stderr)
+    end
+    assert.equal(0, run("--error", "a\\").status) -- a part of the error, in which a backslash means itself
+    assert.equal(0, run("--error", "%a\\\\").status)
   end)
 
   describe("--group-by error", function()

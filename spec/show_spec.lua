@@ -147,6 +147,28 @@ describe("pgq-lua show", function()
     assert.equal(1, status)
   end)
 
+  it("begins each line of an error or a traceback in the same column, also those that are wrapped", function()
+    local id = pg:psql("INSERT INTO pgq_jobs (queue_name, data, ran_at, attempt, error) VALUES ('q', '', now(), 1, E'first line\\n\\n  second line\\n"
+      .. ("word "):rep(20) .. "end') RETURNING id"):match "^%d+"
+    pg:psql(([[INSERT INTO pgq_attempts (job_id, queue_name, attempt, outcome, error, traceback) VALUES (%s, 'q', 1, 'failed',
+      E'größe\nzwei', E'stack traceback:\n\tworker.lua:1: in function <%s>\n\tworker.lua:2: in main chunk')]]):format(id, ("ü"):rep(70)))
+    local expected = table.concat({
+      "  error       first line",
+      "",
+      "                second line",
+      "              " .. ("word "):rep(12) .. "word",
+      "                " .. ("word "):rep(7) .. "end" }, "\n")
+    local text = terminal.run(80, { PGQ_LUA, "--db", pg.conninfo, "show", id })
+    assert.is_truthy(text:find(expected, 1, true), text)
+    assert.is_truthy(text:find("\n  error       größe\n              zwei\n  traceback   stack traceback:\n"
+      .. "                worker.lua:1: in function\n                  <" .. ("ü"):rep(61)
+      .. "\n                  üüüüüüüüü>\n                worker.lua:2: in main chunk\n", 1, true), text)
+    assert.equal(80, terminal.width(text))
+    -- In a pipe nothing is wrapped.
+    local plain = process.run { PGQ_LUA, "--db", pg.conninfo, "show", id }.stdout
+    assert.is_truthy(plain:find("\n              " .. ("word "):rep(20) .. "end\n", 1, true), plain)
+  end)
+
   it("wraps what does not fit a terminal", function()
     local id = insert("data, ran_at, error, meta", "'', now(), repeat('word ', 50) || repeat('x', 200), jsonb_build_object('k', repeat('y', 200))")
     assert.equal(80, terminal.width((terminal.run(80, { PGQ_LUA, "--db", pg.conninfo, "show", id }))))

@@ -285,7 +285,8 @@ describe("pgq_why", function()
       end
       report("{q}", { stage = "serving", executors = { { pid = 13, busy = false, in_flight = 10 } } }, "full")
       assert.equal("starved", why(id).code)
-      report("{q}", { stage = "serving", executors = { { pid = 14, busy = true, busy_since = ago(0), in_flight = 1 } } }, "near")
+      local at = ago(0)
+      report("{q}", { stage = "serving", at = at, executors = { { pid = 14, busy = true, busy_since = at, in_flight = 1 } } }, "near")
       assert.equal("behind", why(id).code)
     end)
 

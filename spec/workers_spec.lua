@@ -103,9 +103,29 @@ describe("pgq-lua workers", function()
     pg:psql "UPDATE pgq_workers SET id = 123456, queues = (SELECT array_agg('queue' || n) FROM generate_series(1, 200) AS n)"
     local shown = terminal.run(80, { PGQ_LUA, "--db", pg.conninfo, "workers" })
     assert.is_true(terminal.width(shown) <= 80, shown)
-    assert.matches("  queues: queue1, queue2,", shown)
+    assert.matches("queues: queue1, queue2,", (shown:gsub("\n +", " ")))
     assert.matches("queue100, …\n", shown)
+    assert.is_truthy((shown:gsub("\n +", "")):find(("host"):rep(50) .. ":4194304", 1, true), shown)
     assert.equal(200, #read()[1].queues)
+  end)
+
+  it("fits a terminal with fifty workers, whose names are long and have wide and narrow characters", function()
+    local status = [[{"stage": "reloading", "script": "/srv/%s.lua", "script_version": "3f9a0c12d4e5", "executors": [
+      {"pid": %d, "busy": true, "job": %d, "queue": "größe-%s", "job_since": "2026-01-01T00:00:00Z", "in_flight": 3, "version": "older"},
+      {"pid": 7, "busy": false, "in_flight": 0, "version": "3f9a0c12d4e5"}]}]]
+    for i = 1, 50 do
+      add(("büro-日本-%02d.example.org"):format(i), 4194304, status:format(("é"):rep(30), 100 + i, i, ("ü"):rep(100)))
+    end
+    local shown, code = terminal.run(80, { PGQ_LUA, "--db", pg.conninfo, "workers" })
+    assert.equal(0, code)
+    assert.is_true(terminal.width(shown) <= 80, shown)
+    for i = 1, 50 do
+      assert.is_truthy(shown:find(("worker büro-日本-%02d.example.org:4194304; queues: mail\n"):format(i), 1, true), shown)
+    end
+    assert.equal(50, select(2, shown:gsub("  reloading  [^\n]*  1/2 +3\n", "")), shown)
+    local lines = run().stdout
+    local line = "\treloading\t[^\n]*\t1/2\t3\t%-\tqueues: mail\tjob %d+ of größe[^\n]* for %S+ in 1%d%d with an older version of the script\n"
+    assert.equal(50, select(2, lines:gsub(line, "")), lines)
   end)
 
   it("escapes what a worker's row has", function()

@@ -5,6 +5,7 @@
 
 #include "commands_sql.h"
 #include "database.h"
+#include "refusal.h"
 #include "transaction.h"
 
 #define NEEDS                                                                                                          \
@@ -18,9 +19,9 @@ struct asking {
 };
 
 static int misuse(const struct asking *asking, const char *problem) {
-  fprintf(stderr, "pgq-lua %s: %s\nusage: pgq-lua %s [options] WORKER… | --all\n", asking->command, problem,
-          asking->command);
-  return 2;
+  char usage[60];
+  snprintf(usage, sizeof usage, "%s [options] WORKER… | --all", asking->command);
+  return refuse(asking->command, usage, "%s", problem);
 }
 
 static void print(const struct asking *asking, const PGresult *result) {
@@ -54,7 +55,7 @@ static int ask(struct transaction *transaction, const struct asking *asking, con
 
 static int ask_all(const struct options *options, const struct asking *asking, int argc, char **argv) {
   char application[32];
-  struct transaction transaction = {.command = asking->command, .needs = NEEDS};
+  struct transaction transaction = {.command = asking->command, .needs = NEEDS, .lock_wait_ms = options->lock_wait_ms};
   if (argc == 0 && !options->all)
     return misuse(asking, "the worker is missing; write host:pid, an id, or --all");
   if (argc > 0 && options->all)

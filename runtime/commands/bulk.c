@@ -14,6 +14,7 @@
 #include "database.h"
 #include "listing.h"
 #include "progress.h"
+#include "refusal.h"
 #include "search.h"
 #include "walk.h"
 
@@ -31,8 +32,11 @@ struct bulk {
   struct progress progress;
   unsigned states;
   int64_t changed; /* jobs that were changed, in transactions that are committed */
-  int64_t skipped; /* jobs that are selected, and run or are locked */
+  int64_t skipped; /* jobs that are selected, and run */
   int64_t kept;    /* jobs that the statement could not change although it had locked them */
+  int64_t passed;  /* jobs that other sessions have locked */
+  int64_t unfit;   /* jobs that the checks of the table would not take */
+  char first_passed[24], first_unfit[24];
 };
 
 static volatile sig_atomic_t interrupted;
@@ -191,6 +195,15 @@ static bool is_agreed(struct bulk *bulk) {
 
 /* ── changing jobs ── */
 
+/* Adds a number of jobs that were left alone, and keeps the id of the first. Returns the number. */
+static int64_t add_left(const PGresult *result, enum change_column number, int64_t *sum, char first[24]) {
+  int64_t count = PQnfields(result) > (int)number ? atoll(PQgetvalue(result, 0, (int)number)) : 0;
+  *sum += count;
+  if (count > 0 && !*first)
+    snprintf(first, 24, "%s", PQgetvalue(result, 0, (int)number + 1));
+  return count;
+}
+
 /* Changes these jobs in the transaction, and commits it. Returns 0, or -1 after printing a message. */
 static int change(struct bulk *bulk, const int64_t *ids, int count) {
   char *text = ids_text(ids, count);
@@ -199,14 +212,16 @@ static int change(struct bulk *bulk, const int64_t *ids, int count) {
   free(text);
   if (!result)
     return -1;
-  int64_t locked = atoll(PQgetvalue(result, 0, 0)), changed = atoll(PQgetvalue(result, 0, 1));
+  int64_t locked = atoll(PQgetvalue(result, 0, CHANGE_LOCKED)), changed = atoll(PQgetvalue(result, 0, CHANGE_CHANGED));
+  int64_t passed = add_left(result, CHANGE_PASSED, &bulk->passed, bulk->first_passed);
+  int64_t unfit = add_left(result, CHANGE_UNFIT, &bulk->unfit, bulk->first_unfit);
   PQclear(result);
   if ((changed > 0 && audit_write(&bulk->audit, &bulk->transaction, bulk->changed + changed) != 0) ||
       transaction_commit(&bulk->transaction) != 0)
     return -1;
   bulk->changed += changed;
-  bulk->skipped += count - locked;
-  bulk->kept += locked - changed;
+  bulk->skipped += count - locked - passed;
+  bulk->kept += locked - changed - unfit;
   return 0;
 }
 
@@ -233,6 +248,14 @@ static void tell(const struct bulk *bulk, bool failed) {
   if (bulk->skipped > 0)
     fprintf(stderr, "pgq-lua %s: %" PRId64 " that run%s were left alone\n", command, bulk->skipped,
             bulk->skipped == 1 ? "s" : "");
+  if (bulk->passed > 0)
+    fprintf(stderr,
+            "pgq-lua %s: %" PRId64 " that other sessions have locked %s left alone; `pgq-lua why %s` says who has "
+            "locked the first\n",
+            command, bulk->passed, bulk->passed == 1 ? "was" : "were", bulk->first_passed);
+  if (bulk->unfit > 0)
+    fprintf(stderr, "pgq-lua %s: %" PRId64 " %s left alone, the first being job %s: " CHANGE_UNFIT_ADVICE "\n", command,
+            bulk->unfit, bulk->unfit == 1 ? "was" : "were", bulk->first_unfit);
   if (bulk->kept > 0)
     fprintf(stderr, "pgq-lua %s: %" PRId64 " could not be changed: a trigger, rule or row security keeps them\n",
             command, bulk->kept);
@@ -256,7 +279,8 @@ static int change_all(struct bulk *bulk) {
   walk_end(&walk);
   progress_leave(&bulk->progress);
   tell(bulk, status != 0);
-  return status != 0 || interrupted || bulk->skipped > 0 || bulk->kept > 0 ? 1 : 0;
+  bool left = bulk->skipped > 0 || bulk->kept > 0 || bulk->passed > 0 || bulk->unfit > 0;
+  return status != 0 || interrupted || left ? 1 : 0;
 }
 
 /* ── the command ── */
@@ -266,11 +290,13 @@ static int run(struct bulk *bulk) {
   snprintf(application, sizeof application, "pgq-lua %s", bulk->verb->command);
   bulk->transaction = (struct transaction){.command = bulk->verb->command,
                                            .needs = bulk->verb->needs,
-                                           .narrow = "select a queue, a state, or a time (--since, --before)"};
+                                           .narrow = "select a queue, a state, or a time (--since, --before)",
+                                           .lock_wait_ms = bulk->options->lock_wait_ms,
+                                           .wait = {.interrupted = &interrupted}};
   bulk->transaction.conn = database_connect_as(bulk->options, application);
   if (!bulk->transaction.conn || transaction_begin(&bulk->transaction, true) != 0 ||
       selection_resolve(&bulk->selection, &bulk->transaction) != 0)
-    return 1;
+    return bulk->transaction.refused ? 2 : 1;
   transaction_rollback(&bulk->transaction);
   char *selection = selection_describe(&bulk->selection);
   bulk->audit = (struct audit){
@@ -299,7 +325,7 @@ int bulk_run(const struct bulk_verb *verb, const struct options *options) {
   bulk.states = bulk.selection.states ? bulk.selection.states : verb->states;
   int status = 2;
   if (misuse)
-    fprintf(stderr, "pgq-lua %s: %s\nusage: pgq-lua %s\n", verb->command, misuse, verb->usage);
+    refuse(verb->command, verb->usage, "%s", misuse);
   else
     status = run(&bulk);
   PQfinish(bulk.transaction.conn);

@@ -84,7 +84,7 @@ static int cancel_by_ids(const struct options *options, int argc, char **argv) {
   int status = 0;
   if (one_by_one_check(&verb, options, argc, argv) != 0)
     return 2;
-  struct transaction transaction = {.needs = NEEDS_BY_ID, .timeout_ms = ONE_BY_ONE_TIMEOUT_MS};
+  struct transaction transaction = {.needs = NEEDS_BY_ID, .lock_wait_ms = options->lock_wait_ms};
   transaction.conn = database_connect_as(options, "pgq-lua cancel");
   if (!transaction.conn)
     return 1;

@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "dev_folder.h"
 #include "dev_programs.h"
+#include "refusal.h"
 
 enum {
   LOOK_MS = 20,
@@ -257,7 +258,5 @@ int dev_command(int argc, char **argv) {
   for (size_t i = 0; argc == 2 && i < sizeof(verbs) / sizeof(verbs[0]); i++)
     if (strcmp(argv[1], verbs[i].name) == 0)
       return verbs[i].run();
-  fputs("pgq-lua dev: write one of: start, stop, status, conninfo\nusage: pgq-lua dev start|stop|status|conninfo\n",
-        stderr);
-  return 2;
+  return refuse("dev", "dev start|stop|status|conninfo", "write one of: start, stop, status, conninfo");
 }

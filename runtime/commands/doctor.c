@@ -7,6 +7,7 @@
 #include "database.h"
 #include "doctor_checks.h"
 #include "failure.h"
+#include "refusal.h"
 
 /* The columns that the statements of the checks return (sql/commands/doctor_server.sql). */
 enum column { COLUMN_CHECK, COLUMN_LEVEL, COLUMN_FINDING, COLUMN_REPAIR };
@@ -35,11 +36,13 @@ static bool is_good(const PGresult *result) {
 
 PGresult *doctor_begin(const struct doctor *doctor) {
   char timeout[16];
+  const char *lock_timeout = doctor->slow ? DOCTOR_SHORT_LOCK_TIMEOUT_MS : DOCTOR_LOCK_TIMEOUT_MS;
   snprintf(timeout, sizeof timeout, "%d", doctor->slow ? DOCTOR_SHORT_TIMEOUT_MS : DOCTOR_TIMEOUT_MS);
   PGresult *result = PQexec(doctor->conn, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY");
   if (is_good(result)) {
     PQclear(result);
-    result = PQexecParams(doctor->conn, SQL_COMMAND_SETTINGS, 2, NULL, (const char *[]){timeout, "0"}, NULL, NULL, 0);
+    result = PQexecParams(doctor->conn, SQL_COMMAND_SETTINGS, 2, NULL, (const char *[]){timeout, lock_timeout}, NULL,
+                          NULL, 0);
   }
   if (!is_good(result))
     return result;
@@ -63,6 +66,11 @@ void doctor_add_failure(struct doctor *doctor, const char *check, const PGresult
                                          : "run doctor as a role with the privileges of pgq_viewer";
   else if (strcmp(error.sqlstate, "42P01") == 0 || strcmp(error.sqlstate, "42703") == 0)
     repair = "pgq-lua migrate";
+  if (strcmp(error.sqlstate, "55P03") == 0) {
+    snprintf(finding, sizeof finding, "not checked: another session has locked a table that this check reads");
+    doctor->slow = true;
+    repair = "end the session that the check 'locks' names, or wait for it";
+  }
   if (strcmp(error.sqlstate, "57014") == 0) {
     doctor->slow = true;
     repair = "try again when the server is less busy, and when the check 'locks' finds no session in the way";
@@ -86,10 +94,8 @@ static void run_statement(struct doctor *doctor, const struct check_row *check) 
 
 int doctor_command(const struct options *options, int argc, char **argv) {
   struct doctor doctor = {.options = options};
-  if (argc > 0) {
-    fprintf(stderr, "pgq-lua doctor: unexpected argument '%.100s'\nusage: pgq-lua doctor [options]\n", argv[0]);
-    return 2;
-  }
+  if (argc > 0)
+    return refuse("doctor", "doctor [options]", "unexpected argument '%.100s'", argv[0]);
   doctor.conn = database_connect_as(options, "pgq-lua doctor");
   if (!doctor.conn)
     return 1;

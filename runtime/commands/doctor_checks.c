@@ -53,7 +53,7 @@ static bool check_reading(struct doctor *doctor) {
   if (!result)
     result = ask(doctor, "SELECT FROM pgq_jobs LIMIT 0", 0, NULL);
   const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-  bool waits = state && strcmp(state, "57014") == 0;
+  bool waits = state && (strcmp(state, "55P03") == 0 || strcmp(state, "57014") == 0);
   if (waits)
     doctor_add_failure(doctor, "tables", result);
   PQclear(result);
@@ -140,8 +140,9 @@ static PGresult *explain(const struct doctor *doctor, const char *sql) {
   int count = count_parameters(sql);
   PGresult *failed = fail_of(ask(doctor, SQL_SESSION_SETTINGS, 2, (const char *[]){"5000", "true"}));
   if (!failed)
-    failed = fail_of(PQexec(doctor->conn,
-                            doctor->slow ? "SET LOCAL statement_timeout = 200" : "SET LOCAL statement_timeout = 2000"));
+    failed = fail_of(PQexec(doctor->conn, doctor->slow
+                                              ? "SET LOCAL statement_timeout = 200; SET LOCAL lock_timeout = 100"
+                                              : "SET LOCAL statement_timeout = 2000; SET LOCAL lock_timeout = 1000"));
   add_text(&text, "PREPARE pgq_doctor AS ");
   buffer_add(&text, sql, strlen(sql) + 1);
   if (!failed)

@@ -14,6 +14,10 @@ struct doctor {
   bool slow; /* a statement has taken too long; others get less time */
 };
 
+/* How long a statement of a check may wait for a table that another session has locked: at first, and later. */
+#define DOCTOR_LOCK_TIMEOUT_MS "1000"
+#define DOCTOR_SHORT_LOCK_TIMEOUT_MS "100"
+
 /* How long each statement of a check may take: at first, and after one has taken so long. */
 enum { DOCTOR_TIMEOUT_MS = 2000, DOCTOR_SHORT_TIMEOUT_MS = 200 };
 

@@ -10,6 +10,7 @@
 #include "job_ids.h"
 #include "job_values.h"
 #include "one_by_one.h"
+#include "refusal.h"
 
 static const struct bulk_verb any_verb = {
     .command = "edit",
@@ -31,6 +32,9 @@ struct edit {
 static PGresult *on_change(struct transaction *transaction, const char *ids, void *context) {
   const struct edit *edit = context;
   const char *values[] = {ids, edit->after, *edit->delay ? edit->delay : NULL, edit->waits, edit->queue};
+  transaction->option = edit->after ? "--after" : NULL;
+  transaction->value = edit->after;
+  transaction->value_help = TRANSACTION_TIME_HELP;
   return transaction_ask_data(transaction, SQL_EDIT_JOBS, 5, values, edit->data);
 }
 
@@ -112,7 +116,7 @@ int edit_command(const struct options *options, int argc, char **argv) {
   int status = 2;
   const char *misuse = find_misuse(options, argc);
   if (misuse)
-    fprintf(stderr, "pgq-lua edit: %s\nusage: pgq-lua %s\n", misuse, any_verb.usage);
+    refuse("edit", any_verb.usage, "%s", misuse);
   else if (job_ids_check("edit", argc, argv, any_verb.usage) == 0 &&
            wait_list_read(&waits, options->retry_waits, "edit") == 0) {
     if (options->new_data)

@@ -12,14 +12,13 @@
 #include "enqueue_lines.h"
 #include "job_values.h"
 #include "pgq.h"
+#include "refusal.h"
 
 static int enqueue_one(PGconn *conn, const char *queue, const struct buffer *data, const struct pgq_options *how) {
   struct pgq_error error;
   int64_t id = pgq_enqueue(conn, queue, data->bytes, data->length, how, &error);
-  if (id < 0) {
-    fprintf(stderr, "pgq-lua enqueue: %s\n", error.message);
-    return 1;
-  }
+  if (id < 0)
+    return enqueue_failed(&error, how, "");
   printf("%" PRId64 "\n", id);
   if (fflush(stdout) == 0)
     return 0;
@@ -53,6 +52,8 @@ static const char *find_misuse(const struct options *options, int argc) {
     return "there is an unexpected argument after DATA; quote data that contains spaces";
   if (argc == 2 && options->lines)
     return "--lines reads the data from standard input, so DATA must not be given";
+  if (options->after && options->delay_ms > 0)
+    return "--delay and --after exclude each other; give one of them";
   return NULL;
 }
 
@@ -62,9 +63,7 @@ int enqueue_command(const struct options *options, int argc, char **argv) {
   int status = 2;
   const char *misuse = find_misuse(options, argc);
   if (misuse)
-    fprintf(stderr, "pgq-lua enqueue: %s\nusage: pgq-lua enqueue [options] QUEUE [DATA | - | --lines]\n", misuse);
-  else if (options->after && options->delay_ms > 0)
-    fprintf(stderr, "pgq-lua enqueue: --delay and --after exclude each other; give one of them\n");
+    refuse("enqueue", "enqueue [options] QUEUE [DATA | - | --lines]", "%s", misuse);
   else if (wait_list_read(&waits, options->retry_waits, "enqueue") == 0) {
     bool from_input = argc == 2 && strcmp(argv[1], "-") == 0;
     if (argc == 2 && !from_input)

@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "lines.h"
 #include "progress.h"
+#include "transaction.h"
 
 enum { COPY_SIZE = 1 << 16 };
 
@@ -60,6 +62,16 @@ static int print_ids(FILE *ids) {
   return ferror(ids) || fflush(stdout) != 0 ? -1 : 0;
 }
 
+int enqueue_failed(const struct pgq_error *error, const struct pgq_options *how, const char *consequence) {
+  bool bad_time = how->after && (strcmp(error->sqlstate, "22007") == 0 || strcmp(error->sqlstate, "22008") == 0);
+  if (bad_time)
+    fprintf(stderr, "pgq-lua enqueue: --after: '%.100s' is not a time: %s; write %s\n", how->after, error->message,
+            TRANSACTION_TIME_HELP);
+  else
+    fprintf(stderr, "pgq-lua enqueue: %s%s\n", error->message, consequence);
+  return bad_time ? 2 : 1;
+}
+
 static int run(struct command *command, PGconn *conn, const char *queue, const struct pgq_options *options) {
   struct pgq_error error;
   struct lines *lines = &command->lines;
@@ -67,9 +79,9 @@ static int run(struct command *command, PGconn *conn, const char *queue, const s
   int64_t count = pgq_enqueue_stream(conn, queue, next_line, keep_ids, command, options, &error);
   if (count < 0) {
     progress_leave(&command->progress);
-    fprintf(stderr, "pgq-lua enqueue: %s%s\n", *command->problem ? command->problem : error.message,
-            strcmp(error.sqlstate, "08007") == 0 ? "" : "; nothing is enqueued");
-    return 1;
+    if (*command->problem)
+      snprintf(error.message, sizeof error.message, "%s", command->problem);
+    return enqueue_failed(&error, options, strcmp(error.sqlstate, "08007") == 0 ? "" : "; nothing is enqueued");
   }
   progress_done(&command->progress, lines->count, lines->bytes);
   if (print_ids(command->ids) == 0)

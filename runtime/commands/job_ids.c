@@ -1,11 +1,11 @@
 #include "job_ids.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "buffer.h"
+#include "refusal.h"
 
 /* How many ids a row of pgq_audit keeps. */
 enum { IDS_MOST = 1000 };
@@ -25,7 +25,7 @@ int job_ids_check(const char *command, int argc, char **argv, const char *usage)
     const char *misuse = find_misuse(argv[i]);
     if (!misuse)
       continue;
-    fprintf(stderr, "pgq-lua %s: '%.100s' %s\nusage: pgq-lua %s\n", command, argv[i], misuse, usage);
+    refuse(command, usage, "'%.100s' %s", argv[i], misuse);
     return -1;
   }
   return 0;

@@ -11,6 +11,7 @@
 #include "inquiry.h"
 #include "listing.h"
 #include "moment.h"
+#include "refusal.h"
 #include "search.h"
 #include "selection.h"
 
@@ -192,7 +193,7 @@ static int read_selection(struct selection *selection, const struct options *opt
                            ? "--group-by error takes a queue, --since and --before only"
                            : NULL;
   if (misuse) {
-    fprintf(stderr, "pgq-lua jobs: %s\nusage: pgq-lua jobs [options] [QUEUE]\n", misuse);
+    refuse("jobs", "jobs [options] [QUEUE]", "%s", misuse);
     return -1;
   }
   if (selection_read(selection, options, "jobs") != 0)
@@ -217,5 +218,5 @@ int jobs_command(const struct options *options, int argc, char **argv) {
                                                  : list_jobs(options, &inquiry, &selection);
   inquiry_end(&inquiry);
   selection_free(&selection);
-  return status == 0 ? 0 : 1;
+  return status == 0 ? 0 : inquiry.transaction.refused ? 2 : 1;
 }

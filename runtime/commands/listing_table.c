@@ -1,6 +1,7 @@
 #include "listing_table.h"
 
 #include <locale.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,15 +66,18 @@ static int print_cut(const char *text, int width) {
   return columns + 1;
 }
 
-void listing_table_note(const char *text, int indent, int width) {
-  int column = 0;
-  use_utf8();
+/* Prints a text, wrapped at blanks, of which `column` columns of the first line are printed already. */
+static void wrap(const char *text, int column, int indent, int width) {
+  bool fresh = column > 0; /* the first word follows without a blank */
   while (*text) {
     const char *end = text;
     int columns = 0;
-    while (*end && *end != ' ' && columns < width - indent)
+    int most = width - (fresh ? column : indent);
+    while (*end && *end != ' ' && columns < most)
       columns += take_character(&end);
-    if (column == 0 || column + 1 + columns > width) {
+    if (fresh) {
+      fresh = false;
+    } else if (column == 0 || column + 1 + columns > width) {
       printf("%s%*s", column ? "\n" : "", indent, "");
       column = indent;
     } else {
@@ -86,6 +90,24 @@ void listing_table_note(const char *text, int indent, int width) {
   }
   if (column > 0)
     putchar('\n');
+}
+
+void listing_table_note(const char *text, int indent, int width) {
+  use_utf8();
+  wrap(text, 0, indent, width);
+}
+
+void listing_table_line(const char *text, int column, int width) {
+  enum { DEEPER = 2 };
+  use_utf8();
+  if (width == 0 || column + count_columns(text) <= width) {
+    puts(text);
+    return;
+  }
+  int blanks = (int)strspn(text, " ");
+  blanks = blanks > width / 4 ? width / 4 : blanks;
+  printf("%*s", blanks, "");
+  wrap(text + strspn(text, " "), column + blanks, column + blanks + DEEPER, width);
 }
 
 static bool is_in_row(const struct listing_column *column) {

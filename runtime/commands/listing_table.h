@@ -16,6 +16,13 @@ void listing_table_print(const struct listing_column *columns, int count, const 
  */
 void listing_table_note(const char *text, int indent, int width);
 
+/*
+ * listing_table_line(text, column, width): prints the rest of a line that has `column` columns already, and ends it. If
+ * the text does not fit, it is wrapped: its further lines begin two columns behind its first one. A width of 0 is no
+ * limit.
+ */
+void listing_table_line(const char *text, int column, int width);
+
 /* listing_table_width(): the columns of the terminal that is stdout: at least 40, and 80 if it does not say. */
 int listing_table_width(void);
 

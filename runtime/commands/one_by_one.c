@@ -10,6 +10,7 @@
 #include "commands_sql.h"
 #include "database.h"
 #include "job_ids.h"
+#include "refusal.h"
 
 struct run {
   const struct bulk_verb *verb;
@@ -32,11 +33,10 @@ int one_by_one_check(const struct bulk_verb *verb, const struct options *options
                                         : NULL;
   if (!extra && !options->dry_run && options->limit == 0)
     return 0;
-  fprintf(stderr, "pgq-lua %s: %s cannot be given together with ids\nusage: pgq-lua %s\n", verb->command,
-          extra              ? extra
-          : options->dry_run ? "--dry-run"
-                             : "--limit",
-          verb->usage);
+  refuse(verb->command, verb->usage, "%s cannot be given together with ids",
+         extra              ? extra
+         : options->dry_run ? "--dry-run"
+                            : "--limit");
   return -1;
 }
 
@@ -71,12 +71,13 @@ static int change(struct run *run, const char *id) {
   PGresult *result = run->change->change(&run->transaction, ids, run->change->context);
   if (!result)
     return -1;
-  bool changed = strcmp(PQgetvalue(result, 0, 1), "1") == 0;
+  bool changed = strcmp(PQgetvalue(result, 0, CHANGE_CHANGED), "1") == 0;
+  bool unfit = PQnfields(result) > CHANGE_UNFIT && strcmp(PQgetvalue(result, 0, CHANGE_UNFIT), "0") != 0;
   PQclear(result);
   if (!changed) {
     transaction_rollback(&run->transaction);
-    fprintf(stderr, "pgq-lua %s: it could not be changed: a trigger, rule or row security of pgq_jobs keeps it\n",
-            run->transaction.command);
+    fprintf(stderr, "pgq-lua %s: it could not be changed: %s\n", run->transaction.command,
+            unfit ? CHANGE_UNFIT_ADVICE : "a trigger, rule or row security of pgq_jobs keeps it");
     return -1;
   }
   return audit_write(&run->audit, &run->transaction, run->changed + 1) == 0 ? transaction_commit(&run->transaction)
@@ -139,15 +140,16 @@ int one_by_one_run_change(const struct bulk_verb *verb, const struct options *op
   struct run run = {
       .verb = verb,
       .change = own,
-      .transaction = {.needs = verb->needs, .timeout_ms = ONE_BY_ONE_TIMEOUT_MS},
+      .transaction = {.needs = verb->needs, .lock_wait_ms = options->lock_wait_ms},
       .audit = {.verb = verb->command, .ids = ids, .detail = own->detail},
   };
   run.transaction.conn = database_connect_as(options, application);
   if (!run.transaction.conn)
     status = 1;
   for (int i = 0; i < argc && run.transaction.conn && PQstatus(run.transaction.conn) == CONNECTION_OK; i++)
-    status |= change_and_tell(&run, argv[i]);
+    if (!run.transaction.refused) /* no job takes a value that cannot be read */
+      status |= change_and_tell(&run, argv[i]);
   PQfinish(run.transaction.conn);
   free(ids);
-  return status;
+  return run.transaction.refused ? 2 : status;
 }

@@ -5,7 +5,7 @@
 
 /*
  * one_by_one_run(verb, options, argc, argv): does it to the jobs with these ids, each in a transaction of its own, and
- * prints a line for each. If a worker has just claimed a job, waits until the job is settled or leased. Returns the
+ * prints a line for each. If another session has locked a job, waits for it, and says so: see lock_wait.h. Returns the
  * exit status: 0; 1 if a job could not be changed; 2 for wrong usage, before any job is changed.
  */
 int one_by_one_run(const struct bulk_verb *verb, const struct options *options, int argc, char **argv);
@@ -33,8 +33,5 @@ int one_by_one_check(const struct bulk_verb *verb, const struct options *options
 
 /* one_by_one_print(id, line): prints the line about a job. Returns 0, or -1 after a message if that is not possible. */
 int one_by_one_print(const char *command, const char *id, const char *line) __attribute__((warn_unused_result));
-
-/* A row that a worker holds is free after its hold limit, which is a minute at most. */
-enum { ONE_BY_ONE_TIMEOUT_MS = 70000 };
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "commands_sql.h"
 #include "database.h"
+#include "refusal.h"
 #include "transaction.h"
 
 /* What pgq_pause() and pgq_resume() need, and the look at pgq_workers. */
@@ -15,7 +16,7 @@
 /* Runs the statement in a transaction of its own. Returns its row, or NULL after printing a message. */
 static PGresult *run(const struct options *options, const char *command, const char *sql, int count,
                      const char *const *values) {
-  struct transaction transaction = {.command = command, .needs = NEEDS};
+  struct transaction transaction = {.command = command, .needs = NEEDS, .lock_wait_ms = options->lock_wait_ms};
   char application[32];
   PGresult *result = NULL;
   snprintf(application, sizeof application, "pgq-lua %s", command);
@@ -33,8 +34,9 @@ static PGresult *run(const struct options *options, const char *command, const c
 }
 
 static int misuse(const char *command, const char *problem) {
-  fprintf(stderr, "pgq-lua %s: %s\nusage: pgq-lua %s [options] QUEUE\n", command, problem, command);
-  return 2;
+  char usage[40];
+  snprintf(usage, sizeof usage, "%s [options] QUEUE", command);
+  return refuse(command, usage, "%s", problem);
 }
 
 /* Returns the problem with the words of the command, or NULL. */

@@ -12,6 +12,7 @@
 #include "memory.h"
 #include "moment.h"
 #include "nearest.h"
+#include "refusal.h"
 
 /* The columns of queues.sql. */
 enum column {
@@ -35,6 +36,7 @@ enum column {
   COLUMN_BUSIEST_JOB,
   COLUMN_BUSIEST_QUEUE,
   COLUMN_BUSIEST_SINCE,
+  COLUMN_SENTENCE, /* what `pgq-lua why` says, for a queue that workers register */
 };
 
 static const struct listing_column columns[] = {
@@ -71,9 +73,8 @@ struct state_row {
 };
 
 static const struct state_row state_rows[] = {
-    {"served", "served"},           {"paused", "paused"},   {"backs_off", "backs off"},
-    {"no_worker", "NO WORKER"},     {"starved", "STARVED"}, {"workers_cannot_run", "NO WORKER"},
-    {"workers_leave", "NO WORKER"},
+    {"served", "served"},       {"paused", "paused"},   {"backs_off", "backs off"},
+    {"no_worker", "NO WORKER"}, {"starved", "STARVED"}, {"workers_cannot_run", "NO WORKER"},
 };
 
 /* The names of the queues that workers serve, read when they are first needed. */
@@ -122,13 +123,13 @@ static void explain(char note[NOTE_SIZE], const char *const *row, const char *ne
     write_end(until, sizeof until, row[COLUMN_BACKS_OFF_UNTIL], now);
     snprintf(note, NOTE_SIZE, "backs off %s: %.500s", until,
              row[COLUMN_BACKOFF_ERROR] ? row[COLUMN_BACKOFF_ERROR] : "");
+  } else if (strcmp(state, "no_worker") == 0 && row[COLUMN_SENTENCE]) {
+    snprintf(note, NOTE_SIZE, "%.1000s", row[COLUMN_SENTENCE]);
   } else if (strcmp(state, "no_worker") == 0) {
     snprintf(note, NOTE_SIZE, "no worker registers this queue%s%.300s%s",
              nearest ? "; the nearest name that one registers is '" : "", nearest ? nearest : "", nearest ? "'" : "");
   } else if (strcmp(state, "workers_cannot_run") == 0) {
     snprintf(note, NOTE_SIZE, "no worker can run its script: %.900s", row[COLUMN_SCRIPT_ERROR]);
-  } else if (strcmp(state, "workers_leave") == 0) {
-    snprintf(note, NOTE_SIZE, "all workers that register this queue are quiet or stopping");
   } else if (strcmp(state, "starved") == 0) {
     moment_span(span, row[COLUMN_BUSIEST_SINCE] ? moment_between_ms(row[COLUMN_BUSIEST_SINCE], now) : 0);
     snprintf(busy, sizeof busy,
@@ -148,12 +149,12 @@ static const char *find_title(const char *state) {
 }
 
 static void add_queue(struct listing *listing, struct registered *registered, const PGresult *result, int number) {
-  const char *row[COLUMN_BUSIEST_SINCE + 1];
+  const char *row[COLUMN_SENTENCE + 1];
   char note[NOTE_SIZE], p95[24];
   struct histogram run = {0};
-  for (int i = 0; i <= COLUMN_BUSIEST_SINCE; i++)
+  for (int i = 0; i <= COLUMN_SENTENCE; i++)
     row[i] = PQgetisnull(result, number, i) ? NULL : PQgetvalue(result, number, i);
-  bool unserved = row[COLUMN_STATE] && strcmp(row[COLUMN_STATE], "no_worker") == 0;
+  bool unserved = row[COLUMN_STATE] && strcmp(row[COLUMN_STATE], "no_worker") == 0 && !row[COLUMN_SENTENCE];
   const char *nearest = unserved ? find_nearest(registered, row[COLUMN_NAME]) : NULL;
   explain(note, row, nearest, registered->inquiry->now);
   histogram_add(&run, row[COLUMN_RUN_BUCKETS]);
@@ -191,10 +192,8 @@ int queues_command(const struct options *options, int argc, char **argv) {
   struct inquiry inquiry;
   struct listing listing;
   char limit[24];
-  if (argc > 0) {
-    fprintf(stderr, "pgq-lua queues: unexpected argument '%.100s'\nusage: pgq-lua queues [options]\n", argv[0]);
-    return 2;
-  }
+  if (argc > 0)
+    return refuse("queues", "queues [options]", "unexpected argument '%.100s'", argv[0]);
   if (inquiry_begin(&inquiry, options, "queues",
                     "{pgq_jobs SELECT,pgq_workers SELECT,pgq_queues SELECT,pgq_stats SELECT}",
                     "with a smaller --limit it counts the jobs of fewer queues") != 0)

@@ -55,10 +55,27 @@ static char *make_pattern(const char *text) {
   return (char *)pattern.bytes;
 }
 
+/* In an LIKE pattern a backslash stands in front of the character that it makes an ordinary one. */
+static int check_pattern(const char *text, const char *command) {
+  size_t length = strlen(text), backslashes = 0;
+  while (strpbrk(text, "%_") && backslashes < length && text[length - backslashes - 1] == '\\')
+    backslashes++;
+  if (backslashes % 2 == 0)
+    return 0;
+  fprintf(stderr,
+          "pgq-lua %s: --error: '%.100s' ends with a backslash, which has nothing to quote; write two of them for a "
+          "backslash\n",
+          command, text);
+  return -1;
+}
+
 static int read_meta(struct selection *selection, const char *text, const char *command) {
   const char *equals = strchr(text, '=');
   if (!equals || equals == text) {
-    fprintf(stderr, "pgq-lua %s: --meta: '%.100s' is not KEY=VALUE\n", command, text);
+    fprintf(stderr,
+            "pgq-lua %s: --meta: '%.100s' is not KEY=VALUE; write the name of a field of meta and its value, such as "
+            "user=7\n",
+            command, text);
     return -1;
   }
   selection->meta_key = memory_text(text);
@@ -75,6 +92,8 @@ int selection_read(struct selection *selection, const struct options *options, c
   if (options->state && (selection->states = read_states(options->state, command)) == 0)
     return -1;
   if (options->meta && read_meta(selection, options->meta, command) != 0)
+    return -1;
+  if (options->error && check_pattern(options->error, command) != 0)
     return -1;
   if (options->error)
     selection->pattern = make_pattern(options->error);
@@ -97,19 +116,29 @@ static char *take_text(const PGresult *result, int column) {
   return PQgetisnull(result, 0, column) ? NULL : memory_text(PQgetvalue(result, 0, column));
 }
 
-int selection_resolve(struct selection *selection, struct transaction *transaction) {
-  char ago[2][DURATION_TEXT_SIZE + 16] = {"", ""};
-  const char *since = read_time(selection->options->since, ago[0]);
-  const char *before = read_time(selection->options->before, ago[1]);
-  PGresult *result = transaction_ask(transaction, SQL_RESOLVE_TIMES, 4,
-                                     (const char *[]){since, *ago[0] ? ago[0] : NULL, before, *ago[1] ? ago[1] : NULL});
+/* Resolves the value of an option, which may be NULL, and the time now. Returns 0, or -1 after printing a message. */
+static int resolve(struct transaction *transaction, const char *option, const char *value, char **time, char **now) {
+  char ago[DURATION_TEXT_SIZE + 16] = "";
+  const char *text = read_time(value, ago);
+  transaction->option = text ? option : NULL;
+  transaction->value = text;
+  transaction->value_help = "how long ago, such as 1h30m or 7d, or " TRANSACTION_TIME_HELP;
+  PGresult *result = transaction_ask(transaction, SQL_RESOLVE_TIME, 2, (const char *[]){text, *ago ? ago : NULL});
+  transaction->option = NULL;
   if (!result)
     return -1;
-  selection->since = take_text(result, 0);
-  selection->before = take_text(result, 1);
-  selection->now = take_text(result, 2);
+  *time = take_text(result, 0);
+  free(*now);
+  *now = take_text(result, 1);
   PQclear(result);
   return 0;
+}
+
+int selection_resolve(struct selection *selection, struct transaction *transaction) {
+  const struct options *options = selection->options;
+  if (resolve(transaction, "--since", options->since, &selection->since, &selection->now) != 0)
+    return -1;
+  return resolve(transaction, "--before", options->before, &selection->before, &selection->now);
 }
 
 void selection_states(unsigned bits, char *text, size_t size) {

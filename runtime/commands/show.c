@@ -14,6 +14,7 @@
 #include "listing_table.h"
 #include "moment.h"
 #include "printable.h"
+#include "refusal.h"
 #include "show_data.h"
 #include "text.h"
 
@@ -70,7 +71,7 @@ static const struct listing_column columns[] = {
     {"attempts", NULL, LISTING_JSON},     {"data", NULL, LISTING_TEXT},      {"data_hex", NULL, LISTING_TEXT},
 };
 
-enum { COLUMNS = sizeof columns / sizeof columns[0], DATA_COLUMNS = 2, INDENT = 2, LABEL = 12 };
+enum { COLUMNS = sizeof columns / sizeof columns[0], DATA_COLUMNS = 2, INDENT = 2, LABEL = 12, DEEPER = 2 };
 
 /* What is shown: the job's row, which may be missing, and its attempts. */
 struct shown {
@@ -84,8 +85,8 @@ static const char *get(const PGresult *result, int row, int column) {
   return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
 }
 
-/* Prints "  label     value", if there is a value. On a terminal long values are wrapped. Each line of a value is one.
- */
+/* Prints "  label     value", if there is a value. Each line of a value begins in the same column; those that begin
+ * with a tab, as in tracebacks, further to the right. On a terminal long lines are wrapped. */
 static void print_field(const char *label, const char *value) {
   struct buffer out = {0};
   int width = isatty(STDOUT_FILENO) ? listing_table_width() : 0;
@@ -94,15 +95,13 @@ static void print_field(const char *label, const char *value) {
     bool has_tab = *value == '\t'; /* as in tracebacks */
     char *line = strndup(value + has_tab, length - has_tab);
     out.length = 0;
-    buffer_add(&out, "  ", has_tab ? 2 : 0);
     printable_add(&out, line, PRINTABLE_CELL);
     buffer_add(&out, "", 1);
-    printf("%*s%-*s", INDENT, "", LABEL, label);
-    if (width > 0 && (int)out.length - 1 > width - INDENT - LABEL) {
-      putchar('\n');
-      listing_table_note((const char *)out.bytes, INDENT + INDENT, width);
+    if (*out.bytes || *label) {
+      printf("%*s%-*s", INDENT, "", LABEL + (has_tab ? DEEPER : 0), label);
+      listing_table_line((const char *)out.bytes, INDENT + LABEL + (has_tab ? DEEPER : 0), width);
     } else {
-      printf("%s\n", (const char *)out.bytes);
+      putchar('\n');
     }
     free(line);
     value += length + (value[length] == '\n');
@@ -315,10 +314,8 @@ int show_command(const struct options *options, int argc, char **argv) {
   PGresult *data = NULL;
   char id[24];
   const char *misuse = find_misuse(options, argc, argv);
-  if (misuse) {
-    fprintf(stderr, "pgq-lua show: %s\nusage: pgq-lua show [options] ID\n", misuse);
-    return 2;
-  }
+  if (misuse)
+    return refuse("show", "show [options] ID", "%s", misuse);
   if (inquiry_begin(&inquiry, options, "show", NEEDS, NULL) != 0)
     return 1;
   snprintf(id, sizeof id, "%lld", strtoll(argv[0], NULL, 10));

@@ -11,6 +11,7 @@
 #include "listing.h"
 #include "memory.h"
 #include "moment.h"
+#include "refusal.h"
 #include "selection.h"
 
 #define SINCE "1h"
@@ -132,10 +133,8 @@ int stats_command(const struct options *options, int argc, char **argv) {
   struct selection selection;
   struct inquiry inquiry;
   struct options with_since = *options;
-  if (argc > 1) {
-    fputs("pgq-lua stats: there is more than one queue\nusage: pgq-lua stats [options] [QUEUE]\n", stderr);
-    return 2;
-  }
+  if (argc > 1)
+    return refuse("stats", "stats [options] [QUEUE]", "there is more than one queue");
   if (!options->since)
     with_since.since = SINCE;
   if (selection_read(&selection, &with_since, "stats") != 0)
@@ -151,5 +150,5 @@ int stats_command(const struct options *options, int argc, char **argv) {
     status = list_minutes(options, &inquiry, &selection);
   inquiry_end(&inquiry);
   selection_free(&selection);
-  return status == 0 ? 0 : 1;
+  return status == 0 ? 0 : inquiry.transaction.refused ? 2 : 1;
 }

@@ -1,36 +1,56 @@
 #include "transaction.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "commands_sql.h"
+#include "duration.h"
 #include "failure.h"
 
 /* A list waits for a lock only if a session has locked a whole table; then it had better say so soon. */
-#define LOCK_TIMEOUT_MS "2000"
+enum { READ_LOCK_WAIT_MS = 2000 };
 
 static bool is_good(const PGresult *result) {
   return PQresultStatus(result) == PGRES_COMMAND_OK || PQresultStatus(result) == PGRES_TUPLES_OK;
 }
 
-static PGresult *run(const struct transaction *transaction, const char *sql, int count, const char *const *values) {
-  return PQexecParams(transaction->conn, sql, count, NULL, values, NULL, NULL, 0);
+/* Runs a statement that may wait for a lock. Text parameters have no lengths. Returns its result. */
+static PGresult *run_with(struct transaction *transaction, const char *sql, int count, const char *const *values,
+                          const int *lengths, const int *formats, int result_format) {
+  PGconn *conn = transaction->conn;
+  transaction->wait.holders[0] = '\0';
+  if (PQsendQueryParams(conn, sql, count, NULL, values, lengths, formats, result_format) != 1)
+    return NULL;
+  transaction->wait.conn = conn;
+  transaction->wait.command = transaction->command;
+  return lock_wait_result(&transaction->wait);
+}
+
+static PGresult *run(struct transaction *transaction, const char *sql, int count, const char *const *values) {
+  return run_with(transaction, sql, count, values, NULL, NULL, 0);
 }
 
 /* Begins a transaction and makes its settings. Returns the result of the statement that failed, or NULL. */
-static PGresult *begin(const struct transaction *transaction, bool read_only) {
-  char timeout[16];
+static PGresult *begin(struct transaction *transaction, bool read_only) {
+  char timeout[24], lock_timeout[24];
   const char *sql =
       read_only ? "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY" : "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-  snprintf(timeout, sizeof timeout, "%d",
-           transaction->timeout_ms > 0 ? transaction->timeout_ms : TRANSACTION_TIMEOUT_MS);
+  int64_t wait_ms = read_only || transaction->lock_wait_ms == 0 ? READ_LOCK_WAIT_MS : transaction->lock_wait_ms;
+  snprintf(timeout, sizeof timeout, "%lld", TRANSACTION_TIMEOUT_MS + (read_only ? 0LL : (long long)wait_ms));
+  snprintf(lock_timeout, sizeof lock_timeout, "%lld", (long long)wait_ms);
+  transaction->wait.pid = 0;
+  transaction->wait.silent = read_only || wait_ms <= READ_LOCK_WAIT_MS;
+  transaction->wait.limit_ms = (int)wait_ms;
   PGresult *result = run(transaction, sql, 0, NULL);
-  if (is_good(result)) {
+  if (PQresultStatus(result) == PGRES_COMMAND_OK) {
     PQclear(result);
-    result = run(transaction, SQL_COMMAND_SETTINGS, 2, (const char *[]){timeout, read_only ? LOCK_TIMEOUT_MS : "0"});
+    result = run(transaction, SQL_COMMAND_SETTINGS, 2, (const char *[]){timeout, lock_timeout});
   }
   if (!is_good(result))
-    return result;
+    return result ? result : PQmakeEmptyPGresult(transaction->conn, PGRES_FATAL_ERROR);
+  if (PQntuples(result) > 0)
+    transaction->wait.pid = atoi(PQgetvalue(result, 0, 1));
   PQclear(result);
   return NULL;
 }
@@ -56,12 +76,26 @@ static void explain(struct transaction *transaction, const PGresult *result) {
   const char *hint = "", *narrow = "", *separator = "";
   failure_from_result(&error, transaction->conn, result);
   transaction_rollback(transaction);
+  bool lost_patience = strcmp(error.sqlstate, "57014") == 0 || strcmp(error.sqlstate, "55P03") == 0;
   if (strcmp(error.sqlstate, "42501") == 0 && name_missing_privileges(transaction, error.message))
     return;
+  if (transaction->option && strncmp(error.sqlstate, "22", 2) == 0) {
+    fprintf(stderr, "pgq-lua %s: %s: '%.100s' is not a time: %s; write %s\n", transaction->command, transaction->option,
+            transaction->value, error.message, transaction->value_help);
+    transaction->refused = true;
+    return;
+  }
   if (strcmp(error.sqlstate, "42883") == 0 || strcmp(error.sqlstate, "42P01") == 0 ||
       strcmp(error.sqlstate, "42703") == 0)
     hint = "; run `pgq-lua migrate` to create what is missing";
-  else if (strcmp(error.sqlstate, "57014") == 0) {
+  else if (lost_patience && lock_wait_is_interrupted(&transaction->wait))
+    hint = "; interrupted while waiting for a lock";
+  else if (lost_patience && *transaction->wait.holders) {
+    char waited[DURATION_TEXT_SIZE];
+    duration_format(transaction->wait.limit_ms, waited);
+    fprintf(stderr, "pgq-lua %s: gave up after %s: %s\n", transaction->command, waited, transaction->wait.holders);
+    return;
+  } else if (strcmp(error.sqlstate, "57014") == 0) {
     hint =
         "; the server is busy, another session has locked a table, or an index is missing: `pgq-lua doctor` says which";
     narrow = transaction->narrow ? transaction->narrow : "";
@@ -97,7 +131,7 @@ PGresult *transaction_ask(struct transaction *transaction, const char *sql, int 
 
 PGresult *transaction_ask_binary(struct transaction *transaction, const char *sql, int count,
                                  const char *const *values) {
-  return check(transaction, PQexecParams(transaction->conn, sql, count, NULL, values, NULL, NULL, 1));
+  return check(transaction, run_with(transaction, sql, count, values, NULL, NULL, 1));
 }
 
 PGresult *transaction_ask_data(struct transaction *transaction, const char *sql, int count, const char *const *values,
@@ -109,7 +143,7 @@ PGresult *transaction_ask_data(struct transaction *transaction, const char *sql,
   all[count] = !data ? NULL : data->length > 0 ? (const char *)data->bytes : "";
   lengths[count] = data ? (int)data->length : 0;
   formats[count] = 1;
-  return check(transaction, PQexecParams(transaction->conn, sql, count + 1, NULL, all, lengths, formats, 0));
+  return check(transaction, run_with(transaction, sql, count + 1, all, lengths, formats, 0));
 }
 
 int transaction_commit(struct transaction *transaction) {

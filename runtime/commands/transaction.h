@@ -2,10 +2,12 @@
 #define PGQ_TRANSACTION_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <libpq-fe.h>
 
 #include "buffer.h"
+#include "lock_wait.h"
 
 /*
  * The transactions of a command. Each makes its own settings, so that commands work behind poolers, with a statement
@@ -19,13 +21,26 @@ struct transaction {
    * {pgq_jobs SELECT,pgq_jobs UPDATE run_after}. */
   const char *needs;
   const char *narrow; /* what the user can do so that its statements read less, such as "name a queue"; NULL: nothing */
-  int timeout_ms;     /* how long each statement may take; 0: TRANSACTION_TIMEOUT_MS */
+  /* For transactions that write: how long each statement may wait for a lock (--lock-wait); 0: two seconds, as for
+   * transactions that only read. */
+  int64_t lock_wait_ms;
+  struct lock_wait wait; /* only wait.interrupted is the caller's */
+  /* The option whose value the next statements have the database read as a time, such as "--since", the value, and what
+   * may stand there; NULL: none. If the database cannot read it, the message says so, and `refused` is set: wrong
+   * usage. */
+  const char *option, *value, *value_help;
+  bool refused;
 };
 
+/* How long each statement may take, without the time that it may wait for a lock. */
 enum { TRANSACTION_TIMEOUT_MS = 10000 };
 
+/* What an option for a time takes. */
+#define TRANSACTION_TIME_HELP "a time that Postgres reads, such as '2030-01-31 08:00+01'"
+
 /* transaction_begin(transaction, read_only): begins a transaction whose statements may take TRANSACTION_TIMEOUT_MS
- * each. Returns 0, or -1 after printing a message; then there is no transaction. */
+ * each. One that writes says on stderr for whom a statement has to wait: see lock_wait.h. Returns 0, or -1 after
+ * printing a message; then there is no transaction. */
 int transaction_begin(struct transaction *transaction, bool read_only) __attribute__((warn_unused_result));
 
 /*

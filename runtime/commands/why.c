@@ -8,6 +8,7 @@
 
 #include "inquiry.h"
 #include "listing.h"
+#include "refusal.h"
 
 /* The columns of the functions pgq_why and pgq_why_queue (sql/schema/pgq_why.sql). */
 enum column { COLUMN_CODE, COLUMN_SENTENCE, COLUMN_UNTIL, COLUMN_WHO };
@@ -61,10 +62,8 @@ int why_command(const struct options *options, int argc, char **argv) {
   static const char ask_queue[] = "SELECT code, sentence, until, who FROM pgq_why_queue($1::pg_catalog.text)";
   struct inquiry inquiry;
   const char *misuse = find_misuse(options, argc, argv);
-  if (misuse) {
-    fprintf(stderr, "pgq-lua why: %s\nusage: pgq-lua why [options] ID | QUEUE\n", misuse);
-    return 2;
-  }
+  if (misuse)
+    return refuse("why", "why [options] ID | QUEUE", "%s", misuse);
   char number[24];
   const char *id = !options->queue && is_number(argv[0]) ? number : NULL;
   if (id)

@@ -8,6 +8,7 @@
 #include "inquiry.h"
 #include "listing.h"
 #include "moment.h"
+#include "refusal.h"
 
 /* The columns of workers.sql. */
 enum column {
@@ -41,7 +42,7 @@ enum column {
 };
 
 /* The columns of worker_jobs.sql. */
-enum job_column { JOB_PID, JOB_ID, JOB_QUEUE, JOB_SINCE, JOB_STUCK };
+enum job_column { JOB_PID, JOB_ID, JOB_QUEUE, JOB_SINCE, JOB_STUCK, JOB_IS_OLD };
 
 static const struct listing_column columns[] = {
     {"id", "ID", LISTING_NUMBER},           {NULL, "WORKER", LISTING_LONG},
@@ -59,6 +60,9 @@ static const struct listing_column columns[] = {
     {"leases", NULL, LISTING_NUMBER},       {"executors", NULL, LISTING_JSON},
     {"queues_status", NULL, LISTING_JSON},
 };
+
+/* A longer name of a worker may be cut in a table of 80 columns. */
+enum { NAME_MOST = 18 };
 
 enum { COLUMNS = sizeof columns / sizeof columns[0] };
 
@@ -99,9 +103,10 @@ static int add_jobs(struct buffer *note, struct inquiry *inquiry, const char *id
     if (!PQgetisnull(result, i, JOB_SINCE))
       moment_span(span, moment_between_ms(PQgetvalue(result, i, JOB_SINCE), inquiry->now) / 1000 * 1000);
     add(note, ", ",
-        (const char *[]){"job ", PQgetvalue(result, i, JOB_ID), " of ", PQgetvalue(result, i, JOB_QUEUE), " for ", span,
-                         " in ", PQgetvalue(result, i, JOB_PID),
-                         *PQgetvalue(result, i, JOB_STUCK) == 't' ? " without waiting" : NULL, NULL});
+        (const char *[]){
+            "job ", PQgetvalue(result, i, JOB_ID), " of ", PQgetvalue(result, i, JOB_QUEUE), " for ", span, " in ",
+            PQgetvalue(result, i, JOB_PID), *PQgetvalue(result, i, JOB_STUCK) == 't' ? " without waiting" : "",
+            *PQgetvalue(result, i, JOB_IS_OLD) == 't' ? " with an older version of the script" : NULL, NULL});
   }
   PQclear(result);
   return 0;
@@ -130,8 +135,10 @@ static int add_worker(struct listing *listing, struct inquiry *inquiry, const PG
   snprintf(name, sizeof name, "%.270s:%s", row[COLUMN_HOST], row[COLUMN_PID]);
   snprintf(busy, sizeof busy, "%.20s/%.20s", row[COLUMN_BUSY] ? row[COLUMN_BUSY] : "0", row[COLUMN_EXECUTOR_COUNT]);
   add_trouble(&trouble, row, inquiry->now);
+  if (listing_is_table(listing) && strlen(name) > NAME_MOST) /* the row may show only its beginning */
+    add(&queues, "", (const char *[]){"worker ", name, NULL});
   if (*row[COLUMN_QUEUES_TEXT])
-    add(&queues, "",
+    add(&queues, "; ",
         (const char *[]){"queues: ", row[COLUMN_QUEUES_TEXT], *row[COLUMN_QUEUES_CUT] == 't' ? ", …" : NULL, NULL});
   int status = listing_is_json(listing) ? 0 : add_jobs(&jobs, inquiry, row[COLUMN_ID]);
   listing_add(listing, (const char *[COLUMNS]){row[COLUMN_ID],
@@ -171,10 +178,8 @@ int workers_command(const struct options *options, int argc, char **argv) {
   struct inquiry inquiry;
   struct listing listing;
   char limit[24];
-  if (argc > 0) {
-    fprintf(stderr, "pgq-lua workers: unexpected argument '%.100s'\nusage: pgq-lua workers [options]\n", argv[0]);
-    return 2;
-  }
+  if (argc > 0)
+    return refuse("workers", "workers [options]", "unexpected argument '%.100s'", argv[0]);
   if (inquiry_begin(&inquiry, options, "workers", "{pgq_workers SELECT}", NULL) != 0)
     return 1;
   PGresult *result = inquiry_ask(&inquiry, SQL_WORKERS, 1, (const char *[]){inquiry_limit(options, limit)});

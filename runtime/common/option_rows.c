@@ -333,6 +333,17 @@ const struct option_row option_rows[] = {
      .offset = AT(keep_waits),
      .commands = COMMAND_RETRY,
      .help = "keep what is left of the retry waits, and the number of attempts, instead of beginning anew"},
+    {.name = "lock-wait",
+     .kind = OPTION_DURATION,
+     .offset = AT(lock_wait_ms),
+     .commands = COMMANDS_CHANGE | COMMANDS_ASK | COMMAND_EDIT | COMMAND_PAUSE | COMMAND_RESUME,
+     .argument = "DURATION",
+     .initial = "1m10s",
+     .least = 1,
+     .most = DAYS_MS(1),
+     .help =
+         "how long to wait for a row or a table that another session has locked; after two seconds the command says "
+         "who that is; when the time is over it fails with status 1"},
     {.name = "group-by",
      .kind = OPTION_CHOICE,
      .offset = AT(group_by),

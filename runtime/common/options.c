@@ -29,13 +29,18 @@ static int parse_flag(const char *text, bool *value, const char **why) {
   return -1;
 }
 
-static int parse_integer(const char *text, int64_t *value, const char **why) {
+static int parse_integer(const struct option_row *row, const char *text, int64_t *value, const char **why) {
+  static char expected[128];
   char *end;
   errno = 0;
   *value = strtoll(text, &end, 10);
   if (*text && *end == '\0' && errno == 0)
     return 0;
-  *why = "is not a whole number";
+  snprintf(expected, sizeof expected,
+           row->most == INT64_MAX ? "is not a whole number; write one from %lld on"
+                                  : "is not a whole number; write one from %lld to %lld",
+           (long long)row->least, (long long)row->most);
+  *why = expected;
   return -1;
 }
 
@@ -133,7 +138,7 @@ static int assign(const struct option_row *row, struct options *options, const c
       return fail(problem, what, text, why);
     break;
   case OPTION_INTEGER:
-    if (parse_integer(text, &number, &why) != 0)
+    if (parse_integer(row, text, &number, &why) != 0)
       return fail(problem, what, text, why);
     break;
   }

@@ -92,9 +92,10 @@ struct options {
   bool dry_run;
   bool yes;
   bool keep_waits; /* retry */
-  bool json;       /* lists */
-  int64_t for_ms;  /* pause; 0: not given */
-  char *new_data;  /* edit */
+  int64_t lock_wait_ms;
+  bool json;      /* lists */
+  int64_t for_ms; /* pause; 0: not given */
+  char *new_data; /* edit */
   char *reason;
   int group_by;    /* jobs: enum group_by */
   bool data;       /* show */

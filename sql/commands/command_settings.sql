@@ -1,11 +1,11 @@
 -- Makes the settings of a transaction of a command, whatever the role, the database or PGOPTIONS say. The search path stays
 -- the user's, so that the tables are found, with pg_catalog in front and temporary tables at the end. Tables are read by
 -- their indexes only, because the statistics of a table that was vacuumed while empty would choose to read all of it.
--- Settings that the server does not have are left out.
+-- Settings that the server does not have are left out. The second column is the process number of the session.
 --
 -- $1 text: statement_timeout in milliseconds
 -- $2 text: lock_timeout in milliseconds, or 0
-SELECT pg_catalog.set_config(name, value, true)
+SELECT pg_catalog.set_config(name, value, true), pg_catalog.pg_backend_pid()
 FROM (VALUES
   ('search_path', pg_catalog.concat_ws(', ', 'pg_catalog',
     CASE WHEN pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.<>) ''

@@ -3,9 +3,9 @@
 -- one row of each queue, and at most 10,000 names. Counts end at 10,000 jobs. Together they read about 700,000 entries
 -- of pgq_jobs_fetch, and 36,000 rows by pgq_jobs_ended, which does not have all that it takes to count; for more than
 -- 100 queues a third of that. About half is divided among the queues; of the rest, a queue with more jobs gets a quarter
--- of what is left, or half for rows. The figures of handlers are those of the last five minutes. An executor is busy if it has computed for
--- a second, or has as many jobs as it may; a queue whose own jobs run and end is not starved. The columns are those of
--- enum column in queues.c.
+-- of what is left, or half for rows. The figures of handlers are those of the last five minutes. What becomes of a queue
+-- that workers register is what pgq_why_workers says, so that `pgq-lua why` gives the same answer. The columns are those
+-- of enum column in queues.c.
 --
 -- $1 int8: the greatest number of queues
 WITH RECURSIVE waiting (name, number) AS (
@@ -23,37 +23,21 @@ ended (name, number) AS (
     number + 1
   FROM ended WHERE name IS NOT NULL AND number < 10000),
 worker AS MATERIALIZED (
-  SELECT queues, CASE WHEN pg_catalog.jsonb_typeof(status -> 'executors'::text) = 'array'::text
-      THEN status -> 'executors'::text ELSE '[]'::jsonb END AS executors,
-    CASE WHEN pg_catalog.jsonb_typeof(status -> 'queues'::text) = 'object'::text
+  SELECT queues, CASE WHEN pg_catalog.jsonb_typeof(status -> 'queues'::text) = 'object'::text
       THEN status -> 'queues'::text ELSE '{}'::jsonb END AS queues_status,
     status ->> 'script_error'::text AS script_error,
-    coalesce(status ->> 'stage'::text, ''::text) IN ('quiet'::text, 'stopping'::text) AS leaves,
-    coalesce((status ->> 'at'::text)::timestamptz, now()) AS reported_at,
-    coalesce((status -> 'options'::text ->> 'concurrency'::text)::int8, 10::int8) AS concurrency
-  FROM pgq_workers WHERE last_seen_at > now() - interval '1 minute'),
+    status ->> 'script_error'::text IS NOT NULL OR last_seen_at < now() - interval '30 seconds' OR missing_since IS NOT NULL
+      OR coalesce(status ->> 'stage'::text, ''::text) IN ('quiet'::text, 'stopping'::text) AS is_troubled,
+    executor.all_busy
+  FROM pgq_workers CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.bool_and(coalesce(busy, false) OR in_flight > 0::int8), false) AS all_busy
+    FROM pg_catalog.jsonb_to_recordset(CASE WHEN pg_catalog.jsonb_typeof(status -> 'executors'::text) = 'array'::text
+      THEN status -> 'executors'::text ELSE '[]'::jsonb END) AS executor (busy bool, in_flight int8)) AS executor),
 registered AS (
-  SELECT queue.name, pg_catalog.count(*) FILTER (WHERE claims) AS workers,
-    pg_catalog.max(script_error) FILTER (WHERE NOT leaves) AS script_error,
-    pg_catalog.sum(measured.executors) FILTER (WHERE claims)::int8 AS executors,
-    pg_catalog.sum(measured.busy) FILTER (WHERE claims)::int8 AS busy,
-    coalesce(pg_catalog.bool_or(queue.name = ANY (busy_with)), false) AS runs
-  FROM worker
-  CROSS JOIN LATERAL (
-    SELECT pg_catalog.count(*) AS executors, NOT leaves AND (script_error IS NULL
-        OR coalesce(pg_catalog.bool_or(version IS NOT NULL), false)) AS claims,
-      pg_catalog.count(*) FILTER (WHERE in_flight >= concurrency
-        OR busy AND reported_at - least(busy_since, job_since) >= interval '1 second') AS busy,
-      pg_catalog.array_agg(executor.queue) AS busy_with
-    FROM pg_catalog.jsonb_to_recordset(worker.executors)
-      AS executor (version text, busy bool, busy_since timestamptz, job_since timestamptz, in_flight int8, queue text)) AS measured
-  CROSS JOIN LATERAL pg_catalog.unnest(queues) AS queue (name)
-  GROUP BY queue.name),
-backing_off AS (
-  SELECT queue.name, pg_catalog.max((queue.status ->> 'backs_off_until'::text)::timestamptz) AS until,
-    pg_catalog.max(queue.status ->> 'backoff_error'::text) AS error
-  FROM worker CROSS JOIN LATERAL pg_catalog.jsonb_each(queues_status) AS queue (name, status)
-  WHERE (queue.status ->> 'backs_off_until'::text)::timestamptz > now()
+  SELECT queue.name, pg_catalog.bool_or(is_troubled
+      OR (queues_status -> queue.name ->> 'backs_off_until'::text)::timestamptz > now()) AS is_troubled,
+    pg_catalog.bool_and(all_busy) AS all_busy
+  FROM worker CROSS JOIN LATERAL pg_catalog.unnest(queues) AS queue (name)
   GROUP BY queue.name),
 paused AS (
   SELECT queue_name AS name, paused_until, paused_by, pause_reason FROM pgq_queues WHERE paused_until > now()),
@@ -70,22 +54,32 @@ first_due AS (
     SELECT run_after FROM pgq_jobs
     WHERE queue_name = names.name AND ran_at IS NULL AND run_after <= now()
     ORDER BY run_after, id LIMIT 1) AS oldest ON true),
-judged AS (
-  SELECT first_due.name, run_after, workers, executors, paused_until, paused_by, pause_reason, until, backing_off.error,
-    script_error, CASE WHEN paused.name IS NOT NULL THEN 'paused'::text
-      WHEN workers IS NULL AND has_jobs THEN 'no_worker'::text
-      WHEN workers = 0::int8 AND script_error IS NOT NULL THEN 'workers_cannot_run'::text
-      WHEN workers = 0::int8 THEN 'workers_leave'::text
-      WHEN backing_off.name IS NOT NULL THEN 'backs_off'::text
-      WHEN busy = executors AND executors > 0::int8 AND run_after < now() - interval '2 seconds' AND NOT (runs AND EXISTS (
-        SELECT FROM pgq_stats WHERE queue_name = first_due.name AND minute > now() - interval '2 minutes')) THEN 'starved'::text
-      WHEN workers IS NOT NULL THEN 'served'::text END AS state
+chosen AS MATERIALIZED (
+  SELECT first_due.name, has_jobs, run_after, paused_until, paused_by, pause_reason, registered.name IS NOT NULL AS is_registered
   FROM first_due
   LEFT JOIN registered ON registered.name = first_due.name
-  LEFT JOIN backing_off ON backing_off.name = first_due.name
-  LEFT JOIN paused ON paused.name = first_due.name),
+  LEFT JOIN paused ON paused.name = first_due.name
+  ORDER BY paused.name IS NULL AND NOT (registered.name IS NULL AND has_jobs) AND NOT coalesce(registered.is_troubled, false)
+    AND NOT (coalesce(registered.all_busy, false) AND run_after IS NOT NULL), first_due.name
+  LIMIT $1::int8),
+judged AS MATERIALIZED (
+  SELECT chosen.*, CASE WHEN why.code = 'starved'::text AND run_after IS NULL THEN NULL ELSE why.code END AS code, why.sentence,
+    why.until, why.who
+  FROM chosen
+  LEFT JOIN LATERAL pgq_why_workers(chosen.name) AS why ON chosen.is_registered OR chosen.paused_until IS NOT NULL),
 shown AS MATERIALIZED (
-  SELECT * FROM judged ORDER BY coalesce(state = 'served'::text, true), name LIMIT $1::int8),
+  SELECT name, run_after, paused_until, paused_by, pause_reason, sentence,
+    CASE WHEN code IS NOT NULL THEN code
+      WHEN is_registered THEN 'served'::text
+      WHEN has_jobs THEN 'no_worker'::text END AS state,
+    CASE WHEN code = 'backs_off'::text THEN until END AS until,
+    CASE WHEN is_registered THEN coalesce((
+      SELECT pg_catalog.count(DISTINCT one.value ->> 'worker_id'::text)
+      FROM pg_catalog.jsonb_array_elements(judged.who) AS one (value)
+      WHERE code IS NULL OR code IN ('backs_off'::text, 'starved'::text)), 0::int8) END AS workers,
+    CASE WHEN code = 'starved'::text THEN pg_catalog.jsonb_array_length(judged.who)::int8 END AS executors,
+    CASE WHEN code = 'starved'::text THEN judged.who END AS busy
+  FROM judged),
 leased AS (
   SELECT run.name, pg_catalog.count(*) AS jobs
   FROM (SELECT queue_name AS name, started_at, run_after FROM pgq_jobs WHERE lease IS NOT NULL LIMIT 100000) AS run
@@ -136,8 +130,8 @@ SELECT shown.name, counted.due, shown.run_after, counted.running, counted.later,
     FROM pgq_stats CROSS JOIN LATERAL pg_catalog.unnest(run_buckets) WITH ORDINALITY AS bucket (jobs, position)
     WHERE queue_name = shown.name AND minute >= recent.since
     GROUP BY bucket.position) AS added),
-  shown.state, shown.workers, shown.paused_until, shown.paused_by, shown.pause_reason, shown.until, shown.error,
-  shown.script_error, shown.executors, busiest.job, busiest.queue, busiest.since
+  shown.state, shown.workers, shown.paused_until, shown.paused_by, shown.pause_reason, shown.until, error.backoff,
+  error.script, shown.executors, busiest.job, busiest.queue, busiest.since, shown.sentence
 FROM shown
 CROSS JOIN LATERAL (
   SELECT pg_catalog.date_trunc('minute'::text, now()) - interval '5 minutes' AS since,
@@ -146,8 +140,13 @@ CROSS JOIN LATERAL (
 JOIN counted ON counted.name = shown.name
 LEFT JOIN LATERAL (
   SELECT executor ->> 'job'::text AS job, executor ->> 'queue'::text AS queue,
-    (executor ->> 'job_since'::text)::timestamptz AS since
-  FROM worker CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(executors) AS one (executor)
-  WHERE shown.state = 'starved'::text AND shown.name = ANY (worker.queues)
+    (executor ->> 'since'::text)::timestamptz AS since
+  FROM pg_catalog.jsonb_array_elements(shown.busy) AS one (executor)
   ORDER BY since LIMIT 1) AS busiest ON true
+LEFT JOIN LATERAL (
+  SELECT pg_catalog.min(queues_status -> shown.name ->> 'backoff_error'::text) FILTER (WHERE shown.state = 'backs_off'::text
+      AND (queues_status -> shown.name ->> 'backs_off_until'::text)::timestamptz = shown.until) AS backoff,
+    pg_catalog.min(worker.script_error) FILTER (WHERE shown.state = 'workers_cannot_run'::text) AS script
+  FROM worker
+  WHERE shown.state IN ('backs_off'::text, 'workers_cannot_run'::text) AND shown.name = ANY (worker.queues)) AS error ON true
 ORDER BY coalesce(shown.state = 'served'::text, true), shown.name
