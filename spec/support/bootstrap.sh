@@ -4,6 +4,7 @@
 packages_to_build=(
   build-essential cmake pkg-config
   libpq-dev libuv1-dev libluajit-5.1-dev lua-luv lua-luv-dev libcjson-dev libsodium-dev
+  libmicrohttpd-dev
   luajit postgresql
 )
 packages_to_test=("${packages_to_build[@]}" lua-busted lua-check lua-cjson libcmocka-dev clang-format util-linux valgrind
@@ -67,7 +68,7 @@ present_without_dpkg() {
   for tool in cc cmake pkg-config luajit psql; do
     command -v "$tool" >/dev/null || return 1
   done
-  pkg-config --exists libpq libuv luajit libcjson libsodium
+  pkg-config --exists libpq libuv luajit libcjson libsodium libmicrohttpd
 }
 
 # install_packages PACKAGE…: makes sure that they are there; takes no time when they are.
