@@ -19,3 +19,13 @@ bool memory_use_read(int fd, struct memory_use *use) {
   *use = (struct memory_use){.resident = resident * page, .data = data * page};
   return true;
 }
+
+uint64_t memory_of_process(void) {
+  struct memory_use use = {0};
+  int fd = memory_use_open();
+  if (fd < 0)
+    return 0;
+  memory_use_read(fd, &use);
+  close(fd);
+  return use.resident;
+}

@@ -20,6 +20,9 @@ int memory_use_open(void);
  * zeroes *use if that cannot be read. */
 bool memory_use_read(int fd, struct memory_use *use);
 
+/* memory_of_process(): the resident memory of this process in bytes; 0: not known. */
+uint64_t memory_of_process(void);
+
 /*
  * memory_is_scarce(used, limit): whether more than three quarters of the limit are used; all in bytes. A limit of 0 is
  * none. If this is true, the executor begins no job beside waiting jobs, and the supervisor replaces it.

@@ -180,6 +180,16 @@ const struct option_row option_rows[] = {
      .initial = "0",
      .most = INT64_MAX,
      .help = "replace an executor after this many jobs; jobs that wait in it end there; 0 is never"},
+    {.name = "listen",
+     .kind = OPTION_ADDRESS,
+     .offset = AT(listen),
+     .commands = COMMAND_WORKER,
+     .script = true,
+     .environment = "PGQ_LISTEN",
+     .argument = "ADDRESS",
+     .help = "serve /metrics for Prometheus, /healthz and /readyz over HTTP at this address: 127.0.0.1:9188, "
+             "[::1]:9188, or 9188, which is on 127.0.0.1; 0.0.0.0:9188 lets other machines read them, without a "
+             "password; port 0 takes a free one, which the log names"},
     {.name = "max-memory",
      .kind = OPTION_SIZE,
      .offset = AT(max_memory),

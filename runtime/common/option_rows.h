@@ -18,7 +18,8 @@ enum option_kind {
   OPTION_SIZE,
   OPTION_TEXT,
   OPTION_CHOICE,
-  OPTION_HISTORY
+  OPTION_HISTORY,
+  OPTION_ADDRESS, /* a text that address.h reads */
 };
 
 struct option_row {

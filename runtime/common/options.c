@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "address.h"
 #include "duration.h"
 #include "memory.h"
 #include "option_rows.h"
@@ -113,6 +114,7 @@ static int assign(const struct option_row *row, struct options *options, const c
                   struct option_problem *problem) {
   void *field = (char *)options + row->offset;
   const char *why = NULL;
+  struct address address;
   int64_t number = 0;
   switch (row->kind) {
   case OPTION_FLAG:
@@ -120,6 +122,12 @@ static int assign(const struct option_row *row, struct options *options, const c
   case OPTION_CHOICE:
     return parse_choice(row, text, field, &why) == 0 ? 0 : fail(problem, what, text, why);
   case OPTION_TEXT:
+    free(*(char **)field);
+    *(char **)field = memory_text(text);
+    return 0;
+  case OPTION_ADDRESS:
+    if (*text && address_parse(text, &address, &why) != 0) /* "" turns a server off that the environment asks for */
+      return fail(problem, what, text, why);
     free(*(char **)field);
     *(char **)field = memory_text(text);
     return 0;
@@ -159,6 +167,7 @@ void options_init(struct options *options) {
 
 void options_free(struct options *options) {
   free(options->db);
+  free(options->listen);
   free(options->after);
   free(options->retry_waits);
   free(options->queue);
@@ -334,6 +343,7 @@ static bool value_text(const struct option_row *row, const struct options *optio
   case OPTION_DURATION:
     duration_format(*(const int64_t *)field, text);
     return true;
+  case OPTION_ADDRESS:
   case OPTION_TEXT:
     break;
   }

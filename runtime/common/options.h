@@ -68,6 +68,7 @@ struct options {
   int64_t keep_completed_ms; /* how long preserved jobs are kept; 0: for ever */
   int64_t keep_failed_ms;    /* how long failed and cancelled jobs are kept; 0: for ever */
   bool keep_all_attempts;    /* attempts that did not fail get rows, too */
+  char *listen;              /* the address of the HTTP server; NULL or "": there is none */
   bool drain;
   int pooler; /* enum pooler */
   bool no_prepare;

@@ -7,7 +7,7 @@
 #include "memory.h"
 
 /* These are read when the worker starts only. */
-static const char *const fixed[] = {"db", "drain", "executors", "pooler", "no_prepare", "connect_timeout"};
+static const char *const fixed[] = {"db", "drain", "executors", "listen", "pooler", "no_prepare", "connect_timeout"};
 
 static const struct message_setting *find(const struct message_setting *items, uint32_t count, const char *name) {
   for (uint32_t i = 0; i < count; i++)

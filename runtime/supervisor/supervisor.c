@@ -11,6 +11,7 @@
 #include "control.h"
 #include "cores.h"
 #include "descriptors.h"
+#include "endpoints.h"
 #include "executable_memory.h"
 #include "file_changes.h"
 #include "memory.h"
@@ -71,7 +72,10 @@ struct supervisor {
   struct isolation isolation;
   struct frontier frontier;
   struct history history;
+  struct counts counts;
   struct status *worker_status; /* what the row in pgq_workers says */
+  struct worker_view view;
+  struct endpoints *endpoints; /* NULL without --listen */
   struct wakeup *wakeup;
   uv_timer_t stop_timer; /* connecting: connect timeout; later the end of the current stage */
   uv_timer_t free_timer; /* frees objects that have ended, after their last callbacks have returned */
@@ -121,6 +125,18 @@ static void free_ended_later(struct supervisor *s) {
 
 static void start_control(struct supervisor *s);
 
+/* Serves HTTP if an option asks for it. A problem ends the worker. */
+static void start_endpoints(struct supervisor *s) {
+  struct http_problem problem;
+  if (s->endpoints || !s->options->listen || !*s->options->listen)
+    return;
+  s->endpoints = endpoints_new(&s->loop, &s->view, &problem);
+  if (s->endpoints)
+    return;
+  log_plain("pgq-lua: --listen: %s", problem.message);
+  s->status = 1;
+}
+
 /* The first executor has loaded the script, so the settings are known, and the worker can connect. */
 static void first_ready(struct supervisor *s, const struct message_ready *script) {
   bool has_timeout;
@@ -132,6 +148,8 @@ static void first_ready(struct supervisor *s, const struct message_ready *script
     log_plain("pgq-lua: %s: db: %s", s->start.argv[s->start.script], conninfo_explain(s->options->db, explained));
     s->status = 1;
   }
+  if (s->status == 0)
+    start_endpoints(s);
   if (s->status != 0) {
     begin_finishing(s, NULL);
     return;
@@ -453,6 +471,7 @@ static void begin_leaving(struct supervisor *s) {
 
 static void close_all(struct supervisor *s) {
   s->stage = STAGE_GONE;
+  endpoints_free(s->endpoints);
   status_unwatch(s->worker_status);
   slot_list_free(&s->slots);
   reload_free(s->reload);
@@ -515,6 +534,8 @@ static const struct signal_events signal_events = {on_stop_signal, on_reload_sig
                                                    on_is_stuck};
 
 static void set_up(struct supervisor *s) {
+  uv_timeval64_t now;
+  uv_gettimeofday(&now);
   uv_loop_init(&s->loop);
   uv_timer_init(&s->loop, &s->stop_timer);
   uv_timer_init(&s->loop, &s->free_timer);
@@ -533,12 +554,21 @@ static void set_up(struct supervisor *s) {
                                       .gate = s->gate,
                                       .frontier = &s->frontier,
                                       .history = &s->history,
+                                      .counts = &s->counts,
                                       .wakeup = s->wakeup,
                                       .isolation = &s->isolation,
                                       .events = &slot_events,
                                       .owner = s};
   s->slots.start = &s->slot_start;
   s->worker_status = status_new(s->options, s->start.argv[s->start.script], &s->slots, &s->queues, &s->mode);
+  s->view = (struct worker_view){.options = s->options,
+                                 .slots = &s->slots,
+                                 .queues = &s->queues,
+                                 .mode = &s->mode,
+                                 .counts = &s->counts,
+                                 .status = s->worker_status,
+                                 .control = &s->control,
+                                 .started_s = (double)now.tv_sec + (double)now.tv_usec / 1e6};
   s->reload = reload_new(&s->loop, &s->slots, &s->options->executors, &s->sources, &reload_events, s);
 }
 
@@ -553,7 +583,11 @@ int supervisor_run(struct options *options, int argc, char **argv, int script) {
     s->watch = file_changes_new(&s->loop, on_file_changed, s);
   if (!executable_memory_works())
     log_warn("LuaJIT's compiler is off, since memory that is written must not be executed here");
-  slot_start_executor(slot_list_add(&s->slots));
+  start_endpoints(s);
+  if (s->status == 0)
+    slot_start_executor(slot_list_add(&s->slots));
+  else
+    begin_finishing(s, NULL);
   uv_run(&s->loop, UV_RUN_DEFAULT);
   uv_loop_close(&s->loop);
   queue_list_free(&s->queues);

@@ -104,8 +104,12 @@ void slot_start_executor(struct slot *slot) {
   slot->started_ms = clock_ms();
   slot->jobs = 0;
   set_state(slot, SLOT_LOADING);
-  if (child_start(slot->child, slot->sources) == 0)
+  if (child_start(slot->child, slot->sources) == 0) {
+    slot->start.counts->executor_starts++;
+    slot->start.counts->executor_restarts += slot->died;
+    slot->died = false;
     return;
+  }
   set_state(slot, SLOT_DEAD);
   restart_later(slot, false);
   slot->start.events->broken(slot->start.owner, slot, NULL, 0);
@@ -305,6 +309,7 @@ static void make_holds(struct slot *slot) {
                                      .gate = slot->start.gate,
                                      .frontier = slot->start.frontier,
                                      .history = slot->start.history,
+                                     .counts = slot->start.counts,
                                      .version = slot->version,
                                      .events = &slot_hold_events,
                                      .owner = slot};
@@ -453,6 +458,7 @@ static void on_died(void *owner, const struct child_death *death) {
                                 .run = death->run};
   log_death(slot, death, known);
   slot_end_isolation(slot);
+  slot->died = !intended && !(replace && death->orderly);
   set_state(slot, SLOT_DEAD);
   for (int lane = 0; lane < HOLDS_PER_EXECUTOR; lane++)
     if (slot->holds[lane])

@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "child.h"
+#include "counts.h"
 #include "hold.h"
 #include "options.h"
 #include "queue.h"
@@ -61,6 +62,7 @@ struct slot_start {
   struct claim_gate *gate;
   const struct frontier *frontier;
   const struct history *history;
+  struct counts *counts;
   struct wakeup *wakeup;
   struct isolation *isolation;
   const struct slot_events *events;

@@ -136,6 +136,14 @@ int slot_list_leases(const struct slot_list *list, int64_t *ids, int64_t *tokens
   return found;
 }
 
+void slot_list_count_in_flight(const struct slot_list *list, const struct queue_list *queues) {
+  for (struct queue *queue = queues->first; queue; queue = queue->next)
+    queue->in_flight = 0;
+  for (int i = 0; i < hold_count(list); i++)
+    if (hold_at(list, i))
+      hold_add_in_flight(hold_at(list, i));
+}
+
 void slot_list_lease_lost(struct slot_list *list, int64_t id) {
   for (int i = 0; i < hold_count(list); i++)
     if (hold_at(list, i))

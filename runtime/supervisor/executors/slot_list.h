@@ -59,6 +59,10 @@ int slot_list_leases(const struct slot_list *list, int64_t *ids, int64_t *tokens
 /* slot_list_has_lease(list, id): whether a hold has leased that job, and it still runs. */
 bool slot_list_has_lease(const struct slot_list *list, int64_t id);
 
+/* slot_list_count_in_flight(list, queues): sets in_flight of each of the queues: how many of its jobs are with the
+ * executors. */
+void slot_list_count_in_flight(const struct slot_list *list, const struct queue_list *queues);
+
 /* slot_list_lease_lost(list, id), slot_list_cancel(list, id): see hold_lease_lost() and hold_cancel(). */
 void slot_list_lease_lost(struct slot_list *list, int64_t id);
 void slot_list_cancel(struct slot_list *list, int64_t id);

@@ -58,6 +58,7 @@ struct slot {
   uv_timer_t timer;      /* dead: starts another executor; ready: see ISOLATION_WAITING; retiring,
                           exiting: checks every second */
   uv_timer_t idle_timer; /* closes holds that claim ahead and have had no jobs for a while */
+  bool died;             /* dead: the executor was not to end */
   int64_t started_ms;
   int64_t restart_wait_ms;
   int64_t memory_checked_ms;

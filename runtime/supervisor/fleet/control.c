@@ -13,6 +13,7 @@
 #include "queue_settings.h"
 #include "regions.h"
 #include "retention.h"
+#include "samples.h"
 #include "stats.h"
 #include "worker_row.h"
 
@@ -44,6 +45,7 @@ struct control {
   struct stats *stats;
   struct retention *retention;
   struct queue_settings *settings;
+  struct samples *samples; /* NULL: nobody asks for metrics */
   const struct options *options;
   const struct queue_list *queues;
   const struct control_events *events;
@@ -51,7 +53,7 @@ struct control {
   enum control_state state;
   uv_timer_t timer;        /* until the next heartbeat; after control_leave(), until leaving has taken too long */
   uv_timer_t extend_timer; /* until leases are extended */
-  int busy;                /* acts without an answer, other than those of the doorbell and the regions */
+  int busy;                /* acts without an answer, other than those of the doorbell, the regions and the samples */
   bool other_answered;     /* the act that was answered last is one of theirs */
   bool wrote_last;         /* leaving: the last share of the statistics was sent */
   bool pooler_logged, extend_failure_logged;
@@ -102,6 +104,8 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
   wakeup_set_doorbell(wakeup, control->bell);
   control->cancellations = cancellations_new(loop, slots, on_look, control);
   control->settings = queue_settings_new(loop, queues, slots, wakeup, on_ask, control);
+  if (options->listen && *options->listen)
+    control->samples = samples_new(loop, control->connection, queues);
   connection_open(control->connection);
   return control;
 }
@@ -126,6 +130,7 @@ void control_free(struct control *control) {
   doorbell_free(control->bell);
   cancellations_free(control->cancellations);
   queue_settings_free(control->settings);
+  samples_free(control->samples);
   dead_workers_free(control->dead);
   regions_free(control->regions);
   worker_row_free(control->row);
@@ -279,6 +284,8 @@ static void on_up(void *owner) {
   extend(control);
   look_for_dead_workers(control);
   on_heartbeat(&control->timer);
+  if (control->state == CONTROL_SERVING)
+    samples_up(control->samples);
 }
 
 static void on_down(void *owner, const char *reason) {
@@ -290,6 +297,7 @@ static void on_down(void *owner, const char *reason) {
   regions_down(control->regions);
   stats_down(control->stats);
   queue_settings_down(control->settings);
+  samples_down(control->samples);
   if (control->state >= CONTROL_LEAVING) /* the row stays until another worker finds that this one is silent */
     uv_timer_start(&control->timer, on_leave_timeout, 0, 0);
 }
@@ -355,8 +363,9 @@ static void take_lost_leases(struct control *control, const PGresult *result) {
 
 static void on_result(void *owner, enum statement statement, PGresult *result) {
   struct control *control = owner;
-  control->other_answered =
-      doorbell_result(control->bell, statement, result) || regions_result(control->regions, statement, result);
+  control->other_answered = doorbell_result(control->bell, statement, result) ||
+                            regions_result(control->regions, statement, result) ||
+                            samples_result(control->samples, statement, result);
   if (control->other_answered || dead_workers_result(control->dead, statement, result) ||
       worker_row_result(control->row, statement, result) || stats_result(control->stats, statement, result) ||
       retention_result(control->retention, statement, result) ||
@@ -393,6 +402,7 @@ static void join(struct control *control) {
     return;
   control->state = CONTROL_SERVING;
   retention_start(control->retention);
+  samples_up(control->samples);
   control->events->checked(control->owner);
 }
 
@@ -468,6 +478,14 @@ static void on_leave_timeout(uv_timer_t *timer) {
     leave(control);
 }
 
+bool control_is_up(const struct control *control) {
+  return connection_is_up(control->connection);
+}
+
+struct xmin_sample control_xmin(const struct control *control) {
+  return samples_xmin(control->samples);
+}
+
 struct database_name control_database(const struct control *control) {
   return connection_database(control->connection);
 }
@@ -478,6 +496,7 @@ void control_leave(struct control *control) {
   dead_workers_stop(control->dead);
   worker_row_leave(control->row);
   retention_stop(control->retention);
+  samples_down(control->samples);
   control->other_answered = false;
   uv_timer_start(&control->timer, on_leave_timeout, reachable ? LEAVE_TIMEOUT_MS : 0, 0);
   if (reachable && control->busy == 0)

@@ -9,6 +9,7 @@
 #include "history.h"
 #include "options.h"
 #include "queue.h"
+#include "samples.h"
 #include "slot_list.h"
 #include "status.h"
 #include "wakeup.h"
@@ -44,6 +45,10 @@ struct control *control_new(uv_loop_t *loop, const struct options *options, cons
 
 /* control_queues_changed(control): the script was reloaded, and may register other queues than before. */
 void control_queues_changed(struct control *control);
+
+/* control_is_up(control): whether it has a session. control_xmin(control): see samples_xmin(). */
+bool control_is_up(const struct control *control);
+struct xmin_sample control_xmin(const struct control *control);
 
 /* control_database(control): see connection_database(). */
 struct database_name control_database(const struct control *control);

@@ -131,8 +131,10 @@ bool stats_result(struct stats *stats, enum statement statement, const PGresult 
     stats->failure_logged = true;
   } else {
     stats->failure_logged = false;
-    for (int i = 0; i < stats->count; i++)
+    for (int i = 0; i < stats->count; i++) {
       tally_subtract(&stats->shares[i].queue->tally, &stats->shares[i].tally);
+      tally_add(&stats->shares[i].queue->written, &stats->shares[i].tally);
+    }
   }
   stats->count = 0;
   return true;

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "memory.h"
@@ -62,6 +61,18 @@ void status_touch(struct status *status) {
 void status_set_stage(struct status *status, const char *stage) {
   status->stage = stage;
   status_touch(status);
+}
+
+const char *status_stage(const struct status *status) {
+  return status->stage;
+}
+
+const char *status_script(const struct status *status) {
+  return status->script;
+}
+
+const char *status_script_error(const struct status *status) {
+  return status->script_error;
 }
 
 void status_set_script_error(struct status *status, const char *error, size_t length) {
@@ -163,16 +174,6 @@ static void add_queue(cJSON *object, const struct queue *queue, int in_flight) {
   cJSON_AddItemToObject(object, name, said);
 }
 
-static int64_t own_memory(void) {
-  struct memory_use use = {0};
-  int fd = memory_use_open();
-  if (fd < 0)
-    return 0;
-  memory_use_read(fd, &use);
-  close(fd);
-  return (int64_t)use.resident;
-}
-
 static void add_executors(cJSON *object, const struct status *status) {
   cJSON *list = cJSON_AddArrayToObject(object, "executors");
   for (int i = 0; i < status->slots->count && i < EXECUTORS_MOST; i++)
@@ -191,7 +192,7 @@ static void add_queues(cJSON *object, const struct status *status) {
 }
 
 static void add_totals(cJSON *object, const struct status *status) {
-  int64_t memory = own_memory();
+  int64_t memory = (int64_t)memory_of_process();
   int holds = 0;
   for (int i = 0; i < status->slots->count; i++) {
     memory += slot_memory(status->slots->items[i]);
@@ -202,8 +203,7 @@ static void add_totals(cJSON *object, const struct status *status) {
   add_integer(object, "holds", holds);
 }
 
-/* The version of the script that most recent executors run; NULL: not known. */
-static const char *version_of(const struct status *status) {
+const char *status_script_version(const struct status *status) {
   struct slot_activity activity;
   for (int i = 0; i < status->slots->count; i++) {
     slot_get_activity(status->slots->items[i], &activity);
@@ -242,7 +242,7 @@ char *status_text(const struct status *status, bool ascii) {
   bool reloads = strcmp(status->stage, "serving") == 0 && old_executors_count(status->slots) > 0;
   cJSON_AddStringToObject(object, "stage", reloads ? "reloading" : status->stage);
   add_text(object, "script", status->script);
-  add_text(object, "script_version", version_of(status));
+  add_text(object, "script_version", status_script_version(status));
   add_text(object, "script_error", status->script_error);
   add_text(object, "error", *problem ? problem : NULL);
   options_each_changed(status->options, add_option, cJSON_AddObjectToObject(object, "options"));

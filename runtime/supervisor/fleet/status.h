@@ -32,6 +32,13 @@ void status_set_stage(struct status *status, const char *stage);
 /* status_set_script_error(status, error, length): why the script cannot be loaded; NULL: it has been loaded. */
 void status_set_script_error(struct status *status, const char *error, size_t length);
 
+/* What it says: the stage; the path of the script; why the script cannot be loaded, NULL: it can; the version of the
+ * script that executors run, NULL: not known. The texts are valid until the loop's next turn. */
+const char *status_stage(const struct status *status);
+const char *status_script(const struct status *status);
+const char *status_script_error(const struct status *status);
+const char *status_script_version(const struct status *status);
+
 /* status_touch(status): something else that it shows has changed: a queue backs off, a handler is stuck. */
 void status_touch(struct status *status);
 

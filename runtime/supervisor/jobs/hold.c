@@ -183,6 +183,13 @@ int hold_count_jobs(const struct hold *hold, const struct queue *queue) {
   return count;
 }
 
+void hold_add_in_flight(const struct hold *hold) {
+  for (int i = 0; i < hold->batch.count; i++)
+    hold->batch.jobs[i].queue->in_flight += hold->batch.jobs[i].outcome == OUTCOME_NONE;
+  for (int i = 0; i < hold->leased.count; i++)
+    hold->leased.items[i].job.queue->in_flight += hold->leased.items[i].job.outcome == OUTCOME_NONE;
+}
+
 bool hold_is_holding(const struct hold *hold) {
   return hold_has_batch(hold) && hold->batch.open > 0;
 }
@@ -282,6 +289,7 @@ static void take_commit(struct hold *hold) {
   hold->rescuing = hold->retrying = false;
   settle_log(&hold->settling);
   tally_batch(&hold->settling);
+  hold->start.counts->settles += hold->settling.count > 0;
   batch_clear(&hold->settling);
   hold->rescue.singly = hold->rescue.singly && hold->rescue.jobs.count > 0;
   if (hold->rescue.jobs.count > 0 || hold->ignored > 0)

@@ -9,6 +9,7 @@
 #include "claim.h"
 #include "claim_gate.h"
 #include "connection.h"
+#include "counts.h"
 #include "history.h"
 #include "options.h"
 #include "queue.h"
@@ -69,6 +70,7 @@ struct hold_start {
   struct claim_gate *gate;
   const struct frontier *frontier; /* shared by all holds of the worker */
   const struct history *history;   /* shared by all holds of the worker */
+  struct counts *counts;           /* shared by all holds of the worker */
   const char *version;             /* of the script that the executor runs; may change */
   const struct hold_events *events;
   void *owner;
@@ -111,6 +113,9 @@ void hold_outcomes_end(struct hold *hold);
  * cause, all jobs go back unchanged.
  */
 void hold_child_died(struct hold *hold, const struct child_death *death);
+
+/* hold_add_in_flight(hold): adds its jobs that have not ended to queue->in_flight of their queues. */
+void hold_add_in_flight(const struct hold *hold);
 
 /* hold_recall(hold, queue): jobs of the queue (NULL: of all queues) that have not begun go back. */
 void hold_recall(struct hold *hold, const struct queue *queue);

@@ -178,6 +178,8 @@ static bool may_run(struct hold *hold) {
 void hold_end_claim(struct hold *hold) {
   hold_add_claim_cost(hold, hold->claim.sweeps_any && hold->claim.deaths != CLAIM_DEATHS_MANY);
   claim_gate_leave(hold->start.gate, hold);
+  hold->start.counts->claims++;
+  hold->start.counts->claimed_jobs += hold->batch.count;
   if (hold->batch.count == 0) {
     close_empty(hold);
     return;

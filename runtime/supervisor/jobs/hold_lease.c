@@ -64,6 +64,7 @@ void hold_lease_lost(struct hold *hold, int64_t id) {
     return;
   log_warn("lease lost: the job no longer belongs to this worker", LOG_T("hold", hold->name), LOG_I("job", id),
            LOG_I("lost_so_far", ++hold->leases_lost));
+  hold->start.counts->leases_lost++;
   child_cancel(hold->child, lease->batch, lease->index);
   hold_start_checks(hold);
 }

@@ -16,6 +16,13 @@
 /* No claim asks a queue of which this worker has so many outcomes that cannot be written. */
 enum { QUEUE_IGNORED_MOST = 1000 };
 
+/* What the database had of a queue when it was last asked for the metrics (fleet/samples.c). Zeroed: never. */
+struct queue_sample {
+  int64_t at_ms;   /* when, by clock_ms(); 0: never, or the last try has failed */
+  int64_t due;     /* jobs that are due, counted up to a limit */
+  double oldest_s; /* for how long the oldest of them has been due, in seconds */
+};
+
 /*
  * A queue as this worker sees it: its settings, the statistics about its handlers, and its backoff. Queues live as long
  * as the worker. Times are clock_ms().
@@ -57,7 +64,10 @@ struct queue {
   int64_t refused_until_ms; /* end of the pause because of that; see queue_refuse() */
   int64_t refused_wait_ms;  /* its length */
   struct region region;
-  struct tally tally;
+  struct tally tally;   /* what was counted and is not in the database yet */
+  struct tally written; /* what was counted before */
+  struct queue_sample sample;
+  int in_flight; /* jobs of the worker, when slot_list_count_jobs() was last called */
   struct queue *next;
 };
 

@@ -49,6 +49,25 @@ bool tally_is_empty(const struct tally *tally) {
   return tally->completed == 0 && tally->retried == 0 && tally->failed == 0 && tally->snoozed == 0;
 }
 
+/* Times are added up to the greatest number. */
+static int64_t sum_of(int64_t a, int64_t b) {
+  int64_t sum;
+  return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+
+void tally_add(struct tally *tally, const struct tally *other) {
+  tally->completed += other->completed;
+  tally->retried += other->retried;
+  tally->failed += other->failed;
+  tally->snoozed += other->snoozed;
+  tally->wait_us = sum_of(tally->wait_us, other->wait_us);
+  tally->run_us = sum_of(tally->run_us, other->run_us);
+  for (int i = 0; i < TALLY_BUCKETS; i++) {
+    tally->waits[i] += other->waits[i];
+    tally->runs[i] += other->runs[i];
+  }
+}
+
 void tally_subtract(struct tally *tally, const struct tally *written) {
   tally->completed -= written->completed;
   tally->retried -= written->retried;

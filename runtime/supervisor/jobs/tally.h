@@ -27,6 +27,9 @@ void tally_batch(const struct batch *batch);
 bool tally_is_empty(const struct tally *tally);
 void tally_subtract(struct tally *tally, const struct tally *written);
 
+/* tally_add(tally, other): adds what `other` has counted. */
+void tally_add(struct tally *tally, const struct tally *other);
+
 /* tally_bucket(us): the index of the bucket for that many microseconds. */
 int tally_bucket(int64_t us);
 

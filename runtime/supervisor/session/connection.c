@@ -233,6 +233,7 @@ static void disconnect(struct connection *c, enum connection_state next, const c
   c->error = NULL;
   c->ending = false;
   connection_set_state(c, next);
+  c->mode->lost += was_up && retry;
   if (retry || problem->owner == c) {
     snprintf(problem->text, sizeof problem->text, "%s", retry ? text : "");
     problem->owner = retry ? c : NULL;

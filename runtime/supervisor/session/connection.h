@@ -57,6 +57,7 @@ struct session_mode {
   enum session_kind kind;
   bool unprepared; /* statements are not to be prepared */
   struct session_problem problem;
+  int64_t lost; /* how many sessions were lost since the start */
 };
 
 /* session_mode_from_options(options): the mode that --pooler and --no-prepare ask for. */

@@ -70,6 +70,19 @@ enum queue_settings_column {
   QUEUE_SETTINGS_REASON,
 };
 
+/* Columns of STATEMENT_SAMPLE_QUEUES's rows, one row for each queue. */
+enum sample_queues_column {
+  SAMPLE_QUEUES_QUEUE,     /* int8: position of the queue in $1, counted from 1 */
+  SAMPLE_QUEUES_DUE,       /* int8: jobs that are due, at most $2 */
+  SAMPLE_QUEUES_OLDEST_MS, /* int8: for how many milliseconds the oldest has been due; null: there is none */
+};
+
+/* Columns of STATEMENT_SAMPLE_XMIN's row. */
+enum sample_xmin_column {
+  SAMPLE_XMIN_IDS,      /* int8: transactions since the oldest snapshot */
+  SAMPLE_XMIN_SINCE_MS, /* int8: for how many milliseconds the oldest transaction has been open */
+};
+
 /* Columns of STATEMENT_DOORBELL_PEERS's rows. */
 enum doorbell_peers_column {
   DOORBELL_PEERS_ID,  /* int8 */
