@@ -8,7 +8,7 @@ packages_to_build=(
   luajit postgresql
 )
 packages_to_test=("${packages_to_build[@]}" lua-busted lua-check lua-cjson libcmocka-dev clang-format util-linux valgrind
-  pgbouncer curl graphicsmagick lua-socket lua-curl lowdown iproute2 iptables)
+  pgbouncer curl graphicsmagick lua-socket lua-curl lowdown iproute2 iptables prometheus)
 # The drivers that languages_spec.lua uses, which only `spec/run --all` runs.
 packages_for_languages=(golang-go golang-github-lib-pq-dev ruby-pg python3-psycopg python3-psycopg2)
 packages_to_fuzz=("${packages_to_test[@]}" clang libclang-rt-dev)
@@ -44,9 +44,9 @@ apt_install() {
     as_root mkdir -p "${no_cluster%/*}"
     echo "create_main_cluster = false" | as_root tee "$no_cluster" >/dev/null
   fi
-  # Nor for a pgbouncer that runs.
+  # Nor for a pgbouncer or a Prometheus that runs.
   local policy=""
-  if [[ " $* " == *" pgbouncer "* && ! -e /usr/sbin/policy-rc.d ]]; then
+  if [[ " $* " =~ " "(pgbouncer|prometheus)" " && ! -e /usr/sbin/policy-rc.d ]]; then
     policy=/usr/sbin/policy-rc.d
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     as_root chmod +x "$policy"
