@@ -10,17 +10,18 @@
 #include "listing.h"
 #include "memory.h"
 
-enum { KEY_SIZE = 2048, TABLE_SIZE = 1 << 18 }; /* more than twice the number of errors */
+enum { KEY_SIZE = 2048 };
 
 /* The columns of jobs_errors.sql. */
 enum column { COLUMN_ID, COLUMN_TIME, COLUMN_ERROR, COLUMN_IS_CUT };
 
-static const struct listing_column columns[] = {
+const struct listing_column error_groups_columns[] = {
     {"count", "COUNT", LISTING_NUMBER},      {"first_at", "FIRST", LISTING_TIME}, {"last_at", "LAST", LISTING_TIME},
     {"last_job", "LAST ID", LISTING_NUMBER}, {"error", "ERROR", LISTING_LONG},    {"last_error", NULL, LISTING_TEXT},
 };
 
-enum { COLUMNS = sizeof columns / sizeof columns[0] };
+_Static_assert(sizeof error_groups_columns / sizeof error_groups_columns[0] == ERROR_GROUPS_COLUMNS,
+               "as many as error_groups.h says");
 
 struct group {
   char *key;
@@ -89,10 +90,10 @@ static uint64_t hash(const char *text) {
 }
 
 /* Returns the group of the key in the table, which is open and never full; a new one has no members. */
-static struct group *find_group(struct group *table, const char *key) {
-  size_t at = hash(key) % TABLE_SIZE;
+static struct group *find_group(struct group *table, size_t size, const char *key) {
+  size_t at = hash(key) % size;
   while (table[at].key && strcmp(table[at].key, key) != 0)
-    at = (at + 1) % TABLE_SIZE;
+    at = (at + 1) % size;
   if (!table[at].key)
     table[at].key = memory_text(key);
   return &table[at];
@@ -108,45 +109,55 @@ static int compare(const void *a, const void *b) {
 static void add_group(struct listing *listing, const PGresult *result, const struct group *group) {
   char count[24];
   snprintf(count, sizeof count, "%" PRId64, group->count);
-  listing_add(listing, (const char *[COLUMNS]){count, PQgetvalue(result, group->earliest, COLUMN_TIME),
-                                               PQgetvalue(result, group->latest, COLUMN_TIME),
-                                               PQgetvalue(result, group->latest, COLUMN_ID), group->key,
-                                               PQgetvalue(result, group->latest, COLUMN_ERROR)});
+  listing_add(listing, (const char *[ERROR_GROUPS_COLUMNS]){count, PQgetvalue(result, group->earliest, COLUMN_TIME),
+                                                            PQgetvalue(result, group->latest, COLUMN_TIME),
+                                                            PQgetvalue(result, group->latest, COLUMN_ID), group->key,
+                                                            PQgetvalue(result, group->latest, COLUMN_ERROR)});
 }
 
-bool error_groups_is_cut(const PGresult *result) {
-  return *PQgetvalue(result, PQntuples(result) - 1, COLUMN_IS_CUT) == 't';
-}
-
-int error_groups_list(const struct options *options, const struct inquiry *inquiry, const PGresult *result) {
-  struct listing listing;
-  int rows = PQntuples(result) - 1, count = 0; /* the last row is about the others */
-  struct group *table = memory_new(TABLE_SIZE * sizeof *table);
+int error_groups_add(struct listing *listing, const PGresult *result, int64_t most) {
+  int rows = error_groups_read(result), count = 0;
+  size_t size = 2 * (size_t)rows + 1;
+  struct group *table = memory_new(size * sizeof *table);
   char *key = memory_new(KEY_SIZE);
   for (int i = 0; i < rows; i++) {
     error_groups_key(key, KEY_SIZE, PQgetvalue(result, i, COLUMN_ERROR));
-    struct group *group = find_group(table, key);
+    struct group *group = find_group(table, size, key);
     group->latest = group->count++ == 0 ? i : group->latest;
     group->earliest = i;
   }
-  for (int i = 0; i < TABLE_SIZE; i++)
+  for (size_t i = 0; i < size; i++)
     if (table[i].key)
       table[count++] = table[i];
   qsort(table, (size_t)count, sizeof *table, compare);
-  listing_init(&listing, options, columns, COLUMNS, inquiry->now);
   for (int i = 0; i < count; i++) {
-    if (i < (options->limit ? options->limit : INQUIRY_LIMIT))
-      add_group(&listing, result, &table[i]);
+    if (i < most)
+      add_group(listing, result, &table[i]);
     free(table[i].key);
   }
   free(key);
   free(table);
+  return count;
+}
+
+int error_groups_read(const PGresult *result) {
+  return PQntuples(result) - 1; /* the last row is about the others */
+}
+
+bool error_groups_are_cut(const PGresult *result) {
+  return *PQgetvalue(result, error_groups_read(result), COLUMN_IS_CUT) == 't';
+}
+
+int error_groups_list(const struct options *options, const struct inquiry *inquiry, const PGresult *result) {
+  struct listing listing;
+  listing_init(&listing, options, error_groups_columns, ERROR_GROUPS_COLUMNS, inquiry->now);
+  error_groups_add(&listing, result, options->limit ? options->limit : INQUIRY_LIMIT);
   int status = listing_finish(&listing, "jobs", "No job has failed.");
-  if (error_groups_is_cut(result))
+  if (error_groups_are_cut(result))
     fprintf(
         stderr,
         "pgq-lua jobs: only the last %d failed jobs were read, in equal shares of the queues; others are selected by "
         "a queue, --since and --before\n",
-        rows);
+        error_groups_read(result));
   return status;
 }

@@ -4,8 +4,10 @@
 #include <libpq-fe.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "inquiry.h"
+#include "listing.h"
 #include "options.h"
 
 /* error_groups_key(out, size, error): copies an error message to `out`, with # in place of numbers and of words that
@@ -13,8 +15,18 @@
  * these become the same. A text that does not fit is cut. */
 void error_groups_key(char *out, size_t size, const char *error);
 
-/* error_groups_is_cut(result): whether there are more errors than the rows of jobs_errors.sql. */
-bool error_groups_is_cut(const PGresult *result);
+/* The list: its columns. */
+enum { ERROR_GROUPS_COLUMNS = 6, ERROR_GROUPS_KEY = 4 };
+extern const struct listing_column error_groups_columns[];
+
+/* error_groups_add(listing, result, most): adds the `most` largest groups of the errors that are the rows of
+ * jobs_errors.sql to a list with these columns, the largest first. Returns how many groups there are. */
+int error_groups_add(struct listing *listing, const PGresult *result, int64_t most);
+
+/* error_groups_read(result): how many errors these rows have. error_groups_are_cut(result): whether jobs_errors.sql has
+ * read as many as it may, so that there may be more. */
+int error_groups_read(const PGresult *result);
+bool error_groups_are_cut(const PGresult *result);
 
 /* error_groups_list(options, inquiry, result): lists the groups of errors that are the rows of jobs_errors.sql, largest
  * group first. Returns 0, or -1 after a message. */

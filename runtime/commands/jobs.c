@@ -1,5 +1,6 @@
 #include "jobs.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +15,6 @@
 #include "refusal.h"
 #include "search.h"
 #include "selection.h"
-
-#define NEEDS "{pgq_jobs SELECT,pgq_workers SELECT}"
 
 /* The columns of jobs_running.sql, jobs_waiting.sql and jobs_ended.sql. */
 enum column {
@@ -38,7 +37,7 @@ enum column {
   COLUMN_SEARCHED, /* how many jobs were read; the time is from when on, or up to when, no job was left out */
 };
 
-static const struct listing_column columns[] = {
+const struct listing_column jobs_columns[] = {
     {"id", "ID", LISTING_NUMBER},           {"queue", "QUEUE", LISTING_LONG},
     {"state", "STATE", LISTING_TEXT},       {NULL, "WHEN", LISTING_TIME},
     {"attempt", "ATTEMPT", LISTING_NUMBER}, {NULL, "WORKER OR ERROR", LISTING_LONG},
@@ -50,37 +49,39 @@ static const struct listing_column columns[] = {
     {"data_bytes", NULL, LISTING_NUMBER},
 };
 
-enum { COLUMNS = sizeof columns / sizeof columns[0] };
+_Static_assert(sizeof jobs_columns / sizeof jobs_columns[0] == JOBS_COLUMNS, "as many as jobs.h says");
 
-struct state_row {
-  enum job_state state;
-  const char *name;
-  const char *sql;
-};
-
-/* In the order in which they are listed. */
-static const struct state_row state_rows[] = {
+const struct jobs_state jobs_states[JOBS_STATES] = {
     {JOB_RUNNING, "running", SQL_JOBS_RUNNING},   {JOB_DUE, "due", SQL_JOBS_WAITING},
     {JOB_LATER, "later", SQL_JOBS_WAITING},       {JOB_FAILED, "failed", SQL_JOBS_ENDED},
     {JOB_CANCELLED, "cancelled", SQL_JOBS_ENDED}, {JOB_COMPLETED, "completed", SQL_JOBS_ENDED},
 };
-
-enum { STATES = sizeof state_rows / sizeof state_rows[0] };
 
 static void add_job(struct listing *listing, const char *state, const PGresult *result, int number) {
   const char *row[COLUMN_IS_CUT];
   for (int i = 0; i < COLUMN_IS_CUT; i++)
     row[i] = PQgetisnull(result, number, i) ? NULL : PQgetvalue(result, number, i);
   const char *detail = row[COLUMN_WORKER] ? row[COLUMN_WORKER] : row[COLUMN_ERROR];
-  listing_add(listing,
-              (const char *[COLUMNS]){row[COLUMN_ID], row[COLUMN_QUEUE], state, row[COLUMN_TIME], row[COLUMN_ATTEMPT],
-                                      detail, row[COLUMN_CREATED], row[COLUMN_RUN_AFTER], row[COLUMN_STARTED],
-                                      row[COLUMN_RAN], row[COLUMN_WAITS], row[COLUMN_DEATHS], row[COLUMN_WORKER_ID],
-                                      row[COLUMN_WORKER], row[COLUMN_ERROR], row[COLUMN_META], row[COLUMN_BYTES]});
+  listing_add(listing, (const char *[JOBS_COLUMNS]){
+                           row[COLUMN_ID], row[COLUMN_QUEUE], state, row[COLUMN_TIME], row[COLUMN_ATTEMPT], detail,
+                           row[COLUMN_CREATED], row[COLUMN_RUN_AFTER], row[COLUMN_STARTED], row[COLUMN_RAN],
+                           row[COLUMN_WAITS], row[COLUMN_DEATHS], row[COLUMN_WORKER_ID], row[COLUMN_WORKER],
+                           row[COLUMN_ERROR], row[COLUMN_META], row[COLUMN_BYTES]});
+}
+
+int jobs_add(struct listing *listing, const struct jobs_state *state, const PGresult *result, int most) {
+  int rows = PQntuples(result) - 1; /* the last row is about the others */
+  for (int i = 0; i < rows && i < most; i++)
+    add_job(listing, state->name, result, i);
+  return rows;
+}
+
+bool jobs_are_cut(const PGresult *result) {
+  return *PQgetvalue(result, PQntuples(result) - 1, COLUMN_IS_CUT) == 't';
 }
 
 /* Adds to the notes which jobs in this state were not searched. `row` is the last one of the result. */
-static void note_cut(struct buffer *notes, const struct state_row *state, const PGresult *result, int row) {
+static void note_cut(struct buffer *notes, const struct jobs_state *state, const PGresult *result, int row) {
   char note[320], until[MOMENT_SIZE] = "";
   const char *searched = PQgetvalue(result, row, COLUMN_SEARCHED);
   bool waits = state->state & JOB_WAITING;
@@ -97,7 +98,7 @@ static void note_cut(struct buffer *notes, const struct state_row *state, const 
 
 /* Asks for the jobs in one state, at most `left` of them. If conditions are searched that no index has, asks for about
  * `ms` milliseconds. Returns the result, or NULL. */
-static PGresult *find_jobs(struct inquiry *inquiry, const struct selection *selection, const struct state_row *state,
+static PGresult *find_jobs(struct inquiry *inquiry, const struct selection *selection, const struct jobs_state *state,
                            int64_t left, int64_t ms) {
   char limit[24], most[24];
   struct search search;
@@ -108,10 +109,11 @@ static PGresult *find_jobs(struct inquiry *inquiry, const struct selection *sele
   do {
     PQclear(result);
     snprintf(most, sizeof most, "%lld", (long long)search.rows);
-    result = inquiry_ask(inquiry, state->sql, 9,
-                         (const char *[]){selection->queue, state->name, selection->since, selection->before,
-                                          selection->pattern, selection->meta_key, selection->meta_value, limit, most});
-    is_cut = result && *PQgetvalue(result, PQntuples(result) - 1, COLUMN_IS_CUT) == 't';
+    result =
+        inquiry_ask(inquiry, state->sql, JOBS_PARAMETERS,
+                    (const char *[]){selection->queue, state->name, selection->since, selection->before,
+                                     selection->pattern, selection->meta_key, selection->meta_value, limit, most, "0"});
+    is_cut = result && jobs_are_cut(result);
   } while (is_cut && search_goes_on(&search));
   return result;
 }
@@ -132,14 +134,12 @@ static int count_bits(unsigned bits) {
 
 /* Lists the jobs in one state, at most `left` of them. Returns how many, or -1. */
 static int64_t list_state(struct inquiry *inquiry, struct listing *listing, struct buffer *notes,
-                          const struct selection *selection, const struct state_row *state, int64_t left, int64_t ms) {
+                          const struct selection *selection, const struct jobs_state *state, int64_t left, int64_t ms) {
   PGresult *result = find_jobs(inquiry, selection, state, left, ms);
   if (!result)
     return -1;
-  int rows = PQntuples(result) - 1; /* the last row is about the others */
-  for (int i = 0; i < rows; i++)
-    add_job(listing, state->name, result, i);
-  if (*PQgetvalue(result, rows, COLUMN_IS_CUT) == 't')
+  int rows = jobs_add(listing, state, result, INT_MAX);
+  if (jobs_are_cut(result))
     note_cut(notes, state, result, rows);
   PQclear(result);
   return rows;
@@ -150,13 +150,13 @@ static int list_jobs(const struct options *options, struct inquiry *inquiry, con
   struct buffer notes = {0};
   unsigned states = states_of(selection);
   int64_t left = options->limit ? options->limit : INQUIRY_LIMIT, listed = 0, until_ms = clock_ms() + SEARCH_MS;
-  listing_init(&listing, options, columns, COLUMNS, inquiry->now);
-  for (size_t i = 0; i < STATES && left > 0 && listed >= 0; i++) {
-    if (!(states & state_rows[i].state))
+  listing_init(&listing, options, jobs_columns, JOBS_COLUMNS, inquiry->now);
+  for (size_t i = 0; i < JOBS_STATES && left > 0 && listed >= 0; i++) {
+    if (!(states & jobs_states[i].state))
       continue;
-    listed = list_state(inquiry, &listing, &notes, selection, &state_rows[i], left,
+    listed = list_state(inquiry, &listing, &notes, selection, &jobs_states[i], left,
                         (until_ms - clock_ms()) / count_bits(states));
-    states &= ~(unsigned)state_rows[i].state;
+    states &= ~(unsigned)jobs_states[i].state;
     left -= listed;
   }
   int status = listing_finish(&listing, "jobs", listed < 0 ? "" : "There are no such jobs.");
@@ -176,7 +176,7 @@ static int group_errors(const struct options *options, struct inquiry *inquiry, 
     snprintf(most, sizeof most, "%lld", (long long)search.rows);
     result = inquiry_ask(inquiry, SQL_JOBS_ERRORS, 4,
                          (const char *[]){selection->queue, selection->since, selection->before, most});
-    is_cut = result && error_groups_is_cut(result);
+    is_cut = result && error_groups_are_cut(result);
   } while (is_cut && search_goes_on(&search));
   if (!result)
     return -1;
@@ -208,7 +208,8 @@ int jobs_command(const struct options *options, int argc, char **argv) {
   struct inquiry inquiry;
   if (read_selection(&selection, options, argc, argv) != 0)
     return 2;
-  if (inquiry_begin(&inquiry, options, "jobs", NEEDS, "name a queue, a state, or a time (--since, --before)") != 0) {
+  if (inquiry_begin(&inquiry, options, "jobs", JOBS_NEEDS, "name a queue, a state, or a time (--since, --before)") !=
+      0) {
     selection_free(&selection);
     return 1;
   }

@@ -22,6 +22,37 @@ void listing_init(struct listing *listing, const struct options *options, const 
                               .is_terminal = !options->json && isatty(STDOUT_FILENO)};
 }
 
+void listing_keep(struct listing *listing, const struct listing_column *columns, int count, const char *now) {
+  *listing = (struct listing){.columns = columns, .count = count, .now = now, .is_terminal = true, .keeps = true};
+}
+
+/* Where the text and the value of a kept cell are; the value is NO_VALUE for NULL. */
+struct place {
+  size_t cell, value;
+};
+
+#define NO_VALUE SIZE_MAX
+
+static const struct place *find_place(const struct listing *listing, int row, int column) {
+  return (const struct place *)listing->places.bytes + (size_t)row * (size_t)listing->count + column;
+}
+
+const char *listing_cell(const struct listing *listing, int row, int column) {
+  return (const char *)listing->cells.bytes + find_place(listing, row, column)->cell;
+}
+
+const char *listing_value(const struct listing *listing, int row, int column) {
+  size_t value = find_place(listing, row, column)->value;
+  return value == NO_VALUE ? NULL : (const char *)listing->values.bytes + value;
+}
+
+void listing_free(struct listing *listing) {
+  buffer_free(&listing->cells);
+  buffer_free(&listing->values);
+  buffer_free(&listing->places);
+  listing->rows = 0;
+}
+
 bool listing_is_table(const struct listing *listing) {
   return listing->is_terminal;
 }
@@ -143,6 +174,14 @@ static void print_line(struct listing *listing, const char *const *values) {
   buffer_free(&out);
 }
 
+/* Keeps the value of the cell whose text is added next. */
+static void keep_value(struct listing *listing, const char *value) {
+  struct place place = {listing->cells.length, value ? listing->values.length : NO_VALUE};
+  if (value)
+    buffer_add(&listing->values, value, strlen(value) + 1);
+  buffer_add(&listing->places, &place, sizeof place);
+}
+
 void listing_add(struct listing *listing, const char *const *values) {
   listing->rows++;
   if (listing->is_json) {
@@ -151,6 +190,8 @@ void listing_add(struct listing *listing, const char *const *values) {
     print_line(listing, values);
   } else {
     for (int i = 0; i < listing->count; i++) {
+      if (listing->keeps)
+        keep_value(listing, values[i]);
       add_value(listing, listing->columns[i].kind, values[i], &listing->cells);
       buffer_add(&listing->cells, "", 1);
     }
@@ -162,7 +203,7 @@ int listing_finish(struct listing *listing, const char *command, const char *emp
     listing_table_print(listing->columns, listing->count, (const char *)listing->cells.bytes, listing->rows);
   else if (listing->is_terminal)
     puts(empty);
-  buffer_free(&listing->cells);
+  listing_free(listing);
   if (fflush(stdout) == 0 && !ferror(stdout))
     return 0;
   fprintf(stderr, "pgq-lua %s: the list could not be printed: %s\n", command, strerror(errno));

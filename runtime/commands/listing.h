@@ -40,9 +40,11 @@ struct listing {
   /* private */
   const struct listing_column *columns;
   int count;
-  bool is_json, is_terminal;
+  bool is_json, is_terminal, keeps;
   const char *now;
-  struct buffer cells; /* on a terminal, the texts of all rows until listing_finish(), each with its NUL */
+  struct buffer cells;  /* on a terminal, the texts of all rows until listing_finish(), each with its NUL */
+  struct buffer values; /* if the rows are kept, their values as they were added, each with its NUL */
+  struct buffer places; /* then for each cell: where its text and its value are */
   int rows;
 };
 
@@ -53,7 +55,21 @@ struct listing {
 void listing_init(struct listing *listing, const struct options *options, const struct listing_column *columns,
                   int count, const char *now);
 
-/* listing_is_table(listing): whether the list is printed on a terminal, where space is scarce. */
+/*
+ * listing_keep(listing, columns, count, now): begins a list whose rows are not printed. The caller reads their cells,
+ * and ends the list with listing_free() instead of listing_finish().
+ */
+void listing_keep(struct listing *listing, const struct listing_column *columns, int count, const char *now);
+
+/* listing_cell(listing, row, column): the text of a kept cell as a table on a terminal shows it, "" without a value.
+ * listing_value(listing, row, column): its value as it was added, or NULL. Both are valid until a row is added. */
+const char *listing_cell(const struct listing *listing, int row, int column);
+const char *listing_value(const struct listing *listing, int row, int column);
+
+/* listing_free(listing): frees the memory of the listing. A zeroed one is allowed. */
+void listing_free(struct listing *listing);
+
+/* listing_is_table(listing): whether the list is shown on a terminal, where space is scarce. */
 bool listing_is_table(const struct listing *listing);
 
 /* listing_is_json(listing): whether the list is printed as JSON. */

@@ -39,7 +39,7 @@ enum column {
   COLUMN_SENTENCE, /* what `pgq-lua why` says, for a queue that workers register */
 };
 
-static const struct listing_column columns[] = {
+const struct listing_column queues_columns[] = {
     {"queue", "QUEUE", LISTING_LONG},
     {"due", "DUE", LISTING_COUNT},
     {"oldest_due_at", "OLDEST", LISTING_AGE},
@@ -65,7 +65,9 @@ static const struct listing_column columns[] = {
     {"longest_job_since", NULL, LISTING_TIME},
 };
 
-enum { COLUMNS = sizeof columns / sizeof columns[0], NOTE_SIZE = 1024 };
+enum { NOTE_SIZE = 1024 };
+
+_Static_assert(sizeof queues_columns / sizeof queues_columns[0] == QUEUES_COLUMNS, "as many as queues.h says");
 
 struct state_row {
   const char *state; /* in queues.sql and in JSON */
@@ -77,23 +79,28 @@ static const struct state_row state_rows[] = {
     {"no_worker", "NO WORKER"}, {"starved", "STARVED"}, {"workers_cannot_run", "NO WORKER"},
 };
 
-/* The names of the queues that workers serve, read when they are first needed. */
+/* The names of the queues that workers serve. */
 struct registered {
-  struct inquiry *inquiry;
-  PGresult *result;
   const char **names;
   int count;
 };
 
-static const char *find_nearest(struct registered *registered, const char *name) {
-  if (!registered->names) {
-    registered->result = inquiry_ask(registered->inquiry, SQL_REGISTERED_QUEUES, 0, NULL);
-    registered->count = registered->result ? PQntuples(registered->result) : 0;
-    registered->names = memory_new(((size_t)registered->count + 1) * sizeof *registered->names);
-    for (int i = 0; i < registered->count; i++)
-      registered->names[i] = PQgetvalue(registered->result, i, 0);
-  }
-  return nearest_word(name, registered->names, registered->count);
+static void read_registered(struct registered *registered, const PGresult *result) {
+  registered->count = result ? PQntuples(result) : 0;
+  registered->names = memory_new(((size_t)registered->count + 1) * sizeof *registered->names);
+  for (int i = 0; i < registered->count; i++)
+    registered->names[i] = PQgetvalue(result, i, 0);
+}
+
+static bool is_unserved(const PGresult *result, int row) {
+  return strcmp(PQgetvalue(result, row, COLUMN_STATE), "no_worker") == 0 && PQgetisnull(result, row, COLUMN_SENTENCE);
+}
+
+bool queues_want_names(const PGresult *result) {
+  for (int i = 0; i < PQntuples(result); i++)
+    if (is_unserved(result, i))
+      return true;
+  return false;
 }
 
 /* Writes when something ends: "until it is resumed", or "for 5m more (until …)". */
@@ -148,19 +155,20 @@ static const char *find_title(const char *state) {
   return state;
 }
 
-static void add_queue(struct listing *listing, struct registered *registered, const PGresult *result, int number) {
+static void add_queue(struct listing *listing, const PGresult *result, int number, const struct registered *registered,
+                      const char *now) {
   const char *row[COLUMN_SENTENCE + 1];
   char note[NOTE_SIZE], p95[24];
   struct histogram run = {0};
   for (int i = 0; i <= COLUMN_SENTENCE; i++)
     row[i] = PQgetisnull(result, number, i) ? NULL : PQgetvalue(result, number, i);
-  bool unserved = row[COLUMN_STATE] && strcmp(row[COLUMN_STATE], "no_worker") == 0 && !row[COLUMN_SENTENCE];
-  const char *nearest = unserved ? find_nearest(registered, row[COLUMN_NAME]) : NULL;
-  explain(note, row, nearest, registered->inquiry->now);
+  const char *nearest =
+      is_unserved(result, number) ? nearest_word(row[COLUMN_NAME], registered->names, registered->count) : NULL;
+  explain(note, row, nearest, now);
   histogram_add(&run, row[COLUMN_RUN_BUCKETS]);
   int64_t quantile_ms = histogram_quantile(&run, 0.95);
   snprintf(p95, sizeof p95, "%" PRId64, quantile_ms);
-  const char *values[COLUMNS] = {
+  const char *values[QUEUES_COLUMNS] = {
       row[COLUMN_NAME],
       row[COLUMN_DUE],
       row[COLUMN_OLDEST_DUE],
@@ -188,27 +196,36 @@ static void add_queue(struct listing *listing, struct registered *registered, co
   listing_add(listing, values);
 }
 
+void queues_add(struct listing *listing, const PGresult *result, int most, const PGresult *names, const char *now) {
+  struct registered registered;
+  read_registered(&registered, names);
+  for (int i = 0; i < PQntuples(result) && i < most; i++)
+    add_queue(listing, result, i, &registered, now);
+  free(registered.names);
+}
+
+/* Lists the queues that are the rows of queues.sql. Returns the exit status. */
+static int list(const struct options *options, struct inquiry *inquiry, const PGresult *result) {
+  struct listing listing;
+  PGresult *names = NULL;
+  if (queues_want_names(result) && !(names = inquiry_ask(inquiry, SQL_REGISTERED_QUEUES, 0, NULL)))
+    return 1;
+  listing_init(&listing, options, queues_columns, QUEUES_COLUMNS, inquiry->now);
+  queues_add(&listing, result, PQntuples(result), names, inquiry->now);
+  PQclear(names);
+  return listing_finish(&listing, "queues", "There are no queues: no jobs, and no workers.") == 0 ? 0 : 1;
+}
+
 int queues_command(const struct options *options, int argc, char **argv) {
   struct inquiry inquiry;
-  struct listing listing;
   char limit[24];
   if (argc > 0)
     return refuse("queues", "queues [options]", "unexpected argument '%.100s'", argv[0]);
-  if (inquiry_begin(&inquiry, options, "queues",
-                    "{pgq_jobs SELECT,pgq_workers SELECT,pgq_queues SELECT,pgq_stats SELECT}",
+  if (inquiry_begin(&inquiry, options, "queues", QUEUES_NEEDS,
                     "with a smaller --limit it counts the jobs of fewer queues") != 0)
     return 1;
-  PGresult *result = inquiry_ask(&inquiry, SQL_QUEUES, 1, (const char *[]){inquiry_limit(options, limit)});
-  int status = result ? 0 : 1;
-  if (result) {
-    struct registered registered = {.inquiry = &inquiry};
-    listing_init(&listing, options, columns, COLUMNS, inquiry.now);
-    for (int i = 0; i < PQntuples(result); i++)
-      add_queue(&listing, &registered, result, i);
-    status = listing_finish(&listing, "queues", "There are no queues: no jobs, and no workers.") == 0 ? 0 : 1;
-    PQclear(registered.result);
-    free(registered.names);
-  }
+  PGresult *result = inquiry_ask(&inquiry, SQL_QUEUES, 3, (const char *[]){inquiry_limit(options, limit), NULL, "0"});
+  int status = result ? list(options, &inquiry, result) : 1;
   PQclear(result);
   inquiry_end(&inquiry);
   return status;

@@ -18,8 +18,6 @@
 #include "show_data.h"
 #include "text.h"
 
-#define NEEDS "{pgq_jobs SELECT,pgq_workers SELECT,pgq_attempts SELECT,pgq_queues SELECT,pgq_stats SELECT}"
-
 /* The columns of show_job.sql. */
 enum column {
   COLUMN_ID,
@@ -71,43 +69,14 @@ static const struct listing_column columns[] = {
     {"attempts", NULL, LISTING_JSON},     {"data", NULL, LISTING_TEXT},      {"data_hex", NULL, LISTING_TEXT},
 };
 
-enum { COLUMNS = sizeof columns / sizeof columns[0], DATA_COLUMNS = 2, INDENT = 2, LABEL = 12, DEEPER = 2 };
-
-/* What is shown: the job's row, which may be missing, and its attempts. */
-struct shown {
-  const struct options *options;
-  const char *now;
-  const char *id;
-  const PGresult *job, *attempts, *why, *data;
-};
+enum { COLUMNS = sizeof columns / sizeof columns[0], DATA_COLUMNS = 2 };
 
 static const char *get(const PGresult *result, int row, int column) {
   return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
 }
 
-/* Prints "  label     value", if there is a value. Each line of a value begins in the same column; those that begin
- * with a tab, as in tracebacks, further to the right. On a terminal long lines are wrapped. */
-static void print_field(const char *label, const char *value) {
-  struct buffer out = {0};
-  int width = isatty(STDOUT_FILENO) ? listing_table_width() : 0;
-  while (value && *value) {
-    size_t length = strcspn(value, "\n");
-    bool has_tab = *value == '\t'; /* as in tracebacks */
-    char *line = strndup(value + has_tab, length - has_tab);
-    out.length = 0;
-    printable_add(&out, line, PRINTABLE_CELL);
-    buffer_add(&out, "", 1);
-    if (*out.bytes || *label) {
-      printf("%*s%-*s", INDENT, "", LABEL + (has_tab ? DEEPER : 0), label);
-      listing_table_line((const char *)out.bytes, INDENT + LABEL + (has_tab ? DEEPER : 0), width);
-    } else {
-      putchar('\n');
-    }
-    free(line);
-    value += length + (value[length] == '\n');
-    label = "";
-  }
-  buffer_free(&out);
+static void print_field(const struct shown *shown, const char *label, const char *value) {
+  listing_table_field(shown->out, label, value, shown->width);
 }
 
 /* Prints a time as "2026-11-30T17:20:10.123456Z, 3m ago", if there is one. */
@@ -118,12 +87,12 @@ static void print_time(const struct shown *shown, const char *label, const char 
   moment_iso(iso, value);
   moment_relative(relative, value, shown->now);
   snprintf(text, sizeof text, "%s, %s", iso, relative);
-  print_field(label, text);
+  print_field(shown, label, text);
 }
 
 /* Prints how many attempts there were, and for a job that has not ended, how many retries are left, and after which
  * waits: a JSON array of texts without quotes in them. */
-static void print_attempts(const char *const *row) {
+static void print_attempts(const struct shown *shown, const char *const *row) {
   struct buffer text = {0};
   const char *waits = row[COLUMN_WAITS] ? row[COLUMN_WAITS] : "[?]", *left = row[COLUMN_RETRIES];
   buffer_add(&text, row[COLUMN_ATTEMPT], strlen(row[COLUMN_ATTEMPT]));
@@ -137,7 +106,7 @@ static void print_attempts(const char *const *row) {
         buffer_add(&text, *c == '[' ? ", after " : *c == ',' ? ", " : c, *c == '[' ? 8 : *c == ',' ? 2 : *c != ']');
   }
   buffer_add(&text, "", 1);
-  print_field("attempts", (const char *)text.bytes);
+  print_field(shown, "attempts", (const char *)text.bytes);
   buffer_free(&text);
 }
 
@@ -156,27 +125,27 @@ static void print_job(const struct shown *shown) {
   snprintf(text, sizeof text, "job %s of the queue %.1000s: %s", row[COLUMN_ID], row[COLUMN_QUEUE], row[COLUMN_STATE]);
   struct buffer title = {0};
   printable_add(&title, text, PRINTABLE_CELL);
-  printf("%.*s\n", (int)title.length, (const char *)title.bytes);
+  fprintf(shown->out, "%.*s\n", (int)title.length, (const char *)title.bytes);
   buffer_free(&title);
   bool runs = strcmp(row[COLUMN_STATE], "running") == 0;
-  print_field("why", row[COLUMN_WHY]);
+  print_field(shown, "why", row[COLUMN_WHY]);
   print_time(shown, "enqueued", row[COLUMN_CREATED]);
   if (!row[COLUMN_RAN])
     print_time(shown, runs ? "lease ends" : "due", row[COLUMN_RUN_AFTER]);
   print_time(shown, "began", row[COLUMN_STARTED]);
   print_time(shown, "ended", row[COLUMN_RAN]);
-  print_attempts(row);
+  print_attempts(shown, row);
   if (strcmp(row[COLUMN_DEATHS], "0") != 0)
-    print_field("deaths", row[COLUMN_DEATHS]);
+    print_field(shown, "deaths", row[COLUMN_DEATHS]);
   if (row[COLUMN_WORKER_ID]) {
     snprintf(text, sizeof text, "%.300s, with id %s", row[COLUMN_WORKER] ? row[COLUMN_WORKER] : "one that is gone",
              row[COLUMN_WORKER_ID]);
-    print_field("worker", text);
+    print_field(shown, "worker", text);
   }
-  print_field("error", row[COLUMN_ERROR]);
-  print_field("meta", row[COLUMN_META]);
+  print_field(shown, "error", row[COLUMN_ERROR]);
+  print_field(shown, "meta", row[COLUMN_META]);
   snprintf(text, sizeof text, "%s bytes", row[COLUMN_BYTES]);
-  print_field("data", text);
+  print_field(shown, "data", text);
 }
 
 static void print_attempt(const struct shown *shown, int number) {
@@ -184,21 +153,21 @@ static void print_attempt(const struct shown *shown, int number) {
   const char *row[ATTEMPT_COLUMNS];
   for (int i = 0; i < ATTEMPT_COLUMNS; i++)
     row[i] = get(shown->attempts, number, i);
-  printf("\nattempt %s: %s\n", row[ATTEMPT_NUMBER], row[ATTEMPT_OUTCOME]);
+  fprintf(shown->out, "\nattempt %s: %s\n", row[ATTEMPT_NUMBER], row[ATTEMPT_OUTCOME]);
   print_time(shown, "began", row[ATTEMPT_STARTED]);
   print_time(shown, "ended", row[ATTEMPT_ENDED]);
   if (row[ATTEMPT_RUN_MS]) {
     moment_span(span, strtoll(row[ATTEMPT_RUN_MS], NULL, 10));
-    print_field("took", span);
+    print_field(shown, "took", span);
   }
   if (row[ATTEMPT_WORKER] || row[ATTEMPT_WORKER_ID]) {
     snprintf(text, sizeof text, "%.300s, with id %s", row[ATTEMPT_WORKER] ? row[ATTEMPT_WORKER] : "one that has died",
              row[ATTEMPT_WORKER_ID] ? row[ATTEMPT_WORKER_ID] : "?");
-    print_field("worker", text);
+    print_field(shown, "worker", text);
   }
-  print_field("version", row[ATTEMPT_VERSION]);
-  print_field("error", row[ATTEMPT_ERROR]);
-  print_field("traceback", row[ATTEMPT_TRACEBACK]);
+  print_field(shown, "version", row[ATTEMPT_VERSION]);
+  print_field(shown, "error", row[ATTEMPT_ERROR]);
+  print_field(shown, "traceback", row[ATTEMPT_TRACEBACK]);
 }
 
 static void add_text(cJSON *object, const char *name, const char *value) {
@@ -238,7 +207,7 @@ static char *make_attempts(const PGresult *attempts) {
   return text;
 }
 
-static int print_json(const struct shown *shown) {
+static int print_json(const struct options *options, const struct shown *shown, const PGresult *data) {
   struct listing listing;
   const char *row[COLUMNS] = {shown->id};
   char *attempts = make_attempts(shown->attempts), *hex = NULL;
@@ -249,24 +218,32 @@ static int print_json(const struct shown *shown) {
     row[COLUMN_STATE] = "deleted";
   }
   row[JOB_COLUMNS] = attempts;
-  if (shown->data && text_is_utf8(PQgetvalue(shown->data, 0, 0), (size_t)PQgetlength(shown->data, 0, 0)))
-    row[JOB_COLUMNS + 1] = PQgetvalue(shown->data, 0, 0);
-  else if (shown->data)
-    row[JOB_COLUMNS + 2] = hex = show_data_hex(shown->data);
-  listing_init(&listing, shown->options, columns, shown->data ? COLUMNS : COLUMNS - DATA_COLUMNS, shown->now);
+  if (data && text_is_utf8(PQgetvalue(data, 0, 0), (size_t)PQgetlength(data, 0, 0)))
+    row[JOB_COLUMNS + 1] = PQgetvalue(data, 0, 0);
+  else if (data)
+    row[JOB_COLUMNS + 2] = hex = show_data_hex(data);
+  listing_init(&listing, options, columns, data ? COLUMNS : COLUMNS - DATA_COLUMNS, shown->now);
   listing_add(&listing, row);
   cJSON_free(attempts);
   free(hex);
   return listing_finish(&listing, "show", "");
 }
 
-static int print_text(const struct shown *shown) {
+void show_print(const struct shown *shown) {
   if (PQntuples(shown->job) > 0)
     print_job(shown);
   else
-    printf("job %s is not in the table any more: it was completed, or deleted\n", shown->id);
+    fprintf(shown->out, "job %s is not in the table any more: it was completed, or deleted\n", shown->id);
   for (int i = 0; i < PQntuples(shown->attempts); i++)
     print_attempt(shown, i);
+}
+
+bool show_wants_why(const PGresult *job) {
+  return PQntuples(job) > 0 && PQgetisnull(job, 0, COLUMN_RAN);
+}
+
+static int print_text(const struct shown *shown) {
+  show_print(shown);
   if (fflush(stdout) == 0 && !ferror(stdout))
     return 0;
   fprintf(stderr, "pgq-lua show: the job could not be printed: %s\n", strerror(errno));
@@ -275,20 +252,20 @@ static int print_text(const struct shown *shown) {
 
 /* Prints the job, and with --json its data if `data` is not NULL. Returns 0 or -1. */
 static int show_job(const struct options *options, struct inquiry *inquiry, const char *id, const PGresult *data) {
-  static const char ask_why[] = "SELECT code, sentence FROM pgq_why($1::pg_catalog.int8)";
   char limit[24];
   int status = -1;
   PGresult *job = inquiry_ask(inquiry, SQL_SHOW_JOB, 1, &id), *attempts = NULL, *why = NULL;
-  bool waits = job && PQntuples(job) > 0 && PQgetisnull(job, 0, COLUMN_RAN);
+  bool waits = job && show_wants_why(job);
   if (waits)
-    why = inquiry_ask(inquiry, ask_why, 1, &id);
+    why = inquiry_ask(inquiry, SHOW_WHY, 1, &id);
   if (job && (why || !waits))
     attempts = inquiry_ask(inquiry, SQL_SHOW_ATTEMPTS, 2, (const char *[]){id, inquiry_limit(options, limit)});
-  struct shown shown = {options, inquiry->now, id, job, attempts, why, data};
+  struct shown shown = {stdout, isatty(STDOUT_FILENO) ? listing_table_width() : 0, inquiry->now, id, job, attempts,
+                        why};
   if (attempts && PQntuples(job) == 0 && PQntuples(attempts) == 0)
     fprintf(stderr, "pgq-lua show: there is no job %s: it was completed and deleted, or never enqueued\n", id);
   else if (attempts)
-    status = options->json ? print_json(&shown) : print_text(&shown);
+    status = options->json ? print_json(options, &shown, data) : print_text(&shown);
   PQclear(why);
   PQclear(attempts);
   PQclear(job);
@@ -316,7 +293,7 @@ int show_command(const struct options *options, int argc, char **argv) {
   const char *misuse = find_misuse(options, argc, argv);
   if (misuse)
     return refuse("show", "show [options] ID", "%s", misuse);
-  if (inquiry_begin(&inquiry, options, "show", NEEDS, NULL) != 0)
+  if (inquiry_begin(&inquiry, options, "show", SHOW_NEEDS, NULL) != 0)
     return 1;
   snprintf(id, sizeof id, "%lld", strtoll(argv[0], NULL, 10));
   bool wants_data = options->data || options->data_file;

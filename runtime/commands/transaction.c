@@ -8,9 +8,6 @@
 #include "duration.h"
 #include "failure.h"
 
-/* A list waits for a lock only if a session has locked a whole table; then it had better say so soon. */
-enum { READ_LOCK_WAIT_MS = 2000 };
-
 static bool is_good(const PGresult *result) {
   return PQresultStatus(result) == PGRES_COMMAND_OK || PQresultStatus(result) == PGRES_TUPLES_OK;
 }
@@ -34,13 +31,13 @@ static PGresult *run(struct transaction *transaction, const char *sql, int count
 /* Begins a transaction and makes its settings. Returns the result of the statement that failed, or NULL. */
 static PGresult *begin(struct transaction *transaction, bool read_only) {
   char timeout[24], lock_timeout[24];
-  const char *sql =
-      read_only ? "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY" : "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-  int64_t wait_ms = read_only || transaction->lock_wait_ms == 0 ? READ_LOCK_WAIT_MS : transaction->lock_wait_ms;
+  const char *sql = read_only ? TRANSACTION_READ_ONLY : "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+  int64_t wait_ms =
+      read_only || transaction->lock_wait_ms == 0 ? TRANSACTION_READ_LOCK_WAIT_MS : transaction->lock_wait_ms;
   snprintf(timeout, sizeof timeout, "%lld", TRANSACTION_TIMEOUT_MS + (read_only ? 0LL : (long long)wait_ms));
   snprintf(lock_timeout, sizeof lock_timeout, "%lld", (long long)wait_ms);
   transaction->wait.pid = 0;
-  transaction->wait.silent = read_only || wait_ms <= READ_LOCK_WAIT_MS;
+  transaction->wait.silent = read_only || wait_ms <= TRANSACTION_READ_LOCK_WAIT_MS;
   transaction->wait.limit_ms = (int)wait_ms;
   PGresult *result = run(transaction, sql, 0, NULL);
   if (PQresultStatus(result) == PGRES_COMMAND_OK) {
@@ -70,10 +67,27 @@ static bool name_missing_privileges(struct transaction *transaction, const char 
   return found;
 }
 
+const char *transaction_hint(const char *sqlstate) {
+  static const struct {
+    const char *sqlstate, *hint;
+  } hints[] = {
+      {"42883", "; run `pgq-lua migrate` to create what is missing"},
+      {"42P01", "; run `pgq-lua migrate` to create what is missing"},
+      {"42703", "; run `pgq-lua migrate` to create what is missing"},
+      {"57014", "; the server is busy, another session has locked a table, or an index is missing: `pgq-lua doctor` "
+                "says which"},
+      {"55P03", "; another session has locked a table: `pgq-lua doctor` names it"},
+      {"25006", "; this server takes no changes: use the primary server"},
+  };
+  for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++)
+    if (strcmp(sqlstate, hints[i].sqlstate) == 0)
+      return hints[i].hint;
+  return "";
+}
+
 /* Prints why a statement failed, and what to do, and ends the transaction. */
 static void explain(struct transaction *transaction, const PGresult *result) {
   struct pgq_error error;
-  const char *hint = "", *narrow = "", *separator = "";
   failure_from_result(&error, transaction->conn, result);
   transaction_rollback(transaction);
   bool lost_patience = strcmp(error.sqlstate, "57014") == 0 || strcmp(error.sqlstate, "55P03") == 0;
@@ -85,26 +99,18 @@ static void explain(struct transaction *transaction, const PGresult *result) {
     transaction->refused = true;
     return;
   }
-  if (strcmp(error.sqlstate, "42883") == 0 || strcmp(error.sqlstate, "42P01") == 0 ||
-      strcmp(error.sqlstate, "42703") == 0)
-    hint = "; run `pgq-lua migrate` to create what is missing";
-  else if (lost_patience && lock_wait_is_interrupted(&transaction->wait))
-    hint = "; interrupted while waiting for a lock";
-  else if (lost_patience && *transaction->wait.holders) {
+  if (lost_patience && !lock_wait_is_interrupted(&transaction->wait) && *transaction->wait.holders) {
     char waited[DURATION_TEXT_SIZE];
     duration_format(transaction->wait.limit_ms, waited);
     fprintf(stderr, "pgq-lua %s: gave up after %s: %s\n", transaction->command, waited, transaction->wait.holders);
     return;
-  } else if (strcmp(error.sqlstate, "57014") == 0) {
-    hint =
-        "; the server is busy, another session has locked a table, or an index is missing: `pgq-lua doctor` says which";
-    narrow = transaction->narrow ? transaction->narrow : "";
-    separator = *narrow ? "; " : "";
-  } else if (strcmp(error.sqlstate, "55P03") == 0)
-    hint = "; another session has locked a table: `pgq-lua doctor` names it";
-  else if (strcmp(error.sqlstate, "25006") == 0)
-    hint = "; this server takes no changes: use the primary server";
-  fprintf(stderr, "pgq-lua %s: %s%s%s%s\n", transaction->command, error.message, separator, narrow, hint);
+  }
+  const char *hint = transaction_hint(error.sqlstate), *narrow = "";
+  if (lost_patience && lock_wait_is_interrupted(&transaction->wait))
+    hint = "; interrupted while waiting for a lock";
+  else if (strcmp(error.sqlstate, "57014") == 0 && transaction->narrow)
+    narrow = transaction->narrow;
+  fprintf(stderr, "pgq-lua %s: %s%s%s%s\n", transaction->command, error.message, *narrow ? "; " : "", narrow, hint);
 }
 
 int transaction_begin(struct transaction *transaction, bool read_only) {

@@ -38,6 +38,15 @@ enum { TRANSACTION_TIMEOUT_MS = 10000 };
 /* What an option for a time takes. */
 #define TRANSACTION_TIME_HELP "a time that Postgres reads, such as '2030-01-31 08:00+01'"
 
+/* The statement that begins a transaction that only reads. A list waits for a lock only if a session has locked a whole
+ * table; then it had better say so soon: after this time. */
+#define TRANSACTION_READ_ONLY "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+enum { TRANSACTION_READ_LOCK_WAIT_MS = 2000 };
+
+/* transaction_hint(sqlstate): what to do about a statement that has failed with this SQLSTATE, as the end of a message
+ * that begins with "; ", or "". */
+const char *transaction_hint(const char *sqlstate);
+
 /* transaction_begin(transaction, read_only): begins a transaction whose statements may take TRANSACTION_TIMEOUT_MS
  * each. One that writes says on stderr for whom a statement has to wait: see lock_wait.h. Returns 0, or -1 after
  * printing a message; then there is no transaction. */

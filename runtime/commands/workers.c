@@ -44,7 +44,7 @@ enum column {
 /* The columns of worker_jobs.sql. */
 enum job_column { JOB_PID, JOB_ID, JOB_QUEUE, JOB_SINCE, JOB_STUCK, JOB_IS_OLD };
 
-static const struct listing_column columns[] = {
+const struct listing_column workers_columns[] = {
     {"id", "ID", LISTING_NUMBER},           {NULL, "WORKER", LISTING_LONG},
     {"last_seen_at", "SEEN", LISTING_TIME}, {"stage", "STAGE", LISTING_TEXT},
     {NULL, "SCRIPT", LISTING_LONG},         {"script_version", "VERSION", LISTING_TEXT},
@@ -64,7 +64,7 @@ static const struct listing_column columns[] = {
 /* A longer name of a worker may be cut in a table of 80 columns. */
 enum { NAME_MOST = 18 };
 
-enum { COLUMNS = sizeof columns / sizeof columns[0] };
+_Static_assert(sizeof workers_columns / sizeof workers_columns[0] == WORKERS_COLUMNS, "as many as workers.h says");
 
 /* Adds the texts, the last of which is NULL, with a separator in front unless they are the first. */
 static void add(struct buffer *note, const char *separator, const char *const *texts) {
@@ -93,23 +93,18 @@ static void add_trouble(struct buffer *note, const char *const *row, const char 
     add(note, "; ", (const char *[]){"asked to ", row[COLUMN_REQUEST], NULL});
 }
 
-/* The jobs that the worker runs. Returns 0, or -1 if the database has failed. */
-static int add_jobs(struct buffer *note, struct inquiry *inquiry, const char *id) {
-  PGresult *result = inquiry_ask(inquiry, SQL_WORKER_JOBS, 1, &id);
-  if (!result)
-    return -1;
+/* The jobs that the worker runs: the rows of worker_jobs.sql. */
+static void add_jobs(struct buffer *note, const PGresult *result, const char *now) {
   for (int i = 0; i < PQntuples(result); i++) {
     char span[MOMENT_SIZE] = "?";
     if (!PQgetisnull(result, i, JOB_SINCE))
-      moment_span(span, moment_between_ms(PQgetvalue(result, i, JOB_SINCE), inquiry->now) / 1000 * 1000);
+      moment_span(span, moment_between_ms(PQgetvalue(result, i, JOB_SINCE), now) / 1000 * 1000);
     add(note, ", ",
         (const char *[]){
             "job ", PQgetvalue(result, i, JOB_ID), " of ", PQgetvalue(result, i, JOB_QUEUE), " for ", span, " in ",
             PQgetvalue(result, i, JOB_PID), *PQgetvalue(result, i, JOB_STUCK) == 't' ? " without waiting" : "",
             *PQgetvalue(result, i, JOB_IS_OLD) == 't' ? " with an older version of the script" : NULL, NULL});
   }
-  PQclear(result);
-  return 0;
 }
 
 /* Ends the note, and returns its text, or NULL if there is none. */
@@ -125,8 +120,8 @@ static const char *shorten(const struct listing *listing, const char *script) {
   return slash ? slash + 1 : script;
 }
 
-/* Adds the worker in this row. Returns 0, or -1 if the database has failed. */
-static int add_worker(struct listing *listing, struct inquiry *inquiry, const PGresult *result, int number) {
+void workers_add(struct listing *listing, const PGresult *result, int number, const PGresult *running,
+                 const char *now) {
   const char *row[RESULT_COLUMNS];
   struct buffer trouble = {0}, queues = {0}, jobs = {0};
   char name[300], busy[60];
@@ -134,63 +129,73 @@ static int add_worker(struct listing *listing, struct inquiry *inquiry, const PG
     row[i] = PQgetisnull(result, number, i) ? NULL : PQgetvalue(result, number, i);
   snprintf(name, sizeof name, "%.270s:%s", row[COLUMN_HOST], row[COLUMN_PID]);
   snprintf(busy, sizeof busy, "%.20s/%.20s", row[COLUMN_BUSY] ? row[COLUMN_BUSY] : "0", row[COLUMN_EXECUTOR_COUNT]);
-  add_trouble(&trouble, row, inquiry->now);
+  add_trouble(&trouble, row, now);
   if (listing_is_table(listing) && strlen(name) > NAME_MOST) /* the row may show only its beginning */
     add(&queues, "", (const char *[]){"worker ", name, NULL});
   if (*row[COLUMN_QUEUES_TEXT])
     add(&queues, "; ",
         (const char *[]){"queues: ", row[COLUMN_QUEUES_TEXT], *row[COLUMN_QUEUES_CUT] == 't' ? ", …" : NULL, NULL});
-  int status = listing_is_json(listing) ? 0 : add_jobs(&jobs, inquiry, row[COLUMN_ID]);
-  listing_add(listing, (const char *[COLUMNS]){row[COLUMN_ID],
-                                               name,
-                                               row[COLUMN_SEEN],
-                                               row[COLUMN_STAGE],
-                                               shorten(listing, row[COLUMN_SCRIPT]),
-                                               row[COLUMN_SCRIPT_VERSION],
-                                               busy,
-                                               row[COLUMN_IN_FLIGHT],
-                                               finish(&trouble),
-                                               finish(&queues),
-                                               finish(&jobs),
-                                               row[COLUMN_HOST],
-                                               row[COLUMN_PID],
-                                               row[COLUMN_VERSION],
-                                               row[COLUMN_STARTED],
-                                               row[COLUMN_POOLED],
-                                               row[COLUMN_MISSING],
-                                               row[COLUMN_REQUEST],
-                                               row[COLUMN_QUEUES],
-                                               row[COLUMN_SCRIPT],
-                                               row[COLUMN_SCRIPT_ERROR],
-                                               row[COLUMN_ERROR],
-                                               row[COLUMN_OPTIONS],
-                                               row[COLUMN_MEMORY],
-                                               row[COLUMN_LEASES],
-                                               row[COLUMN_EXECUTORS],
-                                               row[COLUMN_QUEUES_STATUS]});
+  if (running)
+    add_jobs(&jobs, running, now);
+  listing_add(listing, (const char *[WORKERS_COLUMNS]){row[COLUMN_ID],
+                                                       name,
+                                                       row[COLUMN_SEEN],
+                                                       row[COLUMN_STAGE],
+                                                       shorten(listing, row[COLUMN_SCRIPT]),
+                                                       row[COLUMN_SCRIPT_VERSION],
+                                                       busy,
+                                                       row[COLUMN_IN_FLIGHT],
+                                                       finish(&trouble),
+                                                       finish(&queues),
+                                                       finish(&jobs),
+                                                       row[COLUMN_HOST],
+                                                       row[COLUMN_PID],
+                                                       row[COLUMN_VERSION],
+                                                       row[COLUMN_STARTED],
+                                                       row[COLUMN_POOLED],
+                                                       row[COLUMN_MISSING],
+                                                       row[COLUMN_REQUEST],
+                                                       row[COLUMN_QUEUES],
+                                                       row[COLUMN_SCRIPT],
+                                                       row[COLUMN_SCRIPT_ERROR],
+                                                       row[COLUMN_ERROR],
+                                                       row[COLUMN_OPTIONS],
+                                                       row[COLUMN_MEMORY],
+                                                       row[COLUMN_LEASES],
+                                                       row[COLUMN_EXECUTORS],
+                                                       row[COLUMN_QUEUES_STATUS]});
   buffer_free(&trouble);
   buffer_free(&queues);
   buffer_free(&jobs);
-  return status;
+}
+
+/* Lists the workers that are the rows of workers.sql. Returns 0 or -1. */
+static int list(const struct options *options, struct inquiry *inquiry, const PGresult *result) {
+  struct listing listing;
+  int status = 0;
+  listing_init(&listing, options, workers_columns, WORKERS_COLUMNS, inquiry->now);
+  for (int i = 0; i < PQntuples(result) && status == 0; i++) {
+    PGresult *running = NULL;
+    if (!listing_is_json(&listing)) {
+      running = inquiry_ask(inquiry, SQL_WORKER_JOBS, 1, (const char *[]){PQgetvalue(result, i, COLUMN_ID)});
+      status = running ? 0 : -1;
+    }
+    if (status == 0)
+      workers_add(&listing, result, i, running, inquiry->now);
+    PQclear(running);
+  }
+  return listing_finish(&listing, "workers", "No worker runs.") == 0 ? status : -1;
 }
 
 int workers_command(const struct options *options, int argc, char **argv) {
   struct inquiry inquiry;
-  struct listing listing;
   char limit[24];
   if (argc > 0)
     return refuse("workers", "workers [options]", "unexpected argument '%.100s'", argv[0]);
-  if (inquiry_begin(&inquiry, options, "workers", "{pgq_workers SELECT}", NULL) != 0)
+  if (inquiry_begin(&inquiry, options, "workers", WORKERS_NEEDS, NULL) != 0)
     return 1;
-  PGresult *result = inquiry_ask(&inquiry, SQL_WORKERS, 1, (const char *[]){inquiry_limit(options, limit)});
-  int status = result ? 0 : -1;
-  if (result) {
-    listing_init(&listing, options, columns, COLUMNS, inquiry.now);
-    for (int i = 0; i < PQntuples(result) && status == 0; i++)
-      status = add_worker(&listing, &inquiry, result, i);
-    if (listing_finish(&listing, "workers", "No worker runs.") != 0)
-      status = -1;
-  }
+  PGresult *result = inquiry_ask(&inquiry, SQL_WORKERS, 3, (const char *[]){inquiry_limit(options, limit), "0", NULL});
+  int status = result ? list(options, &inquiry, result) : -1;
   PQclear(result);
   inquiry_end(&inquiry);
   return status == 0 ? 0 : 1;

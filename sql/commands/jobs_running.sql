@@ -12,6 +12,7 @@
 -- $7 text: the value of this key
 -- $8 int8: the greatest number of jobs
 -- $9 int8: the greatest number of jobs to search
+-- $10 int8: how many of the first jobs are left out
 WITH searched AS MATERIALIZED (
   SELECT id, queue_name, created_at, run_after, started_at, attempt, pg_catalog.cardinality(retry_waits) AS waits, deaths,
     lease, error, meta, octet_length(data) AS bytes
@@ -23,7 +24,7 @@ found AS (
     AND ($3::timestamptz IS NULL OR started_at >= $3::timestamptz)
     AND ($4::timestamptz IS NULL OR started_at < $4::timestamptz)
     AND ($5::text IS NULL OR error ~~ $5::text) AND ($6::text IS NULL OR meta ->> $6::text = $7::text)
-  ORDER BY started_at, id LIMIT $8::int8)
+  ORDER BY started_at, id LIMIT $8::int8 OFFSET $10::int8)
 SELECT found.id, queue_name AS name, found.started_at AS at, created_at, run_after, found.started_at, NULL::timestamptz AS ran_at,
   attempt, waits, deaths, coalesce(worker.id, lease >> 32) AS worker_id,
   CASE WHEN worker.id IS NOT NULL THEN pg_catalog.concat(worker.host, ':', worker.pid) END AS worker,

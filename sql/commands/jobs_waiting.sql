@@ -1,7 +1,7 @@
 -- Returns jobs that wait, in the order in which they fall due, from one queue or from all. The columns are those of enum
 -- column in jobs.c. Each queue is one range scan of pgq_jobs_fetch. From all queues, first the earliest job of each is
--- read: the first $8 of these queues have the jobs that are asked for. Where errors or meta are searched, every queue is
--- read, and at most $9 jobs in all; of these, only what is needed to judge them is kept. The last row, whose id is null,
+-- read: the first $8 + $10 of these queues have the jobs that are asked for. Where errors or meta are searched, every
+-- queue is read, and at most $9 jobs in all; of these, only what is needed to judge them is kept. The last row, whose id is null,
 -- says whether others would belong into the list that were not searched; how many jobs were; and as its time, up to when
 -- all were.
 --
@@ -14,6 +14,7 @@
 -- $7 text: the value of this key
 -- $8 int8: the greatest number of jobs
 -- $9 int8: the greatest number of jobs to search
+-- $10 int8: how many of the first jobs are left out
 WITH RECURSIVE every (name, number) AS (
   (SELECT queue_name, 1 FROM pgq_jobs WHERE ran_at IS NULL AND $1::text IS NULL ORDER BY queue_name LIMIT 1)
   UNION ALL
@@ -24,7 +25,7 @@ WITH RECURSIVE every (name, number) AS (
 queue AS (
   SELECT name FROM every WHERE name IS NOT NULL UNION ALL SELECT $1::text WHERE $1::text IS NOT NULL),
 chosen AS MATERIALIZED (
-  SELECT queue.name, CASE WHEN $5::text IS NULL AND $6::text IS NULL THEN $8::int8
+  SELECT queue.name, CASE WHEN $5::text IS NULL AND $6::text IS NULL THEN $8::int8 + $10::int8
     ELSE greatest($9::int8 / pg_catalog.count(*) OVER (), 1::int8) END AS most
   FROM queue
   CROSS JOIN LATERAL (
@@ -36,7 +37,7 @@ chosen AS MATERIALIZED (
       AND NOT (lease IS NOT NULL AND started_at IS NOT NULL AND run_after > now())
     ORDER BY run_after, id LIMIT 1) AS earliest
   ORDER BY earliest.run_after, earliest.id
-  LIMIT CASE WHEN $5::text IS NULL AND $6::text IS NULL THEN $8::int8 END),
+  LIMIT CASE WHEN $5::text IS NULL AND $6::text IS NULL THEN $8::int8 + $10::int8 END),
 searched AS MATERIALIZED (
   SELECT chosen.name, chosen.most, job.*
   FROM chosen
@@ -50,7 +51,7 @@ searched AS MATERIALIZED (
       AND NOT (lease IS NOT NULL AND started_at IS NOT NULL AND run_after > now())
     ORDER BY run_after, id LIMIT chosen.most) AS job),
 found AS MATERIALIZED (
-  SELECT id, run_after FROM searched WHERE fits ORDER BY run_after, id LIMIT $8::int8),
+  SELECT id, run_after FROM searched WHERE fits ORDER BY run_after, id LIMIT $8::int8 OFFSET $10::int8),
 cut AS (
   SELECT pg_catalog.min(latest) AS latest
   FROM (

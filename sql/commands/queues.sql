@@ -8,6 +8,8 @@
 -- of enum column in queues.c.
 --
 -- $1 int8: the greatest number of queues
+-- $2 text: pattern of the name, for ILIKE, or null for all
+-- $3 int8: how many of the first queues are left out
 WITH RECURSIVE waiting (name, number) AS (
   (SELECT queue_name, 1 FROM pgq_jobs WHERE ran_at IS NULL ORDER BY queue_name LIMIT 1)
   UNION ALL
@@ -42,10 +44,12 @@ registered AS (
 paused AS (
   SELECT queue_name AS name, paused_until, paused_by, pause_reason FROM pgq_queues WHERE paused_until > now()),
 names AS (
-  SELECT name FROM waiting WHERE name IS NOT NULL
-  UNION SELECT name FROM ended WHERE name IS NOT NULL
-  UNION SELECT name FROM registered
-  UNION SELECT name FROM paused),
+  SELECT name FROM (
+    SELECT name FROM waiting WHERE name IS NOT NULL
+    UNION SELECT name FROM ended WHERE name IS NOT NULL
+    UNION SELECT name FROM registered
+    UNION SELECT name FROM paused) AS every
+  WHERE $2::text IS NULL OR name ~~* $2::text),
 first_due AS (
   SELECT names.name, waiting.name IS NOT NULL AS has_jobs, oldest.run_after
   FROM names
@@ -61,7 +65,7 @@ chosen AS MATERIALIZED (
   LEFT JOIN paused ON paused.name = first_due.name
   ORDER BY paused.name IS NULL AND NOT (registered.name IS NULL AND has_jobs) AND NOT coalesce(registered.is_troubled, false)
     AND NOT (coalesce(registered.all_busy, false) AND run_after IS NOT NULL), first_due.name
-  LIMIT $1::int8),
+  LIMIT $1::int8 OFFSET $3::int8),
 judged AS MATERIALIZED (
   SELECT chosen.*, CASE WHEN why.code = 'starved'::text AND run_after IS NULL THEN NULL ELSE why.code END AS code, why.sentence,
     why.until, why.who
