@@ -30,6 +30,7 @@
 #include "signal_reset.h"
 #include "supervisor.h"
 #include "throughput.h"
+#include "top.h"
 #include "version.h"
 #include "why.h"
 #include "workers.h"
@@ -100,6 +101,10 @@ static const struct command_row commands[] = {
      "last "
      "hour, or since --since.",
      stats_command},
+    {"top", COMMAND_TOP, "top [options]",
+     "Shows queues, jobs, workers and errors on the terminal, and reads them again every second. Keys sort, filter and "
+     "page, and open what is selected; ? lists them. Changes nothing.",
+     top_command},
     {"why", COMMAND_WHY, "why [options] ID | QUEUE",
      "Says why a job does not run, or what the jobs of a queue wait for, and who is in the way. A number is the id of "
      "a "

@@ -24,6 +24,7 @@ local COMMANDS = {
   retry = "pgq-lua-retry",
   show = "pgq-lua-show",
   stats = "pgq-lua-stats",
+  top = "pgq-lua-top",
   why = "pgq-lua-why",
   workers = "pgq-lua-workers",
 }

@@ -16,7 +16,7 @@
 /* The commands that need a database. */
 #define COMMANDS_CONNECT                                                                                               \
   (COMMANDS_SELECT | COMMANDS_LIST | COMMANDS_EXPLAIN | COMMANDS_ASK | COMMAND_ENQUEUE | COMMAND_MIGRATE |             \
-   COMMAND_EDIT | COMMAND_PAUSE | COMMAND_RESUME)
+   COMMAND_EDIT | COMMAND_PAUSE | COMMAND_RESUME | COMMAND_TOP)
 #define DAYS_MS(days) ((int64_t)(days)*24 * 3600 * 1000)
 
 const struct option_row option_rows[] = {
@@ -428,6 +428,15 @@ const struct option_row option_rows[] = {
      .initial = "info",
      .choices = {"debug", "info", "warn", "error"},
      .help = "lowest level to log: debug (includes each job), info, warn or error"},
+    {.name = "interval",
+     .kind = OPTION_DURATION,
+     .offset = AT(interval_ms),
+     .commands = COMMAND_TOP,
+     .argument = "DURATION",
+     .initial = "1s",
+     .least = 100,
+     .most = 3600 * 1000,
+     .help = "how often to read from the database"},
     {.name = "version",
      .kind = OPTION_FLAG,
      .offset = AT(version),

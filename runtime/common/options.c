@@ -296,6 +296,7 @@ static const char *const command_names[] = {
     "pgq-lua quiet",
     "pgq-lua stop",
     "pgq-lua reload",
+    "pgq-lua top",
 };
 /* clang-format on */
 

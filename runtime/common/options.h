@@ -36,6 +36,7 @@ enum command {
   COMMAND_QUIET = 1 << 17,
   COMMAND_STOP = 1 << 18,
   COMMAND_RELOAD = 1 << 19,
+  COMMAND_TOP = 1 << 20,
 };
 
 /* The values of --pooler: which connection pooler is between the worker and the server. */
@@ -98,9 +99,10 @@ struct options {
   int64_t for_ms; /* pause; 0: not given */
   char *new_data; /* edit */
   char *reason;
-  int group_by;    /* jobs: enum group_by */
-  bool data;       /* show */
-  char *data_file; /* show, edit */
+  int group_by;        /* jobs: enum group_by */
+  int64_t interval_ms; /* top */
+  bool data;           /* show */
+  char *data_file;     /* show, edit */
   bool version;
   bool help;
   unsigned char source[64]; /* for each row of the table, where the value comes from: enum option_source in options.c */

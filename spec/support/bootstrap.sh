@@ -4,11 +4,11 @@
 packages_to_build=(
   build-essential cmake pkg-config
   libpq-dev libuv1-dev libluajit-5.1-dev lua-luv lua-luv-dev libcjson-dev libsodium-dev
-  libmicrohttpd-dev
+  libmicrohttpd-dev libncurses-dev
   luajit postgresql
 )
 packages_to_test=("${packages_to_build[@]}" lua-busted lua-check lua-cjson libcmocka-dev clang-format util-linux valgrind
-  pgbouncer curl graphicsmagick lua-socket lua-curl lowdown iproute2 iptables prometheus)
+  pgbouncer curl graphicsmagick lua-socket lua-curl lowdown iproute2 iptables prometheus tmux)
 # The drivers that languages_spec.lua uses, which only `spec/run --all` runs.
 packages_for_languages=(golang-go golang-github-lib-pq-dev ruby-pg python3-psycopg python3-psycopg2)
 packages_to_fuzz=("${packages_to_test[@]}" clang libclang-rt-dev)
@@ -68,7 +68,7 @@ present_without_dpkg() {
   for tool in cc cmake pkg-config luajit psql; do
     command -v "$tool" >/dev/null || return 1
   done
-  pkg-config --exists libpq libuv luajit libcjson libsodium libmicrohttpd
+  pkg-config --exists libpq libuv luajit libcjson libsodium libmicrohttpd ncursesw
 }
 
 # install_packages PACKAGE…: makes sure that they are there; takes no time when they are.
