@@ -105,8 +105,7 @@ static void take_jobs(struct top_view *view, const struct top_answer *answer, in
   for (int i = 1; i < answer->count; i++) {
     const struct jobs_state *state = state_of(view, i);
     jobs_add(&view->rows, state, answer->results[i], TOP_PART - view->rows.rows);
-    if (view->pattern || state->state == JOB_RUNNING)
-      view->is_cut |= jobs_are_cut(answer->results[i]);
+    view->is_cut |= jobs_are_cut(answer->results[i]);
   }
 }
 
