@@ -78,8 +78,9 @@ static void draw_summary(const struct top *top, bool is_old) {
     x += top_paint_format(1, x, COLS, trouble, " (%s silent)", summary->silent);
   x += top_paint_format(1, x, COLS, plain, "  executors %s/%s busy  jobs %s  done %s/min", summary->busy,
                         summary->executors, summary->in_flight, summary->done);
-  bool fails = strtod(summary->failed, NULL) > 0;
-  x += top_paint_format(1, x + 2, COLS, fails ? trouble : plain, "failed %s/min", fails ? summary->failed : "0");
+  double failed = strtod(summary->failed, NULL);
+  x += top_paint_format(1, x + 2, COLS, failed > 0 ? trouble : plain, "failed %.*f/min", failed > 0 && failed < 10,
+                        failed);
   moment_iso(iso, summary->since);
   top_paint_format(1, x + 4, COLS, plain, "since %.5sZ", iso + strlen("2026-11-30T"));
 }
