@@ -139,8 +139,8 @@ deaths.disturbances = {
 
 deaths.loads.steady = { jobs = 400000, seconds = 0.02, step = 5, args = { "--concurrency", "100" } }
 
--- deaths.disturbed(pg, load, disturb): the rate of a worker in three seconds; the lowest of ten seconds in each of which
--- it is disturbed once; and the rate of three seconds that begin two seconds later.
+-- deaths.disturbed(pg, load, disturb): the rate of a worker in three seconds; the lowest of ten seconds in each of
+-- which it is disturbed once; and the rate of three seconds that begin two seconds later.
 function deaths.disturbed(pg, load, disturb)
   local folder = new_folder()
   fill(pg, load.jobs)

@@ -184,10 +184,10 @@ static void add_info(struct buffer *out, const struct family *family, const stru
 }
 
 static void add_stages(struct buffer *out, const struct family *family, const struct worker_view *view) {
-  static const char *const stages[] = {"loading", "connecting", "serving", "quiet", "stopping"};
+  static const char *const stages[] = {"loading", "connecting", "serving", "reloading", "quiet", "stopping"};
   for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++)
     metrics_sample(out, family->name, family->type, &(struct metric_label){"stage", stages[i]}, 1,
-                   strcmp(stages[i], status_stage(view->status)) == 0);
+                   strcmp(stages[i], status_shown_stage(view->status)) == 0);
 }
 
 const struct family metric_families[] = {
@@ -202,7 +202,7 @@ const struct family metric_families[] = {
      .value = started},
     {.name = "pgq_worker_stage",
      .type = METRIC_GAUGE,
-     .help = "1 for the stage of the worker's life: loading, connecting, serving, quiet or stopping; else 0.",
+     .help = "1 for the stage of the worker's life: loading, connecting, serving, reloading, quiet or stopping.",
      .lines = add_stages},
     {.name = "pgq_worker_ready",
      .type = METRIC_GAUGE,

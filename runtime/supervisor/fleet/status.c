@@ -227,6 +227,11 @@ void status_unwatch(struct status *status) {
   status->stuck = NULL;
 }
 
+const char *status_shown_stage(const struct status *status) {
+  bool reloads = strcmp(status->stage, "serving") == 0 && old_executors_count(status->slots) > 0;
+  return reloads ? "reloading" : status->stage;
+}
+
 static void make_ascii(char *text) {
   char *to = text;
   for (const char *from = text; *from; from++)
@@ -239,8 +244,7 @@ char *status_text(const struct status *status, bool ascii) {
   cJSON *object = cJSON_CreateObject();
   const char *problem = status->mode->problem.text;
   add_time(object, "at", 0);
-  bool reloads = strcmp(status->stage, "serving") == 0 && old_executors_count(status->slots) > 0;
-  cJSON_AddStringToObject(object, "stage", reloads ? "reloading" : status->stage);
+  cJSON_AddStringToObject(object, "stage", status_shown_stage(status));
   add_text(object, "script", status->script);
   add_text(object, "script_version", status_script_version(status));
   add_text(object, "script_error", status->script_error);

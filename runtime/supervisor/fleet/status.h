@@ -35,6 +35,9 @@ void status_set_script_error(struct status *status, const char *error, size_t le
 /* What it says: the stage; the path of the script; why the script cannot be loaded, NULL: it can; the version of the
  * script that executors run, NULL: not known. The texts are valid until the loop's next turn. */
 const char *status_stage(const struct status *status);
+
+/* status_shown_stage(status): the same for readers: "reloading" while executors with an older script still have jobs. */
+const char *status_shown_stage(const struct status *status);
 const char *status_script(const struct status *status);
 const char *status_script_error(const struct status *status);
 const char *status_script_version(const struct status *status);
