@@ -138,7 +138,8 @@ describe("with hostile objects in the search path", function()
       WHERE classid = 'pg_proc'::regclass AND pronamespace = 'probes'::regnamespace
         AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_class'::regclass)
         AND NOT (refclassid = 'pg_proc'::regclass AND refobjid IN ('public.pgq_pause'::regproc, 'public.pgq_resume'::regproc,
-          'public.pgq_cancel'::regproc))
+          'public.pgq_cancel'::regproc, 'public.pgq_why_sessions'::regproc, 'public.pgq_why_words'::regproc,
+          'public.pgq_why_workers'::regproc))
         AND NOT (refclassid = 'pg_class'::regclass
           AND refobjid IN (SELECT oid FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace
             OR oid IN ('public.pgq_jobs'::regclass, 'public.pgq_workers'::regclass, 'public.pgq_frontiers'::regclass,
