@@ -36,16 +36,24 @@ static void on_free(void *context) {
   free(stream);
 }
 
-static struct MHD_Response *make(const struct http_response *response) {
-  if (!response->more)
-    return MHD_create_response_from_buffer(response->body.length, response->body.bytes, MHD_RESPMEM_MUST_FREE);
+static struct MHD_Response *make_whole(struct buffer *body) {
+  struct MHD_Response *reply = MHD_create_response_from_buffer(body->length, body->bytes, MHD_RESPMEM_MUST_FREE);
+  if (!reply)
+    buffer_free(body);
+  return reply;
+}
+
+static struct MHD_Response *make_stream(const struct http_response *response) {
   struct stream *stream = memory_new(sizeof *stream);
   *stream = (struct stream){.response = *response};
-  return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE, on_read, stream, on_free);
+  struct MHD_Response *reply = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE, on_read, stream, on_free);
+  if (!reply)
+    on_free(stream);
+  return reply;
 }
 
 enum MHD_Result reply_send(struct MHD_Connection *connection, struct http_response *response) {
-  struct MHD_Response *reply = make(response);
+  struct MHD_Response *reply = response->more ? make_stream(response) : make_whole(&response->body);
   if (!reply) /* memory is scarce: the library closes the connection */
     return MHD_NO;
   MHD_add_response_header(reply, MHD_HTTP_HEADER_CONTENT_TYPE,

@@ -17,8 +17,9 @@ enum { CONNECTIONS_MOST = 64, CONNECTION_MEMORY = 32 << 10 };
 /* A connection is closed if no request ends for so long; this is looked at once in CHECK_MS. */
 enum { REQUEST_MOST_MS = 10000, CHECK_MS = 500 };
 
-/* After a turn that took longer than TURN_US, the server rests for RESTS times as long. */
-enum { TURN_US = 500, RESTS = 4 };
+/* For each microsecond of work the server owes RESTS of rest, which it takes when it owes more than OWED_MOST_US. So
+ * short turns that follow each other count as a long one does. */
+enum { RESTS = 4, OWED_MOST_US = 2000 };
 
 struct client {
   int fd;            /* -1: the place is free */
@@ -32,8 +33,10 @@ struct http_server {
   const struct http_route *routes;
   size_t count;
   void *owner;
-  uv_poll_t poll;   /* on the library's epoll descriptor */
-  uv_timer_t timer; /* until the library, or the server, has something to do without an event */
+  uv_poll_t poll;    /* on the library's epoll descriptor */
+  uv_timer_t timer;  /* until the library, or the server, has something to do without an event */
+  uint64_t ended_ns; /* when the last turn ended */
+  int64_t owed_us;   /* how much rest the server owed then */
   struct client clients[CONNECTIONS_MOST];
   int client_count;
 };
@@ -162,16 +165,25 @@ static int64_t next_turn_ms(const struct http_server *server) {
   return server->client_count > 0 ? CHECK_MS : has ? (int64_t)library_ms : -1;
 }
 
+/* Counts the rest before a turn, and the turn. */
+static void count_turn(struct http_server *server, uint64_t began_ns) {
+  int64_t rested_us = (int64_t)(began_ns - server->ended_ns) / 1000;
+  server->ended_ns = uv_hrtime();
+  server->owed_us = server->owed_us > rested_us ? server->owed_us - rested_us : 0;
+  server->owed_us += (int64_t)(server->ended_ns - began_ns) / 1000 * RESTS;
+}
+
 static void turn(struct http_server *server) {
   uint64_t began_ns = uv_hrtime();
   shut_slow_ones(server);
   MHD_run(server->daemon);
-  int64_t took_us = (int64_t)(uv_hrtime() - began_ns) / 1000, next_ms = next_turn_ms(server);
-  if (took_us > TURN_US) {
+  count_turn(server, began_ns);
+  if (server->owed_us > OWED_MOST_US) {
     uv_poll_stop(&server->poll);
-    uv_timer_start(&server->timer, on_timer, (uint64_t)(took_us * RESTS / 1000), 0);
+    uv_timer_start(&server->timer, on_timer, (uint64_t)server->owed_us / 1000, 0);
     return;
   }
+  int64_t next_ms = next_turn_ms(server);
   if (!uv_is_active((uv_handle_t *)&server->poll))
     uv_poll_start(&server->poll, UV_READABLE, on_event);
   if (next_ms < 0)
