@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 #include <uv.h>
@@ -106,7 +107,22 @@ NOTED(is_standard(file), FILE *, freopen, (const char *path, const char *mode, F
 NOTED(is_standard(file), int, setvbuf, (FILE *file, char *buffer, int mode, size_t size), (file, buffer, mode, size))
 /* clang-format on */
 
-/* A call of a system call by its number may be any of these. All system calls have up to six arguments. */
+/* Whether a system call by its number may be one of these. libuv closes its descriptors in this way, and looks at
+ * files.
+ */
+static bool may_change(long number, long first) {
+  switch (number) {
+  case SYS_close:
+    return IS_OURS(first);
+  case SYS_statx:
+  case SYS_getrandom:
+    return false;
+  default:
+    return true;
+  }
+}
+
+/* All system calls have up to six arguments. */
 __attribute__((visibility("default"))) long syscall(long number, ...) {
   static long (*next)(long, ...);
   long arguments[6];
@@ -117,7 +133,7 @@ __attribute__((visibility("default"))) long syscall(long number, ...) {
   for (size_t i = 0; i < sizeof arguments / sizeof arguments[0]; i++)
     arguments[i] = va_arg(list, long);
   va_end(list);
-  note(true);
+  note(may_change(number, arguments[0]));
   return next(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
 }
 
