@@ -213,7 +213,8 @@ describe("a worker with --listen", function()
       local worker, address = start_serving([[pgq.register_queue("q", function()
         while true do pgq.sleep(0.05) end end)]], "--lease", "1s", "--hold-limit", "100ms")
       enqueue "q"
-      scrape.wait_for(address, "pgq_leases", is(1))
+      local values = scrape.wait_for(address, "pgq_leases", is(1))
+      assert.same({ 1, 0 }, { values.pgq_claimed_jobs_total, values.pgq_settles_total }) -- a lease is no outcome
       pg:psql "UPDATE pgq_jobs SET lease = lease + 1000, run_after = now() + interval '1 hour'"
       scrape.wait_for(address, "pgq_leases_lost_total", is(1))
       worker:kill "sigkill"

@@ -45,7 +45,7 @@ static void jobs_are_counted_by_how_they_ended(void **state) {
     jobs[i].run_after_us = due_us;
   }
   assert_true(tally_is_empty(&queue.tally));
-  tally_batch(&batch);
+  assert_int_equal(tally_batch(&batch), 5);
   assert_int_equal(queue.tally.completed, 2);
   assert_int_equal(queue.tally.retried, 1);
   assert_int_equal(queue.tally.failed, 1);

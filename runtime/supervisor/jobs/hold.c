@@ -288,8 +288,7 @@ static void take_commit(struct hold *hold) {
     hold_forget_ignored(hold); /* the jobs are gone */
   hold->rescuing = hold->retrying = false;
   settle_log(&hold->settling);
-  tally_batch(&hold->settling);
-  hold->start.counts->settles += hold->settling.count > 0;
+  hold->start.counts->settles += tally_batch(&hold->settling) > 0;
   batch_clear(&hold->settling);
   hold->rescue.singly = hold->rescue.singly && hold->rescue.jobs.count > 0;
   if (hold->rescue.jobs.count > 0 || hold->ignored > 0)

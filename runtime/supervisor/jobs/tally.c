@@ -24,13 +24,14 @@ static int64_t *counter_of(struct tally *tally, const struct job *job) {
   }
 }
 
-static void count(struct tally *tally, const struct job *job) {
+/* Returns whether the job has ended. */
+static bool count(struct tally *tally, const struct job *job) {
   int64_t *counter = counter_of(tally, job);
   if (!counter)
-    return;
+    return false;
   ++*counter;
   if (job->began_us == 0) /* its handler did not run here */
-    return;
+    return true;
   int64_t began_us = database_clock_at(job->began_us), wait_us = 0;
   if (job->run_after_us < began_us && __builtin_sub_overflow(began_us, job->run_after_us, &wait_us))
     wait_us = 0; /* due since -infinity */
@@ -38,11 +39,14 @@ static void count(struct tally *tally, const struct job *job) {
   tally->run_us += (int64_t)job->duration_us;
   tally->waits[tally_bucket(wait_us)]++;
   tally->runs[tally_bucket((int64_t)job->duration_us)]++;
+  return true;
 }
 
-void tally_batch(const struct batch *batch) {
+int tally_batch(const struct batch *batch) {
+  int ended = 0;
   for (int i = 0; i < batch->count; i++)
-    count(&batch->jobs[i].queue->tally, &batch->jobs[i]);
+    ended += count(&batch->jobs[i].queue->tally, &batch->jobs[i]);
+  return ended;
 }
 
 bool tally_is_empty(const struct tally *tally) {

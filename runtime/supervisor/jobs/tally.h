@@ -19,8 +19,8 @@ struct tally {
 struct batch;
 
 /* tally_batch(batch): the outcomes of the batch are committed: counts the jobs that have ended, in the tallies of their
- * queues. */
-void tally_batch(const struct batch *batch);
+ * queues. Returns how many these are. */
+int tally_batch(const struct batch *batch);
 
 /* tally_is_empty(tally): nothing was counted. tally_subtract(tally, written): what `written` has counted is in the
  * database. */
