@@ -800,9 +800,9 @@ COMMENT ON FUNCTION pgq_why_row_lockers(oid, xid) IS 'Which transactions have lo
 -- A worker reports to its row in pgq_workers every ten seconds, and has an advisory lock on the row's number while its
 -- control session lives; a worker behind a pooler has no lock. An executor counts as busy only if it had been busy for a
 -- second when its worker reported that: an executor with short jobs is busy at most moments, too. A queue is not starved
--- while its own jobs run and end: then its jobs are behind each other. `pgq-lua queues` asks this function, too, for many
--- queues: planning the statement for each would take longer than running it. A worker
--- cannot run its script when that has an error, and no executor is left that has loaded it before.
+-- while its own jobs run and end: then its jobs are behind each other. A worker cannot run its script when that has an
+-- error, and no executor is left that has loaded it before. `pgq-lua queues` asks this function for many queues: planning
+-- the statement for each would take longer than running it.
 CREATE OR REPLACE FUNCTION pgq_why_workers(queue_name text)
 RETURNS TABLE (code text, sentence text, until timestamptz, who jsonb) LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan AS $pgq$

@@ -50,8 +50,8 @@ int selection_read(struct selection *selection, const struct options *options, c
 /*
  * selection_resolve(selection, transaction): has the database read --since and --before, relative to its own clock, and
  * sets the fields since, before and now; they then stay the same for the whole command. There must be a transaction;
- * it goes on. Returns 0, or -1 after printing a message;
- * transaction->refused is then set if an option has a value that is no time.
+ * it goes on. Returns 0, or -1 after printing a message; transaction->refused is then set if an option has a value that
+ * is no time.
  */
 int selection_resolve(struct selection *selection, struct transaction *transaction) __attribute__((warn_unused_result));
 

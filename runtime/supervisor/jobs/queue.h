@@ -67,7 +67,7 @@ struct queue {
   struct tally tally;   /* what was counted and is not in the database yet */
   struct tally written; /* what was counted before */
   struct queue_sample sample;
-  int in_flight; /* jobs of the worker, when slot_list_count_jobs() was last called */
+  int in_flight; /* jobs of the worker, when slot_list_count_in_flight() was last called */
   struct queue *next;
 };
 
