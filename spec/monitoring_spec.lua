@@ -38,7 +38,7 @@ describe("the examples for monitoring", function()
   it("have alerts that promtool accepts, and that fire when they should", function()
     assert.matches("14 rules found", process.check { "promtool", "check", "rules", FOLDER .. "alerts.yml" })
     process.check { "promtool", "check", "config", FOLDER .. "prometheus.yml" }
-    process.check { "promtool", "test", "rules", FOLDER .. "alerts_test.yml" }
+    process.check { "promtool", "test", "rules", FOLDER .. "alerts_test.yml", timeout = 120 }
     local alerts, tests = documents.read "examples/monitoring/alerts.yml", documents.read "examples/monitoring/alerts_test.yml"
     for name in alerts:gmatch "alert: (%S+)" do
       assert.is_truthy(tests:find("alertname: " .. name .. "\n", 1, true), name .. " has no test")
