@@ -5,11 +5,15 @@
 #include <string.h>
 
 #include "clock.h"
+#include "growing_wait.h"
 #include "memory.h"
 
 /* How long the script may take to load; how often the slot that is being prepared is looked at, and how long its
  * session may take to begin before the slot takes its place without one. */
 enum { LOAD_MOST_MS = 60000, CHECK_MS = 5, OPEN_MOST_MS = 5000 };
+
+/* A script that does not load is tried again after waits that grow. */
+enum { RETRY_LEAST_MS = 2000, RETRY_MOST_MS = 60000 };
 
 /* Old executors whose jobs take long are not ended, so that further reloads may have to wait for them. */
 enum { VERSIONS_MOST = 3 };
@@ -19,6 +23,7 @@ enum reload_state {
   RELOAD_WAITING, /* `number` is the slot to prepare: too many old executors run still */
   RELOAD_LOADING, /* the executor of `slot` loads the script */
   RELOAD_OPENING, /* the session of `slot` begins */
+  RELOAD_BROKEN,  /* the script did not load: waits before it tries again */
 };
 
 struct reload {
@@ -27,11 +32,12 @@ struct reload {
   struct sources **sources;
   const struct reload_events *events;
   void *owner;
-  uv_timer_t timer; /* runs while the state is not idle */
+  uv_timer_t timer; /* runs while the state is not idle; once, when the state is broken */
   enum reload_state state;
   struct slot *slot; /* the slot that is being prepared */
   int number;        /* its number, from 1; that of the first one: the executor reads the files */
   int64_t since_ms;  /* when the state began */
+  int64_t retry_ms;  /* the wait after the last failure; 0: the last try has not failed */
   bool accepted;     /* the first executor has loaded the new version */
   bool again;        /* another reload was asked for meanwhile */
 };
@@ -65,6 +71,7 @@ void reload_stop(struct reload *reload) {
   enter(reload, RELOAD_IDLE);
   reload->slot = NULL;
   reload->again = false;
+  reload->retry_ms = 0;
 }
 
 static void end(struct reload *reload) {
@@ -87,11 +94,31 @@ static void prepare(struct reload *reload) {
   slot_start_executor(reload->slot);
 }
 
+static void on_check(uv_timer_t *timer);
+
+/* Prepares the first slot, whose executor reads the files. */
+static void begin(struct reload *reload) {
+  reload->number = 1;
+  reload->accepted = false;
+  uv_timer_start(&reload->timer, on_check, CHECK_MS, CHECK_MS);
+  prepare(reload);
+}
+
+/* The script is tried again after a wait; at once if another reload was asked for meanwhile. */
 static void fail(struct reload *reload, const char *message, size_t length) {
+  bool again = reload->again;
+  int64_t retry_ms = growing_wait_after(reload->retry_ms, RETRY_LEAST_MS, RETRY_MOST_MS);
   slot_be_replaced(reload->slot);
   reload->events->failed(reload->owner, slot_sources(reload->slot), message, length);
   reload->events->replaced(reload->owner);
-  end(reload);
+  reload_stop(reload);
+  if (again) {
+    begin(reload);
+    return;
+  }
+  reload->retry_ms = retry_ms;
+  enter(reload, RELOAD_BROKEN);
+  uv_timer_start(&reload->timer, on_check, (uint64_t)retry_ms, 0);
 }
 
 /* The slot takes its place, with or without a session. */
@@ -112,7 +139,9 @@ static void take_place(struct reload *reload) {
 static void on_check(uv_timer_t *timer) {
   struct reload *reload = timer->data;
   int64_t for_ms = clock_ms() - reload->since_ms;
-  if (reload->state == RELOAD_WAITING)
+  if (reload->state == RELOAD_BROKEN)
+    begin(reload);
+  else if (reload->state == RELOAD_WAITING)
     prepare(reload);
   else if (reload->state == RELOAD_OPENING && (slot_has_session(reload->slot) || for_ms > OPEN_MOST_MS))
     take_place(reload);
@@ -121,20 +150,18 @@ static void on_check(uv_timer_t *timer) {
 }
 
 void reload_start(struct reload *reload) {
-  if (reload->state != RELOAD_IDLE) {
+  if (reload->state != RELOAD_IDLE && reload->state != RELOAD_BROKEN) {
     reload->again = true;
     return;
   }
-  reload->number = 1;
-  reload->accepted = false;
-  uv_timer_start(&reload->timer, on_check, CHECK_MS, CHECK_MS);
-  prepare(reload);
+  reload->retry_ms = 0;
+  begin(reload);
 }
 
 /* ── reports ── */
 
 static bool is_prepared(const struct reload *reload, const struct slot *slot) {
-  return reload->state != RELOAD_IDLE && reload->slot == slot;
+  return reload->slot != NULL && reload->slot == slot;
 }
 
 bool reload_took_ready(struct reload *reload, struct slot *slot, const struct message_ready *script) {

@@ -8,20 +8,21 @@
 #include "slot_list.h"
 
 /*
- * Reloading the script. One new executor reads the files. If it cannot load them, nothing changes. Otherwise the worker
- * runs this version from now on: one slot after the other is prepared with an executor of the new version, and takes
- * the place of an old one as soon as it can claim, so that claiming never stops. Old executors end when their jobs have
- * ended.
+ * Reloading the script. One new executor reads the files. If it cannot load them, the old version goes on, and the files
+ * are tried again after waits that grow to a minute, or when another reload is asked for. Otherwise the worker runs this
+ * version from now on: one slot after the other is prepared with an executor of the new version, and takes the place of
+ * an old one as soon as it can claim, so that claiming never stops. Old executors end when their jobs have ended.
  *
  *     idle ─ reload_start ─► loading ─► opening ─┬─► (the next slot) loading ─► …
- *       ▲                       │                └─► all slots have the new version: reloaded()
- *       └───────── failed() ◄───┘
+ *                             ▲   │              └─► all slots have the new version: reloaded(), idle
+ *                    (a wait) │   ▼
+ *                            broken: failed()
  */
 struct reload;
 
 struct reload_events {
-  /* The files could not be loaded; the old version goes on. `sources` are those that were read, NULL: none. The message
-   * is any bytes. */
+  /* The files could not be loaded, this time or again; the old version goes on. `sources` are those that were read,
+   * NULL: none. The message is any bytes. */
   void (*failed)(void *owner, const struct sources *sources, const char *message, size_t length);
   /* The first executor of the new version is ready: `script` has its settings and queues. The slots start with the new
    * version from now on. Called before the first slot registers the queues. */

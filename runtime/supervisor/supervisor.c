@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "buffer.h"
 #include "clock.h"
 #include "conninfo.h"
 #include "control.h"
@@ -64,6 +65,7 @@ struct supervisor {
   struct file_changes *watch; /* NULL without --watch */
   bool quiet;
   bool reload_failed; /* the last reload has failed, and its error is in the status */
+  struct buffer reload_error; /* the error that was logged last, of the reload that is tried again */
   bool reload_wanted; /* the reload begins when the worker serves */
   struct slot_list slots;
   struct sweep sweep;
@@ -256,8 +258,12 @@ static void on_reload_failed(void *owner, const struct sources *sources, const c
   struct supervisor *s = owner;
   if (s->watch) /* a module that was loaded for the first time may have the error */
     file_changes_add(s->watch, sources);
-  log_error("the script could not be reloaded: the worker goes on with the version that it has",
-            LOG_T("script", s->start.argv[s->start.script]), LOG_B("error", message, length));
+  if (!s->reload_failed || length != s->reload_error.length ||
+      (length > 0 && memcmp(message, s->reload_error.bytes, length) != 0))
+    log_error("the script could not be reloaded: the worker goes on with the version that it has, and tries again",
+              LOG_T("script", s->start.argv[s->start.script]), LOG_B("error", message, length));
+  buffer_drop(&s->reload_error, s->reload_error.length);
+  buffer_add(&s->reload_error, message, length);
   s->reload_failed = true;
   status_set_script_error(s->worker_status, message, length);
 }
@@ -296,6 +302,7 @@ static void reload(struct supervisor *s, const char *reason, const char *path) {
   if (s->stage >= STAGE_FINISHING)
     return;
   log_info("reloading the script", LOG_T("reason", reason), path ? LOG_T("file", path) : (struct log_field){0});
+  buffer_drop(&s->reload_error, s->reload_error.length); /* the same error is logged again */
   s->reload_wanted = s->stage < STAGE_SERVING;
   if (!s->reload_wanted)
     reload_start(s->reload);
@@ -475,6 +482,7 @@ static void close_all(struct supervisor *s) {
   status_unwatch(s->worker_status);
   slot_list_free(&s->slots);
   reload_free(s->reload);
+  buffer_free(&s->reload_error);
   file_changes_free(s->watch);
   sources_drop(s->sources);
   script_options_free(&s->script_options);
