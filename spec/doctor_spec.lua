@@ -301,6 +301,16 @@ describe("pgq-lua doctor", function()
       expect("ok", "queues", "7 queues have jobs")
     end)
 
+    it("queues with names that are no plain words, and names them so that a shell takes it", function()
+      local names = { ["-q"] = "pgq-lua why --queue '-q'", ["42"] = "pgq-lua why --queue '42'", ["it''s"] = "pgq-lua queues",
+        [("n"):rep(101)] = "pgq-lua queues" }
+      for name, repair in pairs(names) do
+        pg:psql "TRUNCATE pgq_jobs"
+        pg:psql(("INSERT INTO pgq_jobs (queue_name, data) VALUES ('%s', '')"):format(name))
+        assert.equal(repair, expect("bad", "queues", "no worker serves '").repair)
+      end
+    end)
+
     it("jobs that have been due for more than an hour", function()
       pg:psql "INSERT INTO pgq_jobs (queue_name, data, run_after) VALUES ('old', '', now() - interval '3 hours')"
       assert.equal("pgq-lua why 'old'", expect("bad", "due jobs", "the oldest due job of 'old' has been due for 03:00:").repair)

@@ -243,6 +243,7 @@ describe("pgq_why", function()
       assert.equal("no_worker", answer.code)
       assert.matches("the workers register other queues", answer.sentence)
       assert.same({}, answer.who)
+      assert.is_nil(why_queue(("m"):rep(300)).sentence:find("nearest", 1, true)) -- far longer than all of them
       assert.equal("no_worker", why_queue("mial").code)
     end)
 

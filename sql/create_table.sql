@@ -642,7 +642,8 @@ BEGIN
   RETURN (
     SELECT near.name
     FROM (
-      SELECT queue.name, pgq_why_distance(lower(queue.name), lower(pgq_why_nearest.queue_name)) AS distance
+      SELECT queue.name, queue.difference,
+        pgq_why_distance(lower(queue.name), lower(pgq_why_nearest.queue_name)) AS distance
       FROM (
         SELECT DISTINCT registered.name, abs(length(registered.name) - length(pgq_why_nearest.queue_name)) AS difference
         FROM pgq_workers AS worker
@@ -651,7 +652,8 @@ BEGIN
           AND registered.name <> pgq_why_nearest.queue_name
         ORDER BY difference, registered.name
         LIMIT 300) AS queue) AS near
-    WHERE near.distance * 3 <= greatest(length(near.name), length(pgq_why_nearest.queue_name))
+    WHERE greatest(near.distance, near.difference) * 3
+      <= greatest(length(near.name), length(pgq_why_nearest.queue_name))
     ORDER BY near.distance, near.name
     LIMIT 1);
 END

@@ -1,5 +1,6 @@
 #include "doctor_report.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -56,6 +57,11 @@ static void print_wrapped(const char *text) {
   buffer_free(&printable);
 }
 
+static void print_now(struct doctor_report *report) {
+  if (fflush(stdout) != 0 && report->failure == 0)
+    report->failure = errno;
+}
+
 void doctor_report_add(struct doctor_report *report, const char *check, const char *level, const char *finding,
                        const char *repair) {
   report->ok += strcmp(level, "ok") == 0;
@@ -63,7 +69,7 @@ void doctor_report_add(struct doctor_report *report, const char *check, const ch
   report->bad += strcmp(level, "bad") == 0;
   if (!report->is_terminal) {
     listing_add(&report->listing, (const char *[]){level, check, finding, repair});
-    fflush(stdout);
+    print_now(report);
     return;
   }
   printf("%-*s%-*s", LEVEL_WIDTH, level, CHECK_WIDTH, check);
@@ -72,12 +78,13 @@ void doctor_report_add(struct doctor_report *report, const char *check, const ch
     printf("%*s", INDENT, "");
     print_wrapped(repair);
   }
-  fflush(stdout);
+  print_now(report);
 }
 
 int doctor_report_end(struct doctor_report *report) {
   char summary[96];
   snprintf(summary, sizeof summary, "%d ok, %d warn, %d bad", report->ok, report->warn, report->bad);
+  errno = report->failure; /* it is what listing_finish() prints if the lines before could not be written */
   int status = listing_finish(&report->listing, "doctor", summary) == 0 ? 0 : 1;
   return report->bad > 0 ? 1 : status;
 }

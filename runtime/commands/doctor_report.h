@@ -12,6 +12,7 @@ struct doctor_report {
   struct listing listing;
   bool is_terminal;
   int ok, warn, bad;
+  int failure; /* errno of the first finding that could not be printed; 0: all were */
 };
 
 void doctor_report_begin(struct doctor_report *report, const struct options *options);

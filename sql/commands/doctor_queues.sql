@@ -1,5 +1,6 @@
 -- Checks the queues: due jobs that no worker serves, jobs that have been due for an hour, and jobs for the far future. The
--- names of queues are found by a loose index scan, at most 1,000 of them. The columns are those of doctor_server.sql.
+-- names of queues are found by a loose index scan, at most 1,000 of them. The columns are those of doctor_server.sql. A
+-- repair that names the queue can be pasted into a shell; other names than plain ones are left to a list of all.
 WITH RECURSIVE waiting (name, number) AS (
   (SELECT queue_name, 1 FROM pgq_jobs WHERE ran_at IS NULL ORDER BY queue_name LIMIT 1)
   UNION ALL
@@ -46,7 +47,11 @@ numbered AS (
   FROM problem)
 SELECT check_name, level, pg_catalog.concat(finding, CASE WHEN number = 5::int8 AND count > 5::int8
     THEN pg_catalog.concat(', and ', count - 5::int8, ' more queues like this') END),
-  pg_catalog.concat(CASE check_name WHEN 'far future'::text THEN 'pgq-lua jobs ' ELSE 'pgq-lua why ' END, quoted)
+  CASE WHEN name ~ '^[[:alnum:]_.:/@ -]{1,100}$'::text
+    THEN pg_catalog.concat(CASE check_name WHEN 'far future'::text THEN 'pgq-lua jobs ' ELSE 'pgq-lua why ' END,
+      CASE WHEN name ~ '^(-|[0-9]+$)'::text THEN pg_catalog.concat('-', '-queue ') END, quoted)
+    WHEN check_name = 'far future'::text THEN 'pgq-lua jobs'
+    ELSE 'pgq-lua queues' END
 FROM numbered WHERE number <= 5::int8
 UNION ALL
 SELECT 'queues', 'ok', pg_catalog.concat(pg_catalog.count(*),
