@@ -220,6 +220,11 @@ describe("a queue", function()
     assert.equal("t", pg:psql "SELECT min(at) < paused_until + interval '8 s' FROM begun, pgq_queues GROUP BY paused_until")
   end)
 
+  it("prints a name whose characters cannot be seen with escapes", function()
+    assert.equal("a\\x1b[31m\\n is paused until it is resumed\n", run("pause", "a\27[31m\n"))
+    assert.equal("a\\x1b[31m\\n is resumed\n", run("resume", "a\27[31m\n"))
+  end)
+
   it("whose pause is changed is paused until the new end", function()
     local worker = start(NOTING)
     worker:read_until "worker is serving"

@@ -169,6 +169,8 @@ static int dry_run(struct bulk *bulk) {
          jobs == 0                           ? ""
          : jobs > EXAMPLES || count.read > 0 ? ", such as"
                                              : ":");
+  if (jobs == 0)
+    selection_explain_none(&bulk->selection, bulk->verb->command);
   int status = jobs == 0 ? 0 : print_examples(bulk, count.examples, jobs < EXAMPLES ? (int)jobs : EXAMPLES);
   tell_uncounted(bulk, &count);
   return status;
@@ -279,6 +281,8 @@ static int change_all(struct bulk *bulk) {
   walk_end(&walk);
   progress_leave(&bulk->progress);
   tell(bulk, status != 0);
+  if (status == 0 && !interrupted && bulk->changed == 0 && bulk->skipped == 0 && bulk->passed == 0)
+    selection_explain_none(&bulk->selection, bulk->verb->command);
   bool left = bulk->skipped > 0 || bulk->kept > 0 || bulk->passed > 0 || bulk->unfit > 0;
   return status != 0 || interrupted || left ? 1 : 0;
 }

@@ -162,6 +162,8 @@ static int list_jobs(const struct options *options, struct inquiry *inquiry, con
   int status = listing_finish(&listing, "jobs", listed < 0 ? "" : "There are no such jobs.");
   fwrite(notes.bytes, 1, notes.length, stderr);
   buffer_free(&notes);
+  if (listed == 0)
+    selection_explain_none(selection, "jobs");
   return listed < 0 || status != 0 ? -1 : 0;
 }
 

@@ -5,6 +5,7 @@
 
 #include "commands_sql.h"
 #include "database.h"
+#include "printable.h"
 #include "refusal.h"
 #include "transaction.h"
 
@@ -46,10 +47,18 @@ static const char *find_misuse(int argc, char **argv) {
   return argc > 1 ? "there is more than one queue; each needs a command of its own" : NULL;
 }
 
+/* The name as it is printed: the database has taken it, so it is valid in its encoding. The caller frees it. */
+static struct buffer printed(const char *queue) {
+  struct buffer name = {0};
+  printable_add(&name, queue, PRINTABLE_CELL);
+  buffer_add(&name, "", 1);
+  return name;
+}
+
 /* A misspelt name is no error, since its worker may be started later. */
 static void note_unserved(const char *command, const char *queue, const PGresult *result, int column) {
   if (*PQgetvalue(result, 0, column) == 'f')
-    fprintf(stderr, "pgq-lua %s: note: no running worker serves a queue '%.200s'\n", command, queue);
+    fprintf(stderr, "pgq-lua %s: note: no running worker serves a queue '%s'\n", command, queue);
 }
 
 int pause_command(const struct options *options, int argc, char **argv) {
@@ -62,12 +71,15 @@ int pause_command(const struct options *options, int argc, char **argv) {
                          (const char *[]){argv[0], options->for_ms > 0 ? interval : NULL, options->reason});
   if (!result)
     return 1;
+  struct buffer name = printed(argv[0]);
+  const char *queue = (const char *)name.bytes;
   if (options->for_ms > 0)
-    printf("%s is paused until %s\n", argv[0], PQgetvalue(result, 0, 0));
+    printf("%s is paused until %s\n", queue, PQgetvalue(result, 0, 0));
   else
-    printf("%s is paused until it is resumed\n", argv[0]);
+    printf("%s is paused until it is resumed\n", queue);
   fflush(stdout);
-  note_unserved("pause", argv[0], result, 2);
+  note_unserved("pause", queue, result, 2);
+  buffer_free(&name);
   PQclear(result);
   return 0;
 }
@@ -80,9 +92,12 @@ int resume_command(const struct options *options, int argc, char **argv) {
   if (!result)
     return 1;
   bool was_paused = strcmp(PQgetvalue(result, 0, 0), "resumed") == 0;
-  printf(was_paused ? "%s is resumed\n" : "%s was not paused; if it backs off, this ends now\n", argv[0]);
+  struct buffer name = printed(argv[0]);
+  const char *queue = (const char *)name.bytes;
+  printf(was_paused ? "%s is resumed\n" : "%s was not paused; if it backs off, this ends now\n", queue);
   fflush(stdout);
-  note_unserved("resume", argv[0], result, 1);
+  note_unserved("resume", queue, result, 1);
+  buffer_free(&name);
   PQclear(result);
   return 0;
 }

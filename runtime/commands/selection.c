@@ -55,6 +55,15 @@ static char *make_pattern(const char *text) {
   return (char *)pattern.bytes;
 }
 
+void selection_explain_none(const struct selection *selection, const char *command) {
+  const char *text = selection->options->error;
+  if (text && *text && strpbrk(text, "%_") && (text[0] != '%' || text[strlen(text) - 1] != '%'))
+    fprintf(stderr,
+            "pgq-lua %s: note: a pattern with %% or _ must match the whole error; to look for a part, write %% at both "
+            "ends, and \\%% or \\_ for the character itself\n",
+            command);
+}
+
 /* In an LIKE pattern a backslash stands in front of the character that it makes an ordinary one. */
 static int check_pattern(const char *text, const char *command) {
   size_t length = strlen(text), backslashes = 0;

@@ -62,6 +62,10 @@ void selection_states(unsigned states, char *text, size_t size);
  * caller frees the text. */
 char *selection_describe(const struct selection *selection);
 
+/* selection_explain_none(selection, command): no job was found: if the pattern of --error may be meant otherwise, says
+ * on stderr that with % or _ in it, it must match the whole error. */
+void selection_explain_none(const struct selection *selection, const char *command);
+
 void selection_free(struct selection *selection);
 
 #endif
