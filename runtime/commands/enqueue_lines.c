@@ -63,7 +63,7 @@ static int print_ids(FILE *ids) {
 }
 
 int enqueue_failed(const struct pgq_error *error, const struct pgq_options *how, const char *consequence) {
-  bool bad_time = how->after && (strcmp(error->sqlstate, "22007") == 0 || strcmp(error->sqlstate, "22008") == 0);
+  bool bad_time = how->after && transaction_is_time_error(error->sqlstate);
   if (bad_time)
     fprintf(stderr, "pgq-lua enqueue: --after: '%.100s' is not a time: %s; write %s\n", how->after, error->message,
             TRANSACTION_TIME_HELP);

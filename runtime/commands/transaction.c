@@ -85,6 +85,15 @@ const char *transaction_hint(const char *sqlstate) {
   return "";
 }
 
+/* Not a time; out of range; an unknown zone, by offset or by name. */
+bool transaction_is_time_error(const char *sqlstate) {
+  static const char *const states[] = {"22007", "22008", "22009", "22023"};
+  for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
+    if (strcmp(sqlstate, states[i]) == 0)
+      return true;
+  return false;
+}
+
 /* Prints why a statement failed, and what to do, and ends the transaction. */
 static void explain(struct transaction *transaction, const PGresult *result) {
   struct pgq_error error;
@@ -93,7 +102,7 @@ static void explain(struct transaction *transaction, const PGresult *result) {
   bool lost_patience = strcmp(error.sqlstate, "57014") == 0 || strcmp(error.sqlstate, "55P03") == 0;
   if (strcmp(error.sqlstate, "42501") == 0 && name_missing_privileges(transaction, error.message))
     return;
-  if (transaction->option && strncmp(error.sqlstate, "22", 2) == 0) {
+  if (transaction->option && transaction_is_time_error(error.sqlstate)) {
     fprintf(stderr, "pgq-lua %s: %s: '%.100s' is not a time: %s; write %s\n", transaction->command, transaction->option,
             transaction->value, error.message, transaction->value_help);
     transaction->refused = true;

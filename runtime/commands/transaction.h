@@ -38,6 +38,9 @@ enum { TRANSACTION_TIMEOUT_MS = 10000 };
 /* What an option for a time takes. */
 #define TRANSACTION_TIME_HELP "a time that Postgres reads, such as '2030-01-31 08:00+01'"
 
+/* transaction_is_time_error(sqlstate): whether Postgres could not read a time. */
+bool transaction_is_time_error(const char *sqlstate);
+
 /* The statement that begins a transaction that only reads. A list waits for a lock only if a session has locked a whole
  * table; then it had better say so soon: after this time. */
 #define TRANSACTION_READ_ONLY "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"

@@ -70,7 +70,9 @@ judged AS MATERIALIZED (
   SELECT chosen.*, CASE WHEN why.code = 'starved'::text AND run_after IS NULL THEN NULL ELSE why.code END AS code, why.sentence,
     why.until, why.who
   FROM chosen
-  LEFT JOIN LATERAL pgq_why_workers(chosen.name) AS why ON chosen.is_registered OR chosen.paused_until IS NOT NULL),
+  LEFT JOIN LATERAL (
+    SELECT code, sentence, until, who FROM pgq_why_workers(chosen.name)
+    WHERE chosen.is_registered OR chosen.paused_until IS NOT NULL) AS why ON true),
 shown AS MATERIALIZED (
   SELECT name, run_after, paused_until, paused_by, pause_reason, sentence,
     CASE WHEN code IS NOT NULL THEN code

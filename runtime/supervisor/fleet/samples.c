@@ -26,7 +26,8 @@ struct samples {
   int asked_count;
   int most; /* how many queues a step asks */
   struct xmin_sample xmin;
-  bool failure_logged;
+  bool round_failed;   /* a step of this round has failed */
+  bool failure_logged; /* since the last round without a failure */
 };
 
 static void on_timer(uv_timer_t *timer);
@@ -103,14 +104,16 @@ static void on_timer(uv_timer_t *timer) {
   bool begins = samples->next == NULL;
   samples->step_ms = clock_ms();
   if (begins) {
+    samples->failure_logged = samples->failure_logged && samples->round_failed;
+    samples->round_failed = false;
     samples->round_ms = samples->step_ms;
     samples->next = samples->queues->first;
   }
   choose(samples);
   send_limit(samples);
-  if (begins)
-    connection_send(samples->connection, STATEMENT_SAMPLE_XMIN, NULL);
   send_queues(samples);
+  if (begins) /* last: if it fails, the queues have been sampled */
+    connection_send(samples->connection, STATEMENT_SAMPLE_XMIN, NULL);
   connection_sync(samples->connection);
 }
 
@@ -154,8 +157,8 @@ static void take_failure(struct samples *samples, const PGresult *result) {
   if (!primary) /* the message is libpq's: the session is lost, or an earlier statement of the step has failed */
     return;
   log_line(samples->failure_logged ? LOG_DEBUG : LOG_WARN, "cannot sample the queues for the metrics: trying again",
-           LOG_T("error", primary), LOG_US("retry_in", EVERY_MS * 1000));
-  samples->failure_logged = true;
+           LOG_T("error", primary));
+  samples->failure_logged = samples->round_failed = true;
 }
 
 bool samples_result(struct samples *samples, enum statement statement, const PGresult *result) {
@@ -172,12 +175,10 @@ bool samples_result(struct samples *samples, enum statement statement, const PGr
                                                .since_s = (double)result_i64(result, 0, SAMPLE_XMIN_SINCE_MS) / 1000};
   if (statement != STATEMENT_SAMPLE_QUEUES)
     return true;
-  if (failed) {
+  if (failed)
     forget(samples);
-  } else {
+  else
     take_queues(samples, result);
-    samples->failure_logged = false;
-  }
   if (samples->active)
     go_on(samples, failed);
   return true;
