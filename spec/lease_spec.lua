@@ -267,9 +267,10 @@ describe("a job that runs for long", function()
 
     it("because it lacks a privilege for a while is kept, and written when it can be", function()
       pg:psql "CREATE ROLE worker LOGIN; GRANT ALL ON pgq_jobs, pgq_workers, pgq_attempts, pgq_stats, pgq_queues TO worker"
-      pg:psql "REVOKE DELETE ON pgq_jobs FROM worker"
       local conninfo = pg.conninfo:gsub("user=postgres", "user=worker")
       local worker = Worker.start { script = SLOW, args = { "--db", conninfo, "--executors", "1", "--poll-interval", "100ms" } }
+      worker:read_until "is serving" -- it would not start without the privilege
+      pg:psql "REVOKE DELETE ON pgq_jobs FROM worker"
       enqueue("sleep", "10")
       worker:read_until "permission denied for table pgq_jobs"
       wait.sleep(1.5)
