@@ -448,6 +448,7 @@ describe("a worker with --listen", function()
         if not clients[i].closed and not clients[i].socket:is_closing() then clients[i].socket:write("x", function() end) end
       end
     end)
+    assert.equal(200, scrape.get(address, "/healthz").status) -- they keep nobody out for long: curl waits for 20 s
     assert.is_true(longest(10) < 5)
     wait.till("slow clients to be closed", 60, function()
       local closed = 0

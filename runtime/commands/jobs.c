@@ -149,7 +149,8 @@ static int list_jobs(const struct options *options, struct inquiry *inquiry, con
   struct listing listing;
   struct buffer notes = {0};
   unsigned states = states_of(selection);
-  int64_t left = options->limit ? options->limit : INQUIRY_LIMIT, listed = 0, until_ms = clock_ms() + SEARCH_MS;
+  int64_t most = options->limit ? options->limit : INQUIRY_LIMIT, left = most, listed = 0;
+  int64_t until_ms = clock_ms() + SEARCH_MS;
   listing_init(&listing, options, jobs_columns, JOBS_COLUMNS, inquiry->now);
   for (size_t i = 0; i < JOBS_STATES && left > 0 && listed >= 0; i++) {
     if (!(states & jobs_states[i].state))
@@ -162,7 +163,7 @@ static int list_jobs(const struct options *options, struct inquiry *inquiry, con
   int status = listing_finish(&listing, "jobs", listed < 0 ? "" : "There are no such jobs.");
   fwrite(notes.bytes, 1, notes.length, stderr);
   buffer_free(&notes);
-  if (listed == 0)
+  if (listed >= 0 && left == most)
     selection_explain_none(selection, "jobs");
   return listed < 0 || status != 0 ? -1 : 0;
 }

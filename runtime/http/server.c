@@ -14,8 +14,9 @@
 
 enum { CONNECTIONS_MOST = 64, CONNECTION_MEMORY = 32 << 10 };
 
-/* A connection is closed if no request ends for so long; this is looked at once in CHECK_MS. */
-enum { REQUEST_MOST_MS = 10000, CHECK_MS = 500 };
+/* A connection is closed if no request ends for so long; this is looked at once in CHECK_MS. While more than CROWDED
+ * connections are open the time is shorter, so that clients that ask nothing keep nobody out for long. */
+enum { REQUEST_MOST_MS = 10000, CROWDED_MOST_MS = 1000, CROWDED = CONNECTIONS_MOST * 3 / 4, CHECK_MS = 500 };
 
 /* For each microsecond of work the server owes RESTS of rest, which it takes when it owes more than OWED_MOST_US. So
  * short turns that follow each other count as a long one does. */
@@ -141,10 +142,10 @@ static void on_completed(void *owner, struct MHD_Connection *connection, void **
 /* The library's own limit counts from the last byte, so that a client that sends one byte after the other could stay
  * for ever. */
 static void shut_slow_ones(struct http_server *server) {
-  int64_t now_ms = clock_ms();
+  int64_t now_ms = clock_ms(), most_ms = server->client_count > CROWDED ? CROWDED_MOST_MS : REQUEST_MOST_MS;
   for (int i = 0; i < CONNECTIONS_MOST; i++) {
     struct client *client = &server->clients[i];
-    if (client->fd < 0 || client->is_shut_down || now_ms - client->since_ms < REQUEST_MOST_MS)
+    if (client->fd < 0 || client->is_shut_down || now_ms - client->since_ms < most_ms)
       continue;
     client->is_shut_down = true;
     shutdown(client->fd, SHUT_RDWR); /* the library sees that, and closes it */

@@ -8,10 +8,11 @@
 #include "slot_list.h"
 
 /*
- * Reloading the script. One new executor reads the files. If it cannot load them, the old version goes on, and the files
- * are tried again after waits that grow to a minute, or when another reload is asked for. Otherwise the worker runs this
- * version from now on: one slot after the other is prepared with an executor of the new version, and takes the place of
- * an old one as soon as it can claim, so that claiming never stops. Old executors end when their jobs have ended.
+ * Reloading the script. One new executor reads the files. If it cannot load them, the old version goes on, and the
+ * files are tried again after waits that grow to a minute, or when another reload is asked for. Otherwise the worker
+ * runs this version from now on: one slot after the other is prepared with an executor of the new version, and takes
+ * the place of an old one as soon as it can claim, so that claiming never stops. Old executors end when their jobs have
+ * ended.
  *
  *     idle ─ reload_start ─► loading ─► opening ─┬─► (the next slot) loading ─► …
  *                             ▲   │              └─► all slots have the new version: reloaded(), idle

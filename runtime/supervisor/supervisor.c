@@ -64,9 +64,9 @@ struct supervisor {
   struct reload *reload;
   struct file_changes *watch; /* NULL without --watch */
   bool quiet;
-  bool reload_failed; /* the last reload has failed, and its error is in the status */
+  bool reload_failed;         /* the last reload has failed, and its error is in the status */
   struct buffer reload_error; /* the error that was logged last, of the reload that is tried again */
-  bool reload_wanted; /* the reload begins when the worker serves */
+  bool reload_wanted;         /* the reload begins when the worker serves */
   struct slot_list slots;
   struct sweep sweep;
   struct session_mode mode;

@@ -36,7 +36,8 @@ void status_set_script_error(struct status *status, const char *error, size_t le
  * script that executors run, NULL: not known. The texts are valid until the loop's next turn. */
 const char *status_stage(const struct status *status);
 
-/* status_shown_stage(status): the same for readers: "reloading" while executors with an older script still have jobs. */
+/* status_shown_stage(status): the same for readers: "reloading" while executors with an older script still have jobs.
+ */
 const char *status_shown_stage(const struct status *status);
 const char *status_script(const struct status *status);
 const char *status_script_error(const struct status *status);
