@@ -161,7 +161,8 @@ static int list_jobs(const struct options *options, struct inquiry *inquiry, con
     left -= listed;
   }
   int status = listing_finish(&listing, "jobs", listed < 0 ? "" : "There are no such jobs.");
-  fwrite(notes.bytes, 1, notes.length, stderr);
+  if (notes.length > 0)
+    fwrite(notes.bytes, 1, notes.length, stderr);
   buffer_free(&notes);
   if (listed >= 0 && left == most)
     selection_explain_none(selection, "jobs");

@@ -6,13 +6,11 @@
 #include <locale.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 #include <uv.h>
@@ -106,36 +104,6 @@ NOTED(IS_OURS(first), int, close_range, (unsigned first, unsigned last, int flag
 NOTED(is_standard(file), FILE *, freopen, (const char *path, const char *mode, FILE *file), (path, mode, file))
 NOTED(is_standard(file), int, setvbuf, (FILE *file, char *buffer, int mode, size_t size), (file, buffer, mode, size))
 /* clang-format on */
-
-/* Whether a system call by its number may be one of these. libuv closes its descriptors in this way, and looks at
- * files.
- */
-static bool may_change(long number, long first) {
-  switch (number) {
-  case SYS_close:
-    return IS_OURS(first);
-  case SYS_statx:
-  case SYS_getrandom:
-    return false;
-  default:
-    return true;
-  }
-}
-
-/* All system calls have up to six arguments. */
-__attribute__((visibility("default"))) long syscall(long number, ...) {
-  static long (*next)(long, ...);
-  long arguments[6];
-  va_list list;
-  if (!next)
-    *(void **)&next = dlsym(RTLD_NEXT, "syscall");
-  va_start(list, number);
-  for (size_t i = 0; i < sizeof arguments / sizeof arguments[0]; i++)
-    arguments[i] = va_arg(list, long);
-  va_end(list);
-  note(may_change(number, arguments[0]));
-  return next(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
-}
 
 __attribute__((visibility("default"))) void uv_disable_stdio_inheritance(void) {
   static void (*next)(void);

@@ -6,7 +6,7 @@
 
 /* The settings of the process are compared after a call that may have changed them, and also this often, since there
  * are calls that are not noticed. A comparison takes about ninety system calls. */
-enum { COMPARE_US = 200000 };
+enum { COMPARE_US = 50000 };
 
 void task_bring_settings(struct task_list *list, struct task *task) {
   struct buffer unused = {0};
