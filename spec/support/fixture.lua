@@ -61,7 +61,7 @@ function fixture.enqueuer(pg, retry_waits)
   end
 end
 
--- fixture.workers(pg, { head = fixture.HEAD, args = { "--executors", "1" } }): two functions with these defaults.
+-- fixture.workers(pg, { head = fixture.HEAD, args = { "--executors", "1" }, env = }): two functions with these defaults.
 -- start(script, …) starts a worker on `head` and script, with `args` and the options that follow. drain(script, …) runs
 -- it until no job is due, expects exit status 0, and returns what Process:wait returns.
 function fixture.workers(pg, options)
@@ -72,7 +72,7 @@ function fixture.workers(pg, options)
     for _, word in ipairs { ... } do
       args[#args + 1] = word
     end
-    return Worker.start { pg = pg, script = head .. script, args = args }
+    return Worker.start { pg = pg, script = head .. script, args = args, env = options.env }
   end
   local function drain(script, ...)
     local result = start(script, "--drain", ...):wait(60)
