@@ -61,9 +61,9 @@ function fixture.enqueuer(pg, retry_waits)
   end
 end
 
--- fixture.workers(pg, { head = fixture.HEAD, args = { "--executors", "1" }, env = }): two functions with these defaults.
--- start(script, …) starts a worker on `head` and script, with `args` and the options that follow. drain(script, …) runs
--- it until no job is due, expects exit status 0, and returns what Process:wait returns.
+-- fixture.workers(pg, { head = fixture.HEAD, args = { "--executors", "1" }, env = }): two functions with these
+-- defaults. start(script, …) starts a worker on `head` and script, with `args` and the options that follow.
+-- drain(script, …) runs it until no job is due, expects exit status 0, and returns what Process:wait returns.
 function fixture.workers(pg, options)
   options = options or {}
   local head = options.head or fixture.HEAD
