@@ -141,7 +141,7 @@ describe("pgq-lua queues", function()
     assert.same({ "backs_off", "connection refused", "2999-01-01T00:00:00.000000Z" },
       { found.mail.state, found.mail.backoff_error, found.mail.backs_off_until })
     assert.equal("served", found.reports.state)
-    assert.is_truthy(run().stdout:find "\tbacks off\tbacks off until 2999%-01%-01T00:00:00Z, %d+d%d+h from now: connection refused\n")
+    assert.is_truthy(run().stdout:find "\tbacks off\tbacks off until 2999%-01%-01T00:00:00Z, %d+d%S* from now: connection refused\n")
   end)
 
   describe("a queue whose workers have no executor to spare", function()
