@@ -1,10 +1,13 @@
 local uv = require "luv"
+local Proxy = require "spec.support.proxy"
+local Worker = require "spec.support.worker"
 local fixture = require "spec.support.fixture"
 local wait = require "spec.support.wait"
 
 -- A process dies while jobs are in flight. The job that caused it is found; the others run again and lose nothing.
 describe("after a worker was killed", function()
-  local pg = fixture.server { sql = "CREATE TABLE runs (job bigint, data text, worker int, at timestamptz DEFAULT clock_timestamp())",
+  local pg = fixture.server { tcp = true,
+    sql = "CREATE TABLE runs (job bigint, data text, worker int, at timestamptz DEFAULT clock_timestamp())",
     clean = "TRUNCATE runs" }
   local enqueue = fixture.enqueuer(pg, "{0s}")
   local start = fixture.workers(pg, { args = { "--executors", "1", "--poll-interval", "100ms" } })
@@ -80,6 +83,70 @@ describe("after a worker was killed", function()
     assert.equal(5, select(2, worker.stdout:gsub("began", "")))
     assert.is_nil(other.stderr:find "a worker died")
     assert.equal("2", pg:psql "SELECT count(*) FROM pgq_workers")
+  end)
+
+  -- Another worker that could not look meanwhile must not take two short times without a lock for one long time.
+  it("jobs of a worker that loses its session twice are not touched", function()
+    local proxy = Proxy.listen(pg.port)
+    finally(function() Worker.kill_all() proxy:close() end)
+    local worker = Worker.start { script = fixture.HEAD .. [[
+      pgq.register_queue("waits", function() print "began" pgq.sleep(12) print "ended" end)]],
+      args = { "--db", proxy:conninfo(pg), "--executors", "1", "--poll-interval", "100ms" } }
+    local other = start [[pgq.register_queue("other", function() end)]]
+    enqueue("waits", "", 5)
+    wait_for_sql("the jobs to be leased", 30, "SELECT count(lease) = 5 FROM pgq_jobs")
+    local own = ("SELECT id FROM pgq_workers WHERE pid = %d"):format(worker.pid)
+    local free = ([[SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+      AND classid = 'pgq_workers'::regclass AND objid = (%s))]]):format(own)
+    local function lose_session()
+      proxy.refuses = true
+      pg:psql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_port > 0"
+    end
+    lose_session()
+    wait_for_sql("the other worker to see it", 10, ("SELECT missing_since IS NOT NULL FROM pgq_workers WHERE id = (%s)")
+      :format(own))
+    local began = uv.hrtime()
+    wait.sleep(2)
+    other:kill "sigstop"
+    proxy.refuses = false
+    wait_for_sql("the worker to come back", 10, "SELECT NOT x FROM (" .. free .. ") AS a(x)")
+    wait.sleep(0.2)
+    lose_session()
+    wait_for_sql("its session to end", 10, free)
+    wait.sleep(math.max(5.5 - (uv.hrtime() - began) / 1e9, 0))
+    other:kill "sigcont"
+    wait.sleep(1.5)
+    proxy.refuses = false
+    wait_for_sql("the jobs to be done", 30, "SELECT count(*) = 0 FROM pgq_jobs")
+    assert.equal(5, select(2, worker.stdout:gsub("began", "")))
+    assert.is_nil(other.stderr:find "a worker died")
+  end)
+
+  -- Workers that connect again much later than others would be taken for dead.
+  it("jobs of workers that lose the server for long are not touched: all workers are back within seconds", function()
+    local proxy = Proxy.listen(pg.port)
+    finally(function() Worker.kill_all() proxy:close() end)
+    local workers = {}
+    for i = 1, 4 do
+      workers[i] = Worker.start { script = fixture.HEAD .. [[pgq.register_queue("waits", function()
+        print "began"
+        pgq.sleep(22)
+      end)]], args = { "--db", proxy:conninfo(pg), "--executors", "1", "--poll-interval", "100ms" } }
+    end
+    enqueue("waits", "", 20)
+    wait_for_sql("the jobs to be leased", 30, "SELECT count(lease) = 20 FROM pgq_jobs")
+    proxy.refuses = true
+    pg:psql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_port > 0"
+    wait.sleep(14)
+    proxy.refuses = false
+    wait_for_sql("the workers to be back", 4.5, [[SELECT count(*) = 4 FROM pg_locks JOIN pgq_workers ON objid = id
+      WHERE locktype = 'advisory' AND granted AND classid = 'pgq_workers'::regclass]])
+    wait_for_sql("the jobs to be done", 60, "SELECT count(*) = 0 FROM pgq_jobs")
+    local began = 0
+    for _, worker in ipairs(workers) do
+      began = began + select(2, worker.stdout:gsub("began", ""))
+    end
+    assert.equal(20, began)
   end)
 
   it("jobs that it held are leased before they run again, and others are not", function()

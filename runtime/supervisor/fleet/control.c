@@ -192,11 +192,8 @@ static void start_listening(struct control *control) {
   queue_settings_read(control->settings);
 }
 
-/* Sends a heartbeat, or adds the worker's row if it is missing. */
-static void on_heartbeat(uv_timer_t *timer) {
-  struct control *control = timer->data;
-  if (!connection_is_up(control->connection) || control->busy > 0)
-    return;
+/* Sends a heartbeat, or adds the worker's row if it is missing; and what else is done as often. */
+static void beat(struct control *control) {
   bool exists = *worker_row_id(control->row) != 0;
   worker_row_write(control->row);
   worker_row_take_request(control->row);
@@ -206,6 +203,12 @@ static void on_heartbeat(uv_timer_t *timer) {
     return;
   doorbell_check_table(control->bell);
   doorbell_ask_peers(control->bell);
+}
+
+static void on_heartbeat(uv_timer_t *timer) {
+  struct control *control = timer->data;
+  if (connection_is_up(control->connection) && control->busy == 0)
+    beat(control);
 }
 
 static void look_for_dead_workers(struct control *control) {
@@ -280,10 +283,10 @@ static void on_up(void *owner) {
     return;
   }
   worker_row_lock(control->row);
+  beat(control); /* at once: until the row says that the worker is back, its lock counts as free all the time */
   start_listening(control);
   extend(control);
   look_for_dead_workers(control);
-  on_heartbeat(&control->timer);
   if (control->state == CONTROL_SERVING)
     samples_up(control->samples);
 }

@@ -11,7 +11,9 @@
 #include "log.h"
 #include "memory.h"
 
-enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 10000, CONNECT_TIMEOUT_MS = 10000, START_TIMEOUT_MS = 30000 };
+/* After the server was away for long, all workers are back within WAIT_MOST_MS of each other, before one of them counts
+ * as dead for the others (FREE_MS in dead_workers.c). */
+enum { WAIT_LEAST_MS = 100, WAIT_MOST_MS = 3000, CONNECT_TIMEOUT_MS = 10000, START_TIMEOUT_MS = 30000 };
 
 enum { REASON_SIZE = 1024 };
 
