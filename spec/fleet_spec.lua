@@ -98,7 +98,9 @@ describe("workers that share a busy queue", function()
     wait.till("the sessions to end", 30, function()
       return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'" == "1"
     end)
-    assert.equal("0", pg:psql "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'pgq_jobs_pkey'")
+    -- A batch that outlives the hold limit, since the machine stood still, is leased, by ids.
+    local by_id = tonumber(pg:psql "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'pgq_jobs_pkey'")
+    assert.is_true(by_id < ran / 10, by_id .. " reads by id")
   end)
 
   it("find the jobs that a killed worker has left in its region", function()
