@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -76,6 +77,24 @@ static enum MHD_Result refuse_method(struct MHD_Connection *connection) {
   return reply_send(connection, &response);
 }
 
+/* The path of a request whose target has the absolute form, as a proxy sends it: http://host/path. */
+static const char *path_of(const char *target) {
+  static const char *const schemes[] = {"http://", "https://"};
+  for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
+    if (strncasecmp(target, schemes[i], strlen(schemes[i])) == 0) {
+      const char *path = strchr(target + strlen(schemes[i]), '/');
+      return path ? path : "/";
+    }
+  return target;
+}
+
+/* The library takes paths as texts that end with NUL: with an escaped NUL, a path stays as it was sent. */
+static size_t unescape(void *owner, struct MHD_Connection *connection, char *text) {
+  (void)owner;
+  (void)connection;
+  return strstr(text, "%00") ? strlen(text) : MHD_http_unescape(text);
+}
+
 /* The library calls this when it has the header, for each part of a body, and at the end of the request. */
 static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection, const char *url, const char *method,
                                   const char *version, const char *body, size_t *body_size, void **seen) {
@@ -93,7 +112,7 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection
     return MHD_YES;
   }
   struct http_request request = {
-      .path = url, .accept = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT)};
+      .path = path_of(url), .accept = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT)};
   struct http_response response = {.status = MHD_HTTP_OK};
   answer(server, &request, &response);
   return reply_send(connection, &response);
@@ -211,7 +230,8 @@ static struct MHD_Daemon *start_daemon(struct http_server *server, int fd) {
                           MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MOST, MHD_OPTION_CONNECTION_TIMEOUT,
                           (unsigned)(REQUEST_MOST_MS / 1000), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                           (size_t)CONNECTION_MEMORY, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
-                          MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_END);
+                          MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_UNESCAPE_CALLBACK, unescape,
+                          NULL, MHD_OPTION_END);
 }
 
 struct http_server *http_server_new(uv_loop_t *loop, const struct address *address, const struct http_route *routes,
