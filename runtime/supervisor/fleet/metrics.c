@@ -19,6 +19,9 @@ struct metrics {
   bool folds;                  /* the worker had more queues than fit when the text was begun */
   int count;                   /* how many queues it had */
   int position;                /* of `queue` */
+  struct numbers folded;       /* the sum of those queues before `fold_next` that are folded */
+  const struct queue *fold_next;
+  int fold_position; /* of `fold_next` */
 };
 
 struct metrics *metrics_new(const struct worker_view *view, enum metrics_form form) {
@@ -26,6 +29,7 @@ struct metrics *metrics_new(const struct worker_view *view, enum metrics_form fo
   int count = view->queues->count;
   *metrics = (struct metrics){
       .view = view, .form = form, .family = metric_families, .count = count, .folds = count > METRICS_QUEUES_MOST};
+  metrics->fold_next = view->queues->first;
   slot_list_count_in_flight(view->slots, view->queues);
   return metrics;
 }
@@ -68,13 +72,15 @@ static bool is_folded(const struct metrics *metrics, const struct queue *queue, 
   return metrics->folds && (position >= METRICS_QUEUES_MOST || strcmp(queue->name, "other") == 0);
 }
 
-static void add_folded(const struct metrics *metrics, struct buffer *out) {
-  struct numbers numbers = {0};
-  int position = 0;
-  for (const struct queue *queue = metrics->view->queues->first; position < metrics->count; queue = queue->next)
-    if (is_folded(metrics, queue, position++))
-      add_up(&numbers, queue);
-  add_queue(metrics->family, out, "other", &numbers);
+/* Sums up some of the folded queues: there may be so many that the worker would stand still while all are read. Each
+ * queue that is written brings its share of them, so that all are summed up when the first family ends. */
+static void fold_some(struct metrics *metrics) {
+  int64_t until = (int64_t)(metrics->position + 1) * metrics->count / METRICS_QUEUES_MOST;
+  for (; metrics->fold_position < until; metrics->fold_position++) {
+    if (is_folded(metrics, metrics->fold_next, metrics->fold_position))
+      add_up(&metrics->folded, metrics->fold_next);
+    metrics->fold_next = metrics->fold_next->next;
+  }
 }
 
 /* Adds the family's lines of some queues. Returns whether more follow. */
@@ -89,10 +95,12 @@ static bool add_queues(struct metrics *metrics, struct buffer *out) {
       add_up(&numbers, metrics->queue);
       add_queue(metrics->family, out, metrics->queue->name, &numbers);
     }
+    if (metrics->folds)
+      fold_some(metrics);
     metrics->queue = metrics->queue->next;
   }
   if (metrics->folds)
-    add_folded(metrics, out);
+    add_queue(metrics->family, out, "other", &metrics->folded);
   metrics->queue = NULL;
   metrics->position = 0;
   return false;
