@@ -101,6 +101,7 @@ describe("the history of attempts", function()
     wait.till("the job to be leased", 30, function() return pg:psql "SELECT count(lease) FROM pgq_jobs" == "1" end)
     pg:psql "UPDATE pgq_jobs SET ran_at = now(), cancelled = true, error = 'cancelled', lease = NULL, started_at = NULL"
     wait.till("the row", 30, function() return pg:psql "SELECT outcome FROM pgq_attempts" == "cancelled" end)
+    worker:read_until("job cancelled", 30, "stderr")
     -- A lease that is lost for another reason is no cancelled attempt.
     pg:psql "TRUNCATE pgq_attempts; TRUNCATE pgq_jobs RESTART IDENTITY"
     enqueue("waits")

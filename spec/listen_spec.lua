@@ -220,6 +220,25 @@ describe("a worker with --listen", function()
       worker:kill "sigkill"
     end)
 
+    it("count cancelled jobs as cancelled, whether their worker is notified or finds out when it extends the leases", function()
+      local worker, address = start_serving([[pgq.register_queue("q", function()
+        while true do pgq.sleep(0.05) end end)]], "--lease", "1s", "--hold-limit", "100ms")
+      local CANCELLED = 'pgq_jobs_total{queue="q",outcome="cancelled"}'
+      enqueue("q", "", 2)
+      scrape.wait_for(address, "pgq_leases", is(2))
+      assert.equal("running", pg:psql "SELECT pgq_cancel(min(id)) FROM pgq_jobs")
+      scrape.wait_for(address, CANCELLED, is(1))
+      -- No notification comes with this one.
+      pg:psql [[UPDATE pgq_jobs SET ran_at = now(), cancelled = true, error = 'cancelled', lease = NULL, started_at = NULL
+        WHERE ran_at IS NULL]]
+      local values = scrape.wait_for(address, CANCELLED, is(2))
+      assert.equal(0, values.pgq_leases_lost_total)
+      assert.equal(0, values['pgq_job_run_seconds_count{queue="q"}'])
+      worker:stop()
+      assert.equal("2|0", pg:psql "SELECT sum(cancelled), sum(completed + retried + failed + snoozed) FROM pgq_stats")
+      assert.is_nil(worker.stderr:find "lease lost" or worker.stderr:find "outcome dropped", worker.stderr)
+    end)
+
     it("say which worker it is", function()
       local worker, address = start_serving 'pgq.register_queue("q", function() end)'
       local values, _, body = scrape.metrics(address)
@@ -243,17 +262,19 @@ describe("a worker with --listen", function()
     end)
 
     it("fold the queues beyond a thousand, and one of that name", function()
-      local worker, address = start_serving [[for i = 1, 1000 do
+      local worker, address = start_serving [[for i = 1, 2500 do
           pgq.register_queue(i == 5 and "other" or "q" .. i, function() end)
         end
         pgq.register_queue("last", function() end)]]
       enqueue("q1000", "", 2)
       enqueue("last", "", 3)
       enqueue("other", "", 4)
-      local values = scrape.wait_for(address, 'pgq_jobs_total{queue="other",outcome="completed"}', is(7))
+      enqueue("q1001")
+      enqueue("q2345", "", 5)
+      local values = scrape.wait_for(address, 'pgq_jobs_total{queue="other",outcome="completed"}', is(13))
       scrape.wait_for(address, 'pgq_jobs_total{queue="q1000",outcome="completed"}', is(2))
       assert.is_nil(values['pgq_jobs_total{queue="last",outcome="completed"}'])
-      assert.equal(7, values['pgq_job_run_seconds_count{queue="other"}'])
+      assert.equal(13, values['pgq_job_run_seconds_count{queue="other"}'])
       local queues = 0
       for series in pairs(values) do queues = queues + (series:find "^pgq_queue_paused{" and 1 or 0) end
       assert.equal(1000, queues) -- 999 with their own names
@@ -391,6 +412,18 @@ describe("a worker with --listen", function()
     assert.equal(404, page.status)
     for _, path in ipairs { "/metrics", "/healthz", "/readyz" } do assert.is_truthy(page.body:find("\n" .. path .. " ", 1, true)) end
     assert.equal(404, scrape.get(address, "/metrics/x").status)
+    for _, path in ipairs { "/metrics%00", "/metrics%00x", "/%00/metrics", "/metrics%2" } do
+      assert.equal(404, scrape.get(address, path).status, path)
+    end
+    assert.equal(200, scrape.get(address, "/%6detrics").status)
+    -- As a proxy asks: with the absolute form of the target.
+    for target, status in pairs { ["http://host:80/metrics"] = 200, ["HTTP://host/metrics?x=http://y/"] = 200,
+      ["http://host/healthz"] = 200, ["http://host/metrics%00"] = 404, ["http://host"] = 404, ["http://metrics"] = 404,
+      ["ftp://host/metrics"] = 404, ["http:///metrics"] = 200 } do
+      page = scrape.get(address, "/", "--request-target", target)
+      assert.equal(status, page.status, target)
+      assert.equal(target:find "/metrics" ~= nil and status == 200, page.type == OPENMETRICS, target)
+    end
     assert.equal(200, scrape.get(address, "/healthz?x=1").status)
     local head = scrape.get(address, "/metrics", "-I")
     assert.same({ 200, OPENMETRICS, "" }, { head.status, head.type, head.body })

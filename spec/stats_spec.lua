@@ -23,8 +23,8 @@ describe("pgq-lua stats", function()
     return found
   end
 
-  local ROWS = [[INSERT INTO pgq_stats (queue_name, minute, completed, retried, failed, snoozed, wait_ms, run_ms, wait_buckets, run_buckets)
-    SELECT queue, date_trunc('minute', now()) - n * interval '1 min', 100 * n, n, 2 * n, 3 * n, 50, 1000.5 * n,
+  local ROWS = [[INSERT INTO pgq_stats (queue_name, minute, completed, retried, failed, snoozed, cancelled, wait_ms, run_ms, wait_buckets, run_buckets)
+    SELECT queue, date_trunc('minute', now()) - n * interval '1 min', 100 * n, n, 2 * n, 3 * n, 4 * n, 50, 1000.5 * n,
       CASE queue WHEN 'a' THEN '{50}'::bigint[] ELSE '{0,0,0,0,50}' END, '{0,0,0,0,90,0,0,0,10}'
     FROM unnest('{a,b}'::text[]) AS queue, unnest('{0,1,2,90}'::int[]) AS n]]
 
@@ -45,6 +45,7 @@ describe("pgq-lua stats", function()
     local first = minutes[1]
     assert.equal(minute(2) .. ":00.000000Z", first.minute)
     assert.same({ "a", 200, 4, 2, 6 }, { first.queue, first.completed, first.failed, first.retried, first.snoozed })
+    assert.equal(8, first.cancelled)
     assert.same({ 1, 1, 13, 192 }, { first.wait_p50_ms, first.wait_p95_ms, first.run_p50_ms, first.run_p95_ms })
     assert.same({ 50, 2001 }, { first.wait_sum_ms, first.run_sum_ms })
     assert.equal(minute(0) .. "Z\t0\t0\t0\t1ms\t1ms\t13ms\t192ms\n", run("a").stdout:match "([^\n]*\n)$")

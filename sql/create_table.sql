@@ -194,6 +194,7 @@ CREATE TABLE IF NOT EXISTS pgq_stats (
   retried bigint NOT NULL DEFAULT 0,
   failed bigint NOT NULL DEFAULT 0,
   snoozed bigint NOT NULL DEFAULT 0,
+  cancelled bigint NOT NULL DEFAULT 0,
   wait_ms double precision NOT NULL DEFAULT 0,
   run_ms double precision NOT NULL DEFAULT 0,
   wait_buckets bigint[] NOT NULL DEFAULT '{}',
@@ -209,6 +210,7 @@ COMMENT ON COLUMN pgq_stats.completed IS 'Number of jobs that were completed.';
 COMMENT ON COLUMN pgq_stats.retried IS 'Number of attempts that failed and are followed by another one.';
 COMMENT ON COLUMN pgq_stats.failed IS 'Number of jobs that failed for good.';
 COMMENT ON COLUMN pgq_stats.snoozed IS 'Number of attempts that were snoozed.';
+COMMENT ON COLUMN pgq_stats.cancelled IS 'Number of attempts whose job was cancelled while they ran. The times do not count them.';
 COMMENT ON COLUMN pgq_stats.wait_ms IS 'Sum of the milliseconds from the moment when a job was due until its handler began.';
 COMMENT ON COLUMN pgq_stats.run_ms IS 'Sum of the milliseconds that the handlers took.';
 COMMENT ON COLUMN pgq_stats.wait_buckets IS 'Histogram of the waits: element n counts waits of less than 2^(n-1) milliseconds that no earlier element counts; the last one counts the rest.';

@@ -26,12 +26,13 @@ enum column {
   COLUMN_FAILED,
   COLUMN_RETRIED,
   COLUMN_SNOOZED,
+  COLUMN_CANCELLED,
   COLUMN_WAIT_MS,
   COLUMN_RUN_MS,
   COLUMN_WAIT_BUCKETS,
   COLUMN_RUN_BUCKETS,
   FIRST_COUNT = COLUMN_COMPLETED,
-  COUNTS = COLUMN_SNOOZED - COLUMN_COMPLETED + 1,
+  COUNTS = COLUMN_CANCELLED - COLUMN_COMPLETED + 1,
 };
 
 static const struct listing_column columns[] = {
@@ -42,6 +43,7 @@ static const struct listing_column columns[] = {
     {"failed", "FAILED", LISTING_NUMBER},
     {"retried", "RETRIED", LISTING_NUMBER},
     {"snoozed", NULL, LISTING_NUMBER},
+    {"cancelled", NULL, LISTING_NUMBER},
     {"wait_p50_ms", "WAIT P50", LISTING_DURATION},
     {"wait_p95_ms", "P95", LISTING_DURATION},
     {"run_p50_ms", "RUN P50", LISTING_DURATION},

@@ -212,10 +212,9 @@ static void split(struct ending *end) {
 
 static void lose(struct ending *end, int64_t id, bool cancelled) {
   bool ran = lease_list_find(&end->leased, id) != NULL;
-  struct lease *lease = lease_list_lose(&end->leased, id);
+  const struct lease *lease = lease_list_lose(&end->leased, id, cancelled);
   EXPECT((lease != NULL) == ran);
-  if (lease)
-    lease->cancelled = cancelled;
+  EXPECT(!lease || lease->cancelled == cancelled);
 }
 
 /* Jobs that have ended are settled, unless their lease was lost. */

@@ -140,12 +140,12 @@ static void its_queue_learns_of_what_is_collected_if_it_ran(void **state) {
 
 static void a_lease_is_lost_once_and_its_outcome_is_dropped(void **state) {
   struct scene *scene = *state;
-  struct lease *lease = lease_list_lose(&scene->list, FIRST_ID + 1);
+  struct lease *lease = lease_list_lose(&scene->list, FIRST_ID + 1, false);
   assert_non_null(lease);
-  assert_true(lease->lost && lease->lost_ms > 0);
-  assert_null(lease_list_lose(&scene->list, FIRST_ID + 1));
-  assert_null(lease_list_lose(&scene->list, FIRST_ID + 4)); /* it is not here */
-  assert_int_equal(lease_list_busy(&scene->list), 3);       /* it still runs */
+  assert_true(lease->lost && lease->lost_ms > 0 && !lease->cancelled);
+  assert_null(lease_list_lose(&scene->list, FIRST_ID + 1, false));
+  assert_null(lease_list_lose(&scene->list, FIRST_ID + 4, false)); /* it is not here */
+  assert_int_equal(lease_list_busy(&scene->list), 3);              /* it still runs */
   assert_non_null(end(scene, 1, OUTCOME_FAIL));
   lease_list_collect(&scene->list, &scene->settling);
   assert_int_equal(scene->settling.count, 1); /* for the history, if the job was cancelled */
@@ -155,7 +155,7 @@ static void a_lease_is_lost_once_and_its_outcome_is_dropped(void **state) {
 
 static void a_lost_lease_of_a_job_that_has_not_begun_leaves_nothing(void **state) {
   struct scene *scene = *state;
-  assert_non_null(lease_list_lose(&scene->list, FIRST_ID + 1));
+  assert_non_null(lease_list_lose(&scene->list, FIRST_ID + 1, false));
   assert_non_null(end(scene, 1, OUTCOME_UNRUN));
   lease_list_collect(&scene->list, &scene->settling);
   assert_int_equal(scene->settling.count, 0);
@@ -165,7 +165,8 @@ static void a_lost_lease_of_a_job_that_has_not_begun_leaves_nothing(void **state
 static void a_lease_that_is_lost_after_its_job_ended_needs_no_cancel(void **state) {
   struct scene *scene = *state;
   end(scene, 1, OUTCOME_COMPLETE);
-  assert_null(lease_list_lose(&scene->list, FIRST_ID + 1));
+  assert_null(lease_list_lose(&scene->list, FIRST_ID + 1, true));
+  assert_true(scene->list.items[1].cancelled);
   lease_list_collect(&scene->list, &scene->settling);
   assert_int_equal(scene->settling.count, 1);
   assert_int_equal(scene->settling.jobs[0].outcome, OUTCOME_CANCELLED);

@@ -35,6 +35,8 @@ static void jobs_are_counted_by_how_they_ended(void **state) {
       {.outcome = OUTCOME_FAIL, .began_us = began_us, .duration_us = 700, .next_wait_ms = 1},
       {.outcome = OUTCOME_FAIL, .next_wait_ms = NO_NEXT_WAIT}, /* it did not begin */
       {.outcome = OUTCOME_SNOOZE, .began_us = began_us, .duration_us = 700},
+      {.outcome = OUTCOME_CANCELLED, .began_us = began_us, .duration_us = 700, .written = true},
+      {.outcome = OUTCOME_CANCELLED, .began_us = began_us, .duration_us = 700}, /* its lease was lost in another way */
       {.outcome = OUTCOME_UNRUN},
       {.outcome = OUTCOME_LEASE},
       {.outcome = OUTCOME_DEATH},
@@ -45,11 +47,12 @@ static void jobs_are_counted_by_how_they_ended(void **state) {
     jobs[i].run_after_us = due_us;
   }
   assert_true(tally_is_empty(&queue.tally));
-  assert_int_equal(tally_batch(&batch), 5);
+  assert_int_equal(tally_batch(&batch), 6);
   assert_int_equal(queue.tally.completed, 2);
   assert_int_equal(queue.tally.retried, 1);
   assert_int_equal(queue.tally.failed, 1);
   assert_int_equal(queue.tally.snoozed, 1);
+  assert_int_equal(queue.tally.cancelled, 1);
   assert_int_equal(queue.tally.run_us, 4 * 700);
   assert_int_equal(queue.tally.wait_us, 4 * 5000);
   assert_int_equal(queue.tally.runs[0], 4);

@@ -4,7 +4,7 @@
 -- $2 timestamptz: minutes that ended after this time
 -- $3 timestamptz: minutes before this time, or null
 -- $4 int8: the greatest number of rows
-SELECT minute, completed, failed, retried, snoozed, wait_ms, run_ms, wait_buckets, run_buckets
+SELECT minute, completed, failed, retried, snoozed, cancelled, wait_ms, run_ms, wait_buckets, run_buckets
 FROM pgq_stats
 WHERE ($1::text IS NULL OR queue_name = $1::text) AND minute > $2::timestamptz - interval '1 minute'
   AND ($3::timestamptz IS NULL OR minute < $3::timestamptz)

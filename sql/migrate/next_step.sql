@@ -18,12 +18,12 @@
 -- $2 text[]: for each function, its body
 -- $3 text[]: names of steps to leave out
 WITH tables AS (
-  SELECT to_regclass('pgq_jobs')::oid AS jobs, to_regclass('pgq_workers')::oid AS workers,
+  SELECT to_regclass('pgq_jobs')::oid AS jobs, to_regclass('pgq_workers')::oid AS workers, to_regclass('pgq_stats')::oid AS stats,
     current_schema()::text AS home, pg_catalog.quote_ident(current_schema()) AS home_quoted),
 columns AS (
   SELECT pg_class.relname AS of_table, pg_attribute.*, pg_catalog.pg_get_expr(adbin, adrelid) AS initial
   FROM tables
-  JOIN pg_attribute ON attrelid IN (tables.jobs, tables.workers) AND attnum > 0::int2 AND NOT attisdropped
+  JOIN pg_attribute ON attrelid IN (tables.jobs, tables.workers, tables.stats) AND attnum > 0::int2 AND NOT attisdropped
   JOIN pg_class ON pg_class.oid = attrelid
   LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum),
 wanted_columns (of_table, name, definition) AS (VALUES
@@ -37,7 +37,8 @@ wanted_columns (of_table, name, definition) AS (VALUES
   ('pgq_workers', 'missing_since', 'timestamptz'),
   ('pgq_workers', 'status', 'jsonb'),
   ('pgq_workers', 'request', 'text'),
-  ('pgq_workers', 'backend_pid', 'integer')),
+  ('pgq_workers', 'backend_pid', 'integer'),
+  ('pgq_stats', 'cancelled', 'bigint NOT NULL DEFAULT 0')),
 wanted_defaults (of_table, name, definition) AS (VALUES
   ('pgq_jobs', 'run_after', 'now()'),
   ('pgq_jobs', 'retry_waits', '''{1m0s,10m0s,30m0s}''::text[]')),

@@ -53,6 +53,7 @@ WITH wanted AS (
     ('pgq_stats', 'retried', 'bigint'),
     ('pgq_stats', 'failed', 'bigint'),
     ('pgq_stats', 'snoozed', 'bigint'),
+    ('pgq_stats', 'cancelled', 'bigint'),
     ('pgq_stats', 'wait_ms', 'double precision'),
     ('pgq_stats', 'run_ms', 'double precision'),
     ('pgq_stats', 'wait_buckets', 'bigint[]'),

@@ -1,5 +1,5 @@
 -- Extends leases. Returns the ids of the jobs whose lease is lost (true), and of those whose row could not be changed
--- although this statement has locked it (false). It skips rows that another session has locked,
+-- although this statement has locked it (false); and whether the lease is lost because the job was cancelled. It skips rows that another session has locked,
 -- so that one locked row does not delay the other leases; the next call extends them.
 --
 -- $1 int8[]: ids of the jobs
@@ -20,12 +20,14 @@ extended AS (
   FROM mine
   WHERE job.id = mine.id
   RETURNING job.id)
-SELECT held.id, true
+SELECT held.id, true, EXISTS (
+  SELECT FROM pgq_jobs AS job
+  WHERE job.id = held.id AND job.cancelled AND job.ran_at IS NOT NULL)
 FROM held
 WHERE NOT EXISTS (
   SELECT FROM pgq_jobs AS job
   WHERE job.id = held.id AND job.lease = held.lease)
 UNION ALL
-SELECT mine.id, false
+SELECT mine.id, false, false
 FROM mine
 WHERE NOT EXISTS (SELECT FROM extended WHERE extended.id = mine.id)

@@ -1,6 +1,6 @@
 -- Writes to pgq_attempts the attempts of leased jobs that were cancelled while they ran: their handlers have ended, or were
 -- killed. The row of the job has ended, and has still the number of this attempt; jobs that have lost their leases for
--- another reason are left out.
+-- another reason are left out. Returns the ids of the jobs whose attempts it wrote.
 --
 -- $1 int8[]: ids of the jobs
 -- $2 text[]: for each job, the name of its queue
@@ -19,3 +19,4 @@ FROM unnest($1::int8[], $2::text[], $3::int4[], $4::int8[], $5::text[], $6::text
   AS ended (id, queue, attempt, us, error, traceback)
 JOIN pgq_jobs AS job ON job.id = ended.id
 WHERE job.cancelled AND job.ran_at IS NOT NULL AND job.attempt = ended.attempt
+RETURNING job_id

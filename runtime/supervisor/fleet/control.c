@@ -351,11 +351,15 @@ static void take_failure(struct control *control, enum statement statement, cons
  * checked again. */
 static void take_lost_leases(struct control *control, const PGresult *result) {
   int ignored = 0;
-  for (int row = 0; row < PQntuples(result); row++)
-    if (*PQgetvalue(result, row, 1))
-      slot_list_lease_lost(control->slots, result_i64(result, row, 0));
+  for (int row = 0; row < PQntuples(result); row++) {
+    int64_t id = result_i64(result, row, 0);
+    if (*PQgetvalue(result, row, 2))
+      slot_list_cancel(control->slots, id);
+    else if (*PQgetvalue(result, row, 1))
+      slot_list_lease_lost(control->slots, id);
     else
       ignored++;
+  }
   if (ignored > 0)
     fail_extending(control, "the UPDATE changes no row: is there a trigger, rule or row security on pgq_jobs?");
   else

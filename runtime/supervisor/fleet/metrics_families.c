@@ -43,7 +43,8 @@ static void add_outcomes(struct buffer *out, const struct family *family, const 
   } rows[] = {{"completed", tally->completed},
               {"retried", tally->retried},
               {"failed", tally->failed},
-              {"snoozed", tally->snoozed}};
+              {"snoozed", tally->snoozed},
+              {"cancelled", tally->cancelled}};
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
     metrics_sample(out, family->name, family->type,
                    (const struct metric_label[]){{"queue", queue}, {"outcome", rows[i].outcome}}, 2,
@@ -224,17 +225,18 @@ const struct family metric_families[] = {
      .type = METRIC_COUNTER,
      .help =
          "Attempts whose outcome was written, by queue and outcome: completed, retried (failed, and will run again), "
-         "failed (for good) or snoozed.",
+         "failed (for good), snoozed or cancelled (while they ran).",
      .lines_of_queue = add_outcomes},
     {.name = "pgq_job_wait_seconds",
      .type = METRIC_HISTOGRAM,
      .unit = "seconds",
-     .help = "From the moment at which a job was due to the start of its handler.",
+     .help =
+         "From the moment at which a job was due to the start of its handler; without attempts that were cancelled.",
      .lines_of_queue = add_waits},
     {.name = "pgq_job_run_seconds",
      .type = METRIC_HISTOGRAM,
      .unit = "seconds",
-     .help = "How long the handler of a job ran, with its waits.",
+     .help = "How long the handler of a job ran, with its waits; without attempts that were cancelled.",
      .lines_of_queue = add_runs},
     {.name = "pgq_queue_due_jobs",
      .type = METRIC_GAUGE,
@@ -268,7 +270,8 @@ const struct family metric_families[] = {
     {.name = "pgq_leases", .type = METRIC_GAUGE, .help = "Jobs that the worker has leased.", .value = leases},
     {.name = "pgq_leases_lost",
      .type = METRIC_COUNTER,
-     .help = "Leases that ended while their jobs ran, so that another worker may run them too.",
+     .help = "Leases that ended while their jobs ran, so that another worker may run them too; not those of jobs that "
+             "were cancelled.",
      .value = lost_leases},
     {.name = "pgq_executors", .type = METRIC_GAUGE, .help = "Executors that the worker runs.", .value = executors},
     {.name = "pgq_executors_busy",

@@ -111,6 +111,7 @@ bool stats_write(struct stats *stats) {
   add_numbers(stats, offsetof(struct tally, retried), &parameters);
   add_numbers(stats, offsetof(struct tally, failed), &parameters);
   add_numbers(stats, offsetof(struct tally, snoozed), &parameters);
+  add_numbers(stats, offsetof(struct tally, cancelled), &parameters);
   add_numbers(stats, offsetof(struct tally, wait_us), &parameters);
   add_numbers(stats, offsetof(struct tally, run_us), &parameters);
   add_buckets(stats, offsetof(struct tally, waits), &parameters);

@@ -59,7 +59,7 @@ bool hold_lease_has_begun(const struct hold *hold, const struct lease *lease) {
 void hold_lease_lost(struct hold *hold, int64_t id) {
   if (lease_list_miss(&hold->leased, id)) /* the handler may just have completed the job */
     return;
-  const struct lease *lease = lease_list_lose(&hold->leased, id);
+  const struct lease *lease = lease_list_lose(&hold->leased, id, false);
   if (!lease)
     return;
   log_warn("lease lost: the job no longer belongs to this worker", LOG_T("hold", hold->name), LOG_I("job", id),
@@ -74,10 +74,9 @@ bool hold_has_lease(const struct hold *hold, int64_t id) {
 }
 
 void hold_cancel(struct hold *hold, int64_t id) {
-  struct lease *lease = lease_list_lose(&hold->leased, id);
+  const struct lease *lease = lease_list_lose(&hold->leased, id, true);
   if (!lease)
     return;
-  lease->cancelled = true;
   child_cancel(hold->child, lease->batch, lease->index);
   hold_start_checks(hold);
 }

@@ -64,12 +64,13 @@ bool lease_list_has(const struct lease_list *list, uint32_t batch) {
   return false;
 }
 
-struct lease *lease_list_lose(struct lease_list *list, int64_t id) {
+struct lease *lease_list_lose(struct lease_list *list, int64_t id, bool cancelled) {
   for (int i = 0; i < list->count; i++) {
     struct lease *lease = &list->items[i];
     if (lease->job.id != id || lease->lost)
       continue;
     lease->lost = true;
+    lease->cancelled = cancelled;
     lease->lost_ms = clock_ms();
     return lease->job.outcome == OUTCOME_NONE ? lease : NULL;
   }

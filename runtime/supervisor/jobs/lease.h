@@ -42,8 +42,9 @@ void lease_list_child_died(struct lease_list *list, const struct child_death *de
 /* lease_list_give_back(list, batch): the open jobs of that batch were never sent to the executor: they go back. */
 void lease_list_give_back(struct lease_list *list, uint32_t batch);
 
-/* lease_list_lose(list, id): marks the job's lease as lost. Returns it if the job still runs, or NULL. */
-struct lease *lease_list_lose(struct lease_list *list, int64_t id);
+/* lease_list_lose(list, id, cancelled): marks the job's lease as lost, if it is not yet; `cancelled`: because the job
+ * was cancelled. Returns it if the job still runs, or NULL. */
+struct lease *lease_list_lose(struct lease_list *list, int64_t id, bool cancelled);
 
 /* lease_list_miss(list, id): the row of the job was not found under its token. Returns true if its transactional
  * handler may just have completed it: this is possible the first time. The next time the lease is lost, and the

@@ -19,6 +19,8 @@ static int64_t *counter_of(struct tally *tally, const struct job *job) {
     return job->next_wait_ms == NO_NEXT_WAIT ? &tally->failed : &tally->retried;
   case OUTCOME_SNOOZE:
     return &tally->snoozed;
+  case OUTCOME_CANCELLED: /* or its lease was lost for another reason: then the history has no row of it */
+    return job->written ? &tally->cancelled : NULL;
   default:
     return NULL;
   }
@@ -30,7 +32,7 @@ static bool count(struct tally *tally, const struct job *job) {
   if (!counter)
     return false;
   ++*counter;
-  if (job->began_us == 0) /* its handler did not run here */
+  if (job->began_us == 0 || job->outcome == OUTCOME_CANCELLED) /* its handler did not run here, or not to its end */
     return true;
   int64_t began_us = database_clock_at(job->began_us), wait_us = 0;
   if (job->run_after_us < began_us && __builtin_sub_overflow(began_us, job->run_after_us, &wait_us))
@@ -50,7 +52,8 @@ int tally_batch(const struct batch *batch) {
 }
 
 bool tally_is_empty(const struct tally *tally) {
-  return tally->completed == 0 && tally->retried == 0 && tally->failed == 0 && tally->snoozed == 0;
+  return tally->completed == 0 && tally->retried == 0 && tally->failed == 0 && tally->snoozed == 0 &&
+         tally->cancelled == 0;
 }
 
 /* Times are added up to the greatest number. */
@@ -64,6 +67,7 @@ void tally_add(struct tally *tally, const struct tally *other) {
   tally->retried += other->retried;
   tally->failed += other->failed;
   tally->snoozed += other->snoozed;
+  tally->cancelled += other->cancelled;
   tally->wait_us = sum_of(tally->wait_us, other->wait_us);
   tally->run_us = sum_of(tally->run_us, other->run_us);
   for (int i = 0; i < TALLY_BUCKETS; i++) {
@@ -77,6 +81,7 @@ void tally_subtract(struct tally *tally, const struct tally *written) {
   tally->retried -= written->retried;
   tally->failed -= written->failed;
   tally->snoozed -= written->snoozed;
+  tally->cancelled -= written->cancelled;
   tally->wait_us -= written->wait_us;
   tally->run_us -= written->run_us;
   for (int i = 0; i < TALLY_BUCKETS; i++) {

@@ -12,6 +12,7 @@ enum { TALLY_BUCKETS = 32 };
 
 struct tally {
   int64_t completed, retried, failed, snoozed;
+  int64_t cancelled;       /* these waited and ran for no time here */
   int64_t wait_us, run_us; /* sums */
   int64_t waits[TALLY_BUCKETS], runs[TALLY_BUCKETS];
 };
