@@ -30,6 +30,23 @@ describe("a role that may only enqueue", function()
     assert.matches("permission denied", refused.stderr)
   end)
 
+  it("hears which privileges it does not have, and how they are granted", function()
+    pg:psql "CREATE ROLE stranger LOGIN"
+    finally(function() pg:psql "DROP OWNED BY stranger; DROP ROLE stranger" end)
+    local function enqueue(...) return process.run { PGQ_LUA, "--db", as "stranger", "enqueue", "q", ... } end
+    local missing = "the role 'stranger' does not have: INSERT (queue_name) on pgq_jobs, INSERT (data) on pgq_jobs, "
+      .. "INSERT (run_after) on pgq_jobs, INSERT (retry_waits) on pgq_jobs, SELECT (id) on pgq_jobs. To grant that: "
+    local grant = "GRANT INSERT (queue_name, data, run_after, retry_waits), SELECT (id) ON pgq_jobs TO stranger"
+    local result = enqueue "x"
+    assert.same({ 1, "", "pgq-lua enqueue: permission denied for table pgq_jobs; " .. missing .. grant .. "\n" },
+      { result.status, result.stdout, result.stderr })
+    result = process.run { PGQ_LUA, "--db", as "stranger", "enqueue", "--lines", "q", input = "a\nb\n" }
+    assert.same({ 1, "pgq-lua enqueue: permission denied for table pgq_jobs; nothing is enqueued; " .. missing .. grant .. "\n" },
+      { result.status, result.stderr })
+    pg:psql(grant)
+    assert.equal(0, enqueue("x").status)
+  end)
+
   for what, values in pairs {
     ["no name"] = "'', '', 0, '{}'", ["a name of 2 MB"] = "repeat('x', 2000000), '', 0, '{}'",
     ["a negative attempt"] = "'q', '', -1, '{}'",

@@ -63,11 +63,19 @@ describe("a role for people", function()
       if words[3] ~= "--dry-run" then
         assert.equal(1, result.status, table.concat(words, " "))
         assert.matches("permission denied for table pgq_%l+; the role 'vera' does not have: .*%f[%w](%u+)[^,\n]* on pgq_%l+", result.stderr)
+        assert.matches("%. To grant that: GRANT .* ON pgq_%l+ TO vera\n", result.stderr)
       end
     end
     assert.matches("does not have: .*INSERT on pgq_queues", run_as("vera", "pause", "q").stderr)
     assert.matches("does not have: .*DELETE on pgq_jobs", run_as("vera", "delete", "--all").stderr)
     assert.matches("does not have: .*UPDATE %(retry_waits%) on pgq_jobs", run_as("vera", "retry", "--all").stderr)
+    -- What the message says to grant is enough.
+    for _ = 1, 3 do
+      local denied = run_as("vera", "pause", "q").stderr:match "To grant that: ([^\n]+)\n"
+      if denied then pg:psql(denied) end
+    end
+    assert.equal(0, run_as("vera", "pause", "q").status)
+    pg:psql "REVOKE INSERT, UPDATE ON pgq_queues FROM vera; REVOKE ALL ON pgq_audit FROM vera; TRUNCATE pgq_audit, pgq_queues"
     assert.equal("3 jobs would be retried:", run_as("vera", "retry", "--all", "--dry-run").stdout:match "^[^\n]+")
     assert.equal("", pg:psql "SELECT * FROM pgq_audit")
   end)

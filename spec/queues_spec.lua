@@ -302,7 +302,8 @@ describe("pgq-lua queues", function()
     local function as_viewer() return process.run { PGQ_LUA, "--db", pg.conninfo .. " user=viewer", "queues" } end
     local result = as_viewer()
     assert.equal(1, result.status)
-    assert.equal("pgq-lua queues: permission denied for table pgq_stats; the role 'viewer' does not have: SELECT on pgq_stats\n", result.stderr)
+    assert.equal("pgq-lua queues: permission denied for table pgq_stats; the role 'viewer' does not have: SELECT on pgq_stats. "
+      .. "To grant that: GRANT SELECT ON pgq_stats TO viewer\n", result.stderr)
     pg:psql "GRANT SELECT ON pgq_stats TO viewer"
     assert.equal(0, as_viewer().status)
     pg:psql "DROP OWNED BY viewer; DROP ROLE viewer"

@@ -18,7 +18,7 @@ static int enqueue_one(PGconn *conn, const char *queue, const struct buffer *dat
   struct pgq_error error;
   int64_t id = pgq_enqueue(conn, queue, data->bytes, data->length, how, &error);
   if (id < 0)
-    return enqueue_failed(&error, how, "");
+    return enqueue_failed(conn, &error, how, "");
   printf("%" PRId64 "\n", id);
   if (fflush(stdout) == 0)
     return 0;

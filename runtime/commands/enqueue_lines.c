@@ -62,8 +62,24 @@ static int print_ids(FILE *ids) {
   return ferror(ids) || fflush(stdout) != 0 ? -1 : 0;
 }
 
-int enqueue_failed(const struct pgq_error *error, const struct pgq_options *how, const char *consequence) {
+/* Returns whether it could say which privileges are missing. */
+static bool explain_denial(PGconn *conn, const struct pgq_error *error, const char *consequence) {
+  char denied[sizeof error->message + 64];
+  struct transaction transaction = {
+      .conn = conn,
+      .command = "enqueue",
+      .needs = "{pgq_jobs INSERT queue_name,pgq_jobs INSERT data,pgq_jobs INSERT run_after,pgq_jobs INSERT retry_waits,"
+               "pgq_jobs SELECT id}"};
+  snprintf(denied, sizeof denied, "%s%s", error->message, consequence);
+  transaction_rollback(&transaction);
+  return transaction_explain_denial(&transaction, denied);
+}
+
+int enqueue_failed(PGconn *conn, const struct pgq_error *error, const struct pgq_options *how,
+                   const char *consequence) {
   bool bad_time = how->after && transaction_is_time_error(error->sqlstate);
+  if (strcmp(error->sqlstate, "42501") == 0 && explain_denial(conn, error, consequence))
+    return 1;
   if (bad_time)
     fprintf(stderr, "pgq-lua enqueue: --after: '%.100s' is not a time: %s; write %s\n", how->after, error->message,
             TRANSACTION_TIME_HELP);
@@ -81,7 +97,7 @@ static int run(struct command *command, PGconn *conn, const char *queue, const s
     progress_leave(&command->progress);
     if (*command->problem)
       snprintf(error.message, sizeof error.message, "%s", command->problem);
-    return enqueue_failed(&error, options, strcmp(error.sqlstate, "08007") == 0 ? "" : "; nothing is enqueued");
+    return enqueue_failed(conn, &error, options, strcmp(error.sqlstate, "08007") == 0 ? "" : "; nothing is enqueued");
   }
   progress_done(&command->progress, lines->count, lines->bytes);
   if (print_ids(command->ids) == 0)

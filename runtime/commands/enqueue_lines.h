@@ -10,9 +10,10 @@
 int enqueue_lines(PGconn *conn, const char *queue, const struct pgq_options *options);
 
 /*
- * enqueue_failed(error, how, consequence): prints why nothing was enqueued, and names --after if the database cannot
- * read its time. `consequence` follows a message of the database. Returns the exit status: 1, or 2 for wrong usage.
+ * enqueue_failed(conn, error, how, consequence): prints why nothing was enqueued; names --after if the database cannot
+ * read its time, and the privileges that are missing. `consequence` follows a message of the database. Returns the exit
+ * status: 1, or 2 for wrong usage.
  */
-int enqueue_failed(const struct pgq_error *error, const struct pgq_options *how, const char *consequence);
+int enqueue_failed(PGconn *conn, const struct pgq_error *error, const struct pgq_options *how, const char *consequence);
 
 #endif

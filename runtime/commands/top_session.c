@@ -158,8 +158,9 @@ static void refuse(struct top_session *session) {
 static void name_privileges(struct top_session *session) {
   if (!PQgetisnull(session->result, 0, 1)) {
     size_t length = strlen(session->error);
-    snprintf(session->error + length, sizeof session->error - length, "; the role '%.200s' does not have: %.500s",
-             PQgetvalue(session->result, 0, 0), PQgetvalue(session->result, 0, 1));
+    snprintf(session->error + length, sizeof session->error - length,
+             "; the role '%.200s' does not have: %.500s. To grant that: %.500s", PQgetvalue(session->result, 0, 0),
+             PQgetvalue(session->result, 0, 1), PQgetvalue(session->result, 0, 2));
   }
   send_statement(session, PHASE_ROLLBACK, "ROLLBACK", 0, NULL);
 }

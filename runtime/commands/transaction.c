@@ -52,16 +52,15 @@ static PGresult *begin(struct transaction *transaction, bool read_only) {
   return NULL;
 }
 
-/* After a denied statement: prints which privileges are missing. Returns whether it could be found out. */
-static bool name_missing_privileges(struct transaction *transaction, const char *denied) {
+bool transaction_explain_denial(struct transaction *transaction, const char *denied) {
   if (!transaction->needs)
     return false;
   PQclear(begin(transaction, true));
   PGresult *result = run(transaction, SQL_MISSING_PRIVILEGES, 1, &transaction->needs);
   bool found = PQresultStatus(result) == PGRES_TUPLES_OK && !PQgetisnull(result, 0, 1);
   if (found)
-    fprintf(stderr, "pgq-lua %s: %s; the role '%s' does not have: %s\n", transaction->command, denied,
-            PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1));
+    fprintf(stderr, "pgq-lua %s: %s; the role '%s' does not have: %s. To grant that: %s\n", transaction->command,
+            denied, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2));
   PQclear(result);
   transaction_rollback(transaction);
   return found;
@@ -100,7 +99,7 @@ static void explain(struct transaction *transaction, const PGresult *result) {
   failure_from_result(&error, transaction->conn, result);
   transaction_rollback(transaction);
   bool lost_patience = strcmp(error.sqlstate, "57014") == 0 || strcmp(error.sqlstate, "55P03") == 0;
-  if (strcmp(error.sqlstate, "42501") == 0 && name_missing_privileges(transaction, error.message))
+  if (strcmp(error.sqlstate, "42501") == 0 && transaction_explain_denial(transaction, error.message))
     return;
   if (transaction->option && transaction_is_time_error(error.sqlstate)) {
     fprintf(stderr, "pgq-lua %s: %s: '%.100s' is not a time: %s; write %s\n", transaction->command, transaction->option,

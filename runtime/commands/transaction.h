@@ -12,7 +12,7 @@
 /*
  * The transactions of a command. Each makes its own settings, so that commands work behind poolers, with a statement
  * timeout, a safe search path, and plans that use indexes. What fails is explained on stderr, as "pgq-lua COMMAND: …":
- * missing tables by `pgq-lua migrate`, and missing privileges by their names.
+ * missing tables by `pgq-lua migrate`, and missing privileges by their names and the statements that grant them.
  */
 struct transaction {
   PGconn *conn;
@@ -70,6 +70,13 @@ PGresult *transaction_ask_binary(struct transaction *transaction, const char *sq
  * a bytea; NULL is null. */
 PGresult *transaction_ask_data(struct transaction *transaction, const char *sql, int count, const char *const *values,
                                const struct buffer *data) __attribute__((warn_unused_result));
+
+/*
+ * transaction_explain_denial(transaction, denied): a statement was denied, as the text `denied` says, and no
+ * transaction is open. Prints that, which of the privileges in `needs` are missing, and the statements that grant them.
+ * Returns whether that could be found out; if not, nothing is printed.
+ */
+bool transaction_explain_denial(struct transaction *transaction, const char *denied);
 
 /* transaction_commit(transaction): returns 0, or -1 after printing a message: then it was rolled back, or, if the
  * connection is lost, possibly committed. */
