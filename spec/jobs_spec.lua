@@ -264,6 +264,7 @@ describe("pgq-lua jobs", function()
       assert.same({ 20, "worker.lua:#: request # of # timed out after #.# s", "2026-01-01T00:01:00.000000Z", "2026-01-01T00:20:00.000000Z", 20 },
         { groups[1].count, groups[1].error, groups[1].first_at, groups[1].last_at, groups[1].last_job })
       assert.matches("^worker.lua:20: request %x+ of .* timed out after 20.5 s$", groups[1].last_error)
+      assert.is_nil(groups[1].count_capped)
       assert.same({ 3, "no luck", 23 }, { groups[2].count, groups[2].error, groups[2].last_job })
       assert.equal(10, read("--group-by", "error", "b")[1].count)
       assert.equal(5, read("--group-by", "error", "b", "--since", "2026-01-01 00:05+00", "--before", "2026-01-01 00:14+00")[1].count)
@@ -276,10 +277,12 @@ describe("pgq-lua jobs", function()
       pg:psql [[INSERT INTO pgq_jobs (queue_name, data, ran_at, error)
         SELECT 'a', '', '2026-01-01'::timestamptz + n * interval '1 s', CASE WHEN n > 5 THEN 'new ' ELSE 'old ' END || n FROM generate_series(1, 100005) AS n]]
       local result = run("--group-by", "error")
-      local count = result.stdout:match "^(%d+)\t%S+\t%S+\t100005\tnew #\n$"
+      local count = result.stdout:match "^(%d+)%+\t%S+\t%S+\t100005\tnew #\n$"
       assert.is_true(tonumber(count) >= 10000 and tonumber(count) <= 100000, result.stdout)
       assert.equal(("pgq-lua jobs: only the last %s failed jobs were read, in equal shares of the queues; others are selected by a "
         .. "queue, --since and --before\n"):format(count), result.stderr)
+      local group = cjson.decode(run("--group-by", "error", "--json").stdout)
+      assert.is_true(group.count >= 10000 and group.count_capped)
     end)
 
     it("prints nothing when no job has failed", function()

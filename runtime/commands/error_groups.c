@@ -16,7 +16,7 @@ enum { KEY_SIZE = 2048 };
 enum column { COLUMN_ID, COLUMN_TIME, COLUMN_ERROR, COLUMN_IS_CUT };
 
 const struct listing_column error_groups_columns[] = {
-    {"count", "COUNT", LISTING_NUMBER},      {"first_at", "FIRST", LISTING_TIME}, {"last_at", "LAST", LISTING_TIME},
+    {"count", "COUNT", LISTING_PART},        {"first_at", "FIRST", LISTING_TIME}, {"last_at", "LAST", LISTING_TIME},
     {"last_job", "LAST ID", LISTING_NUMBER}, {"error", "ERROR", LISTING_LONG},    {"last_error", NULL, LISTING_TEXT},
 };
 
@@ -106,9 +106,10 @@ static int compare(const void *a, const void *b) {
   return left->latest - right->latest;
 }
 
+/* While there are failed jobs that were not read, any group may have more members. */
 static void add_group(struct listing *listing, const PGresult *result, const struct group *group) {
-  char count[24];
-  snprintf(count, sizeof count, "%" PRId64, group->count);
+  char count[32];
+  snprintf(count, sizeof count, "%" PRId64 "%s", group->count, error_groups_are_cut(result) ? "+" : "");
   listing_add(listing, (const char *[ERROR_GROUPS_COLUMNS]){count, PQgetvalue(result, group->earliest, COLUMN_TIME),
                                                             PQgetvalue(result, group->latest, COLUMN_TIME),
                                                             PQgetvalue(result, group->latest, COLUMN_ID), group->key,

@@ -20,7 +20,8 @@ enum { ERROR_GROUPS_COLUMNS = 6, ERROR_GROUPS_KEY = 4 };
 extern const struct listing_column error_groups_columns[];
 
 /* error_groups_add(listing, result, most): adds the `most` largest groups of the errors that are the rows of
- * jobs_errors.sql to a list with these columns, the largest first. Returns how many groups there are. */
+ * jobs_errors.sql to a list with these columns, the largest first. If not all errors were read, each count has a "+".
+ * Returns how many groups there are. */
 int error_groups_add(struct listing *listing, const PGresult *result, int64_t most);
 
 /* error_groups_read(result): how many errors these rows have. error_groups_are_cut(result): whether jobs_errors.sql has

@@ -3,6 +3,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,6 +79,7 @@ static void add_value(struct listing *listing, enum listing_kind kind, const cha
     printable_add(out, value, PRINTABLE_CELL);
     return;
   case LISTING_NUMBER:
+  case LISTING_PART:
     add_text(out, value);
     return;
   case LISTING_COUNT:
@@ -102,12 +104,12 @@ static void add_value(struct listing *listing, enum listing_kind kind, const cha
   add_text(out, text);
 }
 
-static void add_count(cJSON *object, const char *name, const char *value) {
+static void add_count(cJSON *object, const char *name, const char *value, long long most) {
   char capped[64];
   long long count = strtoll(value, NULL, 10);
-  cJSON_AddNumberToObject(object, name, (double)(count > LISTING_MOST ? LISTING_MOST : count));
+  cJSON_AddNumberToObject(object, name, (double)(count > most ? most : count));
   snprintf(capped, sizeof capped, "%s_capped", name);
-  if (count > LISTING_MOST || strchr(value, '+'))
+  if (count > most || strchr(value, '+'))
     cJSON_AddTrueToObject(object, capped);
 }
 
@@ -119,7 +121,10 @@ static void add_member(cJSON *object, const struct listing_column *column, const
   }
   switch (column->kind) {
   case LISTING_COUNT:
-    add_count(object, column->name, value);
+    add_count(object, column->name, value, LISTING_MOST);
+    return;
+  case LISTING_PART:
+    add_count(object, column->name, value, LLONG_MAX);
     return;
   case LISTING_NUMBER:
   case LISTING_DURATION:

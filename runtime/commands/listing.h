@@ -20,6 +20,7 @@ enum listing_kind {
   LISTING_NUMBER, /* printed as it is, also in JSON: large ids keep their digits */
   LISTING_COUNT,  /* a count that may be capped: "500+" is in JSON 500 and NAME_capped: true; more than LISTING_MOST is
                      10000+ in any case */
+  LISTING_PART,   /* the same, but of any size */
   LISTING_TIME,   /* a timestamptz: "3m ago" on a terminal, else in ISO 8601 */
   LISTING_AGE,    /* the same, but only "3m" on a terminal */
   LISTING_DURATION, /* a number of milliseconds: "1.5s"; in JSON the number */

@@ -148,8 +148,8 @@ bool listing_table_in_row(const struct listing_column *column) {
 }
 
 bool listing_table_is_right(const struct listing_column *column) {
-  return column->kind == LISTING_NUMBER || column->kind == LISTING_COUNT || column->kind == LISTING_AGE ||
-         column->kind == LISTING_DURATION;
+  return column->kind == LISTING_NUMBER || column->kind == LISTING_COUNT || column->kind == LISTING_PART ||
+         column->kind == LISTING_AGE || column->kind == LISTING_DURATION;
 }
 
 /* Makes the widest column that may shrink one column narrower, until all fit. */

@@ -33,6 +33,7 @@ static int compare_values(enum listing_kind kind, const char *left, const char *
   switch (kind) {
   case LISTING_NUMBER:
   case LISTING_COUNT:
+  case LISTING_PART:
   case LISTING_DURATION:
     return compare_numbers(strtod(left, NULL), strtod(right, NULL));
   case LISTING_TIME:
