@@ -141,6 +141,25 @@ describe("while another session has locked", function()
       :format(job), result.stdout .. result.stderr)
   end)
 
+  it("the table, and changes it meanwhile, bulk commands count what has become of the jobs that they have chosen", function()
+    local ids = {}
+    for i = 1, 7 do ids[i] = add(FAILED) end
+    local holder = lock "LOCK TABLE pgq_jobs IN EXCLUSIVE MODE"
+    local command = begin("delete", "--queue", "q", "--yes")
+    command:read_until("waiting for at most 1m10s: ", 30, "stderr")
+    holder:write(([[UPDATE pgq_jobs SET ran_at = NULL, error = NULL WHERE id IN (%d, %d);
+      UPDATE pgq_jobs SET ran_at = NULL, lease = 1, started_at = now(), run_after = now() + interval '1 h' WHERE id = %d;
+      DELETE FROM pgq_jobs WHERE id = %d;
+      COMMIT;
+    ]]):format(ids[1], ids[2], ids[3], ids[4]))
+    local result = command:wait(60)
+    assert.equal(1, result.status)
+    assert.equal("deleted 3 jobs\n", result.stdout)
+    assert.matches("\npgq-lua delete: 1 that runs was left alone\npgq-lua delete: 3 that ended, were changed or deleted meanwhile "
+      .. "were left alone\n", result.stderr, 1, true)
+    assert.is_nil(result.stderr:find "other sessions have locked")
+  end)
+
   it("a row as a worker does with jobs that it has claimed, a command says that, too", function()
     local worker = start([[
       pgq.register_queue("q", function() print "begun" io.stdout:flush() spin(4) end)]], "--hold-limit", "1m")

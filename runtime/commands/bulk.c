@@ -35,6 +35,7 @@ struct bulk {
   int64_t skipped; /* jobs that are selected, and run */
   int64_t kept;    /* jobs that the statement could not change although it had locked them */
   int64_t passed;  /* jobs that other sessions have locked */
+  int64_t altered; /* jobs that were selected, and have ended, were changed or are gone since then */
   int64_t unfit;   /* jobs that the checks of the table would not take */
   char first_passed[24], first_unfit[24];
 };
@@ -197,13 +198,32 @@ static bool is_agreed(struct bulk *bulk) {
 
 /* ── changing jobs ── */
 
-/* Adds a number of jobs that were left alone, and keeps the id of the first. Returns the number. */
-static int64_t add_left(const PGresult *result, enum change_column number, int64_t *sum, char first[24]) {
-  int64_t count = PQnfields(result) > (int)number ? atoll(PQgetvalue(result, 0, (int)number)) : 0;
+/* The columns of left_jobs.sql. */
+enum left_column { LEFT_RUNNING, LEFT_LOCKED, LEFT_FIRST_LOCKED, LEFT_ALTERED };
+
+/* Adds a number of jobs that were left alone, and keeps the id of the first, which is the next column. Returns the
+ * number. */
+static int64_t add_left(const PGresult *result, int number, int64_t *sum, char first[24]) {
+  int64_t count = PQnfields(result) > number ? atoll(PQgetvalue(result, 0, number)) : 0;
   *sum += count;
   if (count > 0 && !*first)
-    snprintf(first, 24, "%s", PQgetvalue(result, 0, (int)number + 1));
+    snprintf(first, 24, "%s", PQgetvalue(result, 0, number + 1));
   return count;
+}
+
+/* Counts the jobs that the statement of the verb has left alone, by what has become of them. Returns 0, or -1 after
+ * printing a message. */
+static int count_others(struct bulk *bulk, const char *ids) {
+  char states[80];
+  selection_states(bulk->verb->may_states & ~(unsigned)JOB_RUNNING, states, sizeof states);
+  PGresult *result = transaction_ask(&bulk->transaction, SQL_LEFT_JOBS, 2, (const char *[]){ids, states});
+  if (!result)
+    return -1;
+  bulk->skipped += atoll(PQgetvalue(result, 0, LEFT_RUNNING));
+  add_left(result, LEFT_LOCKED, &bulk->passed, bulk->first_passed);
+  bulk->altered += atoll(PQgetvalue(result, 0, LEFT_ALTERED));
+  PQclear(result);
+  return 0;
 }
 
 /* Changes these jobs in the transaction, and commits it. Returns 0, or -1 after printing a message. */
@@ -215,14 +235,13 @@ static int change(struct bulk *bulk, const int64_t *ids, int count) {
   if (!result)
     return -1;
   int64_t locked = atoll(PQgetvalue(result, 0, CHANGE_LOCKED)), changed = atoll(PQgetvalue(result, 0, CHANGE_CHANGED));
-  int64_t passed = add_left(result, CHANGE_PASSED, &bulk->passed, bulk->first_passed);
   int64_t unfit = add_left(result, CHANGE_UNFIT, &bulk->unfit, bulk->first_unfit);
+  int counted = PQgetisnull(result, 0, CHANGE_OTHERS) ? 0 : count_others(bulk, PQgetvalue(result, 0, CHANGE_OTHERS));
   PQclear(result);
-  if ((changed > 0 && audit_write(&bulk->audit, &bulk->transaction, bulk->changed + changed) != 0) ||
+  if (counted != 0 || (changed > 0 && audit_write(&bulk->audit, &bulk->transaction, bulk->changed + changed) != 0) ||
       transaction_commit(&bulk->transaction) != 0)
     return -1;
   bulk->changed += changed;
-  bulk->skipped += count - locked - passed;
   bulk->kept += locked - changed - unfit;
   return 0;
 }
@@ -248,13 +267,16 @@ static void tell(const struct bulk *bulk, bool failed) {
   printf("%s %" PRId64 " job%s\n", bulk->verb->done, bulk->changed, bulk->changed == 1 ? "" : "s");
   fflush(stdout);
   if (bulk->skipped > 0)
-    fprintf(stderr, "pgq-lua %s: %" PRId64 " that run%s were left alone\n", command, bulk->skipped,
-            bulk->skipped == 1 ? "s" : "");
+    fprintf(stderr, "pgq-lua %s: %" PRId64 " that %s left alone\n", command, bulk->skipped,
+            bulk->skipped == 1 ? "runs was" : "run were");
   if (bulk->passed > 0)
     fprintf(stderr,
             "pgq-lua %s: %" PRId64 " that other sessions have locked %s left alone; `pgq-lua why %s` says who has "
             "locked the first\n",
             command, bulk->passed, bulk->passed == 1 ? "was" : "were", bulk->first_passed);
+  if (bulk->altered > 0)
+    fprintf(stderr, "pgq-lua %s: %" PRId64 " that ended, were changed or deleted meanwhile %s left alone\n", command,
+            bulk->altered, bulk->altered == 1 ? "was" : "were");
   if (bulk->unfit > 0)
     fprintf(stderr, "pgq-lua %s: %" PRId64 " %s left alone, the first being job %s: " CHANGE_UNFIT_ADVICE "\n", command,
             bulk->unfit, bulk->unfit == 1 ? "was" : "were", bulk->first_unfit);
@@ -281,9 +303,10 @@ static int change_all(struct bulk *bulk) {
   walk_end(&walk);
   progress_leave(&bulk->progress);
   tell(bulk, status != 0);
-  if (status == 0 && !interrupted && bulk->changed == 0 && bulk->skipped == 0 && bulk->passed == 0)
+  if (status == 0 && !interrupted && bulk->changed == 0 && bulk->skipped == 0 && bulk->passed == 0 &&
+      bulk->altered == 0)
     selection_explain_none(&bulk->selection, bulk->verb->command);
-  bool left = bulk->skipped > 0 || bulk->kept > 0 || bulk->passed > 0 || bulk->unfit > 0;
+  bool left = bulk->skipped > 0 || bulk->kept > 0 || bulk->passed > 0 || bulk->altered > 0 || bulk->unfit > 0;
   return status != 0 || interrupted || left ? 1 : 0;
 }
 
