@@ -295,6 +295,19 @@ static void a_drain_ends_when_a_sweep_of_the_last_hold_finds_nothing(void **stat
   expect_asked("d");
 }
 
+/* The other hold may have given jobs back after that sweep had passed them. */
+static void a_drain_sweeps_again_if_the_last_sweep_began_before_all_holds_slept(void **state) {
+  (void)state;
+  options.drain = true;
+  find_nothing(true);
+  expect_asked("s");
+  wakeup_found(wakeup);
+  find_nothing(true);
+  expect_asked("s");
+  find_nothing(true);
+  expect_asked("d");
+}
+
 static void a_drain_does_not_end_while_a_queue_that_backs_off_has_a_due_job(void **state) {
   (void)state;
   options.drain = true;
@@ -505,11 +518,41 @@ static void a_second_job_lowers_them_and_so_does_a_long_one(void **state) {
   expect_asked("Us");
   one_sleeps = false;
   pass_ms(1000);
+  wakeup_rung_by(wakeup, 8, 0);
   wakeup_found(wakeup);
   pass_ms(49);
   expect_asked("");
   pass_ms(1);
   expect_asked("D");
+}
+
+static void a_worker_that_has_room_again_leaves_its_flags_up_and_sweeps_500_ms_later(void **state) {
+  (void)state;
+  fall_idle();
+  pass_ms(1000);
+  wakeup_found(wakeup);
+  find_nothing(false);
+  pass_ms(100);
+  wakeup_found(wakeup);
+  find_nothing(false);
+  pass_ms(399);
+  expect_asked("");
+  pass_ms(1);
+  expect_asked("s");
+  find_nothing(true);
+  wakeup_rung(wakeup);
+  expect_asked("c");
+  wakeup_found(wakeup);
+  expect_asked("D");
+}
+
+/* The time when the job runs again is in the database only. */
+static void a_job_that_is_to_run_again_makes_it_sweep(void **state) {
+  (void)state;
+  fall_idle();
+  wakeup_found(wakeup);
+  wakeup_slept(wakeup, &(struct idle_info){.complete = true, .rescheduled = true, .wait_ms = -1});
+  expect_asked("s");
 }
 
 static void a_worker_that_was_stopped_wakes_no_hold(void **state) {
@@ -542,6 +585,7 @@ int main(void) {
       TEST(a_due_job_that_another_session_holds_is_looked_for_after_500_ms),
       TEST(a_queue_that_backs_off_is_asked_when_its_backoff_is_over),
       TEST(a_drain_ends_when_a_sweep_of_the_last_hold_finds_nothing),
+      TEST(a_drain_sweeps_again_if_the_last_sweep_began_before_all_holds_slept),
       TEST(a_drain_does_not_end_while_a_queue_that_backs_off_has_a_due_job),
       TEST(a_drain_ends_when_all_queues_are_paused),
       TEST(a_pause_ends_by_itself_although_no_hold_may_claim_meanwhile),
@@ -556,6 +600,8 @@ int main(void) {
       TEST(a_late_look_that_finds_jobs_makes_the_worker_look_at_once_until_it_finds_none),
       TEST(a_single_job_among_peers_leaves_the_flags_up),
       TEST(a_second_job_lowers_them_and_so_does_a_long_one),
+      TEST(a_worker_that_has_room_again_leaves_its_flags_up_and_sweeps_500_ms_later),
+      TEST(a_job_that_is_to_run_again_makes_it_sweep),
       TEST(a_worker_that_was_stopped_wakes_no_hold),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

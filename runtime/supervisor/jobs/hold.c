@@ -337,6 +337,7 @@ static void on_result(void *owner, enum statement statement, PGresult *result) {
     break;
   default:
     hold->wrote = settle_take(&hold->settling, statement, result) || hold->wrote;
+    hold->rescheduled = hold->rescheduled || settle_reschedules(statement);
   }
 }
 

@@ -66,6 +66,7 @@ struct hold {
   bool gave_back;           /* the act under way gives back jobs that had not begun */
   int unacknowledged;       /* number of jobs given back that the executor has not acknowledged yet */
 
+  bool rescheduled;      /* since it last rested, it has written that a job runs again */
   bool no_capacity;      /* the last attempt to claim found no capacity in the executor */
   bool sweep_at_gate;    /* while the hold waits at the claim gate: its claim is to be a sweep */
   int64_t ring;          /* the last ring of the doorbell before the last claim was sent; 0: none */

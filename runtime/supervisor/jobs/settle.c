@@ -319,6 +319,11 @@ bool settle_take(struct batch *batch, enum statement statement, const PGresult *
   return jobs > 0;
 }
 
+bool settle_reschedules(enum statement statement) {
+  return statement == STATEMENT_FAIL || statement == STATEMENT_RELEASE || statement == STATEMENT_COUNT_DEATH ||
+         statement == STATEMENT_SNOOZE || statement == STATEMENT_SNOOZE_RECORDED;
+}
+
 bool settle_is_ignored(const struct job *job) {
   return !job->written && job->outcome != OUTCOME_EXTEND && job->outcome != OUTCOME_SETTLED &&
          job->outcome != OUTCOME_CANCELLED && statement_of(job) != STATEMENT_COUNT;

@@ -26,6 +26,9 @@ void settle_send(const struct batch *batch, int64_t lease_ms, const struct histo
  * none of its jobs is marked. Returns whether the statement writes outcomes. */
 bool settle_take(struct batch *batch, enum statement statement, const PGresult *result);
 
+/* settle_reschedules(statement): after a statement of settle_send(), jobs may be due again, now or later. */
+bool settle_reschedules(enum statement statement);
+
 /* settle_is_ignored(job): after the COMMIT: a statement should have written the job, and has not. */
 bool settle_is_ignored(const struct job *job);
 

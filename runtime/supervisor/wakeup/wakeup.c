@@ -20,6 +20,10 @@ enum { RING_EVERY_MS = 10 };
  * long: while it is busy, no enqueue must ring for it. */
 enum { ANSWERING_MS = 50 };
 
+/* A worker that finds jobs only because it has room again keeps its flags up, and looks for others after this wait:
+ * jobs that do not ring, such as those that another worker has given back. */
+enum { ROOM_LOOK_MS = 500 };
+
 /* How often to ask whether a transaction that has enqueued is still open. */
 enum { FLIGHT_LEAST_MS = 2, FLIGHT_MOST_MS = 250 };
 
@@ -59,6 +63,8 @@ struct wakeup {
   int64_t ring;     /* the last ring with a number; 0: none, or it has been answered */
   int64_t heard_ms; /* when it rang */
   bool extra;       /* this worker looks although others were to look first */
+  bool told;        /* since it fell asleep: a ring, a time, or an outcome of its own says that there may be jobs */
+  bool last_sweep;  /* with --drain: all holds were idle when the latest sweep began, and nothing was found since */
   bool eager;       /* such a look has found jobs: most others are busy */
   uv_timer_t timer;
   int64_t claim_at_ms, sweep_at_ms, probe_at_ms; /* when the timer does each; INT64_MAX: never */
@@ -189,6 +195,7 @@ static void linger(struct wakeup *wakeup) {
 static void fall_idle(struct wakeup *wakeup) {
   if (wakeup->clear) {
     wakeup->state = WAKEUP_ASLEEP;
+    wakeup->told = false;
     return;
   }
   do_within(wakeup, &wakeup->probe_at_ms, wakeup->wait_ms);
@@ -215,21 +222,30 @@ static bool drain_paused(struct wakeup *wakeup) {
   return true;
 }
 
-/* Once all holds are idle, the last sweep does not have to wait for the limit on sweeps. Others may become idle without
- * a report, such as one that loses its session. */
+static void sweep_at_last(struct wakeup *wakeup) {
+  wakeup->last_sweep = wake(wakeup, true);
+  if (!wakeup->last_sweep)
+    do_within(wakeup, &wakeup->sweep_at_ms, DRAIN_LOOK_MS);
+}
+
+/* Once all holds are idle, a sweep does not have to wait for the limit on sweeps. Others may become idle without a
+ * report, such as one that loses its session. The last sweep begins when all are idle: until then a hold may give jobs
+ * back, or retry one at once, after the sweep of another hold has passed them. */
 static void drain(struct wakeup *wakeup, const struct idle_info *idle) {
+  bool is_last = wakeup->last_sweep;
+  wakeup->last_sweep = false;
   if (drain_paused(wakeup))
     return;
   if (idle->denied)
     do_within(wakeup, &wakeup->claim_at_ms, DENIED_LOOK_MS);
-  else if (!idle->swept && wakeup->events->all_idle(wakeup->owner))
-    wake(wakeup, true);
-  else if (!idle->swept)
+  else if (!idle->swept && !wakeup->events->all_idle(wakeup->owner))
     sweep(wakeup);
-  else if (!idle->due_shut && wakeup->events->all_idle(wakeup->owner))
+  else if (idle->due_shut || !wakeup->events->all_idle(wakeup->owner))
+    do_within(wakeup, &wakeup->sweep_at_ms, DRAIN_LOOK_MS);
+  else if (idle->swept && is_last)
     wakeup->events->drained(wakeup->owner);
   else
-    do_within(wakeup, &wakeup->sweep_at_ms, DRAIN_LOOK_MS);
+    sweep_at_last(wakeup);
 }
 
 static void go_on(struct wakeup *wakeup, const struct idle_info *idle) {
@@ -244,10 +260,14 @@ static void go_on(struct wakeup *wakeup, const struct idle_info *idle) {
       sweep(wakeup);
     break;
   case WAKEUP_ANSWERING:
-  case WAKEUP_ASLEEP:
+    wakeup->told = true;
     wakeup->state = WAKEUP_ASLEEP;
-    if (!idle->swept) /* the doorbell rang, but another worker has the job, or it lies below the floor */
+    /* fall through */
+  case WAKEUP_ASLEEP:
+    /* The doorbell rang, but another worker has the job, or it lies below the floor. */
+    if (wakeup->told && !idle->swept)
       confirm(wakeup, true);
+    wakeup->told = wakeup->told && !idle->swept;
     break;
   default:
     break;
@@ -275,6 +295,7 @@ void wakeup_slept(struct wakeup *wakeup, const struct idle_info *idle) {
   wakeup->again = false;
   wakeup->eager = wakeup->eager && !wakeup->extra;
   wakeup->extra = false;
+  wakeup->told = wakeup->told || idle->rescheduled;
   answer(wakeup, idle);
   plan_poll(wakeup);
   if (idle->wait_ms >= 0)
@@ -305,6 +326,11 @@ static bool keeps_flags_up(const struct wakeup *wakeup, int64_t since_found_ms) 
   return wakeup->shared && are_up && since_found_ms >= LINGER_MS && !wakeup->options->drain;
 }
 
+/* Whether the worker has found jobs only because it has room for them again. An enqueue would still ring for it. */
+static bool has_room_again(const struct wakeup *wakeup) {
+  return wakeup->state == WAKEUP_ASLEEP && !wakeup->told && wakeup->doorbell && !wakeup->options->drain;
+}
+
 void wakeup_found(struct wakeup *wakeup) {
   if (wakeup->state == WAKEUP_STOPPED)
     return;
@@ -312,6 +338,11 @@ void wakeup_found(struct wakeup *wakeup) {
   wakeup->eager = wakeup->eager || wakeup->extra;
   wakeup->extra = false;
   wakeup->found_ms = now_ms;
+  wakeup->last_sweep = false;
+  if (has_room_again(wakeup)) {
+    do_within(wakeup, &wakeup->sweep_at_ms, ROOM_LOOK_MS);
+    return;
+  }
   wakeup->claim_at_ms = wakeup->probe_at_ms = INT64_MAX;
   if (keeps_flags_up(wakeup, since_found_ms)) {
     wakeup->state = WAKEUP_ANSWERING;
@@ -345,6 +376,7 @@ void wakeup_rung(struct wakeup *wakeup) {
     return;
   }
   wakeup->rung_ms = now_ms;
+  wakeup->told = true;
   if (!wake(wakeup, false) && !drain_paused(wakeup))
     wakeup->again = true;
 }
@@ -373,7 +405,7 @@ void wakeup_answered(struct wakeup *wakeup, int64_t ring) {
 }
 
 static void look_late(struct wakeup *wakeup) {
-  wakeup->extra = true;
+  wakeup->extra = wakeup->told = true;
   if (!wake(wakeup, false))
     wakeup->again = true;
 }
@@ -389,6 +421,7 @@ static void on_timer(uv_timer_t *timer) {
   struct wakeup *wakeup = timer->data;
   int64_t now_ms = clock_ms();
   bool claim_now = take(&wakeup->claim_at_ms, now_ms), sweep_now = take(&wakeup->sweep_at_ms, now_ms);
+  wakeup->told = wakeup->told || claim_now || sweep_now;
   bool probe_now = take(&wakeup->probe_at_ms, now_ms), late_now = take(&wakeup->late_at_ms, now_ms);
   if (probe_now && wakeup->state == WAKEUP_CONFIRMING && wakeup->doorbell)
     doorbell_probe(wakeup->doorbell);

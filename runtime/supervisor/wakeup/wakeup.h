@@ -23,7 +23,7 @@
  * raising     the doorbell's flags go up: from now on an enqueue rings
  * confirming  transactions that enqueued before may still commit: the worker looks until there are none, and sweeps
  * asleep      a sweep has found nothing: the worker looks when the doorbell rings, when the next job falls due, or when
- *             the polling interval is over
+ *             the polling interval is over; it remains asleep while it claims only because it has room again
  *
  * answering   as asleep: the flags are up; but a claim has brought jobs, the first ones for a while, and the worker has
  *             so many peers (peers.h) that an enqueue would ring even if this worker lowered its flags
