@@ -6,24 +6,27 @@
 #include "log.h"
 #include "memory.h"
 
-/* How often to look, and for how long a worker's lock must have been free. */
-enum { LOOK_MS = 1000, FREE_MS = 5000 };
+/* How often to look, and for how long a worker's lock must have been free. In a large fleet each worker looks less
+ * often, up to LOOKS_APART_MOST times LOOK_MS: a look costs the server a little for each worker. */
+enum { LOOK_MS = 1000, FREE_MS = 5000, LOOK_WORKERS = 16, LOOKS_APART_MOST = 4 };
 
-/* A look is made this long after the time that the database has computed for it. */
-enum { MARGIN_MS = 20 };
+/* A look is made this long after the time that the database has computed for it, and up to SPREAD_MS later: the workers
+ * of a fleet that has started at once should not look at once. */
+enum { MARGIN_MS = 20, SPREAD_MS = 256 };
 
 struct dead_workers {
   const struct dead_workers_events *events;
   void *owner;
   uv_timer_t timer;
   int64_t worker_id;
+  int64_t look_every_ms;
   bool looking; /* a look is under way */
   bool failure_logged;
 };
 
 struct dead_workers *dead_workers_new(uv_loop_t *loop, const struct dead_workers_events *events, void *owner) {
   struct dead_workers *dead = memory_new(sizeof *dead);
-  *dead = (struct dead_workers){.events = events, .owner = owner};
+  *dead = (struct dead_workers){.events = events, .owner = owner, .look_every_ms = LOOK_MS};
   uv_timer_init(loop, &dead->timer);
   dead->timer.data = dead;
   return dead;
@@ -48,7 +51,7 @@ static void act(struct dead_workers *dead, enum statement statement, int64_t wor
 
 static void on_timer(uv_timer_t *timer) {
   struct dead_workers *dead = timer->data;
-  uv_timer_start(timer, on_timer, LOOK_MS, 0);
+  uv_timer_start(timer, on_timer, (uint64_t)dead->look_every_ms, 0);
   if (dead->looking) /* the server is slow */
     return;
   dead->looking = true;
@@ -65,15 +68,26 @@ void dead_workers_stop(struct dead_workers *dead) {
   uv_timer_stop(&dead->timer);
 }
 
+/* Looks after `wait_ms`, or sooner if that was planned. */
+static void look_within(struct dead_workers *dead, int64_t wait_ms) {
+  uint64_t due_ms = (uint64_t)(wait_ms > 0 ? wait_ms : 0) + MARGIN_MS;
+  if (uv_is_active((uv_handle_t *)&dead->timer) && due_ms < uv_timer_get_due_in(&dead->timer))
+    uv_timer_start(&dead->timer, on_timer, due_ms, 0);
+}
+
 static void take_found(struct dead_workers *dead, const PGresult *result) {
   int last = PQntuples(result) - 1;
   for (int row = 0; row < last; row++)
     act(dead, STATEMENT_END_DEAD_WORKER, result_i64(result, row, DEAD_WORKERS_ID));
-  if (last < 0 || PQgetisnull(result, last, DEAD_WORKERS_WAIT_MS))
+  if (last < 0)
     return;
-  int64_t wait_ms = result_i64(result, last, DEAD_WORKERS_WAIT_MS) + MARGIN_MS;
-  if (wait_ms < LOOK_MS && uv_is_active((uv_handle_t *)&dead->timer))
-    uv_timer_start(&dead->timer, on_timer, wait_ms > MARGIN_MS ? (uint64_t)wait_ms : MARGIN_MS, 0);
+  int64_t others = result_i64(result, last, DEAD_WORKERS_OTHERS), spread_ms = dead->worker_id * 37 % SPREAD_MS;
+  int64_t apart = 1 + others / LOOK_WORKERS;
+  if (others < LOOK_WORKERS)
+    spread_ms = 0;
+  dead->look_every_ms = LOOK_MS * (apart < LOOKS_APART_MOST ? apart : LOOKS_APART_MOST) + spread_ms;
+  if (!PQgetisnull(result, last, DEAD_WORKERS_WAIT_MS))
+    look_within(dead, result_i64(result, last, DEAD_WORKERS_WAIT_MS) + spread_ms);
 }
 
 static void take_ended(struct dead_workers *dead, const PGresult *result) {
@@ -84,6 +98,8 @@ static void take_ended(struct dead_workers *dead, const PGresult *result) {
     log_warn("a worker died: the jobs that it had leased run again",
              LOG_T("host", PQgetvalue(result, 0, DEAD_WORKER_HOST)),
              LOG_I("pid", result_i32(result, 0, DEAD_WORKER_PID)), LOG_I("jobs", jobs));
+  if (*PQgetvalue(result, 0, DEAD_WORKER_DELETED)) /* there may be more */
+    look_within(dead, 0);
   if (jobs > 0)
     dead->events->freed(dead->owner);
 }

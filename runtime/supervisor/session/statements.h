@@ -43,6 +43,7 @@ enum next_due_column {
 enum dead_workers_column {
   DEAD_WORKERS_ID,      /* int8; null in the last row */
   DEAD_WORKERS_WAIT_MS, /* int8, in the last row: milliseconds until the next worker may count as dead; null: none */
+  DEAD_WORKERS_OTHERS,  /* int8, in the last row: number of other workers */
 };
 
 /* Columns of STATEMENT_END_DEAD_WORKER's row; there is none if the worker is not dead after all. */
