@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cancellations.h"
+#include "clock.h"
 #include "connection.h"
 #include "dead_workers.h"
 #include "doorbell.h"
@@ -310,6 +311,7 @@ static void take_check(struct control *control, const PGresult *result) {
     control->events->unfit(control->owner, PQgetvalue(result, 0, 0), *PQgetvalue(result, 0, 1));
     return;
   }
+  control->mode->checked_ms = clock_ms();
   if (control->state != CONTROL_CHECKING)
     return;
   control->state = CONTROL_JOINING;

@@ -20,6 +20,9 @@ enum { REASON_SIZE = 1024 };
 /* How often a problem that lasts is logged again. */
 enum { REPEAT_MS = 60000 };
 
+/* For how long the tables need no other check, unless a session is lost. */
+enum { CHECKED_FOR_MS = 10000 };
+
 /*
  *     CLOSED ─► CONNECTING ─► ASKING ─► PREPARING ─► UP
  *        ▲       │  ▲  any of these        │         │ the session is lost, cannot be had, or is given up
@@ -449,7 +452,13 @@ static void come_up(struct connection *c) {
   c->events->up(c->owner);
 }
 
-/* The tables may have been altered since the last session. */
+/* The tables may have been altered since the last session. A check takes the server many milliseconds, so the holds of
+ * a worker that starts do not repeat that of its control session. */
+static bool needs_check(const struct connection *c) {
+  bool checked = c->mode->checked_ms != 0 && clock_ms() - c->mode->checked_ms < CHECKED_FOR_MS;
+  return c->idle_timeout_ms > 0 && (c->server_pid != 0 || !checked);
+}
+
 static void check_schema(struct connection *c) {
   struct parameters parameters = {0};
   parameters_add_bool(&parameters, true);
@@ -465,7 +474,7 @@ static void prepare_session(struct connection *c) {
   }
   connection_set_state(c, CONNECTION_PREPARING);
   send_settings(c, false);
-  if (c->idle_timeout_ms > 0)
+  if (needs_check(c))
     check_schema(c);
   c->pipeline.unprepared = c->mode->unprepared || c->idle_timeout_ms == 0;
   for (int statement = 0; !c->pipeline.unprepared && statement < STATEMENT_COUNT; statement++)
@@ -513,6 +522,8 @@ static void take_first_answer(struct connection *c, enum statement statement, co
     c->error = memory_text(PQresultErrorMessage(result));
   else if (statement == STATEMENT_CHECK_SCHEMA && PQntuples(result) > 0 && !c->error)
     c->error = memory_text(PQgetvalue(result, 0, 0));
+  else if (statement == STATEMENT_CHECK_SCHEMA && !result_failed(result))
+    c->mode->checked_ms = clock_ms();
   else if (statement == STATEMENT_BACKEND_PID && !result_failed(result))
     c->mode->kind = result_i32(result, 0, 0) == PQbackendPID(c->pg) ? SESSION_OWN : SESSION_SHARED;
 }

@@ -57,7 +57,8 @@ struct session_mode {
   enum session_kind kind;
   bool unprepared; /* statements are not to be prepared */
   struct session_problem problem;
-  int64_t lost; /* how many sessions were lost since the start */
+  int64_t lost;       /* how many sessions were lost since the start */
+  int64_t checked_ms; /* when the tables were last found to be as they have to be, by clock_ms(); 0: never */
 };
 
 /* session_mode_from_options(options): the mode that --pooler and --no-prepare ask for. */
