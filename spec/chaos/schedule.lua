@@ -8,8 +8,8 @@ local schedule = {}
 -- weight: how often among all; `seconds`: how long it lasts, or how long the dead stay dead; `longer`: a second range,
 -- beyond lease and timeouts, for one in three. `target`: worker, client (workers and enqueuers), server.
 schedule.kinds = {
-  { name = "kill supervisor", weight = 14, target = "worker", seconds = { 0.1, 1.5 } },
-  { name = "kill executor", weight = 16, target = "worker" },
+  { name = "kill supervisor", weight = 10, target = "worker", seconds = { 0.1, 1.5 } },
+  { name = "kill executor", weight = 20, target = "worker" },
   { name = "stop supervisor", weight = 10, target = "worker", seconds = { 0.2, 3 }, longer = { 5.5, 9 } },
   { name = "stop executor", weight = 9, target = "worker", seconds = { 0.2, 3 }, longer = { 5.5, 9 } },
   { name = "restart fast", weight = 5, target = "server", seconds = { 0, 0.5 } },
@@ -67,9 +67,6 @@ function schedule.make(options)
   for i = 1, count do
     local kind = choose(schedule.kinds, random)
     local fault = { kind = kind.name, at = (i - 1 + random()) * seconds / count }
-    if fault.kind == "kill supervisor" and fault.at % 240 >= 120 then
-      fault.kind = "kill executor" -- a worker that vanishes makes the others careful: half of the time they are not
-    end
     fault.number, fault.target = choose_target(kind, options, random)
     local longer = random() < 1 / 3
     fault.seconds = kind.seconds and within(longer and kind.longer or kind.seconds, random)
