@@ -1,8 +1,8 @@
--- Notes since when the advisory lock of each other worker has been free, and returns dead workers: two at most, other ones
--- for each worker that asks, since a whole fleet may find the same ones dead at the same time. A worker is dead
+-- Notes since when the advisory lock of each other worker has been free, and returns dead workers: two at most, other
+-- ones for each worker that asks, since a whole fleet may find the same ones dead at the same time. A worker is dead
 -- when its lock has been free for as long as a worker that has lost only its session needs to connect again, or when it
--- has sent no heartbeat for an hour. A worker behind a pooler has no lock: it is dead when it has sent no heartbeat for a
--- minute. Locking and unlocking are one expression, because a statement that is cancelled between the two could leave
+-- has sent no heartbeat for an hour. A worker behind a pooler has no lock: it is dead when it has sent no heartbeat for
+-- a minute. Locking and unlocking are one expression, because a statement that is cancelled between the two could leave
 -- the lock behind. Rows that another session has locked are left to that session.
 --
 -- The columns are those of enum dead_workers_column in statements.h. The last row, whose id is null, has the number of
