@@ -133,7 +133,9 @@ describe("a job that is cancelled while a worker has it", function()
       wait_till_leased(id)
       assert.equal(RUNNING:format(id), (cancel(id)))
       worker:read_until("job cancelled", AT_ONCE, "stderr")
-      assert.equal(what == "for a callback", worker.stdout:find "stopped the timer" ~= nil)
+      if what == "for a callback" then
+        worker:read_until "stopped the timer"
+      end
       wait.till("the statement to end", 30, function()
         return pg:psql "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'" == "0"
       end)
