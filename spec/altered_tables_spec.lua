@@ -145,7 +145,7 @@ describe("a table that is altered", function()
     worker:read_until("connected again[^\n]*control", 20)
     wait.sleep(0.5)
     enqueue("slow", "job")
-    worker:read_until("ran job", 5)
+    worker:read_until("ran job", 20) -- it may have looked for the trigger just before that was made
     wait.till("the lease", 5, function() return pg:psql "SELECT lease IS NOT NULL FROM pgq_jobs" == "t" end)
     assert.equal("running", pg:psql "SELECT pgq_cancel(id) FROM pgq_jobs")
     worker:read_until "job cancelled"

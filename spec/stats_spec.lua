@@ -96,7 +96,8 @@ describe("pgq-lua stats", function()
   end)
 
   it("fits a terminal, and says when there is nothing", function()
-    pg:psql [[INSERT INTO pgq_stats VALUES ('a', date_trunc('minute', now()), 12345678, 1234567, 1234567, 1234567, 1, 1,
+    pg:psql [[INSERT INTO pgq_stats (queue_name, minute, completed, retried, failed, snoozed, wait_ms, run_ms, wait_buckets, run_buckets)
+      VALUES ('a', date_trunc('minute', now()), 12345678, 1234567, 1234567, 1234567, 1, 1,
       array_fill(0::bigint, ARRAY[36]) || 5::bigint, array_fill(0::bigint, ARRAY[36]) || 5::bigint)]]
     local shown = terminal.run(80, { PGQ_LUA, "--db", pg.conninfo, "stats" })
     assert.matches("^MINUTE +DONE +FAILED +RETRIED +WAIT P50 +P95 +RUN P50 +P95\n%d%d%-%d%d %d+:%d+Z +12345678 ", shown)

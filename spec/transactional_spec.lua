@@ -378,7 +378,7 @@ describe("a transactional handler", function()
         pgq.sleep(60)]], "timeout = '1m'") }
         worker:read_until "waits"
       pg:psql "SELECT pgq_cancel(1)"
-      worker:read_until("lease was lost", 30, "stderr")
+      worker:read_until("job cancelled", 30, "stderr")
       worker:stop()
       assert.equal("", marks())
       assert.equal("1|ended|t|cancelled", jobs())

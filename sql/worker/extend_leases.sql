@@ -1,6 +1,7 @@
 -- Extends leases. Returns the ids of the jobs whose lease is lost (true), and of those whose row could not be changed
--- although this statement has locked it (false); and whether the lease is lost because the job was cancelled. It skips rows that another session has locked,
--- so that one locked row does not delay the other leases; the next call extends them.
+-- although this statement has locked it (false); and whether the lease is lost because the job was cancelled. It skips
+-- rows that another session has locked, so that one locked row does not delay the other leases; the next call extends
+-- them.
 --
 -- $1 int8[]: ids of the jobs
 -- $2 int8[]: for each job, the token of its lease
