@@ -551,7 +551,8 @@ static void a_job_that_is_to_run_again_makes_it_sweep(void **state) {
   (void)state;
   fall_idle();
   wakeup_found(wakeup);
-  wakeup_slept(wakeup, &(struct idle_info){.complete = true, .rescheduled = true, .wait_ms = -1});
+  wakeup_rescheduled(wakeup);
+  find_nothing(false);
   expect_asked("s");
 }
 

@@ -89,6 +89,11 @@ static void on_hold_slept(void *owner, const struct hold *hold, const struct idl
     wakeup_slept(slot->start.wakeup, idle);
 }
 
+static void on_hold_rescheduled(void *owner) {
+  struct slot *slot = owner;
+  wakeup_rescheduled(slot->start.wakeup);
+}
+
 static void on_hold_backed_off(void *owner, struct queue *queue) {
   struct slot *slot = owner;
   slot->start.events->backed_off(slot->start.owner, queue);
@@ -112,6 +117,7 @@ const struct hold_events slot_hold_events = {
     .found = on_hold_found,
     .more = on_hold_more,
     .slept = on_hold_slept,
+    .rescheduled = on_hold_rescheduled,
     .backed_off = on_hold_backed_off,
     .rested = on_hold_rested,
 };

@@ -26,14 +26,13 @@
 
 /* The knowledge of a hold about the next job, after a claim that found no job. */
 struct idle_info {
-  bool complete;    /* the last claim asked all queues that are not shut, and found nothing */
-  bool swept;       /* that claim was a sweep; the fields below `denied` are known */
-  bool rescheduled; /* since the last report the hold has written that a job runs again */
-  bool denied;      /* that claim was no sweep because another worker sweeps */
-  bool due_locked;  /* a job is due, and another session has locked it */
-  bool due_shut;    /* a job is due in a queue that backs off, or from which the executor takes no job now */
-  int64_t wait_ms;  /* until the next job falls due; -1: unknown */
-  int64_t ring;     /* the last ring of the doorbell before the claim was sent; 0: none */
+  bool complete;   /* the last claim asked all queues that are not shut, and found nothing */
+  bool swept;      /* that claim was a sweep; the fields below `denied` are known */
+  bool denied;     /* that claim was no sweep because another worker sweeps */
+  bool due_locked; /* a job is due, and another session has locked it */
+  bool due_shut;   /* a job is due in a queue that backs off, or from which the executor takes no job now */
+  int64_t wait_ms; /* until the next job falls due; -1: unknown */
+  int64_t ring;    /* the last ring of the doorbell before the claim was sent; 0: none */
 };
 
 /* A claim brings about this much data at most; larger data is fetched job by job. */

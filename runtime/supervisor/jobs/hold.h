@@ -52,6 +52,8 @@ struct hold_events {
   void (*more)(void *owner, const struct hold *hold);
   /* The hold found nothing, or may not claim anything: it sleeps until hold_wake(). */
   void (*slept)(void *owner, const struct hold *hold, const struct idle_info *idle);
+  /* The hold has written that jobs run again. Called before slept(). */
+  void (*rescheduled)(void *owner);
   /* A handler asked for backoff: jobs of the queue that have not begun should come back. */
   void (*backed_off)(void *owner, struct queue *queue);
   /* A job or a statement has ended: hold_is_at_rest() may have become true. */

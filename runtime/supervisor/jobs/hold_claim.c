@@ -203,7 +203,8 @@ void hold_end_claim(struct hold *hold) {
 }
 
 void hold_rest(struct hold *hold) {
-  hold->idle.rescheduled = hold->rescheduled;
+  if (hold->rescheduled)
+    hold->start.events->rescheduled(hold->start.owner);
   hold->rescheduled = false;
   if (!hold->stopping && child_is_ready(hold->child) && !hold->no_capacity)
     hold->start.events->slept(hold->start.owner, hold, &hold->idle);

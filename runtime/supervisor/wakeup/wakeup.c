@@ -286,6 +286,10 @@ static void answer(struct wakeup *wakeup, const struct idle_info *idle) {
   wakeup_answered(wakeup, wakeup->ring);
 }
 
+void wakeup_rescheduled(struct wakeup *wakeup) {
+  wakeup->told = true;
+}
+
 void wakeup_slept(struct wakeup *wakeup, const struct idle_info *idle) {
   bool again = wakeup->again || !idle->complete;
   if (wakeup->state == WAKEUP_STOPPED)
@@ -295,7 +299,6 @@ void wakeup_slept(struct wakeup *wakeup, const struct idle_info *idle) {
   wakeup->again = false;
   wakeup->eager = wakeup->eager && !wakeup->extra;
   wakeup->extra = false;
-  wakeup->told = wakeup->told || idle->rescheduled;
   answer(wakeup, idle);
   plan_poll(wakeup);
   if (idle->wait_ms >= 0)

@@ -55,6 +55,10 @@ void wakeup_set_doorbell(struct wakeup *wakeup, struct doorbell *doorbell);
 void wakeup_found(struct wakeup *wakeup);
 void wakeup_more(struct wakeup *wakeup);
 
+/* wakeup_rescheduled(wakeup): a hold has written that jobs run again: the next hold that sleeps is to sweep, which
+ * tells when. */
+void wakeup_rescheduled(struct wakeup *wakeup);
+
 /* wakeup_slept(wakeup, idle): a hold has nothing to do. */
 void wakeup_slept(struct wakeup *wakeup, const struct idle_info *idle);
 
