@@ -7,8 +7,9 @@
 #include "memory.h"
 
 /* How often to look, and for how long a worker's lock must have been free. In a large fleet each worker looks less
- * often, up to LOOKS_APART_MOST times LOOK_MS: a look costs the server a little for each worker. */
-enum { LOOK_MS = 1000, FREE_MS = 5000, LOOK_WORKERS = 16, LOOKS_APART_MOST = 4 };
+ * often, since a look costs the server a little for each worker; but not so rarely that the last one that lives would
+ * find the others dead too late. */
+enum { LOOK_MS = 1000, FREE_MS = 5000, LOOK_WORKERS = 16, LOOKS_APART_MOST = 2 };
 
 /* A look is made this long after the time that the database has computed for it, and up to SPREAD_MS later: the workers
  * of a fleet that has started at once should not look at once. */
