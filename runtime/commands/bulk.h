@@ -20,7 +20,7 @@ struct bulk_verb {
 enum change_column {
   CHANGE_LOCKED,      /* how many rows it has locked */
   CHANGE_CHANGED,     /* how many of these it has changed */
-  CHANGE_OTHERS,      /* the ids of those that it has not locked, as an array, or null */
+  CHANGE_OTHERS,      /* the ids of the jobs that it has not locked, an array; null: it has locked all */
   CHANGE_UNFIT,       /* retry: how many of the locked rows the checks of the table would not take */
   CHANGE_FIRST_UNFIT, /* the least id of these, or null */
 };
@@ -33,9 +33,8 @@ enum change_column {
 /*
  * bulk_run(verb, options): does it to all jobs of the selection that the options make, in transactions of WALK_STEP
  * jobs each. Asks first on a terminal. After SIGINT it ends with the step that is under way. Prints what was done.
- * Returns the exit status: 0; 1 if jobs were left out because they run, are locked, have changed meanwhile or
- * do not fit, after an interruption
- * or a failure; 2 for wrong usage.
+ * Returns the exit status: 0; 1 if jobs were left out because they run, are locked, have changed meanwhile or do not
+ * fit, after an interruption or a failure; 2 for wrong usage.
  */
 int bulk_run(const struct bulk_verb *verb, const struct options *options);
 

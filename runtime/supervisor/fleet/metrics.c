@@ -72,8 +72,8 @@ static bool is_folded(const struct metrics *metrics, const struct queue *queue, 
   return metrics->folds && (position >= METRICS_QUEUES_MOST || strcmp(queue->name, "other") == 0);
 }
 
-/* Sums up some of the folded queues: there may be so many that the worker would stand still while all are read. Each
- * queue that is written brings its share of them, so that all are summed up when the first family ends. */
+/* Adds some of the folded queues to their sum. There may be very many of them, and the worker does nothing else while
+ * it adds. So a few are added after each queue that is written, and the sum is complete when the first family ends. */
 static void fold_some(struct metrics *metrics) {
   int64_t until = (int64_t)(metrics->position + 1) * metrics->count / METRICS_QUEUES_MOST;
   for (; metrics->fold_position < until; metrics->fold_position++) {
